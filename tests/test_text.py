@@ -1,0 +1,208 @@
+"""The text front end: what is said, how it is spelt in IPA, and which ids that makes."""
+
+import logging
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import text
+from text import SYMBOLS, FrontEnd, TextError
+
+ROOT = Path(__file__).resolve().parents[1]
+CORPUS = Path(__file__).resolve().parents[2] / "shared" / "ljspeech"
+
+
+@pytest.fixture(scope="module")
+def front_end():
+    return FrontEnd()
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    if not (CORPUS / "metadata.csv").is_file():
+        pytest.skip("the LJSpeech corpus is not here")
+    lines = (CORPUS / "metadata.csv").read_text(encoding="utf-8").splitlines()
+    return [line.split("|")[1] for line in random.Random(0).sample(lines, 200)]
+
+
+def test_symbols_are_unique_single_characters():
+    assert SYMBOLS[0] == "_"
+    assert len(set(SYMBOLS)) == len(SYMBOLS) >= 150
+    assert all(len(symbol) == 1 for symbol in SYMBOLS)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("0 and 21", "zero and twenty-one"),
+        ("586 of 1,234,567", "five hundred eighty-six of "
+         "one million two hundred thirty-four thousand five hundred sixty-seven"),
+        ("agent 007", "agent zero zero seven"),
+        ("1" * 20, " ".join(["one"] * 20)),
+        ("the 1st, 22nd and 1,000th", "the first, twenty-second and one thousandth"),
+        ("3.14 or .5 or -3", "three point one four or point five or minus three"),
+        ("It was 3.5.", "It was three point five."),
+        ("in 1963.", "in nineteen sixty-three."),
+        ("1100, 1900, 1905", "eleven hundred, nineteen hundred, nineteen oh five"),
+        ("2000, 2005, 2010", "two thousand, two thousand five, twenty ten"),
+        ("2100", "two thousand one hundred"),
+        ("1,963", "one thousand nine hundred sixty-three"),
+        ("the 1960s", "the nineteen sixties"),
+        ("1939–45", "nineteen thirty-nine to forty-five"),
+        ("$1 and $2.50", "one dollar and two dollars, fifty cents"),
+        ("£2000, £0.01", "two thousand pounds, one penny"),
+        ("$2.5 million", "two point five million dollars"),
+        ("50% off", "fifty percent off"),
+        ("at 12:30, 11:05 or 9:00", "at twelve thirty, eleven oh five or nine"),
+        ("B52", "B fifty-two"),
+    ],
+)  # fmt: skip
+def test_english_numbers(front_end, written, read):
+    assert front_end.normalise(written) == read
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("Mr. & Mrs. Smith", "mister and missus Smith"),
+        ("Dr. King, Jr., of St. Paul", "doctor King, junior, of saint Paul"),
+        ("Smith and Co. paid.", "Smith and company paid."),
+        ("Smith and Co.", "Smith and company."),
+        ("No. 7. No. I did", "number seven. No. I did"),
+        ("J. F. Kennedy in the U.S. Army", "J F Kennedy in the U S Army"),
+        ("She and I. They", "She and I. They"),
+    ],
+)
+def test_english_abbreviations(front_end, written, read):
+    assert front_end.normalise(written) == read
+
+
+def test_unicode_becomes_plain(front_end):
+    assert front_end.normalise("“It’s a café…”\u00a0[so]—\tyes ,\n no") == '"It\'s a cafe..." (so) - yes, no'
+    assert front_end.normalise("a\0b\x1b c\u200bd \ud800e 🙂") == "ab cd e"
+
+
+def test_other_languages_keep_their_letters_and_numbers():
+    german = FrontEnd("de")
+    assert german.normalise("Müller  kauft „3,5“ kg") == 'Müller kauft "3,5" kg'
+    assert "kɔmɑ" in german.phonemise("3,5")  # drei Komma fünf
+
+
+def test_phonemes_have_stress_and_the_punctuation_in_its_place(front_end):
+    assert front_end.phonemise("Hello, world!") == "həlˈoʊ, wˈɜːld!"
+    assert front_end.phonemise('"Hello" (world); hello - world?') == '"həlˈoʊ" (wˈɜːld); həlˈoʊ - wˈɜːld?'
+    assert front_end.phonemise("It was 3.5. Yes.").count(".") == 2
+
+
+def test_phonemes_have_no_language_flags_and_diacritics_apart():
+    french = FrontEnd("fr-fr").phonemise("un bon weekend")
+    assert "(" not in french
+    assert "œ̃ bˈɔ̃" in french
+    assert "ɐ̃" in FrontEnd("pt-br").phonemise("Não")
+    assert "ç" in FrontEnd("de").phonemise("ich")
+
+
+@pytest.mark.parametrize("language", ["en-gb", "de", "fr-fr", "es", "cmn", "ru", "vi"])
+def test_each_character_of_other_languages_is_a_symbol(language):
+    texts = {"cmn": "你好，世界。", "ru": "Привет, мир!", "vi": "Xin chào thế giới.", "fr-fr": "Où est l'hôtel ?"}
+    assert set(FrontEnd(language).phonemise(texts.get(language, "Hallo Welt, 12,5!"))) <= set(SYMBOLS)
+
+
+def test_each_character_of_the_corpus_is_a_symbol(front_end, corpus):
+    phonemes = front_end.phonemise_many(corpus)
+    assert all(phonemes)
+    assert set("".join(phonemes)) <= set(SYMBOLS)
+
+
+def test_many_texts_are_the_same_as_each_alone(front_end, corpus):
+    many = front_end.phonemise_many(corpus)
+    assert many == [front_end.phonemise(each) for each in corpus]
+    assert many[::-1] == FrontEnd().phonemise_many(corpus[::-1])
+
+
+def test_one_bad_text_does_not_stop_the_others(front_end):
+    assert front_end.phonemise_many([]) == []
+    many = front_end.phonemise_many(["Hello", "", "...", "Hello"])
+    assert many == ["həlˈoʊ", "", "", "həlˈoʊ"]
+
+
+def test_blanks_stand_before_between_and_after(front_end):
+    plain = FrontEnd(blanks=False).to_ids("kˈæt")
+    assert [SYMBOLS[i] for i in plain] == list("kˈæt")
+    assert front_end.to_ids("kˈæt") == [0, plain[0], 0, plain[1], 0, plain[2], 0, plain[3], 0]
+    assert front_end.symbols == SYMBOLS
+
+
+def test_ids_are_those_of_the_phonemes(front_end):
+    assert front_end.ids("In 1963.") == front_end.to_ids(front_end.phonemise("In 1963."))
+
+
+def test_what_is_no_symbol_is_dropped_with_one_warning(caplog):
+    front_end = FrontEnd(blanks=False)
+    with caplog.at_level(logging.WARNING):
+        ids = [front_end.to_ids("k☃æ☃t") for _ in range(3)][-1]
+    assert ids == front_end.to_ids("kæt")
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "U+2603" in caplog.text
+    with pytest.raises(TextError, match="u2603"):
+        front_end.to_ids("☃")
+
+
+@pytest.mark.parametrize("nothing", ["", " \n", "🙂🎉", "...", "?! -- ()", "\0\x1b"])
+def test_nothing_to_say_is_an_error(front_end, nothing):
+    for method in (front_end.normalise, front_end.phonemise, front_end.ids):
+        with pytest.raises(TextError, match="nothing to say"):
+            method(nothing)
+
+
+def test_an_error_quotes_the_text_shortened_on_one_line(front_end):
+    with pytest.raises(TextError) as caught:
+        front_end.phonemise("!\n" * 1000)
+    assert "!\\n!" in str(caught.value)
+    assert len(str(caught.value)) < 100
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("language", ["xx", "", "english"])
+def test_an_unknown_language_is_named(language):
+    with pytest.raises(TextError, match=repr(language)):
+        FrontEnd(language)
+
+
+@pytest.mark.parametrize("unit", ["word ", "a", "Mr. 1,200 ", "supercali-"])
+def test_a_very_long_text_is_read(front_end, unit):
+    assert len(front_end.phonemise(unit * (100_001 // len(unit)))) > 10_000
+
+
+def test_the_default_front_end(front_end):
+    assert text.normalise("In 1963") == front_end.normalise("In 1963")
+    assert text.phonemise("In 1963") == front_end.phonemise("In 1963")
+    assert text.text_to_ids("In 1963") == front_end.ids("In 1963")
+
+
+def _python(*arguments, stdin=""):
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, input=stdin, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_import_loads_nothing():
+    heavy = "('phonemizer', 'espeakng_loader', 'inflect', 'unidecode', 'torch')"
+    result = _python("-c", f"import sys, text; print([name for name in {heavy} if name in sys.modules])")
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_command_line():
+    lines = _python("-m", "text", "In 1963.").stdout.splitlines()
+    assert lines[0] == "In nineteen sixty-three."
+    assert lines[1] == text.phonemise("In 1963.")
+    assert lines[2] == " ".join(map(str, text.text_to_ids("In 1963.")))
+    several = _python("-m", "text", stdin="One.\n...\nTwo.\n")
+    assert several.returncode == 1
+    assert several.stdout.splitlines()[::3] == ["One.", "Two."]
+    assert several.stderr.count("\n") == 1
+    assert "nothing to say" in several.stderr

@@ -1,0 +1,68 @@
+"""Text to IPA with espeak-ng, in this process and without a system package."""
+
+import functools
+import logging
+import re
+import textwrap
+import threading
+
+from text.errors import TextError
+from text.symbols import canonical
+
+# Punctuation is cut out here and put back afterwards. A mark between digits belongs to the number (3,5 or 12:30),
+# and a hyphen is a mark only where it stands alone.
+_MARK = re.compile(r"""(\s*(?:[;!?¡¿"()]|(?<!\d)[.,:]|[.,:](?!\d)|(?<!\S)-+(?!\S))[\s;:!?¡¿"().,]*)""")
+_LONGEST = 200  # characters that espeak-ng gets at a time: its buffers are of fixed size,
+_LONG_WORD = re.compile(r"\S{40}(?=\S)")  # also those for one word
+_LOCK = threading.Lock()  # espeak-ng has global state
+
+
+def phonemise(texts: list[str], language: str) -> list[str]:
+    """IPA of normalised texts: stress marked, punctuation in its place, nothing for what cannot be spoken.
+
+    language: an espeak-ng voice. Raises TextError where there is none of that name.
+    """
+    parts = [_MARK.split(text) for text in texts]  # odd ones are marks
+    chunks = [chunk for part in parts for piece in part[::2] for chunk in _cut(piece)]
+    with _LOCK:
+        spoken = iter(_espeak(chunks, language))
+    return [_join(part, spoken) for part in parts]
+
+
+def check_language(language: str) -> None:
+    """Raise TextError where espeak-ng has no such voice."""
+    with _LOCK:
+        _backend(language)
+
+
+def _cut(piece):
+    """The piece in lengths that espeak-ng can take; usually one, none where there is nothing to read."""
+    return textwrap.wrap(_LONG_WORD.sub(r"\g<0> ", piece), _LONGEST, break_on_hyphens=False)
+
+
+def _join(part, spoken):
+    """The reverse of splitting one text: what was spoken, with the marks between."""
+    for i in range(0, len(part), 2):
+        part[i] = " ".join(next(spoken) for _ in _cut(part[i]))
+    return canonical(" ".join("".join(part).split()))
+
+
+def _espeak(chunks, language):
+    from phonemizer.separator import Separator  # noqa: PLC0415 - loaded when first needed
+
+    return _backend(language).phonemize(chunks, separator=Separator(phone="", word=" "), strip=True)
+
+
+@functools.cache
+def _backend(language):
+    import espeakng_loader  # noqa: PLC0415 - loaded when first needed
+    from phonemizer.backend import EspeakBackend  # noqa: PLC0415
+    from phonemizer.backend.espeak.wrapper import EspeakWrapper  # noqa: PLC0415
+
+    EspeakWrapper.set_library(espeakng_loader.get_library_path())
+    EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
+    quiet = logging.getLogger("text.espeak")  # it warns of each text whose words espeak-ng joins or splits
+    quiet.setLevel(logging.CRITICAL)
+    if not language or not EspeakBackend.is_supported_language(language):
+        raise TextError(f"espeak-ng has no voice for the language {language!r}")
+    return EspeakBackend(language, with_stress=True, tie=False, language_switch="remove-flags", logger=quiet)

@@ -22,8 +22,12 @@ class ConfigError(ValueError):
 class System:
     seed: int
     num_workers: int
+    log_step: int
     validation_step: int
+    validation_clips: int
+    sample_clips: int
     save_ckpt: int
+    keep_ckpt: int
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,9 @@ class Config:
         return self.audio.n_mels
 
 
-def load(overlay: str | Path | None = None, overrides: typing.Sequence[str] = (), base: Path = ROOT / "config.yaml"):
+def load(
+    overlay: str | Path | None = None, overrides: typing.Sequence[str] = (), base: Path = ROOT / "config.yaml"
+) -> "Config":
     """Read config.yaml, an overlay over it, and overrides over both.
 
     overlay: a file, or a name in configs/; overrides: `section.key=value`, the value in YAML.
@@ -187,16 +193,12 @@ def load(overlay: str | Path | None = None, overrides: typing.Sequence[str] = ()
     tree = _read(base)
     if overlay is not None:
         _merge(tree, _read(_overlay_path(overlay)), "")
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"{override!r} is not of the form section.key=value")
-        *sections, last = key.split(".")
-        branch = {last: yaml.safe_load(value)}
-        for section in reversed(sections):
-            branch = {section: branch}
-        _merge(tree, branch, "")
-    return from_dict(tree)
+    return from_dict(_override(tree, overrides))
+
+
+def change(config: "Config", overrides: typing.Sequence[str]) -> "Config":
+    """The same configuration with `section.key=value` laid over it, as load does it."""
+    return from_dict(_override(to_dict(config), overrides))
 
 
 def from_dict(tree: dict) -> Config:
@@ -226,6 +228,19 @@ def _overlay_path(overlay):
         known = ", ".join(sorted(p.stem for p in (ROOT / "configs").glob("*.yaml")))
         raise ConfigError(f"-c {overlay}: no such file, and no such overlay in configs/ (there are: {known})")
     return path
+
+
+def _override(tree, overrides):
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        section, dot, name = key.partition(".")
+        if not (equals and dot and name):
+            raise ConfigError(f"{override!r} is not of the form section.key=value")
+        try:
+            _merge(tree, {section: {name: yaml.safe_load(value)}}, "")
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{key} = {value!r} is not YAML: {' '.join(str(error).split())}") from error
+    return tree
 
 
 def _read(path):

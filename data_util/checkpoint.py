@@ -1,0 +1,113 @@
+"""What a run leaves in its folder, written whole or not at all, and read without running any code from it.
+
+checkpoint/<id>/  config.yaml  log.jsonl  skipped.txt  samples/<step>/
+                  project_<step:08d>.pt                    all of training, for resuming
+                  voice_<step:08d>.safetensors and .json   EMA weights, config, symbols, statistics, for speaking
+"""
+
+import json
+import pickle
+import re
+import secrets
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from data_util import config as configuration
+from data_util.config import ROOT, Config, ConfigError
+from data_util.files import write_atomic, write_json
+
+RUNS = ROOT / "checkpoint"
+
+
+class CheckpointError(ValueError):
+    """A run, a step or a checkpoint that is not there or cannot be used; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Voice:
+    """weights: the state of a NiSETS; statistics: latent_mean and latent_std, in nats of log-amplitude."""
+
+    weights: dict[str, Tensor]
+    config: Config
+    symbols: tuple[str, ...]
+    step: int
+    statistics: dict[str, float]
+    path: Path
+
+
+def new_run_id() -> str:
+    """The name of a run that no wandb run names."""
+    return f"off_{secrets.token_hex(4)}"
+
+
+def steps(folder: Path, kind: str) -> list[int]:
+    """The steps at which a run's folder has a checkpoint, rising. kind: project or voice."""
+    pattern = re.compile(rf"{kind}_(\d{{8,}})\.(pt|safetensors)")
+    found = (pattern.fullmatch(path.name) for path in folder.glob(f"{kind}_*"))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def find(folder: Path, kind: str, step: int | None = None) -> Path:
+    """The checkpoint of a step, or the newest. Raises CheckpointError, which says what there is instead."""
+    if not folder.is_dir():
+        known = ", ".join(sorted(path.name for path in folder.parent.glob("*") if path.is_dir())) or "none"
+        raise CheckpointError(f"no run {folder.name} in {folder.parent} (there are: {known})")
+    there = steps(folder, kind)
+    if not there:
+        raise CheckpointError(f"run {folder.name} has no {kind} checkpoint yet: train it longer")
+    if step is not None and step not in there:
+        raise CheckpointError(
+            f"run {folder.name} has no {kind} of step {step} (there are: {', '.join(map(str, there))})"
+        )
+    return folder / f"{kind}_{there[-1] if step is None else step:08d}.{'pt' if kind == 'project' else 'safetensors'}"
+
+
+def save_project(folder: Path, step: int, project: dict, keep: int) -> None:
+    """Write all that training needs to go on, and remove all but the newest `keep` of these. Raises OSError."""
+    write_atomic(folder / f"project_{step:08d}.pt", lambda file: torch.save(project, file))
+    for old in steps(folder, "project")[:-keep]:
+        (folder / f"project_{old:08d}.pt").unlink(missing_ok=True)
+
+
+def load_project(path: Path) -> dict:
+    """What save_project wrote, on the CPU. Raises CheckpointError for a file that is damaged, foreign or carries code."""
+    try:
+        project = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        reason = "it carries code" if "Unsupported" in str(error) or "GLOBAL" in str(error) else "it is damaged"
+        raise CheckpointError(f"{path} was not loaded: {reason}. Name an earlier step with -ckpt") from error
+    if not isinstance(project, dict) or not {"step", "config", "symbols", "model"} <= set(project):
+        raise CheckpointError(f"{path} is no checkpoint of this project")
+    return project
+
+
+def save_voice(folder: Path, step: int, weights: dict[str, Tensor], config: Config, symbols: tuple[str, ...]) -> Path:
+    """Write weights and, beside them, the JSON that says how to use them. Raises OSError."""
+    statistics = {name: weights[name].item() for name in ("latent_mean", "latent_std", "logw_variance")}
+    about = {"step": step, "symbols": list(symbols), "statistics": statistics, "config": configuration.to_dict(config)}
+    path = folder / f"voice_{step:08d}.safetensors"
+    write_json(path.with_suffix(".json"), about)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    write_atomic(path, safetensors.torch.save(weights))
+    return path
+
+
+def load_voice(path: Path) -> Voice:
+    """What save_voice wrote, on the CPU, in float32. Raises CheckpointError."""
+    try:
+        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        weights = {name: tensor.float() for name, tensor in safetensors.torch.load_file(path).items()}
+        config = configuration.from_dict(about["config"])
+        return Voice(weights, config, tuple(about["symbols"]), int(about["step"]), about["statistics"], path)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{error.filename or path}: no such file; a voice is a .safetensors and a .json"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, ConfigError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path} is not a voice, or damaged: {' '.join(str(error).split())}") from error

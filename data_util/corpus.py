@@ -1,0 +1,291 @@
+"""Clips of a metafile, made ready for training: features, phonemes and symbol ids, kept by content in dataset.cache."""
+
+import importlib.metadata
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import text
+from data_util.audio import AudioError, load_wav
+from data_util.config import ROOT, Config
+from data_util.features import Features, FeatureStore, bar, digest, n_cpus
+from data_util.files import read_json, write_json
+
+MIN_FRAMES = 2  # a shorter clip has no frame that sees only itself
+TEXTS_A_CALL = 256  # phonemised between two moves of the progress bar
+log = logging.getLogger(__name__)
+
+
+class MetafileError(ValueError):
+    """A list of clips, or the corpus it speaks of, that cannot be used; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """id: as skipped.txt and logs have it; text: as written, None where metadata.csv has no line for the id."""
+
+    id: str
+    wav_path: Path
+    text: str | None
+
+
+class Corpus:
+    """Prepared clips, in the metafile's order.
+
+    clips; phonemes; ids: (T_x,) int64 symbol ids each; n_frames: (n_clips,) int64; symbols: what an id means;
+    skipped: (id, reason) of the clips left out; mels: their features as a sequence that reads on access.
+    """
+
+    def __init__(
+        self,
+        *,
+        clips: list[Clip],
+        phonemes: list[str],
+        ids: list[np.ndarray],
+        features: list[Features],
+        symbols: tuple[str, ...],
+        skipped: list[tuple[str, str]],
+        store: FeatureStore,
+    ):
+        self.clips, self.phonemes, self.ids, self.symbols, self.skipped = clips, phonemes, ids, symbols, skipped
+        self.n_frames = np.array([one.n_frames for one in features], dtype=np.int64)
+        self.mels = _Mels(self)
+        self._keys = [one.key for one in features]
+        self._store = store
+        self._statistics: tuple[float, float] | None = None
+        self._durations: list[np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    @property
+    def content(self) -> str:
+        """A digest of what the clips hold and say, for whoever keeps something that was made of all of them."""
+        return digest(*self._keys, *(ids.tobytes().hex() for ids in self.ids))
+
+    @property
+    def durations(self) -> list[np.ndarray] | None:
+        """(T_x,) int64 frames a symbol, one array a clip that sums to its n_frames; None until somebody has aligned.
+
+        batches() hands out those that are set when it is called. Raises ValueError where they do not fit.
+        """
+        return self._durations
+
+    @durations.setter
+    def durations(self, durations: Sequence[np.ndarray] | None) -> None:
+        if durations is not None:
+            durations = [np.asarray(one, dtype=np.int64) for one in durations]
+            if len(durations) != len(self):
+                raise ValueError(f"durations of {len(durations)} clips for a corpus of {len(self)}")
+            for clip, ids, n_frames, one in zip(self.clips, self.ids, self.n_frames, durations):
+                if one.shape != ids.shape or one.sum() != n_frames:
+                    raise ValueError(f"{clip.id}: {one.shape} durations over {one.sum()} frames, "
+                                     f"must be {ids.shape} over {n_frames}")  # fmt: skip
+        self._durations = durations
+
+    def mel(self, index: int) -> np.ndarray:
+        """(n_mels, T_mel) float32, natural log of amplitude. A damaged cache is mended; else raises AudioError."""
+        key, n_frames = self._keys[index], int(self.n_frames[index])
+        mel = self._store.read(key, n_frames)
+        if mel is None:
+            made = self._store.make(self.clips[index].wav_path)
+            mel = self._store.read(made.key, made.n_frames) if made.key == key else None
+        if mel is None:
+            raise AudioError(f"{self.clips[index].wav_path}: changed or unreadable since it was prepared", "missing")
+        return mel
+
+    def wav(self, index: int, start_frame: int = 0, n_frames: int | None = None) -> np.ndarray:
+        """Samples of whole frames: (n_frames * hop_length,) float32 in [-1, 1], fewer where the clip ends first.
+
+        n_frames: None for all that follow. Frame i is samples [hop_length * i, hop_length * (i + 1)).
+        Raises AudioError where the recording is gone or shorter than it was.
+        """
+        hop_length, n_left = self._store.audio.hop_length, max(int(self.n_frames[index]) - start_frame, 0)
+        n_samples = hop_length * (n_left if n_frames is None else min(n_frames, n_left))
+        path = self.clips[index].wav_path
+        wav = load_wav(path, self._store.audio.sample_rate, hop_length * start_frame, n_samples)
+        if len(wav) < n_samples:
+            raise AudioError(f"{path}: shorter than when it was prepared")
+        return wav
+
+    def statistics(self) -> tuple[float, float]:
+        """Mean and standard deviation of all bands and frames of the corpus, kept in the cache."""
+        if self._statistics is None:
+            self._statistics = self._store.statistics(self._keys, self.mels)
+        return self._statistics
+
+
+def prepare(config: Config, metafile: str | Path, *, progress: bool = True) -> Corpus:
+    """Read a metafile and make its clips ready; what the cache has is not made again.
+
+    metafile: a path, relative to the project's folder, as dataset.prtpath and dataset.cache are; progress: show a bar
+    where there is work. Faulty clips are left out, listed in Corpus.skipped, and summed up in one log line.
+    Raises MetafileError where no clip is left, OSError where the cache cannot be written.
+    """
+    clips = read_metafile(ROOT / metafile, ROOT / config.dataset.prtpath)
+    cache = ROOT / config.dataset.cache
+    front_end = text.FrontEnd(language=config.text.language, blanks=config.text.blanks)
+    phonemes = _phonemise(front_end, config.text.language, [clip.text or "" for clip in clips], cache, progress)
+    store = FeatureStore(cache, config.audio)
+    speaking = {clip.wav_path for clip, said in zip(clips, phonemes) if said}
+    features = store.prepare(sorted(speaking), 0 if config.system.num_workers == 0 else n_cpus(), progress)
+    good: list[tuple[Clip, str, np.ndarray, Features]] = []
+    skipped: list[tuple[str, str]] = []
+    for clip, said in zip(clips, phonemes):
+        found = features.get(clip.wav_path, Features())
+        ids = _ids(front_end, said)
+        fault = _fault(clip, ids, found)
+        if fault:
+            skipped.append((clip.id, fault))
+        else:
+            good.append((clip, said, ids, found))
+    _report(metafile, good, skipped, config.audio)
+    columns = dict(zip(("clips", "phonemes", "ids", "features"), map(list, zip(*good))))
+    return Corpus(**columns, symbols=tuple(front_end.symbols), skipped=skipped, store=store)
+
+
+def read_metafile(path: str | Path, corpus_root: str | Path) -> list[Clip]:
+    """One clip a line: an id of corpus_root/metadata.csv, or `name.wav|text`; blank lines do not count.
+
+    A name is absolute, or relative to corpus_root/wavs, or to corpus_root. Recordings are not looked into here.
+    Raises MetafileError: a list that is missing, empty or malformed, a corpus that is not there.
+    """
+    path, root = Path(path), Path(corpus_root)
+    lines = _lines(
+        path, "Name a list of clips in dataset.metafile_*, one a line: an id of metadata.csv, or name.wav|text"
+    )
+    if not lines:
+        raise MetafileError(f"{path}: no clips. Write one a line: an id of metadata.csv, or name.wav|text")
+    needs_root = [line for _, line in lines if not Path(line.split("|")[0]).is_absolute()]
+    if needs_root and not root.is_dir():
+        raise MetafileError(f"{root}: no such folder. Set dataset.prtpath to the corpus: metadata.csv and wavs/")
+    transcripts = read_transcripts(root / "metadata.csv") if any("|" not in line for _, line in lines) else {}
+    clips = []
+    for number, line in lines:
+        name, *rest = (part.strip() for part in line.split("|"))
+        if not rest:
+            clips.append(Clip(name, root / "wavs" / f"{name}.wav", transcripts.get(name)))
+        elif len(rest) == 1 and name:
+            clips.append(Clip(str(Path(name).with_suffix("")), _find(name, root), rest[0]))
+        else:
+            raise MetafileError(f"{path}:{number}: expected an id of metadata.csv, or name.wav|text; found {line!r}")
+    return clips
+
+
+def read_transcripts(path: Path) -> dict[str, str]:
+    """LJSpeech's metadata.csv, `id|raw|normalised`, quotes read as they stand: the last that is not empty of each id.
+
+    Raises MetafileError: missing, not UTF-8, or a line without a text.
+    """
+    transcripts = {}
+    for number, line in _lines(path, "Set dataset.prtpath to the folder that holds metadata.csv and wavs/"):
+        name, *texts = (part.strip() for part in line.split("|"))
+        if not name or not 1 <= len(texts) <= 2:
+            raise MetafileError(f"{path}:{number}: expected id|raw text|normalised text; found {line!r}")
+        transcripts[name] = texts[-1] or texts[0]
+    return transcripts
+
+
+class _Mels(Sequence):
+    """The features of a corpus, read when asked for."""
+
+    def __init__(self, corpus: Corpus):
+        self._corpus = corpus
+
+    def __len__(self):
+        return len(self._corpus)
+
+    def __getitem__(self, index):
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return self._corpus.mel(index)
+
+
+def _phonemise(front_end, language, texts, cache, progress):
+    """Phonemes of each text, "" for one with nothing to say; kept by text, language and the front end's version."""
+    path = cache / "phonemes" / f"{digest(language, _front_end_version())[:16]}.json"
+    known = _read_phonemes(path)
+    todo = sorted({one for one in texts if one.strip()} - known.keys())
+    made: dict[str, str] = {}
+    try:
+        calls = [todo[i : i + TEXTS_A_CALL] for i in range(0, len(todo), TEXTS_A_CALL)]
+        for call in bar(calls, len(calls), "phonemes", progress):
+            made.update(zip(call, front_end.phonemise_many(call), strict=True))
+    finally:
+        if made:
+            write_json(path, _read_phonemes(path) | made, durable=False)
+    return [(known | made).get(one, "") for one in texts]
+
+
+def _ids(front_end, phonemes):
+    try:
+        return np.array(front_end.to_ids(phonemes) if phonemes else [], dtype=np.int64)
+    except text.TextError:  # phonemes, but none of them a symbol
+        return np.array([], dtype=np.int64)
+
+
+def _read_phonemes(path):
+    known = read_json(path)
+    right = isinstance(known, dict) and all(isinstance(value, str) for value in known.values())
+    return known if right else {}
+
+
+def _front_end_version():
+    """A digest of the front end's own source and of the packages it asks: no version number to forget."""
+    folder = Path(next(iter(text.__path__)))
+    sources = [
+        path.read_bytes().hex() for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".pyc"
+    ]
+    versions = []
+    for package in ("phonemizer", "espeakng-loader"):
+        try:
+            versions.append(importlib.metadata.version(package))
+        except importlib.metadata.PackageNotFoundError:
+            versions.append("")
+    return digest(*sources, *versions)
+
+
+def _fault(clip, ids, found):
+    if clip.text is None:
+        return "no transcript"
+    if len(ids) == 0:
+        return "nothing to say"
+    if found.fault:
+        return found.fault
+    if found.n_frames < MIN_FRAMES:
+        return f"under {MIN_FRAMES} frames"
+    return "fewer frames than symbols" if found.n_frames < len(ids) else ""
+
+
+def _report(metafile, good, skipped, audio):
+    counts = Counter(reason for _, reason in skipped)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+    if not good:
+        raise MetafileError(f"{metafile}: none of its {len(skipped)} clips can be used ({reasons}). "
+                            "Is dataset.prtpath the right corpus, and audio.sample_rate its rate?")  # fmt: skip
+    hours = sum(found.n_frames for *_, found in good) * audio.hop_length / audio.sample_rate / 3600
+    log.info("%s: %d clips, %.2f hours; skipped %d%s", metafile, len(good), hours, len(skipped),
+             f": {reasons}" if skipped else "")  # fmt: skip
+
+
+def _lines(path, advice):
+    """(number, line) of the lines that are not blank. str.splitlines would also cut at characters inside a text."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return [(number, line.strip()) for number, line in enumerate(file, 1) if line.strip()]
+    except UnicodeDecodeError as error:
+        raise MetafileError(
+            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8"
+        ) from error
+    except OSError as error:
+        raise MetafileError(f"{path}: {error.strerror}. {advice}") from error
+
+
+def _find(name, root):
+    """Where `name` is; where it is nowhere, where it is looked for first."""
+    in_wavs, in_root = root / "wavs" / name, root / name  # both are `name` itself where that is absolute
+    return in_root if in_root.exists() and not in_wavs.exists() else in_wavs

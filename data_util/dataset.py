@@ -1,0 +1,257 @@
+"""Batches for training: which clips, in which order, cut where, with which noise: all from seed and step."""
+
+import functools
+import itertools
+import logging
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_util.audio import AudioError
+from data_util.config import Config
+from data_util.corpus import Corpus
+
+MAX_FAILURES = 10  # clips in a row that may turn out unreadable before training stops
+BELOW_ONE = float(np.nextafter(np.float32(1), np.float32(0)))
+_TAG_T, _TAG_TRUE, _TAG_ITEM, _TAG_EPOCH, _TAG_WINDOW = range(5)  # keep streams of one seed and step apart
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What is random in one item. u: [0, 1), stratified over the global batch; true_latent: a share of the items,
+    stratified; cut_u, segment_u: [0, 1); noise: (n_latents, cut_frames) float32, standard normal."""
+
+    u: float
+    true_latent: bool
+    cut_u: float
+    segment_u: float
+    noise: np.ndarray
+
+
+@dataclass
+class Batch:
+    """One step's clips on one process. Frame i of a clip is its samples [hop_length * i, hop_length * (i + 1))."""
+
+    x: Tensor  # (B, T_x) int64 symbol ids, then 0
+    x_lengths: Tensor  # (B,) int64 symbols
+    mel: Tensor  # (B, n_mels, T_mel) natural log of amplitude, then 0.0
+    mel_lengths: Tensor  # (B,) int64 frames
+    durations: Tensor  # (B, T_x) int64 frames a symbol; zeros where the corpus has none
+    has_durations: bool
+    cut_starts: Tensor  # (B,) int64 frames into the clip
+    cut_lengths: Tensor  # (B,) int64 valid frames, at most cut_frames
+    segment_starts: Tensor  # (B,) int64 frames into the cut
+    segment_lengths: Tensor  # (B,) int64 valid frames, at most segment_frames
+    segments_full: bool  # every segment has segment_frames valid frames, so that the generator needs no mask
+    wav: Tensor  # (B, 1, segment_frames * hop_length) the segment's samples in [-1, 1], then 0.0
+    noise: Tensor  # (B, n_latents, cut_frames) standard normal
+    u: Tensor  # (B,) in [0, 1), stratified over the global batch, for the choice of t
+    true_latent: Tensor  # (B,) bool: the generator gets the true latent, t = 0
+    ids: list[str]  # of the clips
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
+        """The same batch on another device."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in page-locked memory; DataLoader calls it."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def _each(self, change):
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: change(value) for name, value in values.items() if isinstance(value, Tensor)})
+
+
+class BatchOrder:
+    """Which clips make up the global batch of each step, a pure function of the step.
+
+    Shuffled epochs follow each other without a seam and are cut into windows of `window` batches; inside a window
+    clips of like length share a batch and the batches are shuffled. So padding is little, and at any moment every clip
+    of the epochs behind has been used equally often but for those of the present window.
+    """
+
+    def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size_global: int, seed: int, window: int = 16):
+        """lengths: (n_clips,), of any unit; batch_size_global: clips a step over all processes; window: batches."""
+        self.lengths = np.asarray(lengths)
+        if len(self.lengths) == 0:
+            raise ValueError("no clips to put in order")
+        self.batch_size_global, self.seed, self.window = batch_size_global, seed, window
+        self._held: tuple[int, np.ndarray] | None = None  # the window asked for last
+
+    def indices(self, step: int) -> np.ndarray:
+        """(batch_size_global,) int64 indices into `lengths` for a step >= 0; a clip may repeat where there are few."""
+        number, place = divmod(step, self.window)
+        if self._held is None or self._held[0] != number:
+            self._held = number, self._window(number)
+        return self._held[1][place].copy()
+
+    def _window(self, number):
+        n_clips, size = len(self.lengths), self.window * self.batch_size_global
+        first, last = number * size // n_clips, (number * size + size - 1) // n_clips
+        epochs = [_generator(self.seed, epoch, _TAG_EPOCH).permutation(n_clips) for epoch in range(first, last + 1)]
+        offset = number * size - first * n_clips
+        clips = np.concatenate(epochs)[offset : offset + size]
+        clips = clips[np.argsort(self.lengths[clips], kind="stable")]
+        shuffle = _generator(self.seed, number, _TAG_WINDOW).permutation(self.window)
+        return clips.reshape(self.window, self.batch_size_global)[shuffle].astype(np.int64)
+
+
+def draw(seed: int, step: int, batch_size_global: int, place: int, *, true_latents: float, n_latents: int,
+         cut_frames: int) -> Draws:  # fmt: skip
+    """All that is random in the item at a place, 0 to batch_size_global - 1, of a step: the same on any machine.
+
+    true_latents: the share of items with true_latent, 0 to 1; n_latents, cut_frames: the noise's shape.
+    """
+    u = _stratified(seed, step, _TAG_T, batch_size_global)[place]
+    chosen = _stratified(seed, step, _TAG_TRUE, batch_size_global)[place] < true_latents
+    generator = _generator(seed, step, _TAG_ITEM, place)
+    cut_u, segment_u = generator.random(2)
+    noise = generator.standard_normal((n_latents, cut_frames), dtype=np.float32)
+    return Draws(float(u), bool(chosen), float(cut_u), float(segment_u), noise)
+
+
+def batches(
+    corpus: Corpus, config: Config, *, first_step: int = 0, rank: int = 0, world_size: int = 1
+) -> Iterator[Batch]:
+    """Endless batches of training.batch_size clips for one process, from a step on.
+
+    The batch of a step is the same, to the bit, for any first_step and system.num_workers; the processes' batches are
+    the rows of the batch that one process would have with world_size times the batch size.
+    corpus.durations are those of the moment of the first next(). Raises AudioError where 10 clips in a row have become
+    unreadable; fewer are replaced by the clips after them, with a warning each. Closing the iterator ends the workers.
+    """
+    items = _Items(corpus, config, config.training.batch_size * world_size)
+    loader = torch.utils.data.DataLoader(
+        items,
+        batch_sampler=_Places(corpus, config, first_step, rank, world_size),
+        num_workers=config.system.num_workers,
+        collate_fn=functools.partial(_collate, config=config, has_durations=corpus.durations is not None),
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # its own, so that the global one stays as it is
+    )
+    yield from loader
+
+
+def fixed_batch(corpus: Corpus, config: Config, indices: Sequence[int]) -> Batch:
+    """The clips at these indices with the draws of step 0: the same batch each time, for validation."""
+    items = _Items(corpus, config, len(indices))
+    return _collate(
+        [items[index, 0, place] for place, index in enumerate(indices)], config, corpus.durations is not None
+    )
+
+
+class _Places:
+    """For each step the (index, step, place) of this process's items: consecutive places of the global batch."""
+
+    def __init__(self, corpus, config, first_step, rank, world_size):
+        self.batch_size, self.first_step, self.rank = config.training.batch_size, first_step, rank
+        self.order = BatchOrder(corpus.n_frames, self.batch_size * world_size, config.system.seed)
+
+    def __iter__(self):
+        places = range(self.rank * self.batch_size, (self.rank + 1) * self.batch_size)
+        for step in itertools.count(self.first_step):
+            indices = self.order.indices(step)
+            yield [(int(indices[place]), step, place) for place in places]
+
+
+class _Items(torch.utils.data.Dataset):
+    """(index, step, place) -> one item of a batch, as numpy."""
+
+    def __init__(self, corpus, config, batch_size_global):
+        self.corpus, self.config, self.batch_size_global = corpus, config, batch_size_global
+        self._warned = set()
+
+    def __getitem__(self, key):
+        index, step, place = key
+        training = self.config.training
+        draws = draw(self.config.system.seed, step, self.batch_size_global, place, n_latents=self.config.n_latents,
+                     true_latents=training.true_latents, cut_frames=training.cut_frames)  # fmt: skip
+        for candidate in range(index, index + MAX_FAILURES):
+            try:
+                return self._item(candidate % len(self.corpus), draws)
+            except (AudioError, OSError) as error:
+                failure = error
+                self._warn(self.corpus.clips[candidate % len(self.corpus)].id, error)
+        raise AudioError(f"{MAX_FAILURES} clips in a row cannot be read any more, the last: {failure}") from failure
+
+    def _item(self, index, draws):
+        training, n_frames = self.config.training, int(self.corpus.n_frames[index])
+        cut_start, cut_length = _place(draws.cut_u, n_frames, training.cut_frames)
+        segment_start, segment_length = _place(draws.segment_u, cut_length, training.segment_frames)
+        ids = self.corpus.ids[index]
+        durations = self.corpus.durations
+        return {
+            "id": self.corpus.clips[index].id,
+            "x": ids,
+            "durations": np.zeros_like(ids) if durations is None else durations[index],
+            "mel": self.corpus.mel(index),
+            "wav": self.corpus.wav(index, cut_start + segment_start, segment_length)[None],
+            "starts": (cut_start, cut_length, segment_start, segment_length),
+            "draws": draws,
+        }
+
+    def _warn(self, name, error):
+        if name not in self._warned:
+            self._warned.add(name)
+            log.warning("%s cannot be read any more, the next clip takes its place: %s", name, error)
+
+
+def _collate(items, config, has_durations):
+    training, draws = config.training, [item["draws"] for item in items]
+    starts = torch.tensor([item["starts"] for item in items], dtype=torch.int64)  # (B, 4)
+    x, x_lengths = _padded([item["x"] for item in items])
+    mel, mel_lengths = _padded([item["mel"] for item in items])
+    wav, _ = _padded([item["wav"] for item in items], training.segment_frames * config.audio.hop_length)
+    return Batch(
+        x=x,
+        x_lengths=x_lengths,
+        mel=mel,
+        mel_lengths=mel_lengths,
+        durations=_padded([item["durations"] for item in items])[0],
+        has_durations=has_durations,
+        cut_starts=starts[:, 0].contiguous(),
+        cut_lengths=starts[:, 1].contiguous(),
+        segment_starts=starts[:, 2].contiguous(),
+        segment_lengths=starts[:, 3].contiguous(),
+        segments_full=bool((starts[:, 3] == training.segment_frames).all()),
+        wav=wav,
+        noise=torch.from_numpy(np.stack([one.noise for one in draws])),
+        u=torch.tensor([min(one.u, BELOW_ONE) for one in draws], dtype=torch.float32),  # rounding could give 1.0
+        true_latent=torch.tensor([one.true_latent for one in draws]),
+        ids=[item["id"] for item in items],
+    )
+
+
+def _padded(arrays, length=None):
+    """Stack arrays that differ in their last axis, zeros after the shorter: the tensor, and their lengths (B,)."""
+    lengths = [array.shape[-1] for array in arrays]
+    stacked = np.zeros((len(arrays), *arrays[0].shape[:-1], length or max(lengths)), dtype=arrays[0].dtype)
+    for row, array in zip(stacked, arrays):
+        row[..., : array.shape[-1]] = array
+    return torch.from_numpy(stacked), torch.tensor(lengths, dtype=torch.int64)
+
+
+def _place(u, n_frames, n_cut):
+    """A cut of n_cut of n_frames frames, u in [0, 1) saying where: its start, and how many of its frames are valid."""
+    room = n_frames - n_cut
+    return (min(int(u * (room + 1)), room), n_cut) if room > 0 else (0, n_frames)
+
+
+def _generator(*key):
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+
+
+def _stratified(seed, step, tag, n):
+    """(n,) numbers, each uniform in [0, 1), and together one in each n-th of it."""
+    generator = _generator(seed, step, tag)
+    return np.minimum((generator.permutation(n) + generator.random(n)) / n, np.nextafter(1.0, 0.0))
+
+
+def _start_worker(_number):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process stops the workers; they need not each complain

@@ -1,0 +1,185 @@
+"""Log-mel features of recordings, made once: a store by content, beside an index that spares reading what is known."""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from data_util.audio import AudioError, MelSpectrogram, decode_wav
+from data_util.config import Audio
+from data_util.files import read_json, write_atomic, write_json
+
+CLIPS_A_WORKER = 16  # fewer are not worth a process
+NPY_HEADER = 128  # bytes before the numbers of a small .npy
+
+
+@dataclass(frozen=True)
+class Features:
+    """Where the features of one recording are; `fault`: why there are none."""
+
+    key: str = ""  # sha256 of the file's bytes
+    n_frames: int = 0
+    fault: str = ""
+    stamp: tuple[int, int] = (0, 0)  # size in bytes and mtime in ns of the file that was read
+
+
+class FeatureStore:
+    """One .npy (n_mels, T_mel) float32 for each content of a recording, in a folder for each setting of audio.*.
+
+    index.json there says which content a path had at a size and mtime, so that an untouched file is not read again.
+    """
+
+    def __init__(self, cache: Path, audio: Audio):
+        self.audio = audio
+        self.folder = cache / "features" / digest("1", json.dumps(dataclasses.asdict(audio)))[:16]
+        self._mel: MelSpectrogram | None = None
+
+    def path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.npy"
+
+    def read(self, key: str, n_frames: int) -> np.ndarray | None:
+        """The features, or None where they are not there or damaged."""
+        try:
+            mel = np.load(self.path(key), allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+        right = isinstance(mel, np.ndarray) and mel.dtype == np.float32 and mel.shape == (self.audio.n_mels, n_frames)
+        return mel if right else None
+
+    def make(self, path: Path) -> Features:
+        """Features of a recording, computed and written unless its content is known."""
+        try:
+            status = path.stat()  # before the content, so that a later change is seen as one
+            content = path.read_bytes()
+            wav = decode_wav(io.BytesIO(content), str(path), self.audio.sample_rate)
+        except AudioError as error:
+            return Features(fault=error.reason)
+        except OSError as error:
+            return Features(fault="missing" if isinstance(error, FileNotFoundError) else "unreadable")
+        key, n_frames = hashlib.sha256(content).hexdigest(), len(wav) // self.audio.hop_length
+        if self.read(key, n_frames) is None:
+            mel = compute_mel(self._spectrogram(), wav)
+            write_atomic(self.path(key), lambda file: np.save(file, mel), durable=False)
+        return Features(key, n_frames, "", (status.st_size, status.st_mtime_ns))
+
+    def prepare(self, paths: Sequence[Path], n_workers: int, progress: bool) -> dict[Path, Features]:
+        """Features of many recordings, each made where the index or the cache does not have it."""
+        index = self._read_index()
+        features = {path: self._known(path, index.get(str(path))) for path in paths}
+        todo = [path for path, known in features.items() if known is None]
+        made: dict[str, list] = {}
+        try:
+            for one, path in zip(bar(self._make_all(todo, n_workers), len(todo), "features", progress), todo):
+                features[path] = one
+                if not one.fault:
+                    made[str(path)] = [*one.stamp, one.key, one.n_frames]
+        finally:  # an interrupted preparation goes on where it stopped
+            if made:
+                write_json(self.folder / "index.json", self._read_index() | made, durable=False)
+        return features
+
+    def statistics(self, keys: Sequence[str], mels: Sequence[np.ndarray]) -> tuple[float, float]:
+        path = self.folder / f"statistics-{digest(*sorted(keys))[:32]}.json"
+        known = read_json(path)
+        if isinstance(known, list) and len(known) == 2 and all(isinstance(value, float) for value in known):
+            return known[0], known[1]
+        sums = np.zeros(3)  # values, their sum, their squares' sum; exact enough in float64
+        for mel in mels:
+            values = mel.astype(np.float64)
+            sums += values.size, values.sum(), np.square(values).sum()
+        mean = float(sums[1] / sums[0])
+        std = float(np.sqrt(max(sums[2] / sums[0] - mean**2, 0.0)))
+        write_json(path, [mean, std], durable=False)
+        return mean, std
+
+    def _spectrogram(self):
+        if self._mel is None:
+            self._mel = MelSpectrogram(**dataclasses.asdict(self.audio))
+        return self._mel
+
+    def _read_index(self):
+        index = read_json(self.folder / "index.json")
+        return index if isinstance(index, dict) else {}
+
+    def _known(self, path, entry):
+        try:
+            size, mtime_ns, key, n_frames = entry
+            status = path.stat()
+            n_bytes = NPY_HEADER + 4 * self.audio.n_mels * n_frames
+            if (status.st_size, status.st_mtime_ns) == (size, mtime_ns) and self.path(key).stat().st_size == n_bytes:
+                return Features(key, n_frames)
+        except (OSError, TypeError, ValueError):  # not in the index, gone, or an index that says nonsense
+            pass
+        return None
+
+    def _make_all(self, paths: Sequence[Path], n_workers: int) -> Iterator[Features]:
+        """make() of each path, in order, in several processes where that is worth it."""
+        n_workers = min(n_workers, len(paths) // CLIPS_A_WORKER)
+        if n_workers < 2:
+            with _one_thread():
+                yield from map(self.make, paths)
+        else:
+            loader = torch.utils.data.DataLoader(
+                _Making(self, paths), batch_size=None, num_workers=n_workers, collate_fn=_as_it_is, prefetch_factor=8,
+                generator=torch.Generator(),  # its own, so that the global one stays as it is
+            )  # fmt: skip
+            yield from loader
+
+
+class _Making(torch.utils.data.Dataset):
+    def __init__(self, store: FeatureStore, paths: Sequence[Path]):
+        self.store, self.paths = store, paths
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, index):
+        return self.store.make(self.paths[index])
+
+
+def compute_mel(spectrogram: MelSpectrogram, wav: np.ndarray) -> np.ndarray:
+    """wav: (T_wav,) float32 in [-1, 1]. Returns (n_mels, T_mel) float32, natural log of amplitude."""
+    with torch.no_grad():
+        return spectrogram(torch.from_numpy(wav)[None])[0].numpy()
+
+
+def bar(items: Iterable, n_items: int, name: str, progress: bool) -> Iterable:
+    """The items, with a progress bar on stderr where there are any and `progress` is set."""
+    return tqdm(items, total=n_items, desc=name, disable=not progress or n_items == 0)
+
+
+def digest(*texts: str) -> str:
+    """sha256, in hexadecimal, of several texts; where one ends and the next begins counts."""
+    digest = hashlib.sha256()
+    for one in texts:
+        digest.update(f"{len(one)}:{one}".encode())
+    return digest.hexdigest()
+
+
+def n_cpus() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _one_thread():
+    """One thread for torch, as in a worker: in transforms so small more only wait for each other, ten times as long."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def _as_it_is(item):
+    return item

@@ -1,0 +1,67 @@
+"""Files that are whole or not there: every file of the project is written through write_atomic."""
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], object], *, durable: bool = True) -> None:
+    """Write a file so that a reader, or a crash at any moment, finds the old one or the new one, never a part.
+
+    path: its folder is made where it is missing; content: the bytes, or a function that writes them to the open
+    binary file it is given; durable: also survive a loss of power (what can be made again need not).
+    Raises OSError, and whatever `content` raises; the temporary file is removed first.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = (
+        path.parent / f".{os.getpid()}-{secrets.token_hex(6)}.tmp"
+    )  # short: the name may already be at its limit
+    try:
+        with open(temporary, "xb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    if durable:
+        _sync_folder(path.parent)
+
+
+def write_json(path: str | Path, tree: Any, *, durable: bool = True) -> None:
+    """Write plain values as JSON, atomically. Raises OSError; ValueError and TypeError for what JSON cannot hold."""
+    text = json.dumps(tree, ensure_ascii=False, allow_nan=False, indent=0)
+    write_atomic(path, text.encode("utf-8"), durable=durable)
+
+
+def read_json(path: str | Path) -> Any:
+    """What write_json wrote, or None where the file is missing, unreadable or damaged."""
+    try:
+        return json.loads(Path(path).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _sync_folder(folder):
+    if os.name == "nt":  # there a folder cannot be opened, and a rename needs no more
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot sync a folder
+            raise
+    finally:
+        os.close(descriptor)

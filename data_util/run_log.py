@@ -1,0 +1,51 @@
+"""The log of a run: one JSON object a line, always on disk, in wandb where asked."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import Tensor
+
+from data_util.files import write_atomic
+
+
+class RunLog:
+    """log.jsonl in a run's folder and, if there is one, a wandb run. Lines past `step` are dropped: they come again."""
+
+    def __init__(self, folder: Path, step: int, wandb_run=None):
+        self.path, self.wandb_run = folder / "log.jsonl", wandb_run
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+        if self.path.exists():
+            write_atomic(self.path, b"".join(_lines_until(self.path, step)))
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """Count one step's losses in, without waiting for the device."""
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0) + value
+        self.count += 1
+
+    def flush(self, step: int) -> dict[str, float]:
+        """Write the means since the last line."""
+        means = {name: float(value) / self.count for name, value in self.sums.items()}
+        self.sums, self.count = {}, 0
+        if means:
+            self.write("train", step, means)
+        return means
+
+    def write(self, kind: str, step: int, values: dict[str, float]) -> None:
+        """One line of JSON: the step, whether from train or valid, and the values by name."""
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
+        if self.wandb_run is not None:
+            self.wandb_run.log({f"{kind}/{name}": value for name, value in values.items()}, step=step)
+
+
+def _lines_until(path: Path, step: int) -> Iterator[bytes]:
+    """The whole lines of a log up to a step; what a killed process wrote beyond its last checkpoint is made again."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            if json.loads(line)["step"] <= step and line.endswith(b"\n"):
+                yield line
+        except (ValueError, KeyError, TypeError):
+            continue

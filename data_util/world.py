@@ -1,0 +1,69 @@
+"""The processes that train together."""
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+PATIENCE = timedelta(hours=2)  # of processes that wait while the first prepares the corpus or validates
+
+
+@dataclass
+class World:
+    """This process's place among those that train together; alone it is the first of one."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @classmethod
+    def join(cls) -> "World":
+        """Meet the processes that torchrun started, if it did: NCCL on GPUs, gloo on CPUs."""
+        rank, size, local = (int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+        cuda = torch.cuda.is_available()
+        device = torch.device("cuda", local) if cuda else torch.device("cpu")
+        if cuda:
+            torch.cuda.set_device(device)
+        if size > 1:
+            dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+        return cls(rank, size, device)
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def agree(self, name: str | None) -> str:
+        """What the first process says, for all."""
+        names = [name]
+        if self.size > 1:
+            dist.broadcast_object_list(names)
+        return names[0]
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean over all processes; the host does not wait for a GPU."""
+        if self.size > 1:
+            dist.all_reduce(x)
+            x = x / self.size
+        return x
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """The network under DDP, where there are several processes and it has something to learn."""
+        if self.size == 1 or not any(p.requires_grad for p in network.parameters()):
+            return network
+        # every process computes the same buffers, so none are sent
+        return DistributedDataParallel(network, broadcast_buffers=False)
+
+    @staticmethod
+    def leave() -> None:
+        """Let go of the others, if there were any."""
+        if dist.is_initialized():
+            dist.destroy_process_group()

@@ -1,0 +1,41 @@
+"""Bricks that several parts are built from."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of (B, C, T), each frame for itself."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x.transpose(1, 2)).transpose(1, 2)
+
+
+class TimeEmbedding(nn.Module):
+    """Sines and cosines of the diffusion time (Vaswani et al. 2017, section 3.5; t in thousandths as in Grad-TTS)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        steps = torch.arange(channels // 2) / max(1, channels // 2 - 1)
+        self.register_buffer("frequencies", torch.exp(-math.log(10_000) * steps), persistent=False)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """t: (B,) in [0, 1]. Returns (B, channels) in [-1, 1], float32."""
+        angles = 1000 * t[:, None].float() * self.frequencies
+        return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def masked(x: Tensor, x_mask: Tensor | None) -> Tensor:
+    """x with zeros past each item's end; None says that every frame is valid."""
+    return x if x_mask is None else x * x_mask
+
+
+def leaky_relu(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, 0.1)  # HiFi-GAN's slope, in generator and discriminators

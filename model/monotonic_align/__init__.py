@@ -1,0 +1,131 @@
+"""Monotonic alignment search (Glow-TTS, Kim et al. 2020, Algorithm 1): which frames belong to which symbol.
+
+Q[j, t] = max(Q[j - 1, t - 1], Q[j, t - 1]) + scores[j, t], followed back from the last symbol and the last frame
+(equation 11). core.pyx does it in C; where that cannot be built, fallback.py gives the same paths in numpy.
+"""
+
+import functools
+import importlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from . import fallback
+
+HERE = Path(__file__).resolve().parent
+BUILD_SECONDS = 600
+
+Array = TypeVar("Array", torch.Tensor, np.ndarray)
+Lengths = torch.Tensor | np.ndarray | Sequence[int]
+
+
+def search(scores: Array, x_lengths: Lengths, mel_lengths: Lengths) -> Array:
+    """The monotonic path without skips that has the highest sum of scores.
+
+    scores: (B, T_x, T_mel) log-likelihood of each frame under each symbol, in nats, tensor (any device) or numpy,
+        read as float32; gradients do not flow. What lies past an item's lengths is not looked at.
+    x_lengths, mel_lengths: (B,) symbols and frames.
+    Returns durations (B, T_x) in frames, of the kind of scores: a LongTensor on its device, or int64. Each is at least
+    1 up to x_length and 0 beyond it; they sum to mel_length. Where two paths tie at a frame, it stays in the later
+    symbol.
+    Raises ValueError, which names the item, for lengths that do not fit, fewer frames than symbols, and scores that
+    are not finite.
+    """
+    array, x_lengths, mel_lengths = _scores(scores), _lengths(x_lengths), _lengths(mel_lengths)
+    _check_lengths(array, x_lengths, mel_lengths)
+    _check_finite(array, x_lengths, mel_lengths)
+    durations = _module().search(array, x_lengths, mel_lengths, _n_threads()).astype(np.int64)
+    return torch.from_numpy(durations).to(scores.device) if isinstance(scores, torch.Tensor) else durations
+
+
+def implementation() -> str:
+    """`cython`, or `numpy` where the extension is missing and cannot be built. The first call may build it."""
+    return "numpy" if _module() is fallback else "cython"
+
+
+def _scores(scores):
+    if isinstance(scores, torch.Tensor):
+        scores = scores.detach().to(device="cpu", dtype=torch.float32).numpy()
+    return np.ascontiguousarray(scores, dtype=np.float32)
+
+
+def _lengths(lengths):
+    lengths = lengths.detach().cpu().numpy() if isinstance(lengths, torch.Tensor) else np.asarray(lengths)
+    return lengths.astype(np.int32)
+
+
+def _check_lengths(scores, x_lengths, mel_lengths):
+    if scores.ndim != 3 or not x_lengths.shape == mel_lengths.shape == scores.shape[:1]:
+        raise ValueError(f"scores {scores.shape}, x_lengths {x_lengths.shape} and mel_lengths {mel_lengths.shape} "
+                         "must be (B, T_x, T_mel), (B,) and (B,)")  # fmt: skip
+    for item, (t_x, t_mel) in enumerate(zip(x_lengths, mel_lengths)):
+        named = f"item {item} (T_x = {t_x}, T_mel = {t_mel})"
+        if not (1 <= t_x <= scores.shape[1] and 1 <= t_mel <= scores.shape[2]):
+            raise ValueError(f"{named}: lengths must be from 1 to {scores.shape[1]} and {scores.shape[2]}")
+        if t_mel < t_x:
+            raise ValueError(f"{named}: fewer frames than symbols")
+
+
+def _check_finite(scores, x_lengths, mel_lengths):
+    for item, (t_x, t_mel) in enumerate(zip(x_lengths, mel_lengths)):
+        if not np.isfinite(scores[item, :t_x, :t_mel]).all():
+            raise ValueError(f"item {item} (T_x = {t_x}, T_mel = {t_mel}): scores hold NaN or infinity")
+
+
+def _n_threads():
+    """This process's share of the cores: under torchrun as many processes as LOCAL_WORLD_SIZE divide the machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+@functools.cache
+def _module() -> ModuleType:
+    """core, built first if it must be, or else fallback, with one warning."""
+    try:
+        return _import_core()
+    except ImportError:  # missing, or built for another machine
+        pass
+    try:
+        _build()
+        return _import_core()
+    except (OSError, ImportError, RuntimeError, subprocess.SubprocessError) as error:
+        logging.getLogger(__name__).warning(
+            "the alignment search could not be built and runs in numpy, with the same result but slower: %s", error
+        )
+        return fallback
+
+
+def _import_core():
+    importlib.invalidate_caches()
+    return importlib.import_module(".core", __package__)
+
+
+def _build():
+    """Build core in a folder of our own and move it in place in one step.
+
+    Processes that start together may each build it; none ever sees half a file, and none waits for another.
+    """
+    workshop = HERE / "build"
+    workshop.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=workshop) as folder:
+        for name in ("core.pyx", "setup.py"):
+            shutil.copy(HERE / name, folder)
+        command = [sys.executable, "setup.py", "build_ext", "--inplace"]
+        result = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                                errors="replace", timeout=BUILD_SECONDS, check=False)  # fmt: skip
+        built = [path for path in Path(folder).glob("core.*") if path.name.endswith(tuple(EXTENSION_SUFFIXES))]
+        if result.returncode != 0 or not built:
+            lines = (result.stderr or result.stdout).strip().splitlines() or ["no message"]
+            raise RuntimeError(f"setup.py build_ext ended with status {result.returncode}: {lines[-1]}")
+        os.replace(built[0], HERE / built[0].name)

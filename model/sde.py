@@ -1,0 +1,174 @@
+"""The diffusion: a forward SDE, what a network's output means under it, and solvers that lead back. No parameters.
+
+The forward SDE has the terminal mean mu (Grad-TTS, Popov et al. 2021, equation 2):
+dz = 1/2 beta(t) (mu - z) dt + sqrt(beta(t)) dW, t from 0 (data) to 1 (noise). All of it is written here on the
+residual r = z - mu, for which it is the variance-preserving process of Song et al. 2021 (equation 11):
+r_t = alpha(t) r_0 + sigma(t) noise.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+PosteriorMean = Callable[[Tensor, float], Tensor]  # (r_t, t) -> E[r_0 | r_t]
+Draw = Callable[[Tensor], Tensor]  # standard normal noise of its argument's shape
+
+
+def expand(t: Tensor) -> Tensor:
+    """(B,) to (B, 1, 1), to meet latents (B, n_latents, T_mel)."""
+    return t[:, None, None]
+
+
+@dataclass(frozen=True)
+class SDE:
+    """Schedule, preconditioning and density of t. Every method takes t of any shape and is exact in float32 and 64."""
+
+    beta_min: float
+    beta_max: float
+    sigma_data: float
+    parametrisation: str
+    t_one: float
+    t_uniform: float
+    t_min: float
+    t_log_mean: float
+    t_log_std: float
+
+    def beta_integral(self, t: Tensor) -> Tensor:
+        """B(t), the integral of beta(t) = beta_min + (beta_max - beta_min) t from 0."""
+        return self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t**2
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """exp(-B(t) / 2): what is left of the residual at t."""
+        return torch.exp(-0.5 * self.beta_integral(t))
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """sqrt(1 - exp(-B(t))): the standard deviation of the noise at t."""
+        return torch.sqrt(-torch.expm1(-self.beta_integral(t)))
+
+    def t_of_log_ratio(self, log_ratio: Tensor) -> Tensor:
+        """The t in [0, 1] at which ln(sigma / alpha) has this value; beyond t = 1 it is 1."""
+        integral = torch.nn.functional.softplus(2 * log_ratio)  # B = ln(1 + (sigma / alpha)^2)
+        slope = self.beta_max - self.beta_min
+        # the positive root of slope / 2 t^2 + beta_min t - B, in the form that does not cancel
+        t = 2 * integral / (self.beta_min + torch.sqrt(self.beta_min**2 + 2 * slope * integral))
+        return t.clamp(max=1.0)
+
+    def t_from_uniform(self, u: Tensor) -> Tensor:
+        """Map u, uniform on [0, 1), to a t of the training density: at 1, uniform, or log-normal in sigma / alpha.
+
+        u: (B,), best stratified over the batch, which stratifies the choice and the place in it alike.
+        """
+        v = ((u - self.t_one) / max(self.t_uniform, 1e-12)).clamp(0, 1)
+        uniform = self.t_min + (1 - self.t_min) * v
+        rest = max(1 - self.t_one - self.t_uniform, 1e-12)
+        w = ((u - self.t_one - self.t_uniform) / rest).clamp(1e-6, 1 - 1e-6)
+        normal = self.t_of_log_ratio(self.t_log_mean + self.t_log_std * torch.special.ndtri(w)).clamp(min=self.t_min)
+        t = torch.where(u < self.t_one + self.t_uniform, uniform, normal)
+        return torch.where(u < self.t_one, torch.ones_like(t), t)
+
+    def perturb(self, r_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """r_t given r_0. r_0, noise: (B, n_latents, T_mel); t: (B,)."""
+        return expand(self.alpha(t)) * r_0 + expand(self.sigma(t)) * noise
+
+    def posterior_variance(self, t: Tensor) -> Tensor:
+        """m(t), the variance of r_0 given r_t where r_0 ~ N(0, sigma_data^2)."""
+        alpha, sigma = self.alpha(t), self.sigma(t)
+        return (sigma * self.sigma_data) ** 2 / (sigma**2 + (alpha * self.sigma_data) ** 2)
+
+    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(c_skip, c_out, c_in), such that E[r_0 | r_t] = c_skip r_t + c_out F(c_in r_t, mu, t).
+
+        edm: Karras et al. 2022, table 1, for the variance-preserving r_t; the other three for comparison.
+        """
+        alpha, sigma, one = self.alpha(t), self.sigma(t), torch.ones_like(t)
+        if self.parametrisation == "edm":
+            total = sigma**2 + (alpha * self.sigma_data) ** 2  # variance of r_t
+            return alpha * self.sigma_data**2 / total, sigma * self.sigma_data / total.sqrt(), total.rsqrt()
+        if self.parametrisation == "v":  # v = alpha noise - sigma r_0 (Salimans and Ho 2022)
+            return alpha, -sigma, one
+        if self.parametrisation == "z0":
+            return 0 * one, one, one
+        return 1 / alpha, -sigma / alpha, one  # noise (Ho et al. 2020)
+
+    def target(self, r_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What F must give for r_t = perturb(r_0, noise, t): (r_0 - c_skip r_t) / c_out, without its cancellation."""
+        alpha, sigma = expand(self.alpha(t)), expand(self.sigma(t))
+        if self.parametrisation == "edm":
+            total = sigma**2 + (alpha * self.sigma_data) ** 2
+            return (sigma / self.sigma_data * r_0 - alpha * self.sigma_data * noise) * total.rsqrt()
+        if self.parametrisation == "v":
+            return alpha * noise - sigma * r_0
+        return r_0 if self.parametrisation == "z0" else noise
+
+    def score(self, r_0_hat: Tensor, r_t: Tensor, t: Tensor) -> Tensor:
+        """The gradient of the log-density of r_t, by Tweedie's formula: (alpha E[r_0 | r_t] - r_t) / sigma^2."""
+        return (expand(self.alpha(t)) * r_0_hat - r_t) / expand(self.sigma(t)) ** 2
+
+    def posterior_mean(self, score: Tensor, r_t: Tensor, t: Tensor) -> Tensor:
+        """The reverse of score: E[r_0 | r_t] = (r_t + sigma^2 score) / alpha (Efron 2011, equation 1.4)."""
+        return (r_t + expand(self.sigma(t)) ** 2 * score) / expand(self.alpha(t))
+
+    def at(self, t: float) -> tuple[float, float, float]:
+        """alpha, sigma and lambda = ln(alpha / sigma) of one t, as Python numbers for the solvers."""
+        t = torch.tensor(t, dtype=torch.float64)
+        alpha, sigma = self.alpha(t).item(), self.sigma(t).item()
+        return alpha, sigma, math.log(alpha / sigma)
+
+
+# Times at which the solvers evaluate the posterior mean; the last evaluation is their result. For few steps the times
+# are those from which DPM-Solver++(2M) arrives at its last latent with the variance that the forward process has there.
+FEW_STEPS = {1: (1.0,), 2: (1.0, 0.48), 3: (1.0, 0.54, 0.39), 4: (1.0, 0.68, 0.446, 0.33)}
+
+
+def grid(n_timesteps: int, t_last: float = 0.02) -> tuple[float, ...]:
+    """n_timesteps falling times, the first 1; from five on they crowd quadratically towards t_last."""
+    if n_timesteps < 1:
+        raise ValueError(f"n_timesteps = {n_timesteps}: must be at least 1")
+    if n_timesteps in FEW_STEPS:
+        return FEW_STEPS[n_timesteps]
+    return tuple(t_last + (1 - t_last) * (1 - i / (n_timesteps - 1)) ** 2 for i in range(n_timesteps))
+
+
+def posterior(sde: SDE, mean: PosteriorMean, r: Tensor, times: Sequence[float], draw: Draw = torch.randn_like):  # noqa: ARG001
+    """NiSETS: one evaluation of the posterior mean, the law that the generator was trained on."""
+    if len(times) != 1:
+        raise ValueError(f"solver posterior takes n_timesteps = 1, not {len(times)}; dpm2m and ddim take any number")
+    return mean(r, times[0])
+
+
+def ddim(sde: SDE, mean: PosteriorMean, r: Tensor, times: Sequence[float], draw: Draw = torch.randn_like, eta=0.0):
+    """DDIM (Song et al. 2021, equations 12 and 16); eta = 0 follows the flow, eta = 1 is ancestral sampling.
+
+    r: (B, n_latents, T_mel) residual at times[0]. Returns the posterior mean at the last time, after len(times)
+    evaluations.
+    """
+    for t, u in zip(times, times[1:]):
+        (alpha_t, sigma_t, _), (alpha_u, sigma_u, _) = sde.at(t), sde.at(u)
+        r_0 = mean(r, t)
+        fresh = eta * sigma_u / sigma_t * math.sqrt(max(0.0, 1 - (alpha_t / alpha_u) ** 2))
+        r = alpha_u * r_0 + math.sqrt(sigma_u**2 - fresh**2) / sigma_t * (r - alpha_t * r_0)
+        if fresh > 0:
+            r = r + fresh * draw(r)
+    return mean(r, times[-1])
+
+
+def dpm2m(sde: SDE, mean: PosteriorMean, r: Tensor, times: Sequence[float], draw: Draw = torch.randn_like):  # noqa: ARG001
+    """DPM-Solver++(2M) on the data prediction (Lu et al. 2022, algorithm 2). Arguments and result as of ddim."""
+    before, h_before = None, None
+    for t, u in zip(times, times[1:]):
+        (_, sigma_t, lambda_t), (alpha_u, sigma_u, lambda_u) = sde.at(t), sde.at(u)
+        r_0, h = mean(r, t), lambda_u - lambda_t
+        ahead = r_0 if before is None else r_0 + h / (2 * h_before) * (r_0 - before)
+        r = sigma_u / sigma_t * r - alpha_u * math.expm1(-h) * ahead
+        before, h_before = r_0, h
+    return mean(r, times[-1])
+
+
+SOLVERS = {"posterior": posterior, "dpm2m": dpm2m, "ddim": ddim}
+
+
+def default_solver(n_timesteps: int) -> str:
+    return "posterior" if n_timesteps == 1 else "dpm2m"

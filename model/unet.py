@@ -1,0 +1,146 @@
+"""The score network: a UNet over frequency and time (Grad-TTS, Popov et al. 2021), in which padding does not exist."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.layers import TimeEmbedding
+
+
+class MaskedGroupNorm(nn.Module):
+    """Group norm whose statistics see valid frames only."""
+
+    def __init__(self, groups: int, channels: int):
+        super().__init__()
+        self.groups, self.eps = groups, 1e-5
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor, x_mask: Tensor) -> Tensor:
+        """x: (B, C, F, T), zero where x_mask (B, 1, 1, T) is. Returns (B, C, F, T), not masked."""
+        batch, channels = x.shape[:2]
+        frames = x_mask.shape[-1]
+        var, mean = torch.var_mean(x.float().view(batch, self.groups, -1), dim=-1, correction=0)  # (B, groups)
+        # from the moments over all frames, zeros included, to those over the valid ones
+        ratio = frames / x_mask.sum((1, 2, 3))[:, None].clamp(min=1)
+        var = ratio * var + mean**2 * ratio * (1 - ratio)
+        scale = torch.rsqrt(var.clamp(min=0) + self.eps)  # (B, groups)
+        shift = -mean * ratio * scale
+        scale, shift = (s.repeat_interleave(channels // self.groups, dim=1) for s in (scale, shift))
+        weight = scale * self.weight
+        bias = shift * self.weight + self.bias
+        return torch.addcmul(bias[:, :, None, None], x, weight[:, :, None, None]).to(x.dtype)
+
+
+class Block(nn.Module):
+    def __init__(self, in_channels: int, channels: int, groups: int):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.norm = MaskedGroupNorm(groups, channels)
+
+    def forward(self, x: Tensor, x_mask: Tensor) -> Tensor:
+        """x: (B, C_in, F, T), zero where the mask is. Returns (B, C, F, T), likewise."""
+        return F.mish(self.norm(self.conv(x) * x_mask, x_mask)) * x_mask
+
+
+class ResnetBlock(nn.Module):
+    """Two blocks, the time added between them, and a residual."""
+
+    def __init__(self, in_channels: int, channels: int, t_channels: int, groups: int):
+        super().__init__()
+        self.block1 = Block(in_channels, channels, groups)
+        self.block2 = Block(channels, channels, groups)
+        self.time = nn.Linear(t_channels, channels)
+        self.residual = nn.Conv2d(in_channels, channels, 1) if in_channels != channels else nn.Identity()
+
+    def forward(self, x: Tensor, x_mask: Tensor, embedding: Tensor) -> Tensor:
+        """x: (B, C_in, F, T), x_mask: (B, 1, 1, T), embedding: (B, t_channels). Returns (B, C, F, T), masked."""
+        h = self.block1(x, x_mask) + self.time(F.mish(embedding))[:, :, None, None]
+        return (self.block2(h * x_mask, x_mask) + self.residual(x)) * x_mask
+
+
+class LinearAttention(nn.Module):
+    """Attention linear in F T (Shen et al. 2021), with a residual whose gate starts at zero (ReZero)."""
+
+    def __init__(self, channels: int, n_heads: int, head_channels: int):
+        super().__init__()
+        self.n_heads = n_heads
+        self.qkv = nn.Conv2d(channels, 3 * n_heads * head_channels, 1, bias=False)
+        self.out = nn.Conv2d(n_heads * head_channels, channels, 1)
+        self.gate = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor, x_mask: Tensor) -> Tensor:
+        """x: (B, C, F, T), masked by x_mask (B, 1, 1, T). Returns (B, C, F, T), masked."""
+        batch, _, bands, frames = x.shape
+        query, key, value = self.qkv(x).view(batch, 3, self.n_heads, -1, bands * frames).unbind(1)  # (B, H, D, F T)
+        valid = x_mask.expand(batch, 1, bands, frames).reshape(batch, 1, 1, bands * frames)
+        key = key.float().masked_fill(valid == 0, -torch.inf).softmax(-1).to(value.dtype)
+        context = value @ key.transpose(-1, -2)  # (B, H, D, D)
+        y = (context @ query).view(batch, -1, bands, frames)
+        return x + self.gate * self.out(y) * x_mask
+
+
+class UNet(nn.Module):
+    """F(r_t, mu, t), what the posterior mean is made of."""
+
+    def __init__(self, channels: int, multipliers: tuple[int, ...], groups: int, n_heads: int, head_channels: int):
+        super().__init__()
+        self.stride = 2 ** (len(multipliers) - 1)
+        self.time = nn.Sequential(
+            TimeEmbedding(channels), nn.Linear(channels, 4 * channels), nn.Mish(), nn.Linear(4 * channels, channels)
+        )
+        # what the decoder knows at t = 1 beyond the score: the losses on the waveform may teach it, t < 1 stays a score
+        self.one_step = nn.Parameter(torch.zeros(channels))
+
+        def level(in_channels: int, out_channels: int) -> nn.ModuleList:
+            return nn.ModuleList(
+                [
+                    ResnetBlock(in_channels, out_channels, channels, groups),
+                    ResnetBlock(out_channels, out_channels, channels, groups),
+                    LinearAttention(out_channels, n_heads, head_channels),
+                ]
+            )
+
+        widths = [channels * multiplier for multiplier in multipliers]
+        self.down = nn.ModuleList(level(a, b) for a, b in zip([2, *widths], widths))
+        self.downsamples = nn.ModuleList(nn.Conv2d(width, width, 3, stride=2, padding=1) for width in widths[:-1])
+        self.middle = nn.ModuleList(
+            [
+                ResnetBlock(widths[-1], widths[-1], channels, groups),
+                LinearAttention(widths[-1], n_heads, head_channels),
+                ResnetBlock(widths[-1], widths[-1], channels, groups),
+            ]
+        )
+        self.up = nn.ModuleList(level(2 * b, a) for a, b in zip(widths[-2::-1], widths[:0:-1]))
+        self.upsamples = nn.ModuleList(
+            nn.ConvTranspose2d(width, width, 4, stride=2, padding=1) for width in widths[-2::-1]
+        )
+        self.final = Block(widths[0], widths[0], groups)
+        self.out = nn.Conv2d(widths[0], 1, 1)
+
+    def forward(self, r_t: Tensor, mu: Tensor, x_mask: Tensor, t: Tensor) -> Tensor:
+        """r_t, mu: (B, n_latents, T), x_mask: (B, 1, T), t: (B,) in [0, 1]. Returns (B, n_latents, T), masked."""
+        frames = r_t.shape[-1]
+        x = torch.stack([mu, r_t], dim=1) * x_mask[:, None]  # (B, 2, F, T)
+        padding = -frames % self.stride
+        x, mask = F.pad(x, (0, padding)), F.pad(x_mask, (0, padding))[:, None]  # mask: (B, 1, 1, T)
+        embedding = self.time(t) + (t == 1).to(x.dtype)[:, None] * self.one_step
+
+        masks, skips = [mask], []
+        for i, (first, second, attention) in enumerate(self.down):
+            x = attention(second(first(x, masks[-1], embedding), masks[-1], embedding), masks[-1])
+            skips.append(x)
+            if i < len(self.downsamples):
+                masks.append(masks[-1][..., ::2])
+                x = self.downsamples[i](x) * masks[-1]
+
+        first, attention, second = self.middle
+        x = second(attention(first(x, masks[-1], embedding), masks[-1]), masks[-1], embedding)
+
+        # as in Grad-TTS, the finest resolution has no skip
+        for (first, second, attention), upsample in zip(self.up, self.upsamples):
+            x = torch.cat([x, skips.pop()], dim=1)
+            x = attention(second(first(x, masks[-1], embedding), masks[-1], embedding), masks[-1])
+            masks.pop()
+            x = upsample(x) * masks[-1]
+        return (self.out(self.final(x, mask)) * mask)[:, 0, :, :frames]

@@ -1,0 +1,210 @@
+"""Speak with a trained voice: python sampling.py "Any text.", or Voice.load(...).speak(...) from Python."""
+
+import argparse
+import logging
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data_util import checkpoint
+from data_util.audio import save_wav
+from data_util.config import ROOT
+from data_util.corpus import read_metafile
+from model.nisets import NiSETS
+from model.sde import SOLVERS, default_solver
+from text import FrontEnd
+
+STEM_LENGTH = 40  # characters of a text that its file is named by
+
+
+@dataclass(frozen=True)
+class Speech:
+    """wav: (T_wav,) float32 in [-1, 1]; sample_rate: Hz; phonemes: IPA; durations: (T_x,) frames of each id."""
+
+    wav: np.ndarray
+    sample_rate: int
+    text: str
+    phonemes: str
+    durations: np.ndarray
+
+    @property
+    def seconds(self) -> float:
+        return len(self.wav) / self.sample_rate
+
+
+class Voice:
+    """A trained model and its front end, ready to speak."""
+
+    def __init__(self, saved: checkpoint.Voice, device: torch.device | str = "cpu"):
+        """Raises CheckpointError where the weights do not fit their own config, or the front end's symbols differ."""
+        self.saved, self.device = saved, torch.device(device)
+        self.front_end = FrontEnd(language=saved.config.text.language, blanks=saved.config.text.blanks)
+        _check_symbols(saved, tuple(self.front_end.symbols))
+        self.model = NiSETS(saved.config, len(saved.symbols)).eval().requires_grad_(False)
+        try:
+            self.model.load_state_dict(saved.weights)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise checkpoint.CheckpointError(f"{saved.path}: weights and config do not fit: {reason}") from error
+        self.model.generator.fold()
+        self.model.to(self.device)
+
+    @classmethod
+    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> "Voice":
+        """path: a run's folder, of which the newest voice is taken, or a .safetensors. Raises CheckpointError."""
+        path = Path(path)
+        if path.suffix != ".safetensors":
+            path = checkpoint.find(path, "voice")
+        return cls(checkpoint.load_voice(path), device)
+
+    def speak(
+        self,
+        text: str,
+        *,
+        n_timesteps: int = 1,
+        solver: str | None = None,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        length_scale: float = 1.0,
+    ) -> Speech:
+        """Speak a text.
+
+        n_timesteps: evaluations of the score network; solver: posterior (only for 1, the default there), dpm2m (the
+        default beyond) or ddim; seed: the same seed and text give the same sound, None a new one each time;
+        temperature: of the noise, 0 or more; length_scale: over 1 slower, under 1 faster.
+        Raises TextError where there is nothing to say, ValueError for a setting out of range.
+        """
+        solver = solver or default_solver(n_timesteps)
+        _check_settings(n_timesteps, solver, temperature, length_scale)
+        phonemes = self.front_end.phonemise(text)
+        x = torch.tensor(self.front_end.to_ids(phonemes), device=self.device)[None]
+        spoken = self.model.synthesise(
+            x, n_timesteps, solver, temperature, length_scale, _generator(seed, phonemes)
+        )
+        wav = spoken.wav[0, 0].clamp(-1, 1).cpu().numpy()
+        return Speech(wav, self.saved.config.audio.sample_rate, text, phonemes, spoken.durations[0].cpu().numpy())
+
+
+def _check_symbols(saved, symbols):
+    if saved.symbols != symbols:
+        ours, theirs = "".join(sorted(set(symbols) - set(saved.symbols))), set(saved.symbols) - set(symbols)
+        raise checkpoint.CheckpointError(
+            f"{saved.path} was trained on other symbols than text/ has: only here {ours!r}, only there "
+            f"{''.join(sorted(theirs))!r}{'' if ours or theirs else ' (same symbols, other order)'}. "
+            "Speak with the version of the code that trained it"
+        )
+
+
+def _check_settings(n_timesteps, solver, temperature, length_scale):
+    if solver not in SOLVERS:
+        raise ValueError(f"solver {solver!r}: must be one of {', '.join(SOLVERS)}")
+    if n_timesteps < 1 or (solver == "posterior" and n_timesteps != 1):
+        raise ValueError(f"n_timesteps = {n_timesteps}: must be at least 1, and exactly 1 for solver posterior")
+    if not (temperature >= 0 and np.isfinite(temperature)):
+        raise ValueError(f"temperature = {temperature}: must be 0 or more")
+    if not (length_scale > 0 and np.isfinite(length_scale)):
+        raise ValueError(f"length_scale = {length_scale}: must be over 0")
+
+
+def _generator(seed, phonemes):
+    """Noise that depends on the seed and on what is said alone."""
+    seed = secrets.randbits(63) if seed is None else seed
+    key = np.random.SeedSequence([seed, *phonemes.encode()]).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(key[0]) << 31 | int(key[1]) >> 1)
+
+
+# -- the command
+
+
+def newest_run() -> Path:
+    """The run that wrote a voice last. Raises CheckpointError where there is none."""
+    runs = [folder for folder in checkpoint.RUNS.glob("*") if folder.is_dir() and checkpoint.steps(folder, "voice")]
+    if not runs:
+        raise checkpoint.CheckpointError(f"no voice in {checkpoint.RUNS} yet: train one with bash run.sh")
+    return max(runs, key=lambda folder: checkpoint.find(folder, "voice").stat().st_mtime)
+
+
+def texts_of(args: argparse.Namespace, voice: Voice) -> list[tuple[str | None, str]]:
+    """(name or None, text) of all that is to be spoken; the voice's validation list where nothing is named."""
+    if args.file is not None:
+        source = sys.stdin if args.file == "-" else open(args.file, encoding="utf-8")  # noqa: SIM115
+        with source:
+            lines = [line.strip() for line in source if line.strip()]
+        pairs = [line.rpartition("|")[::2] for line in lines]
+        return [(Path(name).stem if name else None, text) for name, text in pairs]
+    if args.text == ["-"]:
+        return [(None, line.strip()) for line in sys.stdin if line.strip()]
+    if args.text:
+        return [(None, text) for text in args.text]
+    dataset = voice.saved.config.dataset
+    clips = read_metafile(ROOT / dataset.metafile_valid, ROOT / dataset.prtpath)
+    return [(Path(clip.id).name, clip.text) for clip in clips if clip.text]
+
+
+def named(texts: list[tuple[str | None, str]], out: Path) -> Iterator[tuple[Path, str]]:
+    """The WAV of each text: OUT itself for one text if it is a .wav, else a file in the folder OUT."""
+    if out.suffix == ".wav":
+        if len(texts) != 1:
+            raise ValueError(f"-o {out} names one WAV for {len(texts)} texts: name a folder")
+        yield out, texts[0][1]
+        return
+    for i, (name, text) in enumerate(texts):
+        stem = "".join(c if c.isalnum() else "_" for c in text)[:STEM_LENGTH].strip("_")
+        yield out / f"{name or f'{i:03d}_{stem}'}.wav", text
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Speak with a trained voice.", allow_abbrev=False)
+    parser.add_argument("text", nargs="*", help="what to say, or - for standard input; nothing: the validation list")
+    parser.add_argument("-f", dest="file", metavar="FILE", help="one text a line, or path|text")
+    parser.add_argument("-id", metavar="ID", help="the run in checkpoint/; without it the newest")
+    parser.add_argument("-ckpt", type=int, metavar="STEP", help="the voice of this step; without it the newest")
+    parser.add_argument("-o", dest="out", type=Path, default=Path("speech"), help="a WAV for one text, else a folder")
+    parser.add_argument("-n", dest="n_timesteps", type=int, default=1, help="evaluations of the score network")
+    parser.add_argument("--solver", choices=list(SOLVERS), help="posterior for -n 1, dpm2m beyond")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--temperature", type=float, default=1.0, help="of the noise")
+    parser.add_argument("--length-scale", type=float, default=1.0, help="over 1 slower, under 1 faster")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    args = parser.parse_args(argv)
+    if args.file is not None and args.text:
+        parser.error("give texts or -f FILE, not both")
+    return args
+
+
+def run(args: argparse.Namespace) -> None:
+    folder = newest_run() if args.id is None else checkpoint.RUNS / args.id
+    voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)), args.device)
+    print(f"run {folder.name}, step {voice.saved.step}, on {args.device}")
+    for path, text in named(texts_of(args, voice), args.out):
+        start = time.perf_counter()
+        speech = voice.speak(text, n_timesteps=args.n_timesteps, solver=args.solver, seed=args.seed,
+                             temperature=args.temperature, length_scale=args.length_scale)  # fmt: skip
+        spent = time.perf_counter() - start
+        save_wav(path, speech.wav, speech.sample_rate)
+        print(f"{path}: {speech.seconds:.2f} s, real-time factor {spent / speech.seconds:.3f}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 after one clear line on standard error."""
+    args = parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        run(args)
+    except (ValueError, OSError, RuntimeError) as error:
+        if args.debug:
+            raise
+        print(f"sampling.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Corpora to test on: a tiny one laid out as LJSpeech, of tones and noise, and real clips where they are at hand."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import text
+from data_util import config as configuration
+from data_util.audio import save_wav
+from data_util.corpus import prepare
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "ljspeech"
+SAMPLE_RATE, HOP = 22050, 256
+TINY_FRAMES = (2, 9, 20, 33, 40, 47, 64, 80, 100, 130)  # of the clips tiny-0, tiny-1, ...
+
+
+class StubFrontEnd:
+    """A front end whose phonemes are the letters; it counts the texts it is asked for."""
+
+    symbols = ("_", *"abcdefghijklmnopqrstuvwxyz")
+    asked: list[str] = []
+
+    def __init__(self, language, blanks):
+        self.language, self.blanks = language, blanks
+
+    def phonemise_many(self, texts):
+        StubFrontEnd.asked += texts
+        return ["".join(c for c in one.lower() if c in self.symbols) for one in texts]
+
+    def to_ids(self, phonemes):
+        return [self.symbols.index(c) for c in phonemes]
+
+
+@pytest.fixture
+def stub_front_end(monkeypatch):
+    """Letters instead of phonemes, without blanks; gives the class, whose `asked` lists the texts it was given."""
+    monkeypatch.setattr(text, "FrontEnd", StubFrontEnd)
+    monkeypatch.setattr(StubFrontEnd, "asked", [])
+    return StubFrontEnd
+
+
+@pytest.fixture
+def tiny_root(tmp_path):
+    """A folder as LJSpeech has it: ten clips of TINY_FRAMES frames, tones and noise in turn, and train.txt over all."""
+    root, random = tmp_path / "tiny", np.random.default_rng(0)
+    lines, letters = [], "abcdefghij"
+    for i, n_frames in enumerate(TINY_FRAMES):
+        n_samples = HOP * n_frames + 13 * i  # a rest that fills no frame
+        tone = np.sin(2 * np.pi * 220 * (i + 1) * np.arange(n_samples) / SAMPLE_RATE)
+        wav = 0.5 * tone if i % 2 else 0.1 * random.standard_normal(n_samples)
+        save_wav(root / "wavs" / f"tiny-{i}.wav", wav, SAMPLE_RATE)
+        lines.append(f'tiny-{i}|raw {i}|"{letters[: i + 1]}"\n' if i else "tiny-0|a|\n")
+    (root / "metadata.csv").write_text("".join(lines), encoding="utf-8")
+    (root / "train.txt").write_text("".join(f"tiny-{i}\n" for i in range(len(TINY_FRAMES))), encoding="utf-8")
+    return root
+
+
+@pytest.fixture
+def tiny_config(tiny_root, tmp_path):
+    """The shipped configuration over the tiny corpus: batches of 4, cuts of 32 frames, segments of 8, no workers."""
+    overrides = [f"dataset.prtpath={tiny_root}", f"dataset.cache={tmp_path / 'cache'}", "system.num_workers=0"]
+    overrides += [f"dataset.metafile_{name}={tiny_root / 'train.txt'}" for name in ("train", "valid", "test")]
+    overrides += ["training.batch_size=4", "training.cut_frames=32", "training.segment_frames=8"]
+    return configuration.load(overrides=overrides)
+
+
+@pytest.fixture
+def tiny(tiny_config, stub_front_end):
+    """The tiny corpus, prepared with the stub for a front end."""
+    assert text.FrontEnd is stub_front_end
+    return prepare(tiny_config, tiny_config.dataset.metafile_train, progress=False)
+
+
+def with_keys(config, section, **keys):
+    """The configuration with other values in one section, unchecked."""
+    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **keys)})
+
+
+@pytest.fixture(scope="session")
+def real_root(tmp_path_factory):
+    """Sixteen clips of real speech laid out as LJSpeech, with train.txt over all; the test is skipped without them."""
+    clips = sorted(REAL.glob("wavs/*.flac"))[:16]
+    if not clips or not (REAL / "metadata.csv").is_file():
+        pytest.skip(f"no real clips: {REAL} is not there")
+    root = tmp_path_factory.mktemp("ljspeech")
+    (root / "wavs").mkdir()
+    for clip in clips:
+        wav, sample_rate = soundfile.read(clip, dtype="int16")
+        soundfile.write(root / "wavs" / f"{clip.stem}.wav", wav, sample_rate, subtype="PCM_16")
+    shutil.copyfile(REAL / "metadata.csv", root / "metadata.csv")
+    (root / "train.txt").write_text("".join(f"{clip.stem}\n" for clip in clips), encoding="utf-8")
+    return root

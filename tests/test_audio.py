@@ -1,0 +1,248 @@
+"""data_util.audio and data_util.files: features against first principles, recordings, cuts, whole files."""
+
+import dataclasses
+import os
+
+import librosa
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from data_util import config as configuration
+from data_util.audio import AudioError, MelSpectrogram, cut, load_wav, save_wav, sequence_mask
+from data_util.files import read_json, write_atomic, write_json
+
+AUDIO = configuration.load().audio
+RATE, N_FFT, HOP = AUDIO.sample_rate, AUDIO.n_fft, AUDIO.hop_length
+
+
+@pytest.fixture(scope="module")
+def mel():
+    return MelSpectrogram(**dataclasses.asdict(AUDIO))
+
+
+@pytest.fixture(scope="module")
+def filters():
+    return librosa.filters.mel(
+        sr=RATE, n_fft=N_FFT, n_mels=AUDIO.n_mels, fmin=AUDIO.f_min, fmax=AUDIO.f_max, norm="slaney", dtype=np.float64
+    )
+
+
+def noise(*shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).uniform(-0.5, 0.5, shape).astype(np.float32))
+
+
+def naive_log_mel(wav, filters):
+    """The definition, in float64: reflect, window, one DFT matrix, amplitude, filters, floor, logarithm."""
+    pad = (N_FFT - HOP) // 2
+    padded = np.pad(wav.astype(np.float64), pad, mode="reflect")
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)
+    dft = np.exp(-2j * np.pi * np.outer(np.arange(N_FFT), np.arange(N_FFT // 2 + 1)) / N_FFT)
+    frames = np.stack([padded[HOP * i : HOP * i + N_FFT] * window for i in range(len(wav) // HOP)])
+    return np.log(np.maximum(filters @ np.abs(frames @ dft).T, 1e-5))
+
+
+def test_equals_a_naive_dft(mel, filters):
+    wav = noise(1, HOP * 9 + 100)
+    expected = naive_log_mel(wav[0].numpy(), filters)
+    np.testing.assert_allclose(mel(wav)[0].numpy(), expected, atol=1e-4)
+
+
+def test_filters_equal_librosas(mel, filters):
+    np.testing.assert_allclose(mel.filters.numpy(), filters, atol=1e-6)
+
+
+@pytest.mark.parametrize("band", [5, 20, 40, 60, 75])
+def test_a_sine_peaks_in_its_band(mel, filters, band):
+    frequency = np.fft.rfftfreq(N_FFT, 1 / RATE)[filters[band].argmax()]
+    wav = torch.sin(2 * torch.pi * frequency * torch.arange(HOP * 40) / RATE)[None]
+    assert (mel(wav)[0, :, 3:-3].argmax(0) == band).all()
+
+
+@pytest.mark.parametrize("n_samples", [0, 1, 255, 256, 384, 385, 511, 512, 513, 1023, 1024, 5000, 22050])
+def test_frames_are_whole_hops(mel, n_samples):
+    out = mel(noise(2, n_samples))
+    assert out.shape == (2, AUDIO.n_mels, n_samples // HOP)
+    assert torch.isfinite(out).all()
+
+
+def test_both_shapes_of_a_wav_and_any_type_give_float32(mel):
+    wav = noise(2, HOP * 4)
+    assert torch.equal(mel(wav), mel(wav[:, None]))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(mel(wav), mel(wav.clone()))
+        under_autocast = mel(wav)
+    assert under_autocast.dtype == torch.float32
+    assert torch.equal(under_autocast, mel(wav))
+    assert mel(wav.double()).dtype == torch.float32
+
+
+def test_a_short_wav_counts_as_followed_by_silence(mel):
+    pad = (N_FFT - HOP) // 2
+    wav = noise(1, 300)
+    assert torch.equal(mel(wav), mel(torch.nn.functional.pad(wav, (0, pad + 1 - 300))))
+
+
+def test_an_impulse_is_centred_in_its_frame(mel):
+    """An impulse in the middle of frame i is loudest there, and i - 1 and i + 1 hear it alike."""
+    for frame in (5, 17):
+        wav = torch.zeros(1, HOP * 24)
+        wav[0, HOP * frame + HOP // 2] = 1.0
+        loudness = mel(wav)[0].mean(0)
+        assert loudness.argmax() == frame
+        torch.testing.assert_close(loudness[frame - 1], loudness[frame + 1])
+
+
+def test_an_impulse_at_the_start_of_a_frame_lands_in_it(mel):
+    """The first sample of frame i lies between the middles of i - 1 and i, which hear it alike, and i + 1 less."""
+    wav = torch.zeros(1, HOP * 24)
+    wav[0, HOP * 9 :][:1] = 1.0
+    loudness = mel(wav)[0].mean(0)
+    torch.testing.assert_close(loudness[8], loudness[9], atol=1e-3, rtol=0)
+    assert loudness[9] > loudness[10]
+
+
+def test_silence_has_the_floor_and_finite_gradients(mel):
+    wav = torch.zeros(1, HOP * 4, requires_grad=True)
+    out = mel(wav)
+    torch.testing.assert_close(out, torch.full_like(out, np.log(1e-5)))
+    out.sum().backward()
+    assert torch.isfinite(wav.grad).all()
+
+
+def test_gradients_reach_every_sample(mel):
+    wav = noise(1, HOP * 4).requires_grad_()
+    mel(wav).sum().backward()
+    assert torch.isfinite(wav.grad).all()
+    assert (wav.grad != 0).all()
+
+
+def test_mel_leaves_nothing_in_a_checkpoint(mel):
+    assert not mel.state_dict()
+
+
+def test_cut_of_mel_and_wav_are_the_same_frames():
+    x = noise(3, 2, 40)
+    wav = torch.arange(3 * 40 * HOP).reshape(3, 1, 40 * HOP)
+    starts = torch.tensor([0, 7, 32])
+    x_cut, wav_cut = cut(x, starts, 8), cut(wav, starts, 8, HOP)
+    assert x_cut.shape == (3, 2, 8)
+    for b, start in enumerate(starts.tolist()):
+        assert torch.equal(x_cut[b], x[b, :, start : start + 8])
+        assert torch.equal(wav_cut[b], wav[b, :, HOP * start : HOP * start + HOP * 8])
+
+
+def test_cut_is_zero_past_the_end():
+    x = noise(2, 3, 5) + 1
+    out = cut(x, torch.tensor([3, 5]), 6)
+    assert torch.equal(out[0, :, :2], x[0, :, 3:])
+    assert (out[0, :, 2:] == 0).all()
+    assert (out[1] == 0).all()
+
+
+def test_cut_passes_gradients_to_what_it_shows_only():
+    x = noise(2, 1, 6).requires_grad_()
+    cut(x, torch.tensor([1, 4]), 3).sum().backward()
+    assert x.grad[:, 0].tolist() == [[0, 1, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]]
+
+
+def test_sequence_mask():
+    mask = sequence_mask(torch.tensor([0, 2, 3]), 4)
+    assert mask.shape == (3, 1, 4)
+    assert mask.dtype == torch.bool
+    assert mask[:, 0].sum(1).tolist() == [0, 2, 3]
+    assert mask[1, 0].tolist() == [True, True, False, False]
+    assert sequence_mask(torch.tensor([1, 3])).shape == (2, 1, 3)
+
+
+def test_recordings_come_back_to_the_bit(tmp_path):
+    pcm = np.random.default_rng(0).integers(-32768, 32768, 3000).astype(np.int16)
+    soundfile.write(tmp_path / "a.wav", pcm, RATE, subtype="PCM_16")
+    save_wav(tmp_path / "b.wav", load_wav(tmp_path / "a.wav", RATE), RATE)
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+
+
+def test_parts_of_a_recording(tmp_path):
+    wav = noise(1000).numpy()
+    save_wav(tmp_path / "a.wav", wav, RATE)
+    whole = load_wav(tmp_path / "a.wav", RATE)
+    assert whole.dtype == np.float32
+    np.testing.assert_allclose(whole, wav, atol=1 / 32768)
+    np.testing.assert_array_equal(load_wav(tmp_path / "a.wav", RATE, 100, 50), whole[100:150])
+    np.testing.assert_array_equal(load_wav(tmp_path / "a.wav", RATE, 990, 50), whole[990:])
+    assert len(load_wav(tmp_path / "a.wav", RATE, 2000, 50)) == 0
+
+
+def test_save_clips_and_refuses_what_is_not_finite(tmp_path):
+    save_wav(tmp_path / "a.wav", np.array([3.0, -3.0, 0.5]), RATE)
+    np.testing.assert_allclose(load_wav(tmp_path / "a.wav", RATE), [1, -1, 0.5], atol=1e-4)
+    with pytest.raises(AudioError, match="not finite"):
+        save_wav(tmp_path / "b.wav", np.array([np.nan]), RATE)
+    assert os.listdir(tmp_path) == ["a.wav"]
+
+
+def damaged(folder):
+    """name -> (file, reason, what the message says)"""
+    folder.mkdir()
+    wav = noise(5000).numpy()
+    soundfile.write(folder / "rate.wav", wav, 16000)
+    soundfile.write(folder / "stereo.wav", np.stack([wav, wav], 1), RATE)
+    soundfile.write(folder / "none.wav", wav[:0], RATE)
+    soundfile.write(folder / "nan.wav", np.full(100, np.nan, np.float32), RATE, subtype="FLOAT")
+    soundfile.write(folder / "cut.flac", wav, RATE)
+    (folder / "cut.flac").write_bytes((folder / "cut.flac").read_bytes()[:3000])
+    (folder / "zero.wav").write_bytes(b"")
+    (folder / "text.wav").write_bytes(b"this is no recording")
+    (folder / "folder.wav").mkdir()
+    return {
+        "gone.wav": ("missing", "no such file"),
+        "rate.wav": ("wrong sample rate", "16000 Hz.*22050 Hz"),
+        "stereo.wav": ("not mono", "2 channels"),
+        "none.wav": ("empty", "no samples"),
+        "zero.wav": ("empty", "empty"),
+        "nan.wav": ("not finite", "not finite"),
+        "cut.flac": ("unreadable", "cut.flac"),
+        "text.wav": ("unreadable", "not a readable recording"),
+        "folder.wav": ("unreadable", "directory"),
+    }
+
+
+def test_every_fault_has_its_reason_in_one_line(tmp_path):
+    for name, (reason, words) in damaged(tmp_path / "damaged").items():
+        with pytest.raises(AudioError, match=words) as caught:
+            load_wav(tmp_path / "damaged" / name, RATE)
+        assert caught.value.reason == reason, name
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "new folder" / "a.json"
+    write_json(path, {"a": "ü"})
+
+    def fail(file):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomic(path, fail)
+    assert read_json(path) == {"a": "ü"}
+    assert os.listdir(path.parent) == ["a.json"]
+
+
+def test_write_atomic_replaces_and_syncs_before_it_does(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, name=name, real=real: (calls.append(name), real(*a))[1])
+    write_atomic(tmp_path / "a", b"1")
+    write_atomic(tmp_path / "a", lambda file: file.write(b"2"), durable=False)
+    assert (tmp_path / "a").read_bytes() == b"2"
+    assert calls == ["fsync", "replace", "fsync", "replace"]
+
+
+def test_a_damaged_json_file_reads_as_none(tmp_path):
+    assert read_json(tmp_path / "gone.json") is None
+    (tmp_path / "a.json").write_bytes(b'{"a": 1')
+    assert read_json(tmp_path / "a.json") is None

@@ -1,0 +1,241 @@
+"""data_util.corpus and data_util.features: lists of clips, preparation and its cache."""
+
+import dataclasses
+import logging
+import os
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import HOP, SAMPLE_RATE, TINY_FRAMES, with_keys
+
+from data_util import config as configuration
+from data_util import features
+from data_util.audio import AudioError, MelSpectrogram, load_wav, save_wav
+from data_util.corpus import MetafileError, prepare, read_metafile
+
+N_TINY = len(TINY_FRAMES)
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """Counts the spectrograms that are computed in this process."""
+    calls, real = [], features.compute_mel
+    monkeypatch.setattr(features, "compute_mel", lambda *a: (calls.append(1), real(*a))[1])
+    return calls
+
+
+def again(config):
+    return prepare(config, config.dataset.metafile_train, progress=False)
+
+
+# Lists of clips
+
+
+def test_ids_and_paths(tiny_root, tmp_path):
+    save_wav(tmp_path / "away.wav", np.zeros(600), SAMPLE_RATE)
+    save_wav(tiny_root / "sub" / "b.wav", np.zeros(600), SAMPLE_RATE)
+    listed = f"tiny-3\n\ntiny-1.wav|in wavs\n  sub/b.wav|in the root\n{tmp_path}/away.wav|away\nnobody\ngone.wav|gone\n"
+    (tiny_root / "list.txt").write_text(f"\ufeff{listed}", encoding="utf-8")
+    clips = read_metafile(tiny_root / "list.txt", tiny_root)
+    assert [clip.text for clip in clips] == ['"abcd"', "in wavs", "in the root", "away", None, "gone"]
+    assert [clip.id for clip in clips][:3] == ["tiny-3", "tiny-1", "sub/b"]
+    wavs = tiny_root / "wavs"
+    expected = [wavs / "tiny-3.wav", wavs / "tiny-1.wav", tiny_root / "sub/b.wav", tmp_path / "away.wav"]
+    assert [clip.wav_path for clip in clips] == [*expected, wavs / "nobody.wav", wavs / "gone.wav"]
+
+
+def test_transcripts_are_read_as_they_stand(tiny_root):
+    (tiny_root / "metadata.csv").write_text('a|"raw|"open\nb|only raw|\nc|two columns\nd|x|one\u2028line\n', "utf-8")
+    (tiny_root / "list.txt").write_text("a\nb\nc\nd\n")
+    texts = [clip.text for clip in read_metafile(tiny_root / "list.txt", tiny_root)]
+    assert texts == ['"open', "only raw", "two columns", "one\u2028line"]
+
+
+@pytest.mark.parametrize(
+    ("listed", "metadata", "words"),
+    [
+        (None, "a|b|c", "list.txt: No such file.*dataset.metafile"),
+        (b"", "a|b|c", "list.txt: no clips. Write one a line"),
+        (b"\n  \n", "a|b|c", "list.txt: no clips"),
+        (b"a\nx.wav|one|two\n", "a|b|c", "list.txt:2: expected an id"),
+        (b"|text", "a|b|c", "list.txt:1: expected an id"),
+        (b"\xff\xfe", "a|b|c", "list.txt: not UTF-8"),
+        (b"a\n", None, "metadata.csv: No such file.*dataset.prtpath"),
+        (b"a\n", "a|b|c\nonly-an-id\n", "metadata.csv:2: expected id|raw"),
+        (b"a\n", "a|b|c|d\n", "metadata.csv:1: expected id|raw"),
+    ],
+)
+def test_faults_of_a_list_say_where_and_what_to_do(tmp_path, listed, metadata, words):
+    if listed is not None:
+        (tmp_path / "list.txt").write_bytes(listed)
+    if metadata is not None:
+        (tmp_path / "metadata.csv").write_text(metadata)
+    with pytest.raises(MetafileError, match=words) as caught:
+        read_metafile(tmp_path / "list.txt", tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_corpus_that_is_not_there(tmp_path):
+    (tmp_path / "list.txt").write_text("a\n")
+    with pytest.raises(MetafileError, match="nowhere: no such folder. Set dataset.prtpath"):
+        read_metafile(tmp_path / "list.txt", tmp_path / "nowhere")
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/a.wav|needs no corpus\n")
+    assert len(read_metafile(tmp_path / "list.txt", tmp_path / "nowhere")) == 1
+
+
+# Preparation
+
+
+def test_prepared_clips(tiny, tiny_root):
+    assert len(tiny) == len(tiny.mels) == N_TINY
+    assert tiny.n_frames.tolist() == list(TINY_FRAMES)
+    assert tiny.phonemes[3] == "abcd"
+    assert tiny.ids[3].tolist() == [1, 2, 3, 4]
+    assert tiny.skipped == []
+    spectrogram = MelSpectrogram(**dataclasses.asdict(configuration.load().audio))
+    for i in range(N_TINY):
+        wav = load_wav(tiny_root / "wavs" / f"tiny-{i}.wav", SAMPLE_RATE)
+        np.testing.assert_allclose(tiny.mels[i], spectrogram(torch.from_numpy(wav)[None])[0], atol=1e-5)
+        np.testing.assert_array_equal(tiny.wav(i), wav[: HOP * TINY_FRAMES[i]])
+    np.testing.assert_array_equal(tiny.wav(4, 3, 5), tiny.wav(4)[3 * HOP : 8 * HOP])
+    assert len(tiny.wav(4, 38, 5)) == 2 * HOP
+    values = np.concatenate(list(tiny.mels), axis=1)
+    np.testing.assert_allclose(tiny.statistics(), (values.mean(), values.std()), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("stub_front_end")
+def test_each_fault_of_a_clip_is_skipped_with_its_reason(tiny_root, tiny_config, caplog):
+    wav = np.zeros(HOP * 10, dtype=np.float32)
+    soundfile.write(tiny_root / "wavs/rate.wav", wav, 16000)
+    soundfile.write(tiny_root / "wavs/stereo.wav", np.stack([wav, wav], 1), SAMPLE_RATE)
+    soundfile.write(tiny_root / "wavs/none.wav", wav[:0], SAMPLE_RATE)
+    soundfile.write(tiny_root / "wavs/short.wav", wav[: 2 * HOP - 1], SAMPLE_RATE)
+    soundfile.write(tiny_root / "wavs/dense.wav", wav[: 3 * HOP], SAMPLE_RATE)
+    soundfile.write(tiny_root / "wavs/silent.wav", wav, SAMPLE_RATE)
+    (tiny_root / "wavs/text.wav").write_bytes(b"this is no recording")
+    expected = [
+        ("nobody", "no transcript"),
+        ("gone", "missing"),
+        ("rate", "wrong sample rate"),
+        ("stereo", "not mono"),
+        ("none", "empty"),
+        ("short", "under 2 frames"),
+        ("dense", "fewer frames than symbols"),
+        ("silent", "nothing to say"),
+        ("text", "unreadable"),
+    ]
+    texts = {"dense": "abcd", "silent": "..."}
+    listed = [name if name == "nobody" else f"{name}.wav|{texts.get(name, 'a')}" for name, _ in expected]
+    (tiny_root / "train.txt").write_text("\n".join(["tiny-1", *listed]))
+    with caplog.at_level(logging.INFO):
+        corpus = again(tiny_config)
+    assert corpus.skipped == expected
+    assert [clip.id for clip in corpus.clips] == ["tiny-1"]
+    assert "1 clips" in caplog.text
+    assert "1 not mono" in caplog.text
+    (tiny_root / "train.txt").write_text("\n".join(listed))
+    with pytest.raises(MetafileError, match="none of its 9 clips can be used.*1 wrong sample rate"):
+        again(tiny_config)
+
+
+def test_a_second_preparation_computes_nothing(tiny_config, stub_front_end, computed, capfd):
+    first = prepare(tiny_config, tiny_config.dataset.metafile_train)
+    assert len(computed) == len(stub_front_end.asked) == N_TINY
+    assert "features" in capfd.readouterr().err
+    statistics = first.statistics()
+    second = prepare(tiny_config, tiny_config.dataset.metafile_train)
+    assert len(computed) == len(stub_front_end.asked) == N_TINY
+    assert capfd.readouterr().err == ""
+    assert second.statistics() == statistics
+    assert [one.tolist() for one in second.ids] == [one.tolist() for one in first.ids]
+    np.testing.assert_array_equal(second.n_frames, first.n_frames)
+
+
+def test_changes_are_computed_again_and_only_those(tiny_root, tiny_config, tiny, stub_front_end, computed):
+    stub_front_end.asked.clear()
+    os.utime(tiny_root / "wavs/tiny-3.wav", ns=(1, 1))  # touched, but the same
+    save_wav(tiny_root / "wavs/tiny-4.wav", 0.3 * np.ones(HOP * 50), SAMPLE_RATE)
+    text = (tiny_root / "metadata.csv").read_text().replace('"abcdef"', "other")
+    (tiny_root / "metadata.csv").write_text(text)
+    corpus = again(tiny_config)
+    assert len(computed) == 1
+    assert corpus.n_frames[4] == 50
+    assert corpus.mel(4).shape == (80, 50)
+    assert stub_front_end.asked == ["other"]
+    assert corpus.statistics() != tiny.statistics()
+    again(with_keys(tiny_config, "audio", f_max=4000.0))
+    assert len(computed) == 1 + N_TINY
+    again(with_keys(tiny_config, "text", language="de"))
+    assert len(stub_front_end.asked) == 1 + N_TINY
+
+
+def test_a_damaged_cache_is_rebuilt(tmp_path, tiny_config, tiny, stub_front_end, computed):
+    statistics, mel = tiny.statistics(), tiny.mel(5)
+    files = sorted((tmp_path / "cache").rglob("*.npy"))
+    assert len(files) == N_TINY
+    files[0].write_bytes(files[0].read_bytes()[:200])
+    files[1].unlink()
+    for file in (tmp_path / "cache").rglob("*.json"):
+        file.write_bytes(file.read_bytes()[:-3])
+    stub_front_end.asked.clear()
+    corpus = again(tiny_config)
+    assert len(computed) == 2
+    assert len(stub_front_end.asked) == N_TINY
+    assert corpus.statistics() == statistics
+    np.testing.assert_array_equal(corpus.mel(5), mel)
+    for file in files:  # of the same size, so that only reading finds out
+        file.write_bytes(b"?" * file.stat().st_size)
+    np.testing.assert_array_equal(again(tiny_config).mel(5), mel)
+    assert not list((tmp_path / "cache").rglob("*.tmp"))
+
+
+def test_an_intact_index_does_not_hide_damaged_features(tmp_path, tiny_config, tiny, computed):
+    mels = {i: tiny.mel(i) for i in (3, 4, 5)}
+    paths = {i: next((tmp_path / "cache").rglob(f"{tiny._keys[i]}.npy")) for i in mels}
+    paths[3].write_bytes(paths[3].read_bytes()[:-4])
+    paths[4].unlink()
+    np.save(paths[5], np.ascontiguousarray(mels[5].T))  # whole and of the same size, but not (n_mels, T_mel)
+    corpus = again(tiny_config)
+    assert len(computed) == 2
+    for i, mel in mels.items():
+        np.testing.assert_array_equal(corpus.mel(i), mel)
+    assert len(computed) == 3
+
+
+@pytest.mark.usefixtures("tiny")
+def test_nonsense_in_the_index_is_not_believed(tmp_path, tiny_config, computed):
+    index = next((tmp_path / "cache").rglob("index.json"))
+    for nonsense in ("[]", "null", '{"a": 1}', index.read_text().replace("wav", "waw")):
+        index.write_text(nonsense)
+        assert again(tiny_config).n_frames.tolist() == list(TINY_FRAMES)
+    assert not computed  # found by content
+
+
+def test_several_processes_make_the_same_features(tiny_config, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "CLIPS_A_WORKER", 2)
+    config = with_keys(tiny_config, "dataset", cache=str(tmp_path / "other"))
+    corpus = prepare(with_keys(config, "system", num_workers=2), config.dataset.metafile_train, progress=False)
+    for mine, theirs in zip(corpus.mels, tiny.mels):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_clip_that_changed_after_preparation_is_not_passed_off(tiny_root, tmp_path, tiny):
+    for file in (tmp_path / "cache").rglob("*.npy"):
+        file.unlink()
+    save_wav(tiny_root / "wavs/tiny-4.wav", np.zeros(HOP * 40), SAMPLE_RATE)
+    with pytest.raises(AudioError, match="changed"):
+        tiny.mel(4)
+    save_wav(tiny_root / "wavs/tiny-4.wav", np.zeros(HOP * 39), SAMPLE_RATE)
+    with pytest.raises(AudioError, match="shorter"):
+        tiny.wav(4)
+
+
+def test_durations_must_fit(tiny):
+    right = [np.bincount(np.arange(n) % len(ids), minlength=len(ids)) for n, ids in zip(tiny.n_frames, tiny.ids)]
+    tiny.durations = right
+    with pytest.raises(ValueError, match="tiny-0"):
+        tiny.durations = [right[0] + 1, *right[1:]]
+    with pytest.raises(ValueError, match="9 clips"):
+        tiny.durations = right[1:]

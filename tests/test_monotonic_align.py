@@ -1,0 +1,241 @@
+"""Monotonic alignment search: against brute force, C against numpy, padding, errors, and a build that fails."""
+
+import importlib
+import itertools
+import logging
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model import monotonic_align
+from model.monotonic_align import fallback, search
+
+SIZES = [(t_x, t_mel) for t_x in range(1, 6) for t_mel in range(t_x, 9)]
+
+
+@pytest.fixture
+def core():
+    if monotonic_align.implementation() != "cython":
+        pytest.skip("the Cython extension cannot be built here")
+    return importlib.import_module("model.monotonic_align.core")
+
+
+@pytest.fixture
+def forget():
+    """The choice of implementation is made anew within the test, and again after it."""
+    monotonic_align._module.cache_clear()
+    yield
+    monotonic_align._module.cache_clear()
+
+
+def brute_force(scores):
+    """The best of all ways to divide the frames, (T_x,)."""
+    t_x, t_mel = scores.shape
+    cuts = itertools.combinations(range(1, t_mel), t_x - 1)
+    ways = [np.diff([0, *cut, t_mel]) for cut in cuts]
+    return max(ways, key=lambda durations: along(scores, durations))
+
+
+def along(scores, durations):
+    return scores.astype(np.float64)[np.repeat(np.arange(len(durations)), durations), np.arange(scores.shape[1])].sum()
+
+
+def batch(rng, n_items, t_x, t_mel, ties=False):
+    """scores and random lengths that fit; with ties, scores are small integers."""
+    scores = rng.integers(-1, 2, (n_items, t_x, t_mel)) if ties else rng.standard_normal((n_items, t_x, t_mel)) - 40
+    x_lengths = rng.integers(1, t_x + 1, n_items)
+    mel_lengths = np.array([rng.integers(length, t_mel + 1) for length in x_lengths])
+    return scores.astype(np.float32), x_lengths.astype(np.int32), mel_lengths.astype(np.int32)
+
+
+@pytest.mark.parametrize("t_x, t_mel", SIZES)
+def test_equals_brute_force(t_x, t_mel):
+    scores = np.random.default_rng(t_x * 10 + t_mel).standard_normal((20, t_x, t_mel)).astype(np.float32)
+    x_lengths, mel_lengths = np.full(20, t_x, dtype=np.int32), np.full(20, t_mel, dtype=np.int32)
+    expected = [brute_force(item) for item in scores]
+    np.testing.assert_array_equal(search(scores, x_lengths, mel_lengths), expected)
+    np.testing.assert_array_equal(fallback.search(scores, x_lengths, mel_lengths), expected)
+
+
+def test_every_symbol_has_a_frame_and_every_frame_a_symbol():
+    scores, x_lengths, mel_lengths = batch(np.random.default_rng(0), 40, 50, 120)
+    durations = search(scores, x_lengths, mel_lengths)
+    np.testing.assert_array_equal(durations.sum(axis=1), mel_lengths)
+    for item, length in zip(durations, x_lengths):
+        assert item[:length].min() >= 1 and not item[length:].any()
+
+
+def test_as_many_frames_as_symbols_leave_no_choice():
+    scores = np.random.default_rng(0).standard_normal((1, 30, 30)).astype(np.float32)
+    assert (search(scores, [30], [30]) == 1).all()
+
+
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 3e38, -3e38])
+def test_padded_batch_equals_singles_whatever_the_padding_holds(garbage):
+    scores, x_lengths, mel_lengths = batch(np.random.default_rng(1), 12, 20, 60)
+    for item, (t_x, t_mel) in enumerate(zip(x_lengths, mel_lengths)):
+        scores[item, t_x:] = garbage
+        scores[item, :, t_mel:] = garbage
+    durations = search(scores, x_lengths, mel_lengths)
+    np.testing.assert_array_equal(durations, fallback.search(scores, x_lengths, mel_lengths))
+    for item, (t_x, t_mel) in enumerate(zip(x_lengths, mel_lengths)):
+        single = search(scores[item : item + 1, :t_x, :t_mel], [t_x], [t_mel])
+        np.testing.assert_array_equal(durations[item, :t_x], single[0])
+
+
+def test_the_best_path_is_worth_more_than_any_other_tried():
+    rng = np.random.default_rng(2)
+    scores = rng.standard_normal((1, 30, 90)).astype(np.float32)
+    best = along(scores[0], search(scores, [30], [90])[0])
+    for _ in range(100):
+        cut = np.sort(rng.choice(np.arange(1, 90), 29, replace=False))
+        assert along(scores[0], np.diff([0, *cut, 90])) < best
+
+
+def test_a_tie_stays_in_the_later_symbol():
+    for run in (search, fallback.search):
+        durations = run(np.zeros((1, 3, 7), dtype=np.float32), np.array([3]), np.array([7]))
+        np.testing.assert_array_equal(durations, [[1, 1, 5]])
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_cython_equals_fallback(core, ties, n_threads):
+    rng = np.random.default_rng(3)
+    for t_x, t_mel in ((1, 1), (1, 9), (7, 8), (60, 300), (201, 803)):
+        arguments = batch(rng, 8, t_x, t_mel, ties)
+        expected = fallback.search(*arguments)
+        np.testing.assert_array_equal(core.search(*arguments, n_threads), expected)
+
+
+def test_cython_equals_fallback_where_float32_sums_would_round(core):
+    scores, x_lengths, mel_lengths = batch(np.random.default_rng(4), 4, 40, 400, ties=True)
+    arguments = scores + np.float32(2**23), x_lengths, mel_lengths
+    np.testing.assert_array_equal(core.search(*arguments), fallback.search(scores, x_lengths, mel_lengths))
+    np.testing.assert_array_equal(fallback.search(*arguments), fallback.search(scores, x_lengths, mel_lengths))
+
+
+def test_gives_the_kind_it_is_given():
+    scores, x_lengths, mel_lengths = batch(np.random.default_rng(5), 3, 6, 15)
+    expected = search(scores, x_lengths, mel_lengths)
+    assert isinstance(expected, np.ndarray) and expected.dtype == np.int64
+    tensor = torch.from_numpy(scores).transpose(1, 2).contiguous().transpose(1, 2).requires_grad_()
+    for kind in (tensor, tensor.double()):
+        durations = search(kind, torch.from_numpy(x_lengths).long(), torch.from_numpy(mel_lengths))
+        assert durations.dtype == torch.long and durations.device == kind.device and not durations.requires_grad
+        np.testing.assert_array_equal(durations.numpy(), expected)
+    assert search(torch.zeros(2, 3, 4, dtype=torch.bfloat16), [3, 2], [4, 4]).tolist() == [[1, 1, 2], [1, 3, 0]]
+    assert search(np.zeros((0, 3, 4), dtype=np.float32), [], []).shape == (0, 3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_stays_on_the_gpu():
+    durations = search(torch.zeros(1, 2, 4, device="cuda"), torch.tensor([2]), torch.tensor([4], device="cuda"))
+    assert durations.is_cuda and durations.tolist() == [[1, 3]]
+
+
+@pytest.mark.parametrize(
+    "x_lengths, mel_lengths, words",
+    [
+        ([3, 4], [6, 3], r"item 1 \(T_x = 4, T_mel = 3\): fewer frames"),
+        ([0, 4], [6, 6], r"item 0 \(T_x = 0, T_mel = 6\): lengths"),
+        ([3, 4], [6, 0], r"item 1 \(T_x = 4, T_mel = 0\): lengths"),
+        ([3, 5], [6, 6], r"item 1 \(T_x = 5, T_mel = 6\): lengths"),
+        ([3], [6, 6], "must be"),
+        ([[3, 3]], [6, 6], "must be"),
+    ],
+)
+def test_lengths_that_do_not_fit_are_refused(x_lengths, mel_lengths, words):
+    with pytest.raises(ValueError, match=words):
+        search(np.zeros((2, 4, 6), dtype=np.float32), x_lengths, mel_lengths)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_are_refused(value):
+    scores = torch.zeros(2, 4, 6)
+    scores[1, 2, 4] = value
+    with pytest.raises(ValueError, match=r"item 1 \(T_x = 3, T_mel = 5\).*NaN or infinity"):
+        search(scores, [4, 3], [6, 5])
+    assert search(scores, [4, 2], [6, 6])[1].sum() == 6
+
+
+@pytest.mark.usefixtures("forget")
+def test_a_build_that_fails_falls_back_with_one_warning(monkeypatch, caplog):
+    def missing():
+        raise ModuleNotFoundError("no core")
+
+    arguments = batch(np.random.default_rng(6), 5, 12, 30)
+    expected = search(*arguments)
+    monotonic_align._module.cache_clear()
+    monkeypatch.setattr(monotonic_align, "_import_core", missing)
+    monkeypatch.setattr(monotonic_align, "_build", lambda: None)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            np.testing.assert_array_equal(search(*arguments), expected)
+    assert monotonic_align.implementation() == "numpy"
+    assert len(caplog.records) == 1 and "no core" in caplog.text
+
+
+def unbuilt_copy(folder):
+    """The package's sources alone, as after a fresh checkout."""
+    package = folder / "copy" / "aligner"
+    package.mkdir(parents=True)
+    for source in Path(monotonic_align.__file__).parent.iterdir():
+        if source.suffix in (".py", ".pyx"):
+            shutil.copy(source, package)
+    return package
+
+
+SPEAK = "import aligner, numpy; print(aligner.implementation(), aligner.search(numpy.zeros((1, 2, 4)), [2], [4]))"
+
+
+def start(package, program=SPEAK):
+    return subprocess.Popen([sys.executable, "-c", program], cwd=package.parent, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+
+
+def test_a_source_that_does_not_compile_falls_back(tmp_path):
+    package = unbuilt_copy(tmp_path)
+    (package / "core.pyx").write_text("this is not Cython\n")
+    process = start(package)
+    out, err = process.communicate()
+    assert out.split("\n")[0] == "numpy [[1 3]]" and process.returncode == 0
+    assert err.count("could not be built") == 1 and len(err.strip().splitlines()) == 1
+
+
+def test_a_folder_that_cannot_be_written_falls_back(tmp_path):
+    package = unbuilt_copy(tmp_path)
+    (package / "build").write_text("a file where the folder would be")
+    out, err = start(package).communicate()
+    assert out.startswith("numpy [[1 3]]") and err.count("could not be built") == 1
+
+
+def test_import_does_no_work(tmp_path):
+    package = unbuilt_copy(tmp_path)
+    before = sorted(package.rglob("*"))
+    assert start(package, "import aligner").wait() == 0
+    assert [path for path in sorted(package.rglob("*")) if "__pycache__" not in path.parts] == before
+
+
+@pytest.mark.slow
+def test_several_processes_build_at_once(core, tmp_path):
+    package = unbuilt_copy(tmp_path)
+    processes = [start(package) for _ in range(3)]
+    for process in processes:
+        out, err = process.communicate()
+        assert out.startswith("cython [[1 3]]"), err
+    assert [path.name for path in package.iterdir() if path.suffix in (".so", ".pyd")] == [Path(core.__file__).name]
+    assert not list((package / "build").iterdir())
+
+
+@pytest.mark.slow
+def test_the_classic_way_to_build(core, tmp_path):
+    package = unbuilt_copy(tmp_path)
+    subprocess.run([sys.executable, "setup.py", "build_ext", "--inplace"], cwd=package, check=True, capture_output=True)
+    assert (package / Path(core.__file__).name).is_file()
+    assert start(package).communicate()[0].startswith("cython")

@@ -1,0 +1,262 @@
+"""The diffusion against closed forms, quadrature and simulation; no training."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from data_util import config as configuration
+from model import sde as module
+from model.sde import SDE, ddim, dpm2m, grid, posterior
+
+F64 = torch.float64
+KINDS = ("edm", "v", "z0", "noise")
+
+
+def make(**changes) -> SDE:
+    values = {**dataclasses.asdict(configuration.load().sde), **changes}
+    return SDE(**values)
+
+
+def scalar(t: float) -> torch.Tensor:
+    return torch.tensor(t, dtype=F64)
+
+
+def gaussian_mean(sde: SDE, m: float, s: float):
+    """The exact posterior mean where r_0 ~ N(m, s^2), with a list of the times and latents that it was asked for."""
+    calls = []
+
+    def mean(r, t):
+        calls.append((t, r))
+        alpha, sigma, _ = sde.at(t)
+        return m + alpha * s * s / (alpha**2 * s * s + sigma**2) * (r - alpha * m)
+
+    return mean, calls
+
+
+def test_schedule_has_the_published_values():
+    sde = make()
+    one = scalar(1.0)
+    assert sde.beta_integral(one).item() == pytest.approx(10.025, abs=1e-12)
+    assert sde.alpha(one).item() == pytest.approx(0.006654247, abs=1e-9)
+    assert (sde.sigma(one) ** 2).item() == pytest.approx(0.999955721, abs=1e-9)
+    t = torch.linspace(0, 1, 10001, dtype=F64)
+    beta = sde.beta_min + (sde.beta_max - sde.beta_min) * t
+    assert torch.trapezoid(beta, t).item() == pytest.approx(sde.beta_integral(one).item(), abs=1e-8)
+
+
+def test_sigma_keeps_its_digits_in_float32_at_small_t():
+    sde = make()
+    t = torch.tensor(1e-5)
+    assert sde.sigma(t).item() == pytest.approx(sde.sigma(t.double()).item(), rel=1e-5)
+
+
+def test_perturbing_twice_is_perturbing_once():
+    sde = make()
+    s, t = scalar(0.3), scalar(0.8)
+    ratio = sde.alpha(t) / sde.alpha(s)
+    assert (ratio * sde.alpha(s)).item() == pytest.approx(sde.alpha(t).item(), abs=1e-12)
+    # q(t | s) has variance 1 - exp(-(B(t) - B(s)))
+    variance = ratio**2 * sde.sigma(s) ** 2 - torch.expm1(-(sde.beta_integral(t) - sde.beta_integral(s)))
+    assert variance.item() == pytest.approx((sde.sigma(t) ** 2).item(), abs=1e-12)
+
+
+def test_simulated_paths_meet_the_closed_mean_and_variance():
+    sde, n, steps, end = make(), 100_000, 400, 0.6
+    generator = torch.Generator().manual_seed(0)
+    mu, z = 2.0, torch.full((n,), -1.0, dtype=F64)
+    h = end / steps
+    for i in range(steps):
+        beta = sde.beta_min + (sde.beta_max - sde.beta_min) * (i + 0.5) * h
+        noise = torch.randn(n, dtype=F64, generator=generator)
+        z = z + 0.5 * beta * (mu - z) * h + math.sqrt(beta * h) * noise
+    alpha, sigma, _ = sde.at(end)
+    assert z.mean().item() == pytest.approx(mu + alpha * (-1.0 - mu), abs=0.02)
+    assert z.var().item() == pytest.approx(sigma**2, abs=0.02)
+
+
+def test_tweedie_equals_quadrature_for_a_mixture():
+    sde, t = make(), 0.25
+    alpha, sigma, _ = sde.at(t)
+    weights, centres, widths = (torch.tensor(v, dtype=F64) for v in ([0.3, 0.7], [-1.5, 0.8], [0.4, 0.7]))
+    r = torch.linspace(-3, 3, 13, dtype=F64)
+    variance = alpha**2 * widths**2 + sigma**2
+    density = weights * torch.exp(-0.5 * (r[:, None] - alpha * centres) ** 2 / variance) / variance.sqrt()
+    score = (density * -(r[:, None] - alpha * centres) / variance).sum(1) / density.sum(1)
+    tweedie = sde.posterior_mean(score[:, None, None], r[:, None, None], torch.full((13,), t, dtype=F64))[:, 0, 0]
+    z = torch.linspace(-8, 8, 40001, dtype=F64)
+    prior = (weights * torch.exp(-0.5 * ((z[:, None] - centres) / widths) ** 2) / widths).sum(1)
+    joint = prior * torch.exp(-0.5 * ((r[:, None] - alpha * z) / sigma) ** 2)
+    assert (tweedie - (joint * z).sum(1) / joint.sum(1)).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("t", [1e-3, 0.1, 0.5, 0.9, 1.0])
+def test_parametrisations_and_score_convert_into_each_other(kind, t):
+    sde = make(parametrisation=kind)
+    generator = torch.Generator().manual_seed(1)
+    r_0, noise = torch.randn(2, 4, 5, 100, dtype=F64, generator=generator)
+    at = torch.full((4,), t, dtype=F64)
+    r_t = sde.perturb(r_0, noise, at)
+    c_skip, c_out, _ = (module.expand(c) for c in sde.coefficients(at))
+    assert torch.allclose(c_skip * r_t + c_out * sde.target(r_0, noise, at), r_0, atol=1e-10, rtol=0)
+    # with the true noise known, the score of the Gaussian about it is -noise / sigma, and Tweedie leads back
+    score = sde.score(r_0, r_t, at)
+    assert torch.allclose(score, -noise / module.expand(sde.sigma(at)), atol=1e-8)
+    assert torch.allclose(sde.posterior_mean(score, r_t, at), r_0, atol=1e-8)
+
+
+def test_edm_with_unit_variance_is_v():
+    t = torch.linspace(1e-3, 1, 50, dtype=F64)
+    edm, v = make(sigma_data=1.0).coefficients(t), make(parametrisation="v").coefficients(t)
+    assert torch.allclose(edm[0], v[0], atol=1e-12)
+    assert torch.allclose(edm[1], -v[1], atol=1e-12)  # EDM's sign makes the output r_0 at t = 1
+    assert torch.allclose(edm[2], torch.ones_like(t), atol=1e-12)
+
+
+def test_edm_output_and_input_have_unit_variance_for_gaussian_data():
+    sde = make()
+    generator = torch.Generator().manual_seed(2)
+    t = torch.tensor([1e-4, 0.05, 0.3, 1.0], dtype=F64)
+    noise = torch.randn(4, 1, 200_000, dtype=F64, generator=generator)
+    r_0 = sde.sigma_data * torch.randn(4, 1, 200_000, dtype=F64, generator=generator)
+    c_in = module.expand(sde.coefficients(t)[2])
+    assert torch.allclose((c_in * sde.perturb(r_0, noise, t)).var(2), torch.ones(4, 1, dtype=F64), atol=0.02)
+    assert torch.allclose(sde.target(r_0, noise, t).var(2), torch.ones(4, 1, dtype=F64), atol=0.02)
+
+
+def test_rounding_to_bfloat16_at_one_breaks_noise_prediction_and_not_edm():
+    generator = torch.Generator().manual_seed(3)
+    r_0, noise = torch.randn(2, 1, 1, 100_000, generator=generator)
+    r_0, t = 0.5 * r_0, torch.ones(1)
+    errors = {}
+    for kind in ("edm", "noise"):
+        sde = make(parametrisation=kind)
+        c_skip, c_out, _ = (module.expand(c) for c in sde.coefficients(t))
+        output = sde.target(r_0, noise, t).bfloat16().float()
+        r_0_hat = c_skip * sde.perturb(r_0, noise, t) + c_out * output
+        errors[kind] = (r_0_hat - r_0).square().mean().sqrt().item()
+    assert errors["edm"] < 2e-3
+    assert errors["noise"] > 0.1
+
+
+def test_posterior_variance_is_what_the_exact_denoiser_leaves():
+    sde = make()
+    generator = torch.Generator().manual_seed(4)
+    r_0, noise = torch.randn(2, 1, 1, 400_000, dtype=F64, generator=generator)
+    t, r_0 = torch.tensor([0.3], dtype=F64), sde.sigma_data * r_0
+    mean, _ = gaussian_mean(sde, 0.0, sde.sigma_data)
+    left = (mean(sde.perturb(r_0, noise, t), 0.3) - r_0).var()
+    assert left.item() == pytest.approx(sde.posterior_variance(t).item(), rel=0.01)
+
+
+def test_density_of_t():
+    sde = make()
+    u = (torch.arange(100_000) + 0.5) / 100_000
+    t = sde.t_from_uniform(u)
+    assert (t == 1).float().mean().item() == pytest.approx(sde.t_one, abs=0.02)  # the log-normal's tail ends at 1 too
+    assert t.min() >= sde.t_min and t.max() <= 1
+    uniform = t[(u >= sde.t_one) & (u < sde.t_one + sde.t_uniform)]
+    assert uniform.mean().item() == pytest.approx(0.5, abs=1e-2)
+    rest = t[u >= sde.t_one + sde.t_uniform].double()
+    rest = rest[rest < 1]
+    log_ratio = torch.log(sde.sigma(rest) / sde.alpha(rest))
+    assert log_ratio.mean().item() == pytest.approx(sde.t_log_mean, abs=0.02)
+    assert log_ratio.std().item() == pytest.approx(sde.t_log_std, abs=0.02)
+
+
+def test_t_of_log_ratio_inverts_the_schedule():
+    sde = make()
+    t = torch.linspace(1e-5, 0.999, 1000, dtype=F64)
+    assert torch.allclose(sde.t_of_log_ratio(torch.log(sde.sigma(t) / sde.alpha(t))), t, atol=1e-10)
+    assert sde.t_of_log_ratio(torch.tensor(50.0)) == 1
+
+
+@pytest.mark.parametrize("solver", [posterior, ddim, dpm2m])
+def test_one_step_is_one_evaluation_at_one_to_the_bit(solver):
+    sde = make()
+    mean, calls = gaussian_mean(sde, 0.7, 0.5)
+    r_1 = torch.randn(1, 3, 7)
+    result = solver(sde, mean, r_1, grid(1))
+    assert torch.equal(result, mean(r_1, 1.0))
+    assert [t for t, _ in calls[:-1]] == [1.0]
+
+
+@pytest.mark.parametrize("solver", [ddim, dpm2m])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 10, 50])
+def test_evaluations_are_counted_and_the_last_is_the_result(solver, n):
+    sde = make()
+    mean, calls = gaussian_mean(sde, 0.7, 0.5)
+    result = solver(sde, mean, torch.randn(1, 2, 3, dtype=F64), grid(n))
+    assert len(calls) == n
+    last_t, last_r = calls[-1]
+    assert last_t == grid(n)[-1]
+    assert torch.equal(result, mean(last_r, last_t))
+
+
+@pytest.mark.parametrize("solver", [ddim, dpm2m])
+@pytest.mark.parametrize("n", [2, 3, 4, 10])
+def test_point_mass_is_followed_exactly(solver, n):
+    sde, m = make(), 0.7
+    calls = []
+
+    def mean(r, t):
+        calls.append((t, r))
+        return torch.full_like(r, m)
+
+    r_1 = torch.randn(1, 2, 50, dtype=F64)
+    assert torch.equal(solver(sde, mean, r_1, grid(n)), torch.full_like(r_1, m))
+    u, last = calls[-1]
+    (alpha_1, sigma_1, _), (alpha_u, sigma_u, _) = sde.at(1.0), sde.at(u)
+    assert torch.allclose(last, alpha_u * m + sigma_u / sigma_1 * (r_1 - alpha_1 * m), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(("solver", "low", "high"), [(ddim, 0.85, 1.15), (dpm2m, 1.7, 2.4)])
+def test_solvers_converge_to_the_analytic_flow_with_their_order(solver, low, high):
+    sde, m, s, u = make(), 0.7, 0.5, 0.05
+    r_1 = torch.randn(2000, dtype=F64, generator=torch.Generator().manual_seed(5))
+    (alpha_1, sigma_1, _), (alpha_u, sigma_u, _) = sde.at(1.0), sde.at(u)
+    spread = math.sqrt((alpha_u**2 * s * s + sigma_u**2) / (alpha_1**2 * s * s + sigma_1**2))
+    exact = alpha_u * m + spread * (r_1 - alpha_1 * m)
+
+    def error(steps):
+        mean, calls = gaussian_mean(sde, m, s)
+        times = [1 + (u - 1) * i / steps for i in range(steps + 1)]
+        solver(sde, mean, r_1, times)
+        return (calls[-1][1] - exact).square().mean().sqrt().item()
+
+    assert low < math.log2(error(80) / error(160)) < high
+
+
+def test_ancestral_sampling_meets_mean_and_variance():
+    sde, m, s = make(), 0.7, 0.5
+    generator = torch.Generator().manual_seed(6)
+    mean, calls = gaussian_mean(sde, m, s)
+    r_1 = torch.randn(50_000, dtype=F64, generator=generator)
+    u = 0.02
+    times = [1 + (u - 1) * i / 400 for i in range(401)]
+    ddim(sde, mean, r_1, times, lambda r: torch.randn(r.shape, dtype=F64, generator=generator), eta=1.0)
+    alpha, sigma, _ = sde.at(u)
+    last = calls[-1][1]
+    assert last.mean().item() == pytest.approx(alpha * m, abs=0.01)
+    assert last.std().item() == pytest.approx(math.sqrt(alpha**2 * s * s + sigma**2), abs=0.02)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 6, 10])
+def test_grids_give_dpm2m_the_right_marginal(n):
+    """For Gaussian data the last latent's spread is that of the forward process, within 4%."""
+    sde, s = make(), make().sigma_data
+    mean, calls = gaussian_mean(sde, 0.0, s)
+    dpm2m(sde, mean, torch.ones(1, dtype=F64), grid(n))
+    t, last = calls[-1]
+    alpha, sigma, _ = sde.at(t)
+    assert last.item() == pytest.approx(math.sqrt(alpha**2 * s * s + sigma**2), rel=0.04)
+
+
+def test_refusals_say_what_is_wrong():
+    sde = make()
+    with pytest.raises(ValueError, match="n_timesteps = 0"):
+        grid(0)
+    with pytest.raises(ValueError, match="dpm2m"):
+        posterior(sde, lambda r, _: r, torch.zeros(1), grid(2))

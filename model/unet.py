@@ -18,9 +18,9 @@ class MaskedGroupNorm(nn.Module):
 
     def forward(self, x: Tensor, x_mask: Tensor) -> Tensor:
         """x: (B, C, F, T), zero where x_mask (B, 1, 1, T) is. Returns (B, C, F, T), not masked."""
-        batch, channels = x.shape[:2]
-        frames = x_mask.shape[-1]
-        var, mean = torch.var_mean(x.float().view(batch, self.groups, -1), dim=-1, correction=0)  # (B, groups)
+        channels, frames = x.shape[1], x_mask.shape[-1]
+        grouped = x.float().unflatten(1, (self.groups, -1))  # (B, groups, C / groups, F, T)
+        var, mean = torch.var_mean(grouped, dim=(2, 3, 4), correction=0)  # (B, groups)
         # from the moments over all frames, zeros included, to those over the valid ones
         ratio = frames / x_mask.sum((1, 2, 3))[:, None].clamp(min=1)
         var = ratio * var + mean**2 * ratio * (1 - ratio)
@@ -72,7 +72,7 @@ class LinearAttention(nn.Module):
     def forward(self, x: Tensor, x_mask: Tensor) -> Tensor:
         """x: (B, C, F, T), masked by x_mask (B, 1, 1, T). Returns (B, C, F, T), masked."""
         batch, _, bands, frames = x.shape
-        query, key, value = self.qkv(x).view(batch, 3, self.n_heads, -1, bands * frames).unbind(1)  # (B, H, D, F T)
+        query, key, value = self.qkv(x).reshape(batch, 3, self.n_heads, -1, bands * frames).unbind(1)  # (B, H, D, F T)
         valid = x_mask.expand(batch, 1, bands, frames).reshape(batch, 1, 1, bands * frames)
         key = key.float().masked_fill(valid == 0, -torch.inf).softmax(-1).to(value.dtype)
         context = value @ key.transpose(-1, -2)  # (B, H, D, D)

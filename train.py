@@ -27,6 +27,7 @@ from data_util.run_log import RunLog
 from data_util.world import World
 from model import flat_start, losses, monotonic_align
 from model.discriminator import Discriminators
+from model.layers import full
 from model.nisets import NiSETS, Output, build_discriminators, stretch
 
 PROBED_TIMES = (1.0, 0.5, 0.2)  # where validation measures the score network
@@ -127,8 +128,12 @@ def judge(state: State, name: str, wav: Tensor, wav_hat: Tensor, t: Tensor) -> t
     network = state.discriminators if name == "plain_discriminators" else state.wrapped[name]
     with torch.autocast(wav.device.type, torch.bfloat16, enabled=state.model.amp):
         both = network(torch.cat([wav, wav_hat]), torch.cat([t, t]))
-    halves = [[(logits.chunk(2)[i], [f.chunk(2)[i] for f in features]) for logits, features in both] for i in (0, 1)]
-    return halves[0], halves[1]
+    real, generated = [], []
+    for logits, features in both:
+        halves = zip(full(logits).chunk(2), zip(*(full(feature).chunk(2) for feature in features)))
+        for side, half in zip((real, generated), halves):
+            side.append(half)
+    return real, generated
 
 
 def update(state: State, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -189,7 +194,7 @@ def enter_stage(state: State, stage: Stage, scale: float) -> None:
 def global_counts(batch: Batch, world: World) -> Tensor:
     """(4,) symbols, frames, cut frames, segment frames: the mean over processes, what masked losses divide by."""
     lengths = (batch.x_lengths, batch.mel_lengths, batch.cut_lengths, batch.segment_lengths)
-    return world.mean(torch.stack([length.sum() for length in lengths]).double()).float()
+    return world.mean(torch.stack([length.sum() for length in lengths]).to(batch.mel.dtype))
 
 
 def seed_everything(seed: int, step: int, rank: int) -> None:
@@ -349,7 +354,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("-test", choices=["true", "false"], default="true", help="false: log to wandb too")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="over all the files")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)  # overrides may stand anywhere
     if args.ckpt is not None and args.id is None:
         parser.error("-ckpt STEP needs -id ID, the run that it is a step of")
     if args.c is not None and args.id is not None:

@@ -361,6 +361,7 @@ def _check_networks(config):
     for kernel in generator.resblock_kernels:
         _require(kernel % 2 == 1, "generator.resblock_kernels", generator.resblock_kernels, "odd, each of them")
     _require(sde.beta_min < sde.beta_max, "sde.beta_min", sde.beta_min, f"under sde.beta_max ({sde.beta_max})")
+    _require(sde.t_min < 1, "sde.t_min", sde.t_min, "under 1")
     _require(sde.t_one + sde.t_uniform <= 1, "sde.t_uniform", sde.t_uniform,
              f"at most 1 - sde.t_one ({1 - sde.t_one:g})")  # fmt: skip
     _require(decoder.channels % (2 * decoder.groups) == 0, "decoder.channels", decoder.channels,
@@ -386,6 +387,8 @@ def _check_training(training):
              f"at most training.cut_frames ({training.cut_frames})")  # fmt: skip
     _require(set(training.clip_norm) == set(PARTS), "training.clip_norm", training.clip_norm,
              f"a norm for each of {', '.join(PARTS)}")  # fmt: skip
+    _require(min(training.clip_norm.values()) > 0, "training.clip_norm", training.clip_norm, "positive")
+    _require(max(training.betas) < 1, "training.betas", training.betas, "under 1, both of them")
     for i, stage in enumerate(training.stages):
         key = f"training.stages[{i}]"
         _require(stage.parts and set(stage.parts) <= set(PARTS), f"{key}.parts", stage.parts,

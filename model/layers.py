@@ -27,9 +27,14 @@ class TimeEmbedding(nn.Module):
         self.register_buffer("frequencies", torch.exp(-math.log(10_000) * steps), persistent=False)
 
     def forward(self, t: Tensor) -> Tensor:
-        """t: (B,) in [0, 1]. Returns (B, channels) in [-1, 1], float32."""
-        angles = 1000 * t[:, None].float() * self.frequencies
+        """t: (B,) in [0, 1]. Returns (B, channels) in [-1, 1], in t's precision, float32 or more."""
+        angles = 1000 * full(t)[:, None] * self.frequencies
         return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def full(x: Tensor) -> Tensor:
+    """x in float32 where it is in half precision: where sums and small differences are what matters."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def masked(x: Tensor, x_mask: Tensor | None) -> Tensor:

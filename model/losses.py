@@ -38,15 +38,15 @@ def feature_loss(real: list, generated: list) -> Tensor:
         for (_, reals), (_, generateds) in zip(real, generated)
         for r, g in zip(reals, generateds)
     ]  # fmt: skip
-    return torch.stack([(r.float() - g.float()).abs().mean() for r, g in pairs]).sum()
+    return torch.stack([(r - g).abs().mean() for r, g in pairs]).sum()
 
 
 def adversarial_loss(generated: list) -> Tensor:
     """What the generator minimises: squared distance of the logits of its sound from 1 (Mao et al. 2017)."""
-    return torch.stack([((logits.float() - 1) ** 2).mean() for logits, _ in generated]).sum()
+    return torch.stack([((logits - 1) ** 2).mean() for logits, _ in generated]).sum()
 
 
 def discriminator_loss(real: list, generated: list) -> Tensor:
     """What the discriminators minimise: real logits to 1, generated logits to 0."""
-    losses = [((r.float() - 1) ** 2).mean() + (g.float() ** 2).mean() for (r, _), (g, _) in zip(real, generated)]
+    losses = [((r - 1) ** 2).mean() + (g**2).mean() for (r, _), (g, _) in zip(real, generated)]
     return torch.stack(losses).sum()

@@ -15,6 +15,7 @@ from data_util.dataset import Batch
 from model import losses, monotonic_align
 from model.discriminator import Discriminators
 from model.hifigan import HiFiGAN
+from model.layers import full
 from model.sde import SDE, SOLVERS, expand, grid
 from model.text_encoder import TextEncoder
 from model.unet import UNet
@@ -71,7 +72,7 @@ class NiSETS(nn.Module):
         """The reverse of latent."""
         return z0 * self.latent_std + self.latent_mean
 
-    # -- the networks, each in the precision it was asked to run in, giving float32
+    # -- the networks, each in the precision it was asked to run in, giving full precision
 
     def _precision(self, x: Tensor) -> torch.autocast:
         return torch.autocast(x.device.type, torch.bfloat16, enabled=self.amp)
@@ -80,7 +81,7 @@ class NiSETS(nn.Module):
         """x: (B, T_x) ids, x_mask: (B, 1, T_x). Returns mu_x (B, n_latents, T_x) and logw (B, 1, T_x) log-frames."""
         with self._precision(x):
             mu_x, logw = self.text_encoder(x, x_mask)
-        return mu_x.float(), logw.float()
+        return full(mu_x), full(logw)
 
     def denoise(self, r_t: Tensor, mu: Tensor, mask: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """One evaluation of the score network, from any noise level.
@@ -91,14 +92,14 @@ class NiSETS(nn.Module):
         c_skip, c_out, c_in = (expand(c) for c in self.sde.coefficients(t))
         with self._precision(r_t):
             output = self.decoder(c_in * r_t, mu, mask, t)
-        output = output.float()
+        output = full(output)
         return (c_skip * r_t + c_out * output) * mask, output
 
     def generate(self, z0_hat: Tensor, mask: Tensor | None = None) -> Tensor:
         """z0_hat: (B, n_latents, T_mel), mask: (B, 1, T_mel) or None. Returns wav (B, 1, T_mel hop_length)."""
         with self._precision(z0_hat):
             wav = self.generator(z0_hat, mask)
-        return wav.float()
+        return full(wav)
 
     @torch.no_grad()
     def align(self, mu_x: Tensor, z0: Tensor, x_lengths: Tensor, mel_lengths: Tensor) -> Tensor:
@@ -117,8 +118,8 @@ class NiSETS(nn.Module):
         """
         n_symbols, n_frames, n_cut_frames, n_segment_frames = counts.unbind()
         training = self.config.training
-        x_mask = sequence_mask(batch.x_lengths, batch.x.shape[1]).float()  # (B, 1, T_x)
-        mel_mask = sequence_mask(batch.mel_lengths, batch.mel.shape[2]).float()  # (B, 1, T_mel)
+        x_mask = sequence_mask(batch.x_lengths, batch.x.shape[1]).to(batch.mel.dtype)  # (B, 1, T_x)
+        mel_mask = sequence_mask(batch.mel_lengths, batch.mel.shape[2]).to(x_mask.dtype)  # (B, 1, T_mel)
         z0 = self.latent(batch.mel) * mel_mask
 
         mu_x, logw = self.encode(batch.x, x_mask)
@@ -129,7 +130,7 @@ class NiSETS(nn.Module):
 
         z0_cut = cut(z0, batch.cut_starts, training.cut_frames)  # (B, n_latents, cut_frames)
         mu_cut = cut(mu, batch.cut_starts, training.cut_frames)
-        cut_mask = sequence_mask(batch.cut_lengths, training.cut_frames).float()
+        cut_mask = sequence_mask(batch.cut_lengths, training.cut_frames).to(x_mask.dtype)
         if not stage.mu_gradient:
             mu_cut = mu_cut.detach()  # the text encoder learns from durations and prior alone
         t = self.sde.t_from_uniform(batch.u)
@@ -143,7 +144,7 @@ class NiSETS(nn.Module):
         feature = self._let_through(mu_cut + r_0_hat, t, stage.feature_gradient)
         feature = torch.where(batch.true_latent[:, None, None], z0_cut, feature)
         out.t = torch.where(batch.true_latent, torch.zeros_like(t), t)
-        segment_mask = sequence_mask(batch.segment_lengths, training.segment_frames).float()
+        segment_mask = sequence_mask(batch.segment_lengths, training.segment_frames).to(x_mask.dtype)
         feature = cut(feature, batch.segment_starts, training.segment_frames)
         out.wav = batch.wav
         out.wav_hat = self.generate(feature, None if batch.segments_full else segment_mask)

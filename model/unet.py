@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.layers import TimeEmbedding
+from model.layers import TimeEmbedding, full
 
 
 class MaskedGroupNorm(nn.Module):
@@ -19,7 +19,7 @@ class MaskedGroupNorm(nn.Module):
     def forward(self, x: Tensor, x_mask: Tensor) -> Tensor:
         """x: (B, C, F, T), zero where x_mask (B, 1, 1, T) is. Returns (B, C, F, T), not masked."""
         channels, frames = x.shape[1], x_mask.shape[-1]
-        grouped = x.float().unflatten(1, (self.groups, -1))  # (B, groups, C / groups, F, T)
+        grouped = full(x).unflatten(1, (self.groups, -1))  # (B, groups, C / groups, F, T)
         var, mean = torch.var_mean(grouped, dim=(2, 3, 4), correction=0)  # (B, groups)
         # from the moments over all frames, zeros included, to those over the valid ones
         ratio = frames / x_mask.sum((1, 2, 3))[:, None].clamp(min=1)
@@ -74,7 +74,7 @@ class LinearAttention(nn.Module):
         batch, _, bands, frames = x.shape
         query, key, value = self.qkv(x).reshape(batch, 3, self.n_heads, -1, bands * frames).unbind(1)  # (B, H, D, F T)
         valid = x_mask.expand(batch, 1, bands, frames).reshape(batch, 1, 1, bands * frames)
-        key = key.float().masked_fill(valid == 0, -torch.inf).softmax(-1).to(value.dtype)
+        key = full(key).masked_fill(valid == 0, -torch.inf).softmax(-1).to(value.dtype)
         context = value @ key.transpose(-1, -2)  # (B, H, D, D)
         y = (context @ query).view(batch, -1, bands, frames)
         return x + self.gate * self.out(y) * x_mask

@@ -1,0 +1,58 @@
+"""What tests run in processes of their own: python -m tests.child train|gradients PATH [the arguments of train.py]."""
+
+import logging
+import sys
+from pathlib import Path
+
+import torch
+
+import train
+from data_util import checkpoint
+from data_util import config as configuration
+from data_util.dataset import batches
+from data_util.world import World
+
+
+def run_train(runs: str, argv: list[str]) -> int:
+    """train.py with its runs in another folder."""
+    checkpoint.RUNS = Path(runs)
+    return train.main(argv)
+
+
+def save_gradients(out: str, argv: list[str]) -> int:
+    """The gradients of one step in each stage, in float64, as they are before clipping, into a file."""
+    args = train.parse_args(argv)
+    world = World.join()
+    config = configuration.load(args.c, args.overrides)
+    corpus, _ = train.prepare_data(config, world)
+    gradients = {}
+    for stage, step in enumerate((0, config.training.train_num_steps - 1)):
+        state = train.build_state(config, world, corpus.symbols)
+        state.step = step
+        for network in (state.model, state.ema, state.discriminators):
+            network.double()
+
+        def keep(state, optimiser, stage=stage):
+            for group in optimiser.param_groups:
+                for i, parameter in enumerate(group["params"]):
+                    gradients[f"{stage} {group['name']} {i}"] = parameter.grad.clone()
+            optimiser.zero_grad()
+            return {}
+
+        train.update = keep
+        stream = batches(corpus, config, first_step=step, rank=world.rank, world_size=world.size)
+        batch = next(stream)
+        for name in ("mel", "wav", "noise", "u"):
+            setattr(batch, name, getattr(batch, name).double())
+        values = train.train_step(state, batch)
+        gradients |= {f"{stage} {name}": value for name, value in values.items()}
+    if world.first:
+        torch.save(gradients, out)
+    world.leave()
+    return 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    command, path, *rest = sys.argv[1:]
+    sys.exit({"train": run_train, "gradients": save_gradients}[command](path, rest))

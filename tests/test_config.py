@@ -1,0 +1,256 @@
+"""The configuration: what is right comes through unchanged, and each wrong value is named by its dotted key."""
+
+import copy
+import dataclasses
+import re
+
+import pytest
+import yaml
+
+from data_util.config import ROOT, ConfigError, change, from_dict, load, to_dict, to_yaml
+
+PLAIN = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+SHIPPED = load()
+
+# an override that is wrong, and how the message begins; the second part is what would be right
+FAULTS = [
+    ("sound.rate=1", "unknown key sound", "known here: system, log"),
+    ("system.sead=1", "unknown key system.sead", "known here: seed, num_workers"),
+    ("system.seed=one", "system.seed = 'one'", "int"),
+    ("system.seed=1.5", "system.seed = 1.5", "int"),
+    ("system.seed=true", "system.seed = True", "int"),
+    ("system.seed=1e3", "system.seed = '1e3'", "int"),
+    ("system.seed=", "system.seed = None", "int"),
+    ("system.seed=-1", "system.seed = -1", "positive"),
+    ("system.log_step=0", "system.log_step = 0", "positive"),
+    ("log.name=5", "log.name = 5", "str"),
+    ("log.name=[a]", "log.name = ['a']", "str"),
+    ("text.blanks=1", "text.blanks = 1", "bool"),
+    ("text.blanks='on'", "text.blanks = 'on'", "bool"),
+    ("audio.f_min=low", "audio.f_min = 'low'", "float"),
+    ("audio.f_min=.nan", "audio.f_min = nan", "float"),
+    ("audio.f_min=.inf", "audio.f_min = inf", "float"),
+    ("audio.f_min=true", "audio.f_min = True", "float"),
+    ("audio.f_min=-1", "audio.f_min = -1", "positive"),
+    ("audio.f_min=8000", "audio.f_max = 8000", "over audio.f_min"),
+    ("audio.f_max=11026", "audio.f_max = 11026", "half of audio.sample_rate (11025)"),
+    ("audio.win_length=1025", "audio.win_length = 1025", "at most audio.n_fft (1024)"),
+    ("audio.win_length=256", "audio.win_length = 256", "over audio.hop_length (256)"),
+    ("audio.hop_length=255", "audio.hop_length = 255", "even"),
+    ("audio.hop_length=128", "generator.upsample_rates = (8, 8, 2, 2)", "their product is 256"),
+    ("audio.n_mels=81", "audio.n_mels = 81", "a multiple of 4"),
+    ("text_encoder.channels=191", "text_encoder.channels = 191", "a multiple of text_encoder.n_heads (2)"),
+    ("text_encoder.kernel=4", "text_encoder.kernel = 4", "odd"),
+    ("text_encoder.prenet_kernel=2", "text_encoder.prenet_kernel = 2", "odd"),
+    ("text_encoder.dropout=1.1", "text_encoder.dropout = 1.1", "from 0 to 1"),
+    ("text_encoder.prenet_dropout=-0.1", "text_encoder.prenet_dropout = -0.1", "from 0 to 1"),
+    ("text_encoder.window=-1", "text_encoder.window = -1", "positive"),
+    ("alignment.init=mfa", "alignment.init = 'mfa'", "em, none"),
+    ("alignment.init=true", "alignment.init = True", "em, none"),
+    ("alignment.em_minutes=0", "alignment.em_minutes = 0", "positive"),
+    ("sde.beta_min=20", "sde.beta_min = 20", "under sde.beta_max (20.0)"),
+    ("sde.sigma_data=0", "sde.sigma_data = 0", "positive"),
+    ("sde.parametrisation=epsilon", "sde.parametrisation = 'epsilon'", "edm, v, z0, noise"),
+    ("sde.t_min=1", "sde.t_min = 1.0", "under 1"),
+    ("sde.t_one=1.5", "sde.t_one = 1.5", "from 0 to 1"),
+    ("sde.t_uniform=0.7", "sde.t_uniform = 0.7", "at most 1 - sde.t_one (0.6)"),
+    ("decoder.channels=72", "decoder.channels = 72", "a multiple of twice decoder.groups (8)"),
+    ("decoder.multipliers=[]", "decoder.multipliers = []", "tuple"),
+    ("decoder.multipliers=2", "decoder.multipliers = 2", "tuple"),
+    ("decoder.multipliers=[1, x]", "decoder.multipliers[1] = 'x'", "int"),
+    ("decoder.multipliers=[1, 0]", "decoder.multipliers = [1, 0]", "positive"),
+    ("decoder.multipliers=[1, 1, 1, 1, 1, 1]", "audio.n_mels = 80", "a multiple of 32"),
+    ("generator.upsample_rates=[8, 8, 4]", "generator.upsample_kernels = (16, 16, 4, 4)", "one a rate"),
+    ("generator.upsample_rates=[8, 8, 2]", "generator.upsample_rates = (8, 8, 2)", "their product is 128"),
+    ("generator.upsample_kernels=[16, 16, 4, 5]", "generator.upsample_kernels = (16, 16, 4, 5)", "an even number"),
+    ("generator.upsample_kernels=[16, 16, 4, 1]", "generator.upsample_kernels = (16, 16, 4, 1)", "one a rate"),
+    ("generator.resblock_kernels=[3, 4]", "generator.resblock_kernels = (3, 4)", "odd"),
+    ("generator.channels=520", "generator.channels = 520", "a multiple of 16"),
+    ("discriminators.t_channels=7", "discriminators.t_channels = 7", "even"),
+    ("discriminators.periods=[2, -3]", "discriminators.periods = [2, -3]", "positive"),
+    ("loss.mel=-1", "loss.mel = -1", "zero or positive"),
+    ("training.cut_frames=190", "training.cut_frames = 190", "a multiple of 4"),
+    ("training.segment_frames=193", "training.segment_frames = 193", "at most training.cut_frames (192)"),
+    ("training.true_latents=1.5", "training.true_latents = 1.5", "from 0 to 1"),
+    ("training.betas=[0.8]", "training.betas = [0.8]", "float"),
+    ("training.betas=[0.8, 0.9, 0.9]", "training.betas = [0.8, 0.9, 0.9]", "float"),
+    ("training.betas=[0.8, 1.0]", "training.betas = (0.8, 1.0)", "under 1"),
+    ("training.clip_norm={decoder: 1}", "training.clip_norm = {'decoder': 1.0}", "each of text_encoder, decoder"),
+    ("training.clip_norm=1", "training.clip_norm = 1", "dict"),
+    ("training.clip_norm={text_encoder: 1, decoder: 1, generator: x, discriminators: 1}",
+     "training.clip_norm.generator = 'x'", "float"),
+    ("training.clip_norm={text_encoder: 1, decoder: 1, generator: -1, discriminators: 1}",
+     "training.clip_norm = {", "positive"),
+    ("training.stages=[]", "training.stages = []", "Stage"),
+    ("training.stages=[1]", "training.stages[0]: expected keys", "1"),
+]  # fmt: skip
+
+# a change to the first stage of the configuration
+STAGE_FAULTS = [
+    ({"shares": 1}, "unknown key training.stages[0].shares", "share"),
+    ({"parts": {}}, "training.stages[0].parts = {}", "some of text_encoder"),
+    ({"parts": {"vocoder": 1e-4}}, "training.stages[0].parts = {'vocoder': 0.0001}", "some of text_encoder"),
+    ({"parts": {"decoder": 0}}, "training.stages[0].parts = {'decoder': 0.0}", "positive learning rates"),
+    ({"parts": {"decoder": "fast"}}, "training.stages[0].parts.decoder = 'fast'", "float"),
+    ({"share": 0}, "training.stages[0].share = 0.0", "over 0"),
+    ({"share": 0.9}, "training.stages = shares that sum to 0.95", "sum to 1"),
+    ({"final": 1.1}, "training.stages[0].final = 1.1", "from 0 to 1"),
+    ({"mu_gradient": "yes"}, "training.stages[0].mu_gradient = 'yes'", "bool"),
+    ({"feature_gradient": "always"}, "training.stages[0].feature_gradient = 'always'", "off, at_one, on"),
+    ({"feature_gradient": "on", "parts": {"text_encoder": 1e-4}}, "training.stages[0].feature_gradient = on",
+     "off where neither decoder nor generator trains"),
+]  # fmt: skip
+
+
+def refused(begin, right, function, *arguments, **keywords):
+    with pytest.raises(ConfigError, match=re.escape(right)) as caught:
+        function(*arguments, **keywords)
+    message = str(caught.value)
+    assert message.startswith(begin)
+    assert "\n" not in message
+
+
+def plain() -> dict:
+    return copy.deepcopy(PLAIN)
+
+
+def test_what_is_shipped_loads():
+    config = load()
+    assert config.n_latents == config.audio.n_mels == 80
+    assert config.generator.upsample_rates == (8, 8, 2, 2)
+    assert config.training.stages[1].feature_gradient == "at_one"
+
+
+@pytest.mark.parametrize("overlay", sorted(path.stem for path in (ROOT / "configs").glob("*.yaml")))
+def test_every_overlay_loads_by_name_and_by_file(overlay):
+    config, path = load(overlay), ROOT / "configs" / f"{overlay}.yaml"
+    assert config == load(path) == load(str(path))
+    over = yaml.safe_load(path.read_text(encoding="utf-8"))
+    expected = {section: keys | over.get(section, {}) for section, keys in plain().items()}
+    assert to_dict(config) == to_dict(from_dict(expected))
+    assert config != load()
+
+
+def test_there_and_back():
+    config = load("light", ["training.weight_decay=0", "alignment.init=none"])
+    tree = to_dict(config)
+    assert from_dict(tree) == config
+    assert from_dict(yaml.safe_load(to_yaml(config))) == config
+    assert isinstance(tree["training"]["stages"][0]["parts"], dict)
+    assert isinstance(tree["decoder"]["multipliers"], list)
+    tree["training"]["clip_norm"]["decoder"] = 7.0  # a copy: what is frozen stays
+    assert config.training.clip_norm["decoder"] != 7.0
+
+
+def test_overrides_lie_over_the_overlay_and_the_overlay_over_the_rest():
+    config = load("light", ["training.batch_size=3", "decoder.multipliers=[1, 2]", "training.batch_size=5"])
+    assert (config.training.batch_size, config.decoder.multipliers, config.decoder.channels) == (5, (1, 2), 16)
+    assert config.sde == load().sde
+    changed = change(config, ["system.seed=7"])
+    assert changed.system == dataclasses.replace(config.system, seed=7)
+    assert dataclasses.replace(changed, system=config.system) == config
+
+
+def test_nothing_can_be_assigned():
+    config = load()
+    for part, name in ((config, "audio"), (config.system, "seed"), (config.training.stages[0], "share")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(part, name, 1)
+
+
+@pytest.mark.parametrize("text", ["1e-4", "'1e-4'", "0.0001", "1.0e-4"])
+def test_a_number_may_be_written_as_people_do(text):
+    assert load(overrides=[f"sde.t_min={text}"]).sde.t_min == 1e-4
+    assert load(overrides=["audio.f_max=8000"]).audio.f_max == 8000.0
+
+
+@pytest.mark.parametrize(("word", "meant"), [("off", "off"), ("on", "on"), ("'on'", "on"), ("at_one", "at_one")])
+def test_on_and_off_are_words_where_words_are_due(word, meant):
+    tree = plain()
+    tree["training"]["stages"][0]["feature_gradient"] = yaml.safe_load(word)
+    assert from_dict(tree).training.stages[0].feature_gradient == meant
+    assert load(overrides=["text.blanks=off"]).text.blanks is False
+
+
+@pytest.mark.parametrize(("override", "begin", "right"), FAULTS)
+def test_each_fault_names_its_key_its_value_and_what_would_be_right(override, begin, right):
+    refused(begin, right, change, SHIPPED, [override])
+
+
+@pytest.mark.parametrize(("changes", "begin", "right"), STAGE_FAULTS)
+def test_each_fault_of_a_stage_names_it(changes, begin, right):
+    tree = plain()
+    tree["training"]["stages"][0] |= changes
+    refused(begin, right, from_dict, tree)
+
+
+def test_every_key_is_needed():
+    for section, keys in plain().items():
+        tree = plain()
+        del tree[section]
+        refused(f"missing key {section}", section, from_dict, tree)
+        for name in keys:
+            tree = plain()
+            del tree[section][name]
+            refused(f"missing key {section}.{name}", name, from_dict, tree)
+    tree = plain()
+    del tree["training"]["stages"][1]["share"]
+    refused("missing key training.stages[1].share", "share", from_dict, tree)
+    refused("audio: expected keys", "5", from_dict, plain() | {"audio": 5})
+    refused("the configuration: expected keys", "[]", from_dict, [])
+
+
+@pytest.mark.parametrize("override", ["seed", "seed=1", "system.seed", "system.=1", "=1", ""])
+def test_an_override_is_section_dot_key_equals_value(override):
+    refused(repr(override), "section.key=value", load, overrides=[override])
+
+
+def test_a_fault_on_the_command_line_is_one_of_the_tree_too():
+    for override, begin, right in FAULTS[:: len(FAULTS) // 8]:
+        refused(begin, right, load, overrides=[override])
+
+
+def test_an_override_that_is_not_yaml():
+    refused("decoder.multipliers = '[1, 2'", "is not YAML", load, overrides=["decoder.multipliers=[1, 2"])
+
+
+@pytest.mark.parametrize(
+    ("content", "right"),
+    [
+        (b"a: [1", "is not YAML"),
+        (b"a: b: c", "is not YAML"),
+        (b"\xff\xfe\xfa", "is not YAML"),
+        (b"- 1\n- 2\n", "found list"),
+        (b"", "found NoneType"),
+        (b"!!python/object/apply:os.getcwd []\n", "is not YAML"),
+    ],
+)
+def test_an_overlay_that_is_no_mapping(tmp_path, content, right):
+    path = tmp_path / "over.yaml"
+    path.write_bytes(content)
+    refused(str(path), right, load, path)
+
+
+def test_an_overlay_with_faults(tmp_path):
+    path = tmp_path / "over.yaml"
+    for content, begin in [
+        ("audio:\n", "audio: expected keys, found None"),
+        ("audio: 3\n", "audio: expected keys, found 3"),
+        ("audio: {rate: 3}\n", "unknown key audio.rate"),
+        ("1: 2\n", "unknown key 1"),
+    ]:
+        path.write_text(content, encoding="utf-8")
+        refused(begin, begin, load, path)
+
+
+def test_an_overlay_that_is_not_there_lists_those_that_are(tmp_path):
+    refused("-c heavy: no such file", "light", load, "heavy")
+    refused("-c ", "no such file", load, tmp_path)  # a folder is none
+    refused(str(tmp_path / "none.yaml"), "No such file", load, base=tmp_path / "none.yaml")
+
+
+def test_values_are_those_of_the_file():
+    for section, keys in plain().items():
+        for name, value in keys.items():
+            if isinstance(value, (bool, int, float, str)):
+                assert getattr(getattr(SHIPPED, section), name) == value

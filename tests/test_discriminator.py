@@ -1,0 +1,146 @@
+"""The discriminators: periods folded as a two-dimensional convolution has them, items apart, and each told its t."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from data_util import config as configuration
+from model.discriminator import Discriminators, PeriodDiscriminator, ScaleDiscriminator
+
+F64 = torch.float64
+SIZES = {"periods": (2, 3), "period_channels": (4, 8, 8), "scales": 2, "scale_channels": (16, 16, 16), "t_channels": 8}
+
+
+@pytest.fixture
+def discriminators():
+    torch.manual_seed(0)
+    return Discriminators(**SIZES).eval()
+
+
+def sounds(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def item(output, index, batch):
+    """An item's logits and features out of what one member says of a batch."""
+    logits, features = output
+    return [x.view(batch, x.shape[0] // batch, *x.shape[1:])[index] for x in (logits, *features)]
+
+
+def difference(a, b):
+    return max((x - y).abs().max().item() for x, y in zip(a, b))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("period", [2, 3, 7])
+@pytest.mark.parametrize("length", [84, 85, 83, 7])
+def test_a_folded_period_is_a_convolution_of_k_by_one(period, length):
+    torch.manual_seed(1)
+    member = PeriodDiscriminator(period, (4, 8, 6), 8).to(F64).eval()
+    wav, embedding = sounds(3, 1, length).to(F64), torch.randn(3, 8, dtype=F64)
+    logits, features = member(wav, embedding)
+
+    padded = F.pad(wav, (0, -length % period), "reflect")
+    x = padded.view(3, 1, -1, period)  # (B, 1, T / period, period): row after row
+    strides = (3, 3, 1)
+    for i, (conv, time) in enumerate(zip(member.stack.convs, member.stack.times)):
+        x = F.conv2d(x, conv.weight[..., None], conv.bias, stride=(strides[i], 1), padding=(2, 0))
+        x = F.leaky_relu(x + time(embedding)[:, :, None, None], 0.1)
+        assert (features[i].view(3, period, *features[i].shape[1:]).permute(0, 2, 3, 1) - x).abs().max() < 1e-5
+    x = F.conv2d(x, member.stack.out.weight[..., None], member.stack.out.bias, padding=(1, 0))
+    assert (logits.view(3, period, 1, -1).permute(0, 2, 3, 1) - x).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_a_period_sees_only_its_own_samples():
+    member = PeriodDiscriminator(5, (4, 4), 8).eval()
+    wav, embedding = sounds(1, 1, 100), torch.zeros(1, 8)
+    other = wav.clone()
+    other[..., 32] += 0.5
+    changed = (member(other, embedding)[0] - member(wav, embedding)[0]).abs().amax((1, 2)) > 0
+    assert changed.tolist() == [False, False, True, False, False]
+
+
+@torch.no_grad()
+def test_a_scale_hears_the_average_of_its_samples():
+    torch.manual_seed(2)
+    member = ScaleDiscriminator(2, (16, 16, 16), 8).eval()
+    wav, embedding = sounds(2, 1, 128), torch.randn(2, 8)
+    pooled = wav
+    for _ in range(2):
+        padded = F.pad(pooled, (2, 2))[:, 0]
+        pooled = padded.unfold(1, 4, 2).mean(2)[:, None]
+    logits, features = member.stack(pooled, embedding)
+    assert difference([member(wav, embedding)[0], *member(wav, embedding)[1]], [logits, *features]) < 1e-6
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("length", [256, 257, 255, 101])
+def test_the_shapes_are_those_of_every_member_and_layer(discriminators, length):
+    outputs = discriminators(sounds(3, 1, length), torch.rand(3))
+    assert len(outputs) == 4
+    for (logits, features), rows in zip(outputs, (6, 9, 3, 3)):
+        assert logits.shape[:2] == (rows, 1)
+        assert len(features) == 3
+        assert all(feature.shape[0] == rows for feature in features)
+        assert torch.isfinite(logits).all()
+
+
+@torch.no_grad()
+def test_items_do_not_see_each_other(discriminators):
+    wav, t = sounds(3, 1, 200), torch.tensor([1.0, 0.3, 0.0])
+    together = discriminators(wav, t)
+    for i in range(3):
+        alone = discriminators(wav[i : i + 1], t[i : i + 1])
+        for member, one in zip(together, alone):
+            assert difference(item(member, i, 3), item(one, 0, 1)) < 1e-6
+    halves = [[x.chunk(3)[1] for x in (logits, *features)] for logits, features in together]  # as training cuts them
+    for half, one in zip(halves, discriminators(wav[1:2], t[1:2])):
+        assert difference(half, [one[0], *one[1]]) < 1e-6
+
+
+@torch.no_grad()
+def test_each_is_told_the_t_of_each_item(discriminators):
+    wav, t = sounds(1, 1, 200).expand(3, -1, -1), torch.tensor([1.0, 0.3, 1.0])
+    permuted = torch.tensor([1, 0, 2])
+    for member, other in zip(discriminators(wav, t), discriminators(wav, t[permuted])):
+        assert difference(item(member, 0, 3), item(member, 2, 3)) == 0  # the same sound under the same t
+        for layer, (a, b) in enumerate(zip(item(member, 0, 3), item(member, 1, 3))):
+            assert (a - b).abs().max() > 1e-4, layer  # each layer of each member
+        for i, j in enumerate(permuted.tolist()):
+            assert difference(item(other, i, 3), item(member, j, 3)) < 1e-6
+
+
+def test_the_shipped_ones_are_hifigans():
+    sizes = dataclasses.asdict(configuration.load().discriminators)
+    with torch.device("meta"):
+        members = Discriminators(**sizes).members
+    periods = [member.period for member in members if isinstance(member, PeriodDiscriminator)]
+    scales = [member.scale for member in members if isinstance(member, ScaleDiscriminator)]
+    assert (periods, scales) == ([2, 3, 5, 7, 11], [0, 1, 2])
+    assert len(members) == 8
+    strides = [conv.stride[0] for conv in members[0].stack.convs]
+    assert strides == [3, 3, 3, 3, 1]
+
+
+def test_the_finest_scale_has_a_spectral_norm_and_the_others_a_weight_norm(discriminators):
+    finest, coarser = discriminators.members[2:]
+    assert "_SpectralNorm" in str(finest.stack.convs[0].parametrizations)
+    assert "_WeightNorm" in str(coarser.stack.convs[0].parametrizations)
+    assert torch.linalg.matrix_norm(finest.stack.convs[0].weight.flatten(1), 2).item() == pytest.approx(1, abs=0.2)
+
+
+def test_every_parameter_learns(discriminators):
+    outputs = discriminators(sounds(2, 1, 256), torch.tensor([1.0, 0.2]))
+    sum(logits.square().sum() for logits, _ in outputs).backward()
+    for name, parameter in discriminators.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().max() > 0 or name.endswith("original0"), name
+
+
+def test_bfloat16_sound_is_judged_in_bfloat16(discriminators):
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = discriminators(sounds(1, 1, 128).bfloat16(), torch.ones(1))
+    assert all(torch.isfinite(logits.float()).all() for logits, _ in outputs)

@@ -1,0 +1,163 @@
+"""Losses against loops and closed forms; shares of a batch add up to the whole."""
+
+import math
+
+import pytest
+import torch
+
+from data_util.audio import sequence_mask
+from model import losses
+
+F64 = torch.float64
+LENGTHS = torch.tensor([5, 2, 4, 1])
+BATCH, CHANNELS, FRAMES = 4, 3, 5
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, dtype=F64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def mask():
+    return sequence_mask(LENGTHS, FRAMES).to(F64)
+
+
+@pytest.fixture
+def n(mask):
+    return mask.sum()
+
+
+def loop(function):
+    """The mean of function(item, channel, frame) over what is valid."""
+    values = [function(b, c, i) for b in range(BATCH) for c in range(CHANNELS) for i in range(LENGTHS[b])]
+    return sum(values) / len(values)
+
+
+def arguments(name):
+    """Two arguments of each masked loss, and what it takes besides the mask and the count."""
+    a, b = draw(BATCH, CHANNELS, FRAMES, seed=1), draw(BATCH, CHANNELS, FRAMES, seed=2)
+    if name == "duration_loss":
+        return [draw(BATCH, 1, FRAMES), torch.randint(1, 9, (BATCH, FRAMES), generator=torch.Generator().manual_seed(3))]
+    return [a, b, torch.tensor([1.0, 0.5, 0.25, 0.1], dtype=F64)] if name == "mel_loss" else [a, b]
+
+
+MASKED = ("duration_loss", "prior_loss", "score_loss", "mel_loss")
+
+
+def test_duration_loss_is_a_loop(mask, n):
+    logw, durations = arguments("duration_loss")
+    durations[0, 1] = 0  # counts as one frame
+    expected = [
+        (logw[b, 0, i].item() - math.log(max(1, durations[b, i].item()))) ** 2
+        for b in range(BATCH)
+        for i in range(LENGTHS[b])
+    ]
+    assert losses.duration_loss(logw, durations, mask, n).item() == pytest.approx(sum(expected) / n.item(), abs=1e-12)
+    assert losses.duration_loss(durations.clamp(min=1).to(F64).log()[:, None], durations, mask, n) == 0
+
+
+def test_prior_loss_is_the_gaussian_log_density(mask, n):
+    z0, mu = arguments("prior_loss")
+    normal = torch.distributions.Normal(mu, 1.0)
+    expected = loop(lambda b, c, i: -normal.log_prob(z0)[b, c, i].item())
+    assert losses.prior_loss(z0, mu, mask, n).item() == pytest.approx(expected, abs=1e-12)
+    assert losses.prior_loss(z0, z0, mask, n).item() == pytest.approx(0.5 * math.log(2 * math.pi), abs=1e-12)
+    assert losses.prior_loss(z0, z0 - 1, mask, n).item() == pytest.approx(0.5 + 0.5 * math.log(2 * math.pi), abs=1e-12)
+
+
+def test_score_loss_is_a_loop(mask, n):
+    output, target = arguments("score_loss")
+    expected = loop(lambda b, c, i: (output[b, c, i] - target[b, c, i]).item() ** 2)
+    assert losses.score_loss(output, target, mask, n).item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_mel_loss_is_a_loop_that_weighs_items(mask, n):
+    mel_hat, mel, weight = arguments("mel_loss")
+    expected = loop(lambda b, c, i: weight[b].item() * abs((mel_hat[b, c, i] - mel[b, c, i]).item()))
+    assert losses.mel_loss(mel_hat, mel, weight, mask, n).item() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_padding_says_nothing(name, mask, n):
+    loss, (first, *rest) = getattr(losses, name), arguments(name)
+    before = loss(first, *rest, mask, n)
+    garbage = first + 100 * (1 - mask)
+    assert loss(garbage, *rest, mask, n) == before
+    first.requires_grad_()
+    loss(first, *rest, mask, n).backward()
+    assert not (first.grad * (1 - mask)).any()
+    assert ((first.grad != 0) == mask.bool().expand_as(first)).all()
+
+
+@pytest.mark.parametrize("name", MASKED)
+@pytest.mark.parametrize("parts", [((0, 1), (2, 3)), ((0, 3), (1, 2)), ((0,), (1,), (2,), (3,))])
+def test_processes_that_share_a_batch_average_to_the_one_that_holds_it_all(name, parts, mask, n):
+    """The count is that of the whole batch, divided by the number of processes; losses and gradients are averaged."""
+    loss, (first, *rest) = getattr(losses, name), arguments(name)
+    whole_first = first.clone().requires_grad_()
+    whole = loss(whole_first, *rest, mask, n)
+    whole.backward()
+    first.requires_grad_()
+    shares = []
+    for rows in (list(rows) for rows in parts):
+        shares.append(loss(first[rows], *(other[rows] for other in rest), mask[rows], n / len(parts)))
+    mean = torch.stack(shares).mean()
+    mean.backward()
+    assert mean.item() == pytest.approx(whole.item(), abs=1e-12)
+    assert torch.allclose(first.grad, whole_first.grad, atol=1e-12)
+
+
+@pytest.fixture
+def judged():
+    """What two discriminators of two and one layers say of recorded and of generated sound."""
+
+    def judge(seed):
+        one = (draw(4, 1, 7, seed=seed), [draw(4, 2, 9, seed=seed + 1), draw(4, 3, 5, seed=seed + 2)])
+        other = (draw(2, 1, 3, seed=seed + 3), [draw(2, 6, 8, seed=seed + 4)])
+        return [one, other]
+
+    return judge(10), judge(20)
+
+
+def test_feature_loss_sums_the_means_of_layers_and_detaches_the_recording(judged):
+    real, generated = judged
+    for features in (features for output in judged for _, features in output):
+        for feature in features:
+            feature.requires_grad_()
+    expected = 0.0
+    for (_, reals), (_, generateds) in zip(real, generated):
+        for r, g in zip(reals, generateds):
+            expected += sum(abs(a - b) for a, b in zip(r.flatten().tolist(), g.flatten().tolist())) / r.numel()
+    loss = losses.feature_loss(real, generated)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)  # float32
+    loss.backward()
+    for (_, reals), (_, generateds) in zip(real, generated):
+        assert all(r.grad is None for r in reals)
+        assert all(g.grad is not None and g.grad.abs().min() > 0 for g in generateds)
+    assert losses.feature_loss(real, real) == 0
+
+
+def test_least_squares(judged):
+    real, generated = judged
+    adversarial = sum(((g - 1) ** 2).mean().item() for g, _ in generated)
+    discriminator = sum(((r - 1) ** 2).mean().item() + (g**2).mean().item() for (r, _), (g, _) in zip(real, generated))
+    assert losses.adversarial_loss(generated).item() == pytest.approx(adversarial, rel=1e-5)
+    assert losses.discriminator_loss(real, generated).item() == pytest.approx(discriminator, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "adversarial", "discriminator"),
+    [(1.0, 0.0, 1.0, 0.0), (1.0, 1.0, 0.0, 1.0), (0.0, 0.0, 1.0, 1.0), (0.5, 0.5, 0.25, 0.5), (0.0, 3.0, 4.0, 10.0)],
+)
+def test_least_squares_values(real, fake, adversarial, discriminator):
+    reals, fakes = ([(torch.full((2, 1, 3), value), [])] * 3 for value in (real, fake))
+    assert losses.adversarial_loss(fakes).item() == pytest.approx(3 * adversarial)
+    assert losses.discriminator_loss(reals, fakes).item() == pytest.approx(3 * discriminator)
+
+
+def test_losses_of_bfloat16_are_taken_in_float32():
+    logits = torch.full((1, 1, 1000), 1 + 2**-7, dtype=torch.bfloat16)
+    loss = losses.adversarial_loss([(logits, [])])
+    assert loss.dtype == torch.float32 and loss.item() == pytest.approx(2**-14)
+    feature = torch.zeros(1, 1, 1000, dtype=torch.bfloat16)
+    assert losses.feature_loss([(logits, [logits])], [(logits, [feature])]).dtype == torch.float32

@@ -1,0 +1,317 @@
+"""Training from end to end at a tiny size: what it writes, that it learns, resumes to the bit, and splits exactly."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+import train
+from data_util import checkpoint
+from data_util import config as configuration
+from data_util.config import ROOT
+from data_util.dataset import batches
+from data_util.world import World
+from tests.conftest import with_keys
+
+ALONE = World(0, 1, torch.device("cpu"))
+PROBES = {"score_ratio_1", "score_ratio_0.5", "score_ratio_0.2"}
+
+
+@pytest.fixture
+def arguments(tiny_root, tmp_path):
+    """What makes train.py train the tiny model on the tiny corpus."""
+    paths = [f"dataset.prtpath={tiny_root}", f"dataset.cache={tmp_path / 'cache'}"]
+    return ["-c", str(ROOT / "tests" / "tiny.yaml"), *paths] + [
+        f"dataset.metafile_{name}={tiny_root / 'train.txt'}" for name in ("train", "valid", "test")
+    ]
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "RUNS", tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def config(arguments):
+    return configuration.load(arguments[1], arguments[2:])
+
+
+def child(command, path, arguments, processes=1):
+    launcher = [sys.executable] if processes == 1 else [sys.executable, "-m", "torch.distributed.run", "--standalone",
+                                                        f"--nproc_per_node={processes}"]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*launcher, "-m", "tests.child", command, str(path), *arguments], cwd=ROOT,
+                            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+
+
+def finish(process, seconds=300):
+    output, _ = process.communicate(timeout=seconds)
+    assert process.returncode == 0, output
+    return output
+
+
+def only(folder):
+    (entry,) = list(folder.iterdir())
+    return entry
+
+
+def lines(run):
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def same(a, b, place=""):
+    """Assert that two trees of plain values and tensors are equal to the bit."""
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), place
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), place
+        for key in a:
+            same(a[key], b[key], f"{place}/{key}")
+    elif isinstance(a, list):
+        assert len(a) == len(b), place
+        for i, (one, other) in enumerate(zip(a, b)):
+            same(one, other, f"{place}/{i}")
+    else:
+        assert a == b, place
+
+
+def test_a_run_writes_what_the_design_lists(arguments, runs, stub_front_end, capsys):
+    assert train.main(arguments) == 0
+    run = only(runs)
+    assert run.name.startswith("off_") and len(run.name) == len("off_XXXXXXXX")
+    assert configuration.load(run / "config.yaml") == configuration.load(arguments[1], arguments[2:])
+    assert checkpoint.steps(run, "project") == [6, 8]  # every second step, of which keep_ckpt = 2 stay
+    assert checkpoint.steps(run, "voice") == [4, 8]
+    # "b" on nine frames is fine, but tiny-0 has two frames for "a"; the stub has no blanks, so nothing is skipped
+    assert (run / "skipped.txt").read_text() == ""
+    samples = sorted(path.name for path in (run / "samples" / "00000008").iterdir())
+    assert samples == ["tiny-0.png", "tiny-0_copy.wav", "tiny-0_one_step.wav", "tiny-0_recording.wav"]
+    log = lines(run)
+    assert [line["step"] for line in log if line["kind"] == "train"] == [2, 4, 6, 8]
+    assert set(log[0]) >= {"loss_duration", "loss_prior", "loss_score", "loss_mel", "loss_feature",
+                           "loss_adversarial", "loss_discriminator", "norm_generator"}  # fmt: skip
+    valid = [line for line in log if line["kind"] == "valid"]
+    assert [line["step"] for line in valid] == [4, 8]
+    assert set(valid[0]) >= PROBES | {"loss_prior", "loss_duration", "latent_l1", "copy_mel_l1"}
+    assert all(np.isfinite(value) for line in log for value in line.values() if not isinstance(value, str))
+    about = json.loads((run / "voice_00000008.json").read_text())
+    assert about["symbols"] == list(stub_front_end.symbols) and about["step"] == 8
+    said = capsys.readouterr().out
+    assert str(run / "samples") in said and f"python sampling.py -id {run.name}" in said
+
+
+def test_the_voice_is_the_average_of_the_weights(arguments, runs, stub_front_end):
+    train.main(arguments)
+    run = only(runs)
+    project = checkpoint.load_project(checkpoint.find(run, "project"))
+    voice = safetensors.torch.load_file(checkpoint.find(run, "voice"))
+    same(voice, project["ema"])
+    assert any(not torch.equal(value, project["model"][name]) for name, value in voice.items())
+
+
+def test_ema_follows_its_recursion(config, tiny):
+    state = train.build_state(config, ALONE, tiny.symbols)
+    stream = batches(tiny, config)
+    wanted = {name: p.detach().double().clone() for name, p in state.model.named_parameters()}
+    for step in range(4):
+        train.train_step(state, next(stream))
+        decay = min(config.training.ema_decay, (1 + step) / (10 + step))
+        for name, parameter in state.model.named_parameters():
+            wanted[name] = decay * wanted[name] + (1 - decay) * parameter.detach()
+    for name, parameter in state.ema.named_parameters():
+        assert torch.allclose(parameter.double(), wanted[name], atol=1e-6), name
+
+
+def test_losses_fall(config, tiny):
+    config = with_keys(config, "training", train_num_steps=80)
+    state = train.build_state(config, ALONE, tiny.symbols)
+    stream = batches(tiny, config)
+    rows = [{name: value.item() for name, value in train.train_step(state, next(stream)).items()} for _ in range(80)]
+    for name in ("loss_duration", "loss_prior", "loss_score", "loss_mel", "loss_discriminator"):
+        first, last = (np.mean([row[name] for row in part]) for part in (rows[:10], rows[-10:]))
+        assert last < 0.97 * first, name
+
+
+def test_a_step_of_one_side_leaves_the_other_alone(config, tiny):
+    state = train.build_state(config, ALONE, tiny.symbols)
+    batch = next(batches(tiny, config))
+    train.enter_stage(state, config.training.stages[0], 1.0)
+    before = {name: value.clone() for name, value in state.model.state_dict().items()}
+    out = state.model(batch, train.global_counts(batch, ALONE), state.stage, realign=True)
+    train.discriminator_step(state, out)
+    same(before, {name: value for name, value in state.model.state_dict().items()})
+    assert all(p.grad is None for p in state.model.parameters())
+
+    judges = {name: p.detach().clone() for name, p in state.discriminators.named_parameters()}
+    sum(train.adversarial_losses(state, out).values()).backward()
+    train.update(state, state.optimiser)
+    assert all(p.grad is None and p.requires_grad for p in state.discriminators.parameters())
+    same(judges, {name: p.detach() for name, p in state.discriminators.named_parameters()})
+    changed = [name for name, value in state.model.state_dict().items() if not torch.equal(value, before[name])]
+    assert any(name.startswith("generator") for name in changed)
+
+
+@pytest.mark.parametrize("part", ["text_encoder", "decoder", "generator"])
+def test_parts_that_a_stage_leaves_out_stay_as_they_are(config, tiny, part):
+    parts = {name: rate for name, rate in config.training.stages[0].parts.items() if name != part}
+    if part == "generator":
+        del parts["discriminators"]
+    stage = configuration.Stage(parts, 1.0, 1.0, True, "off")
+    config = with_keys(config, "training", stages=(stage,))
+    state = train.build_state(config, ALONE, tiny.symbols)
+    before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
+    for _, batch in zip(range(2), batches(tiny, config)):
+        train.train_step(state, batch)
+    moved = {name.split(".")[0] for name, p in state.model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {"text_encoder", "decoder", "generator"} - {part}
+
+
+def test_learning_rates_warm_up_fall_and_follow_the_stages(config):
+    config = with_keys(config, "training", train_num_steps=100, warmup_steps=5)
+    first, second = config.training.stages
+    assert [train.stage_at(config, step)[0] for step in (0, 74, 75, 99, 150)] == [first, first, second, second, second]
+    scales = [train.stage_at(config, step)[1] for step in range(100)]
+    assert scales[0] == pytest.approx(0.2, rel=1e-3) and scales[75] == pytest.approx(0.2, rel=1e-3)
+    assert scales[4:75] == sorted(scales[4:75], reverse=True)
+    assert scales[74] == pytest.approx(first.final, abs=1e-2)
+    halfway = first.final + (1 - first.final) * 0.5
+    assert 0.5 * (scales[37] + scales[38]) == pytest.approx(halfway, abs=1e-3)
+
+
+def test_training_does_not_depend_on_the_random_state_that_it_finds(config, tiny):
+    weights = []
+    for disturbance in (0, 1):
+        state = train.build_state(config, ALONE, tiny.symbols)
+        for _, batch in zip(range(2), batches(tiny, config)):
+            torch.manual_seed(disturbance)
+            np.random.seed(disturbance)
+            train.train_step(state, batch)
+        weights.append(state.model.state_dict())
+    same(*weights)
+
+
+def test_resuming_in_process_is_exact_and_truncates_the_log(arguments, runs, stub_front_end):
+    assert train.main(arguments) == 0
+    whole = only(runs)
+    expected, log = checkpoint.load_project(checkpoint.find(whole, "project", 8)), lines(whole)
+    assert train.main(["-id", whole.name, "-ckpt", "6"]) == 0
+    same(checkpoint.load_project(checkpoint.find(whole, "project", 8)), expected)
+    assert lines(whole) == log
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_killed_run_ends_as_one_that_was_not(arguments, tmp_path, workers):
+    more = [f"system.num_workers={workers}", "training.train_num_steps=12", "system.validation_step=6"]
+    arguments = [*arguments, *more]
+    finish(child("train", tmp_path / "whole", arguments))
+    whole = only(tmp_path / "whole")
+
+    process = child("train", tmp_path / "killed", arguments)
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.glob("killed/*/project_*.pt")):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    killed = only(tmp_path / "killed")
+    assert checkpoint.steps(killed, "project")[-1] < 12, "killed too late to show anything"
+    finish(child("train", tmp_path / "killed", ["-id", killed.name]))
+    same(*(checkpoint.load_project(checkpoint.find(run, "project", 12)) for run in (whole, killed)))
+    assert lines(whole) == lines(killed)
+
+
+def test_two_processes_compute_the_gradients_of_one(arguments, tmp_path):
+    no_dropout = ["text_encoder.dropout=0", "text_encoder.prenet_dropout=0", "alignment.init_steps=0"]
+    one, two = tmp_path / "one.pt", tmp_path / "two.pt"
+    finish(child("gradients", one, [*arguments, *no_dropout, "training.batch_size=4"]))
+    finish(child("gradients", two, [*arguments, *no_dropout, "training.batch_size=2"], processes=2))
+    ours, theirs = (torch.load(path, weights_only=True) for path in (one, two))
+    assert ours.keys() == theirs.keys() and len(ours) > 200
+    for name, gradient in ours.items():
+        assert gradient.dtype == torch.float64 and (theirs[name] - gradient).abs().max() <= 1e-6, name
+
+
+def test_torchrun_trains_with_two_processes(arguments, tmp_path):
+    output = finish(child("train", tmp_path / "runs", [*arguments, "training.batch_size=2"], processes=2))
+    run = only(tmp_path / "runs")
+    assert checkpoint.steps(run, "project")[-1] == 8 and "cpu x 2" in output
+    assert [line["step"] for line in lines(run) if line["kind"] == "train"] == [2, 4, 6, 8]
+
+
+def test_bfloat16_trains(arguments, runs, stub_front_end):
+    assert train.main([*arguments, "-a", "true", "training.train_num_steps=4"]) == 0
+    assert all(np.isfinite(line["loss_mel"]) for line in lines(only(runs)) if line["kind"] == "train")
+
+
+def test_wandb_goes_on_in_the_same_run(arguments, runs, stub_front_end, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    assert train.main([*arguments, "-test", "false", "training.train_num_steps=4"]) == 0
+    run = only(runs)
+    assert not run.name.startswith("off_")
+    assert train.main(["-id", run.name, "-test", "false", "training.train_num_steps=6"]) == 0
+    assert only(runs) == run and checkpoint.steps(run, "project")[-1] == 6
+    kept = [path.name for path in (tmp_path / "wandb").glob("offline-run-*")]
+    assert kept and all(name.endswith(run.name) for name in kept)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["training.batch_sise=4"], "training.batch_sise"),
+        (["dataset.metafile_train=nothing.txt"], "nothing.txt"),
+        (["dataset.prtpath=nowhere"], "dataset.prtpath"),
+        (["audio.sample_rate=16000", "audio.f_max=8000"], "audio.sample_rate"),
+        (["training.batch_size=four"], "training.batch_size"),
+    ],
+)
+def test_faults_are_one_line(arguments, runs, stub_front_end, capsys, change, message):
+    assert train.main([*arguments, *change]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in error and "Traceback" not in error
+    assert not runs.exists()
+
+
+@pytest.mark.parametrize("names", [["-id", "nobody"], ["-id", "nobody", "-ckpt", "3"]])
+def test_resuming_what_is_not_there_never_starts_anew(runs, capsys, names):
+    assert train.main(names) == 1
+    assert "nobody" in capsys.readouterr().err
+    assert not runs.exists()
+
+
+def test_a_checkpoint_of_another_model_is_refused(arguments, runs, stub_front_end, capsys):
+    assert train.main(arguments) == 0
+    assert train.main(["-id", only(runs).name, "decoder.channels=16", "decoder.groups=4"]) == 1
+    assert "does not fit" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_one_clip_is_learned_by_heart(real_root, tmp_path):
+    """A few hundred steps on one clip: prior (normalised) under 1.05, F-loss at t = 1 under 0.1."""
+    (tmp_path / "one.txt").write_text((real_root / "train.txt").read_text().splitlines()[1] + "\n")
+    config = configuration.load("light", [
+        f"dataset.prtpath={real_root}", f"dataset.cache={tmp_path / 'cache'}", "system.num_workers=0",
+        f"dataset.metafile_train={tmp_path / 'one.txt'}", f"dataset.metafile_valid={tmp_path / 'one.txt'}",
+        "text_encoder.dropout=0", "text_encoder.prenet_dropout=0", "training.train_num_steps=600",
+        "training.stages=[{parts: {text_encoder: 2.e-3, decoder: 2.e-3}, share: 1, final: 0.05, mu_gradient: false, "
+        "feature_gradient: off}]", "training.batch_size=4", "sde.t_one=0.7", "decoder.channels=32",
+    ])  # fmt: skip
+    corpus, _ = train.prepare_data(config, ALONE)
+    state = train.build_state(config, ALONE, corpus.symbols)
+    mean, std = corpus.statistics()
+    state.model.latent_mean.fill_(mean)
+    state.model.latent_std.fill_(std)
+    for _, batch in zip(range(config.training.train_num_steps), batches(corpus, config)):
+        train.train_step(state, batch)
+    numbers = train.validate(state, corpus, tmp_path / "samples")
+    assert numbers["loss_prior"] < 1.05, numbers
+    assert numbers["score_ratio_1"] < 0.1, numbers

@@ -84,9 +84,7 @@ class Voice:
         _check_settings(n_timesteps, solver, temperature, length_scale)
         phonemes = self.front_end.phonemise(text)
         x = torch.tensor(self.front_end.to_ids(phonemes), device=self.device)[None]
-        spoken = self.model.synthesise(
-            x, n_timesteps, solver, temperature, length_scale, _generator(seed, phonemes)
-        )
+        spoken = self.model.synthesise(x, n_timesteps, solver, temperature, length_scale, _generator(seed, phonemes))
         wav = spoken.wav[0, 0].clamp(-1, 1).cpu().numpy()
         return Speech(wav, self.saved.config.audio.sample_rate, text, phonemes, spoken.durations[0].cpu().numpy())
 

@@ -367,13 +367,13 @@ def _check_networks(config):
     _require(decoder.channels % (2 * decoder.groups) == 0, "decoder.channels", decoder.channels,
              f"a multiple of twice decoder.groups ({decoder.groups})")  # fmt: skip
     stride = 2 ** (len(decoder.multipliers) - 1)
-    _require(config.n_latents % stride == 0, "audio.n_mels", config.n_latents, f"a multiple of {stride}, "
-             "the stride of the decoder's deepest resolution (decoder.multipliers)")  # fmt: skip
-    _require(config.training.cut_frames % stride == 0, "training.cut_frames", config.training.cut_frames,
-             f"a multiple of {stride}, the stride of the decoder's deepest resolution (decoder.multipliers)")  # fmt: skip
+    right = f"a multiple of {stride}, the stride of the decoder's deepest resolution (decoder.multipliers)"
+    _require(config.n_latents % stride == 0, "audio.n_mels", config.n_latents, right)
+    _require(config.training.cut_frames % stride == 0, "training.cut_frames", config.training.cut_frames, right)
     rates, kernels = generator.upsample_rates, generator.upsample_kernels
-    _require(math.prod(rates) == config.audio.hop_length, "generator.upsample_rates", rates,
-             f"factors of audio.hop_length ({config.audio.hop_length}); their product is {math.prod(rates)}")  # fmt: skip
+    hop = config.audio.hop_length
+    _require(math.prod(rates) == hop, "generator.upsample_rates", rates,
+             f"factors of audio.hop_length ({hop}); their product is {math.prod(rates)}")  # fmt: skip
     _require(len(kernels) == len(rates) and all(k >= r and (k - r) % 2 == 0 for k, r in zip(kernels, rates)),
              "generator.upsample_kernels", kernels, "one a rate, each its rate plus an even number")  # fmt: skip
     _require(generator.channels % 2 ** len(rates) == 0, "generator.channels", generator.channels,

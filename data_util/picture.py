@@ -16,7 +16,8 @@ def save_validation(path: Path, mels: dict[str, np.ndarray], durations: np.ndarr
     from matplotlib.figure import Figure  # here, since a training process need not pay for it at its start
 
     low, high = (float(f(mel.min() if f is min else mel.max() for mel in mels.values())) for f in (min, max))
-    figure = Figure(figsize=(12, 2.4 * (len(mels) + 1)), layout="constrained")
+    width = float(np.clip(2.5 * durations.sum() * seconds, 10, 30))  # inches, so that the symbols find room
+    figure = Figure(figsize=(width, 2.4 * (len(mels) + 1)), layout="constrained")
     axes = figure.subplots(len(mels) + 1, 1)
     for axis, (title, mel) in zip(axes, mels.items()):
         extent = (0, mel.shape[1] * seconds, 0, mel.shape[0])

@@ -15,7 +15,7 @@ class RunLog:
     def __init__(self, folder: Path, step: int, wandb_run=None):
         self.path, self.wandb_run = folder / "log.jsonl", wandb_run
         self.sums: dict[str, Tensor] = {}
-        self.count = 0
+        self.counts: dict[str, int] = {}
         if self.path.exists():
             write_atomic(self.path, b"".join(_lines_until(self.path, step)))
 
@@ -23,12 +23,12 @@ class RunLog:
         """Count one step's losses in, without waiting for the device."""
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0) + value
-        self.count += 1
+            self.counts[name] = self.counts.get(name, 0) + 1
 
     def flush(self, step: int) -> dict[str, float]:
-        """Write the means since the last line."""
-        means = {name: float(value) / self.count for name, value in self.sums.items()}
-        self.sums, self.count = {}, 0
+        """Write the means since the last line, each over the steps that had the value."""
+        means = {name: float(value) / self.counts[name] for name, value in self.sums.items()}
+        self.sums, self.counts = {}, {}
         if means:
             self.write("train", step, means)
         return means

@@ -68,12 +68,17 @@ class HiFiGAN(nn.Module):
             x = torch.stack([resblock(x, x_mask) for resblock in resblocks]).mean(0)
         return masked(torch.tanh(self.conv_out(leaky_relu(x))), x_mask)
 
-    @torch.enable_grad()  # else the folded weights would be plain tensors, which .to() does not move
+    @torch.no_grad()
     def fold(self) -> "HiFiGAN":
         """Make the weight norms part of the weights, for speaking; the output stays the same. Returns self."""
-        for module in self.modules():
+        for module in list(self.modules()):
             if parametrize.is_parametrized(module):
-                parametrize.remove_parametrizations(module, "weight")
+                # by hand: remove_parametrizations breaks every deep copy of the module, whose class it changes
+                weight = nn.Parameter(module.weight.clone(), requires_grad=module.bias.requires_grad)
+                plain = parametrize.type_before_parametrizations(module)
+                del module.parametrizations
+                module.__class__ = plain
+                module.weight = weight
         return self
 
 

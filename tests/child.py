@@ -1,5 +1,6 @@
 """What tests run in processes of their own: python -m tests.child train|gradients PATH [the arguments of train.py]."""
 
+import functools
 import logging
 import sys
 from pathlib import Path
@@ -32,14 +33,7 @@ def save_gradients(out: str, argv: list[str]) -> int:
         for network in (state.model, state.ema, state.discriminators):
             network.double()
 
-        def keep(state, optimiser, stage=stage):
-            for group in optimiser.param_groups:
-                for i, parameter in enumerate(group["params"]):
-                    gradients[f"{stage} {group['name']} {i}"] = parameter.grad.clone()
-            optimiser.zero_grad()
-            return {}
-
-        train.update = keep
+        train.update = functools.partial(_keep, gradients, stage)
         stream = batches(corpus, config, first_step=step, rank=world.rank, world_size=world.size)
         batch = next(stream)
         for name in ("mel", "wav", "noise", "u"):
@@ -50,6 +44,15 @@ def save_gradients(out: str, argv: list[str]) -> int:
         torch.save(gradients, out)
     world.leave()
     return 0
+
+
+def _keep(gradients, stage, _state, optimiser):
+    """In place of train.update: keep the gradients and change nothing."""
+    for group in optimiser.param_groups:
+        for i, parameter in enumerate(group["params"]):
+            gradients[f"{stage} {group['name']} {i}"] = parameter.grad.clone()
+    optimiser.zero_grad()
+    return {}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The whole model: which loss reaches which part, that padding does not exist, and that speaking is what was trained."""
+"""The whole model: which loss reaches which part, that padding does not exist, that speaking is what was trained."""
 
 import dataclasses
 
@@ -73,7 +73,10 @@ def reached(model, loss):
 def adversarial(model, out):
     discriminators = nisets.build_discriminators(model.config)
     real, generated = discriminators(out.wav, out.t), discriminators(out.wav_hat, out.t)
-    return {"loss_adversarial": losses.adversarial_loss(generated), "loss_feature": losses.feature_loss(real, generated)}
+    return {
+        "loss_adversarial": losses.adversarial_loss(generated),
+        "loss_feature": losses.feature_loss(real, generated),
+    }
 
 
 @pytest.mark.parametrize("mu_gradient", [True, False])
@@ -219,7 +222,7 @@ def test_realign_searches_and_otherwise_keeps_the_durations_given(model, tiny, c
     assert searched.losses["loss_prior"] < given.losses["loss_prior"]  # the path of the highest likelihood
 
 
-def test_stretch_repeats_each_mean(model):
+def test_stretch_repeats_each_mean():
     mu_x = torch.randn(2, 3, 4)
     durations = torch.tensor([[2, 0, 1, 3], [1, 1, 0, 0]])
     mask = torch.tensor([[1.0] * 6, [1.0] * 2 + [0.0] * 4])[:, None]

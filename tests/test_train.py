@@ -12,13 +12,14 @@ import pytest
 import safetensors.torch
 import torch
 
+import text
 import train
 from data_util import checkpoint
 from data_util import config as configuration
 from data_util.config import ROOT
 from data_util.dataset import batches
 from data_util.world import World
-from tests.conftest import with_keys
+from tests.conftest import StubFrontEnd, with_keys
 
 ALONE = World(0, 1, torch.device("cpu"))
 PROBES = {"score_ratio_1", "score_ratio_0.5", "score_ratio_0.2"}
@@ -34,7 +35,9 @@ def arguments(tiny_root, tmp_path):
 
 
 @pytest.fixture
-def runs(tmp_path, monkeypatch):
+def runs(tmp_path, monkeypatch, stub_front_end):
+    """A folder for the runs of this process, where the front end reads letters."""
+    assert text.FrontEnd is stub_front_end
     monkeypatch.setattr(checkpoint, "RUNS", tmp_path / "runs")
     return tmp_path / "runs"
 
@@ -83,7 +86,7 @@ def same(a, b, place=""):
         assert a == b, place
 
 
-def test_a_run_writes_what_the_design_lists(arguments, runs, stub_front_end, capsys):
+def test_a_run_writes_what_the_design_lists(arguments, runs, capsys):
     assert train.main(arguments) == 0
     run = only(runs)
     assert run.name.startswith("off_") and len(run.name) == len("off_XXXXXXXX")
@@ -103,12 +106,12 @@ def test_a_run_writes_what_the_design_lists(arguments, runs, stub_front_end, cap
     assert set(valid[0]) >= PROBES | {"loss_prior", "loss_duration", "latent_l1", "copy_mel_l1"}
     assert all(np.isfinite(value) for line in log for value in line.values() if not isinstance(value, str))
     about = json.loads((run / "voice_00000008.json").read_text())
-    assert about["symbols"] == list(stub_front_end.symbols) and about["step"] == 8
+    assert about["symbols"] == list(StubFrontEnd.symbols) and about["step"] == 8
     said = capsys.readouterr().out
     assert str(run / "samples") in said and f"python sampling.py -id {run.name}" in said
 
 
-def test_the_voice_is_the_average_of_the_weights(arguments, runs, stub_front_end):
+def test_the_voice_is_the_average_of_the_weights(arguments, runs):
     train.main(arguments)
     run = only(runs)
     project = checkpoint.load_project(checkpoint.find(run, "project"))
@@ -159,6 +162,32 @@ def test_a_step_of_one_side_leaves_the_other_alone(config, tiny):
     assert any(name.startswith("generator") for name in changed)
 
 
+def test_discriminators_are_told_the_t_of_the_feature(config, tiny):
+    state = train.build_state(config, ALONE, tiny.symbols)
+    batch = next(batches(tiny, config))
+    batch.true_latent[:] = torch.tensor([True, False, False, False])
+    train.enter_stage(state, config.training.stages[0], 1.0)
+    told = []
+    state.discriminators.register_forward_pre_hook(lambda _, args: told.append(args[1]))
+    out = state.model(batch, train.global_counts(batch, ALONE), state.stage, realign=True)
+    train.discriminator_step(state, out)
+    train.adversarial_losses(state, out)
+    wanted = state.model.sde.t_from_uniform(batch.u).masked_fill(batch.true_latent, 0.0)
+    assert wanted[0] == 0 and len(set(wanted.tolist())) > 1
+    assert len(told) == 2 and all(torch.equal(t, torch.cat([wanted, wanted])) for t in told)  # recording, generated
+
+
+def test_without_a_flat_start_every_step_searches(config, tiny, monkeypatch):
+    searches = []
+    search = train.monotonic_align.search
+    monkeypatch.setattr(train.monotonic_align, "search", lambda *args: searches.append(1) or search(*args))
+    tiny.durations = None
+    state = train.build_state(config, ALONE, tiny.symbols)
+    for _, batch in zip(range(3), batches(tiny, config)):
+        train.train_step(state, batch)
+    assert len(searches) == 3
+
+
 @pytest.mark.parametrize("part", ["text_encoder", "decoder", "generator"])
 def test_parts_that_a_stage_leaves_out_stay_as_they_are(config, tiny, part):
     parts = {name: rate for name, rate in config.training.stages[0].parts.items() if name != part}
@@ -198,7 +227,7 @@ def test_training_does_not_depend_on_the_random_state_that_it_finds(config, tiny
     same(*weights)
 
 
-def test_resuming_in_process_is_exact_and_truncates_the_log(arguments, runs, stub_front_end):
+def test_resuming_in_process_is_exact_and_truncates_the_log(arguments, runs):
     assert train.main(arguments) == 0
     whole = only(runs)
     expected, log = checkpoint.load_project(checkpoint.find(whole, "project", 8)), lines(whole)
@@ -246,12 +275,25 @@ def test_torchrun_trains_with_two_processes(arguments, tmp_path):
     assert [line["step"] for line in lines(run) if line["kind"] == "train"] == [2, 4, 6, 8]
 
 
-def test_bfloat16_trains(arguments, runs, stub_front_end):
+@pytest.mark.parametrize(("init", "steps"), [("em", [2, 3]), ("none", [0, 1, 2, 3])])
+def test_the_search_takes_over_from_the_flat_start(arguments, runs, monkeypatch, init, steps):
+    done, passes = [], train.NiSETS.forward
+
+    def forward(model, batch, counts, stage, realign):
+        done.append(realign)
+        return passes(model, batch, counts, stage, realign)
+
+    monkeypatch.setattr(train.NiSETS, "forward", forward)
+    assert train.main([*arguments, f"alignment.init={init}", "training.train_num_steps=4"]) == 0
+    assert [step for step, realign in enumerate(done) if realign] == steps and only(runs)
+
+
+def test_bfloat16_trains(arguments, runs):
     assert train.main([*arguments, "-a", "true", "training.train_num_steps=4"]) == 0
     assert all(np.isfinite(line["loss_mel"]) for line in lines(only(runs)) if line["kind"] == "train")
 
 
-def test_wandb_goes_on_in_the_same_run(arguments, runs, stub_front_end, tmp_path, monkeypatch):
+def test_wandb_goes_on_in_the_same_run(arguments, runs, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -274,7 +316,7 @@ def test_wandb_goes_on_in_the_same_run(arguments, runs, stub_front_end, tmp_path
         (["training.batch_size=four"], "training.batch_size"),
     ],
 )
-def test_faults_are_one_line(arguments, runs, stub_front_end, capsys, change, message):
+def test_faults_are_one_line(arguments, runs, capsys, change, message):
     assert train.main([*arguments, *change]) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert message in error and "Traceback" not in error
@@ -288,7 +330,7 @@ def test_resuming_what_is_not_there_never_starts_anew(runs, capsys, names):
     assert not runs.exists()
 
 
-def test_a_checkpoint_of_another_model_is_refused(arguments, runs, stub_front_end, capsys):
+def test_a_checkpoint_of_another_model_is_refused(arguments, runs, capsys):
     assert train.main(arguments) == 0
     assert train.main(["-id", only(runs).name, "decoder.channels=16", "decoder.groups=4"]) == 1
     assert "does not fit" in capsys.readouterr().err.strip().splitlines()[-1]

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Train: bash run.sh [-c NAME_OR_FILE] [-id ID [-ckpt STEP]] [-a true|false] [-test true|false] [section.key=value ...]
+# Sets up first, where that is needed. `bash run.sh -c demo` needs no corpus.
+
+#export CUDA_VISIBLE_DEVICES=0,1  # the GPUs to train on; as a comment: all, or those that the environment names
+N_PROCESSES=                      # of training; empty: one a visible GPU, or one on the CPU
+
+set -eu
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+. "$ROOT/setup.sh"
+set_up requirements.txt
+
+if [ -z "$N_PROCESSES" ]; then
+    if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
+        N_PROCESSES="$(echo "$CUDA_VISIBLE_DEVICES" | tr ',' '\n' | grep -c '[^ ]' || true)"
+    else
+        N_PROCESSES="$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)"
+    fi
+    [ "$N_PROCESSES" -gt 0 ] || N_PROCESSES=1
+fi
+
+previous=
+for argument in "$@"; do  # a configuration, or a run, that speaks of the demo's corpus: make it, unless it is there
+    case "$previous" in
+        -c) files=("$ROOT/configs/$argument.yaml" "$argument") ;;
+        -id) files=("$ROOT/checkpoint/$argument/config.yaml") ;;
+        *) files=(/dev/null) ;;
+    esac
+    if grep -qs '^  prtpath: cache/demo *\(#.*\)*$' "${files[@]}"; then
+        (cd "$ROOT" && "$PYTHON" -m data_util.demo)
+    fi
+    previous="$argument"
+done
+
+if [ "$N_PROCESSES" -eq 1 ]; then
+    exec "$PYTHON" "$ROOT/train.py" "$@"  # alone it needs nobody to start it
+fi
+# torchrun ends with a traceback of its own when a process has failed, which has said why already
+export LOGLEVEL="${LOGLEVEL:-CRITICAL}"
+exec "$PYTHON" -c '
+import sys
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import main  # torchrun
+try:
+    main()
+except ChildFailedError as error:
+    code = error.get_first_failure()[1].exitcode
+    if code < 0:
+        print(f"run.sh: a training process was ended by signal {-code}", file=sys.stderr)
+    sys.exit(code if code > 0 else 1)
+' --standalone --nproc_per_node="$N_PROCESSES" "$ROOT/train.py" "$@"

@@ -1,0 +1,71 @@
+# Sourced by run.sh and test.sh. set_up FILE... finds or makes an environment that has the packages of these
+# requirement files and sets PYTHON; build_search compiles the alignment search. ROOT is the project's folder.
+# Written for bash 3.2.
+
+fail() {
+    echo "set-up: $*" >&2
+    exit 1
+}
+
+right_version() {  # of Python: one that the packages exist for
+    "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1
+}
+
+set_up() {
+    find_environment
+    local file stamp hash
+    for file in "$@"; do
+        stamp="$ENVIRONMENT/.nisets-$file"
+        hash="$(cksum <"$ROOT/$file")"
+        if [ "$(cat "$stamp" 2>/dev/null)" != "$hash" ]; then
+            install "$file"
+            echo "$hash" 2>/dev/null >"$stamp" || true  # an environment of somebody else's is only slower to start in
+        fi
+    done
+}
+
+find_environment() {  # the active one, or .venv: sets ENVIRONMENT and PYTHON
+    for ENVIRONMENT in "${VIRTUAL_ENV:-}" "${CONDA_PREFIX:-}"; do
+        PYTHON="$ENVIRONMENT/bin/python"
+        if [ -n "$ENVIRONMENT" ] && [ -x "$PYTHON" ]; then
+            right_version "$PYTHON" ||
+                fail "the active environment $ENVIRONMENT has $("$PYTHON" -V 2>&1): must be Python 3.10 to 3.13"
+            return
+        fi
+    done
+    ENVIRONMENT="$ROOT/.venv"
+    PYTHON="$ENVIRONMENT/bin/python"
+    right_version "$PYTHON" || make_environment
+}
+
+make_environment() {
+    local name found=""
+    for name in python3.13 python3.12 python3.11 python3.10 python3 python; do
+        if right_version "$name"; then  # run, since a name on the PATH may be only a signpost
+            found="$name"
+            break
+        fi
+    done
+    [ -n "$found" ] || fail "no Python 3.10 to 3.13 found: install one, or activate an environment that has it"
+    echo "set-up: making .venv with $("$found" -V 2>&1)" >&2
+    if ! "$found" -m venv --clear "$ENVIRONMENT" >/dev/null 2>&1; then
+        rm -rf "$ENVIRONMENT"
+        fail "$found cannot make a virtual environment: install its venv module (Debian, Ubuntu: apt install python3-venv)"
+    fi
+}
+
+install() {
+    echo "set-up: installing the packages of $1" >&2
+    "$PYTHON" -m pip --version >/dev/null 2>&1 || "$PYTHON" -m ensurepip >/dev/null 2>&1 ||
+        fail "$PYTHON has no pip: install it, or deactivate the environment"
+    "$PYTHON" -m pip install --quiet --no-input --disable-pip-version-check -r "$ROOT/$1" ||
+        fail "pip could not install $1; its message is above"
+}
+
+build_search() {  # the alignment search, where it is missing; training does the same by itself when it first needs it
+    "$PYTHON" -c 'import sys; from importlib import machinery; from pathlib import Path
+sys.exit(not any(Path(sys.argv[1], "core" + suffix).is_file() for suffix in machinery.EXTENSION_SUFFIXES))
+' "$ROOT/model/monotonic_align" && return
+    # without a compiler this warns in one line, and the search runs in numpy
+    (cd "$ROOT" && "$PYTHON" -c 'from model import monotonic_align; monotonic_align.implementation()')
+}

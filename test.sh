@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Test: bash test.sh [pytest arguments]. Sets up first, where that is needed; -m slow runs the tests that take minutes.
+
+set -eu
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+. "$ROOT/setup.sh"
+set_up requirements.txt requirements-extra.txt
+build_search
+cd "$ROOT"
+exec "$PYTHON" -m pytest "$@"

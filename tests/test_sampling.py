@@ -1,0 +1,397 @@
+"""Speaking: a tiny voice of random weights, from its two files to a WAV, from Python and from the command line."""
+
+import dataclasses
+import io
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch.nn.utils import parametrize
+
+import sampling
+from data_util import checkpoint
+from data_util import config as configuration
+from data_util.checkpoint import CheckpointError
+from model.nisets import NiSETS
+from sampling import Speech, Voice
+from text import SYMBOLS, TextError, phonemise, text_to_ids
+
+TEXT = "A short sentence, spoken by nobody."
+CONFIG = configuration.load(
+    overrides=[
+        "text_encoder.channels=8",
+        "text_encoder.ff_channels=8",
+        "text_encoder.n_layers=1",
+        "text_encoder.prenet_layers=1",
+        "text_encoder.duration_channels=8",
+        "decoder.channels=8",
+        "decoder.multipliers=[1, 2]",
+        "decoder.groups=2",
+        "decoder.n_heads=1",
+        "decoder.head_channels=4",
+        "generator.channels=16",
+        "generator.resblock_kernels=[3]",
+        "generator.resblock_dilations=[1]",
+    ]
+)
+HOP, RATE = CONFIG.audio.hop_length, CONFIG.audio.sample_rate
+
+
+def weights_of(seed=0):
+    """Random weights that speak for about two frames a symbol, and audibly."""
+    torch.manual_seed(seed)
+    model = NiSETS(CONFIG, len(SYMBOLS))
+    with torch.no_grad():
+        for parameter in (*model.text_encoder.parameters(), *model.decoder.parameters()):
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        for module in model.generator.modules():
+            if parametrize.is_parametrized(module):
+                module.weight = torch.randn_like(module.weight) / module.weight[0].numel() ** 0.5
+        model.text_encoder.duration.out.weight.mul_(0.3)
+        model.text_encoder.duration.out.bias.fill_(0.7)
+        model.latent_mean.fill_(-5.4)
+        model.latent_std.fill_(2.1)
+    return model.state_dict()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """checkpoint/ with two runs: off_old has steps 10 and 20, off_new has step 5 and was written last."""
+    runs = tmp_path_factory.mktemp("checkpoint")
+    for i, (run, step) in enumerate((("off_old", 10), ("off_old", 20), ("off_new", 5))):
+        path = checkpoint.save_voice(runs / run, step, weights_of(seed=step), CONFIG, SYMBOLS)
+        os.utime(path, (1000 + i, 1000 + i))
+    (runs / "off_empty").mkdir()
+    return runs
+
+
+@pytest.fixture(scope="module")
+def voice(runs):
+    return Voice.load(runs / "off_new")
+
+
+@pytest.fixture(autouse=True)
+def in_these_runs(monkeypatch, runs, tmp_path):
+    monkeypatch.setattr(checkpoint, "RUNS", runs)
+    monkeypatch.chdir(tmp_path)
+
+
+# -- from Python
+
+
+def test_a_voice_is_loaded_by_run_or_by_file(runs):
+    assert Voice.load(runs / "off_old").saved.step == 20
+    assert Voice.load(str(runs / "off_old" / "voice_00000010.safetensors")).saved.step == 10
+    voice = Voice.load(runs / "off_new")
+    assert not voice.model.training
+    assert not any(parametrize.is_parametrized(module) for module in voice.model.modules())
+    assert not any(parameter.requires_grad for parameter in voice.model.parameters())
+    voice.model.to(torch.float64)
+    assert voice.model.generator.conv_in.weight.dtype == torch.float64
+
+
+def test_speech_is_what_it_says(voice):
+    speech = voice.speak(TEXT, seed=1)
+    assert isinstance(speech, Speech)
+    assert speech.wav.dtype == np.float32 and speech.wav.ndim == 1
+    assert 0.001 < np.abs(speech.wav).max() <= 1
+    assert speech.sample_rate == RATE and speech.text == TEXT
+    assert speech.phonemes == phonemise(TEXT)
+    assert speech.durations.shape == (len(text_to_ids(TEXT)),)
+    assert speech.durations.dtype == np.int64 and speech.durations.min() >= 0
+    assert speech.durations.sum() * HOP == len(speech.wav)
+    assert speech.seconds == len(speech.wav) / RATE
+
+
+def test_speech_is_one_evaluation_of_the_model_that_was_saved(voice):
+    """To the rounding of folded weight norms."""
+    model = NiSETS(CONFIG, len(SYMBOLS)).eval()
+    model.load_state_dict(weights_of(seed=5))
+    x = torch.tensor([text_to_ids(TEXT)])
+    noise = sampling._generator(3, phonemise(TEXT))
+    spoken = model.synthesise(x, generator=noise)
+    assert np.abs(voice.speak(TEXT, seed=3).wav - spoken.wav[0, 0].numpy()).max() < 1e-5
+
+
+def test_the_same_seed_is_the_same_sound(voice):
+    one, again, other = (voice.speak(TEXT, seed=seed) for seed in (1, 1, 2))
+    assert one.wav.tobytes() == again.wav.tobytes()
+    assert one.wav.tobytes() != other.wav.tobytes()
+    assert np.array_equal(one.durations, other.durations)
+    assert voice.speak(TEXT).wav.tobytes() != voice.speak(TEXT).wav.tobytes()  # None: a new one each time
+    assert voice.speak("Another.", seed=1).wav[:HOP].tobytes() != one.wav[:HOP].tobytes()
+
+
+def test_what_was_said_before_changes_nothing(voice):
+    texts = ["One.", "Two of them.", TEXT]
+    forth = [voice.speak(text, seed=4).wav for text in texts]
+    torch.manual_seed(99)
+    back = [voice.speak(text, seed=4).wav for text in reversed(texts)][::-1]
+    assert [wav.tobytes() for wav in forth] == [wav.tobytes() for wav in back]
+
+
+@pytest.mark.parametrize("solver", [None, "dpm2m", "ddim"])
+@pytest.mark.parametrize("n_timesteps", [2, 4])
+def test_more_steps_are_another_sound_of_the_same_length(voice, n_timesteps, solver):
+    one, more = voice.speak(TEXT, seed=1), voice.speak(TEXT, seed=1, n_timesteps=n_timesteps, solver=solver)
+    assert len(one.wav) == len(more.wav) and np.isfinite(more.wav).all()
+    assert not np.allclose(one.wav, more.wav, atol=1e-5)
+    default = voice.speak(TEXT, seed=1, n_timesteps=n_timesteps, solver="dpm2m")
+    assert (default.wav.tobytes() == more.wav.tobytes()) == (solver != "ddim")
+
+
+@pytest.mark.parametrize("solver", ["posterior", "dpm2m", "ddim"])
+def test_one_step_is_the_same_with_every_solver(voice, solver):
+    assert voice.speak(TEXT, seed=1, solver=solver).wav.tobytes() == voice.speak(TEXT, seed=1).wav.tobytes()
+
+
+def test_temperature_scales_the_noise(voice):
+    cold = [voice.speak(TEXT, seed=seed, temperature=0).wav.tobytes() for seed in (1, 2)]
+    assert cold[0] == cold[1]
+    sounds = {voice.speak(TEXT, seed=1, temperature=temperature).wav.tobytes() for temperature in (0, 0.5, 1)}
+    assert len(sounds) == 3
+
+
+def test_length_scale_lengthens(voice):
+    frames = {scale: voice.speak(TEXT, seed=1, length_scale=scale).durations.sum() for scale in (0.5, 1.0, 2.0)}
+    assert frames[2.0] == pytest.approx(2 * frames[1.0], abs=2)
+    assert frames[0.5] == pytest.approx(frames[1.0] / 2, abs=2)
+    assert len(voice.speak(TEXT, seed=1, length_scale=1e-6).wav) == HOP  # never nothing
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"n_timesteps": 0}, "n_timesteps = 0: must be at least 1"),
+        ({"n_timesteps": -1}, "n_timesteps = -1"),
+        ({"n_timesteps": 2, "solver": "posterior"}, "exactly 1 for solver posterior"),
+        ({"solver": "heun"}, "solver 'heun': must be one of posterior, dpm2m, ddim"),
+        ({"temperature": -0.1}, "temperature = -0.1"),
+        ({"temperature": float("nan")}, "temperature = nan"),
+        ({"temperature": float("inf")}, "temperature = inf"),
+        ({"length_scale": 0}, "length_scale = 0"),
+        ({"length_scale": -1}, "length_scale = -1"),
+        ({"length_scale": float("nan")}, "length_scale = nan"),
+    ],
+)
+def test_settings_out_of_range_are_refused(voice, settings, match):
+    with pytest.raises(ValueError, match=re.escape(match)):
+        voice.speak(TEXT, **settings)
+
+
+@pytest.mark.parametrize("text", ["", "  ", "\n", "...", "?!"])
+def test_nothing_to_say_is_refused(voice, text):
+    with pytest.raises(TextError, match="nothing to say"):
+        voice.speak(text)
+
+
+def with_symbols(runs, tmp_path, symbols):
+    saved = checkpoint.load_voice(checkpoint.find(runs / "off_new", "voice"))
+    return dataclasses.replace(saved, symbols=tuple(symbols), path=tmp_path / "voice.safetensors")
+
+
+def test_other_symbols_are_shown(runs, tmp_path):
+    for symbols, match in [
+        ((*SYMBOLS, "Ω"), "only here '', only there 'Ω'"),
+        (SYMBOLS[:-1], f"only here '{SYMBOLS[-1]}', only there ''"),
+        (("Ω", *SYMBOLS[1:]), "only here '_', only there 'Ω'"),
+        ((*SYMBOLS[:-2], SYMBOLS[-1], SYMBOLS[-2]), "same symbols, other order"),
+    ]:
+        with pytest.raises(CheckpointError, match=re.escape(match)) as caught:
+            Voice(with_symbols(runs, tmp_path, symbols))
+        assert "voice.safetensors" in str(caught.value)
+
+
+def test_weights_of_another_size_are_refused(runs):
+    saved = checkpoint.load_voice(checkpoint.find(runs / "off_new", "voice"))
+    wider = configuration.change(CONFIG, ["text_encoder.channels=16"])
+    with pytest.raises(CheckpointError, match="weights and config do not fit") as caught:
+        Voice(dataclasses.replace(saved, config=wider))
+    assert "\n" not in str(caught.value)
+    del saved.weights["latent_mean"]
+    with pytest.raises(CheckpointError, match="latent_mean"):
+        Voice(saved)
+
+
+def test_loading_says_what_is_missing(runs, tmp_path):
+    for path, match in [
+        (runs / "off_none", "no run off_none .*there are: off_empty, off_new, off_old"),
+        (runs / "off_empty", "no voice checkpoint yet"),
+        (tmp_path / "voice_1.safetensors", "no such file"),
+    ]:
+        with pytest.raises(CheckpointError, match=match):
+            Voice.load(path)
+
+
+# -- from the command line
+
+
+def command(capsys, *arguments):
+    """The status, the lines of standard output and those of standard error."""
+    status = sampling.main([*map(str, arguments), "--device", "cpu"])
+    captured = capsys.readouterr()
+    return status, captured.out.splitlines(), captured.err.splitlines()
+
+
+def read(path):
+    wav, rate = soundfile.read(path, dtype="float32")
+    assert rate == RATE
+    return wav
+
+
+def heard(path, speech):
+    """Whether a file holds what a voice says, to 16 bits."""
+    wav = read(path)
+    return len(wav) == len(speech.wav) and np.abs(wav - speech.wav).max() <= 1 / 32768
+
+
+def test_one_text_to_one_wav(capsys, tmp_path, voice):
+    out = tmp_path / "deep" / "out.wav"
+    status, lines, errors = command(capsys, TEXT, "-o", out)
+    assert (status, errors) == (0, [])
+    assert lines[0] == "run off_new, step 5, on cpu"
+    assert re.fullmatch(rf"{out}: \d+\.\d\d s, real-time factor \d+\.\d+", lines[1])
+    assert len(lines) == 2
+    assert heard(out, voice.speak(TEXT, seed=0))
+
+
+def test_the_settings_reach_the_voice(capsys, tmp_path, voice):
+    arguments = ("-n", 3, "--solver", "ddim", "--seed", 7, "--temperature", 0.3, "--length-scale", 1.5)
+    assert command(capsys, TEXT, "-o", tmp_path / "a.wav", *arguments)[0] == 0
+    settings = {"n_timesteps": 3, "solver": "ddim", "seed": 7, "temperature": 0.3, "length_scale": 1.5}
+    assert heard(tmp_path / "a.wav", voice.speak(TEXT, **settings))
+
+
+def test_a_run_and_a_step_can_be_named(capsys, tmp_path):
+    for arguments, first in [
+        (("-id", "off_old"), "run off_old, step 20, on cpu"),
+        (("-id", "off_old", "-ckpt", 10), "run off_old, step 10, on cpu"),
+        ((), "run off_new, step 5, on cpu"),
+    ]:
+        status, lines, _ = command(capsys, "Hello.", "-o", tmp_path / "a.wav", *arguments)
+        assert (status, lines[0]) == (0, first)
+
+
+def test_texts_to_a_folder(capsys, tmp_path, voice):
+    texts = ["One; two/three.", "Four.", "Four."]
+    status, lines, _ = command(capsys, *texts, "-o", tmp_path / "out")
+    assert status == 0 and len(lines) == 4
+    names = ["000_One__two_three.wav", "001_Four.wav", "002_Four.wav"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    for name, text in zip(names, texts):
+        assert heard(tmp_path / "out" / name, voice.speak(text, seed=0))
+
+
+def test_the_folder_is_speech_where_none_is_named(capsys, tmp_path):
+    status, lines, _ = command(capsys, "ha" * 25)
+    assert status == 0
+    (path,) = (tmp_path / "speech").iterdir()
+    assert path.name == f"000_{'ha' * 20}.wav" and lines[1].startswith(f"{Path('speech') / path.name}: ")
+
+
+def test_a_file_of_texts(capsys, tmp_path, voice):
+    (tmp_path / "list.txt").write_text("wavs/first clip.wav|Hello there.\n\n  Good day.  \nsecond|Ça va.\n", "utf-8")
+    status, _, _ = command(capsys, "-f", "list.txt", "-o", tmp_path / "out")
+    assert status == 0
+    texts = {"first clip.wav": "Hello there.", "001_Good_day.wav": "Good day.", "second.wav": "Ça va."}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == texts.keys()
+    for name, text in texts.items():
+        assert heard(tmp_path / "out" / name, voice.speak(text, seed=0))
+
+
+@pytest.mark.parametrize("arguments", [("-",), ("-f", "-")])
+def test_standard_input(capsys, tmp_path, monkeypatch, voice, arguments):
+    monkeypatch.setattr("sys.stdin", io.StringIO("Hello there.\n\nGood day.\n"))
+    status, lines, _ = command(capsys, *arguments, "-o", tmp_path / "out")
+    assert status == 0 and len(lines) == 3
+    assert heard(tmp_path / "out" / "000_Hello_there.wav", voice.speak("Hello there.", seed=0))
+    assert heard(tmp_path / "out" / "001_Good_day.wav", voice.speak("Good day.", seed=0))
+
+
+def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, runs, monkeypatch):
+    folder = tmp_path / "runs" / "off_list"
+    (tmp_path / "wavs").mkdir()
+    for name in ("a", "b"):
+        soundfile.write(tmp_path / "wavs" / f"{name}.wav", np.zeros(1000), RATE)
+    (tmp_path / "valid.txt").write_text("a.wav|Hello there.\nb.wav|Good day.\n", "utf-8")
+    config = configuration.change(
+        CONFIG, [f"dataset.metafile_valid={tmp_path / 'valid.txt'}", f"dataset.prtpath={tmp_path}"]
+    )
+    checkpoint.save_voice(folder, 5, checkpoint.load_voice(checkpoint.find(runs / "off_new", "voice")).weights,
+                          config, SYMBOLS)  # fmt: skip
+    monkeypatch.setattr(checkpoint, "RUNS", tmp_path / "runs")
+    status, _, _ = command(capsys, "-o", tmp_path / "out")
+    assert status == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.wav", "b.wav"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (("-id", "off_none", "Hello."), "no run off_none .*there are: off_empty, off_new, off_old"),
+        (("-id", "off_empty", "Hello."), "run off_empty has no voice checkpoint yet"),
+        (("-id", "off_old", "-ckpt", "15", "Hello."), r"no voice of step 15 \(there are: 10, 20\)"),
+        (("-f", "missing.txt"), "missing.txt"),
+        (("-f", "."), "directory"),
+        (("One.", "Two.", "-o", "both.wav"), "both.wav names one WAV for 2 texts: name a folder"),
+        (("...",), "nothing to say"),
+        (("Hello.", "-n", "0"), "n_timesteps = 0"),
+        (("Hello.", "-n", "2", "--solver", "posterior"), "exactly 1"),
+        (("Hello.", "--length-scale", "0"), "length_scale = 0"),
+        (("Hello.", "--temperature", "nan"), "temperature = nan"),
+        (("Hello.", "--seed", "-1"), "seed|non-negative"),
+        (("Hello.", "-o", "file/out.wav"), "file"),
+    ],
+)
+def test_refusals_are_one_line_and_status_one(capsys, tmp_path, arguments, match):
+    (tmp_path / "file").write_text("in the way")
+    status, _, errors = command(capsys, *arguments)
+    assert status == 1
+    assert len(errors) == 1 and errors[0].startswith("sampling.py: ")
+    assert re.search(match, errors[0]), errors[0]
+    assert not list(tmp_path.rglob("*.wav"))
+
+
+@pytest.mark.parametrize("there", ["nothing", "an empty run", "no folder"])
+def test_no_voice_at_all_is_refused(capsys, tmp_path, monkeypatch, there):
+    runs = tmp_path / "none"
+    if there != "no folder":
+        runs.mkdir()
+    if there == "an empty run":
+        (runs / "off_a").mkdir()
+    monkeypatch.setattr(checkpoint, "RUNS", runs)
+    status, _, errors = command(capsys, "Hello.")
+    assert status == 1 and len(errors) == 1
+    assert f"no voice in {runs} yet" in errors[0]
+
+
+def test_a_damaged_voice_is_refused(capsys, tmp_path, monkeypatch, runs):
+    path = checkpoint.find(runs / "off_new", "voice")
+    folder = tmp_path / "runs" / "off_bad"
+    folder.mkdir(parents=True)
+    (folder / path.name).write_bytes(path.read_bytes()[:-10])
+    about = json.loads(path.with_suffix(".json").read_text("utf-8"))
+    (folder / path.with_suffix(".json").name).write_text(json.dumps(about), "utf-8")
+    monkeypatch.setattr(checkpoint, "RUNS", tmp_path / "runs")
+    status, _, errors = command(capsys, "Hello.")
+    assert status == 1 and len(errors) == 1 and "damaged" in errors[0]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("Hello.", "-f", "list.txt"), ("Hello.", "--solver", "heun"), ("-n", "many"), ("--temp", "1")]
+)
+def test_what_the_command_does_not_know_is_status_two(capsys, arguments):
+    with pytest.raises(SystemExit) as caught:
+        sampling.main(list(arguments))
+    assert caught.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_debug_shows_where(capsys):
+    with pytest.raises(CheckpointError):
+        command(capsys, "Hello.", "-id", "off_none", "--debug")

@@ -5,6 +5,7 @@ import logging
 import secrets
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +135,7 @@ def texts_of(args: argparse.Namespace, voice: Voice) -> list[tuple[str | None, s
         source = sys.stdin if args.file == "-" else open(args.file, encoding="utf-8")  # noqa: SIM115
         with source:
             lines = [line.strip() for line in source if line.strip()]
-        pairs = [line.rpartition("|")[::2] for line in lines]
+        pairs = [(line.split("|")[0] if "|" in line else None, line.split("|")[-1]) for line in lines]
         return [(Path(name).stem if name else None, text) for name, text in pairs]
     if args.text == ["-"]:
         return [(None, line.strip()) for line in sys.stdin if line.strip()]
@@ -152,6 +153,9 @@ def named(texts: list[tuple[str | None, str]], out: Path) -> Iterator[tuple[Path
             raise ValueError(f"-o {out} names one WAV for {len(texts)} texts: name a folder")
         yield out, texts[0][1]
         return
+    twice = [name for name, count in Counter(name for name, _ in texts).items() if name and count > 1]
+    if twice:
+        raise ValueError(f"{len(twice)} names stand for several texts, {twice[0]} for one: give each text its own")
     for i, (name, text) in enumerate(texts):
         stem = "".join(c if c.isalnum() else "_" for c in text)[:STEM_LENGTH].strip("_")
         yield out / f"{name or f'{i:03d}_{stem}'}.wav", text

@@ -392,6 +392,7 @@ def run(args: argparse.Namespace) -> None:
     folder = checkpoint.RUNS / name
     run_log = None
     if world.first:
+        checkpoint.set_aside(folder, state.step)
         skipped = [*train_corpus.skipped, *valid_corpus.skipped]
         write_atomic(folder / "config.yaml", configuration.to_yaml(config).encode())
         write_atomic(folder / "skipped.txt", "".join(f"{clip}\t{why}\n" for clip, why in skipped).encode())

@@ -65,6 +65,15 @@ def find(folder: Path, kind: str, step: int | None = None) -> Path:
     return folder / f"{kind}_{there[-1] if step is None else step:08d}.{'pt' if kind == 'project' else 'safetensors'}"
 
 
+def set_aside(folder: Path, step: int) -> None:
+    """Move what a run wrote after a step into its folder abandoned/: it is resumed from there, and goes another way."""
+    for kind in ("project", "voice"):
+        for later in (one for one in steps(folder, kind) if one > step):
+            for path in folder.glob(f"{kind}_{later:08d}.*"):
+                (folder / "abandoned").mkdir(exist_ok=True)
+                path.replace(folder / "abandoned" / path.name)
+
+
 def save_project(folder: Path, step: int, project: dict, keep: int) -> None:
     """Write all that training needs to go on; of these keep `keep`, this one and the newest others. Raises OSError."""
     write_atomic(folder / f"project_{step:08d}.pt", lambda file: torch.save(project, file))
@@ -77,6 +86,8 @@ def load_project(path: Path) -> dict:
     """What save_project wrote, on the CPU. Raises CheckpointError where it is damaged, foreign or carries code."""
     try:
         project = torch.load(path, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, PermissionError) as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from error
     except Exception as error:  # there is hardly one that some damage does not raise
         reason = "it carries code" if "unsupported global" in str(error).lower() else "it is damaged"
         raise CheckpointError(f"{path} was not loaded: {reason}. Name an earlier step with -ckpt") from error

@@ -378,6 +378,9 @@ def _check_networks(config):
              "generator.upsample_kernels", kernels, "one a rate, each its rate plus an even number")  # fmt: skip
     _require(generator.channels % 2 ** len(rates) == 0, "generator.channels", generator.channels,
              f"a multiple of {2 ** len(rates)}: each upsampling halves it")  # fmt: skip
+    scales = config.discriminators.scale_channels
+    _require(len(scales) <= 7 and all(width % 16 == 0 for width in scales), "discriminators.scale_channels", scales,
+             "at most seven multiples of 16, the groups of their convolutions")  # fmt: skip
     _require(config.discriminators.t_channels % 2 == 0, "discriminators.t_channels",
              config.discriminators.t_channels, "even")  # fmt: skip
 
@@ -393,6 +396,8 @@ def _check_training(training):
         key = f"training.stages[{i}]"
         _require(stage.parts and set(stage.parts) <= set(PARTS), f"{key}.parts", stage.parts,
                  f"learning rates of some of {', '.join(PARTS)}")  # fmt: skip
+        _require("generator" in stage.parts or "discriminators" not in stage.parts, f"{key}.parts", stage.parts,
+                 "with generator too where the discriminators train")  # fmt: skip
         _require(min(stage.parts.values()) > 0, f"{key}.parts", stage.parts, "positive learning rates")
         _require(0 < stage.share <= 1, f"{key}.share", stage.share, "over 0 and at most 1")
         _require(0 <= stage.final <= 1, f"{key}.final", stage.final, "from 0 to 1")

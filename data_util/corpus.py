@@ -162,7 +162,10 @@ def read_metafile(path: str | Path, corpus_root: str | Path) -> list[Clip]:
         raise MetafileError(f"{path}: no clips. Write one a line: an id of metadata.csv, or name.wav|text")
     needs_root = [line for _, line in lines if not Path(line.split("|")[0]).is_absolute()]
     if needs_root and not root.is_dir():
-        raise MetafileError(f"{root}: no such folder. Set dataset.prtpath to the corpus: metadata.csv and wavs/")
+        raise MetafileError(
+            f"{root}: no such folder. Set dataset.prtpath to the corpus (LJSpeech is to be had at "
+            "https://keithito.com/LJ-Speech-Dataset/), or train with -c demo, which needs none"
+        )
     transcripts = read_transcripts(root / "metadata.csv") if any("|" not in line for _, line in lines) else {}
     clips = []
     for number, line in lines:

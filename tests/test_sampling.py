@@ -124,7 +124,14 @@ def test_the_same_seed_is_the_same_sound(voice):
     assert one.wav.tobytes() != other.wav.tobytes()
     assert np.array_equal(one.durations, other.durations)
     assert voice.speak(TEXT).wav.tobytes() != voice.speak(TEXT).wav.tobytes()  # None: a new one each time
-    assert voice.speak("Another.", seed=1).wav[:HOP].tobytes() != one.wav[:HOP].tobytes()
+
+
+def test_noise_depends_on_the_seed_and_on_what_is_said():
+    def noise(seed, phonemes):
+        return tuple(torch.randn(4, generator=sampling._generator(seed, phonemes)).tolist())
+
+    assert noise(1, "ab") == noise(1, "ab")
+    assert len({noise(seed, phonemes) for seed in (0, 1, 2**40) for phonemes in ("ab", "ba", "ab ", "a")}) == 12
 
 
 def test_what_was_said_before_changes_nothing(voice):
@@ -302,6 +309,13 @@ def test_a_file_of_texts(capsys, tmp_path, voice):
     assert {path.name for path in (tmp_path / "out").iterdir()} == texts.keys()
     for name, text in texts.items():
         assert heard(tmp_path / "out" / name, voice.speak(text, seed=0))
+
+
+def test_a_name_for_two_texts_is_refused(capsys, tmp_path):
+    (tmp_path / "list.txt").write_text("a/one.wav|Hello.\nb/one.wav|Good day.\n", "utf-8")
+    status, _, errors = command(capsys, "-f", "list.txt", "-o", tmp_path / "out")
+    assert status == 1 and "one" in errors[0]
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("arguments", [("-",), ("-f", "-")])

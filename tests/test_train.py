@@ -234,6 +234,9 @@ def test_resuming_in_process_is_exact_and_truncates_the_log(arguments, runs):
     assert train.main(["-id", whole.name, "-ckpt", "6"]) == 0
     same(checkpoint.load_project(checkpoint.find(whole, "project", 8)), expected)
     assert lines(whole) == log
+    # what stood beyond the step that it went back to is kept, but nobody takes it for the newest
+    assert sorted(path.name for path in (whole / "abandoned").iterdir()) == [
+        "project_00000008.pt", "voice_00000008.json", "voice_00000008.safetensors"]  # fmt: skip
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -1,0 +1,103 @@
+"""data_util.demo: the sentences, and espeak-ng speaking them."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from data_util import config as configuration
+from data_util import demo
+from data_util.config import ROOT
+from data_util.corpus import read_metafile
+from text import FrontEnd
+
+TEXTS = ["The old dog sleeps.", "The old dog sleeps in front of the warm fire all day."]
+SPEAK = """
+import sys; from pathlib import Path
+from data_util import config, demo
+assert demo.make(Path(sys.argv[1]), config.load("demo"), sys.argv[2:], progress=False)
+"""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """The corpus of TEXTS, made twice, each time by a process of its own."""
+    made = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
+    for folder in made:
+        subprocess.run([sys.executable, "-c", SPEAK, folder, *TEXTS], cwd=ROOT, check=True)
+    return made
+
+
+def test_sentences():
+    sentences = demo.sentences()
+    assert len(sentences) >= 300 and len({sentence.lower() for sentence in sentences}) == len(sentences)
+    assert all(3 <= len(sentence.split()) <= 9 for sentence in sentences)
+    assert all(sentence[0].isupper() and sentence[-1] in ".?" and "|" not in sentence for sentence in sentences)
+
+
+def test_sentences_have_the_sounds_of_english():
+    phonemes = set("".join(FrontEnd().phonemise_many(demo.sentences())))
+    assert set("pbtdkɡfvθðszʃʒhmnŋlɹjw" + "iɪɛæɑɔʊuʌəɚɐeoa") <= phonemes
+
+
+def test_clips_are_speech_at_the_right_rate(folders):
+    wavs = []
+    for i in (1, 2):
+        path = folders[0] / "wavs" / f"demo-00{i}.wav"
+        info = soundfile.info(path)
+        assert (info.samplerate, info.channels, info.subtype) == (22050, 1, "PCM_16")
+        wavs.append(soundfile.read(path)[0])
+        assert 0.01 < np.sqrt(np.mean(wavs[-1] ** 2)) < 0.5
+        loud = np.flatnonzero(np.abs(wavs[-1]) > demo.SILENCE)
+        pause = round(demo.PAUSE * 22050)
+        assert loud[0] <= pause and len(wavs[-1]) - 1 - loud[-1] <= pause
+    assert 0.5 < len(wavs[0]) / 22050 < 2.5 and len(wavs[1]) > 1.5 * len(wavs[0])
+
+
+def test_the_same_process_gives_the_same_samples(folders):
+    files = [sorted(path.relative_to(folder) for path in folder.rglob("*.*")) for folder in folders]
+    assert files[0] == files[1] and len(files[0]) == 5
+    assert all((folders[0] / name).read_bytes() == (folders[1] / name).read_bytes() for name in files[0])
+
+
+def test_what_is_whole_is_not_made_again(folders, monkeypatch):
+    config, asked = configuration.load("demo"), []
+    monkeypatch.setattr(demo, "speak", lambda texts, _config: asked.append(texts) or iter([np.zeros(9)] * len(texts)))
+    assert not demo.make(folders[1], config, TEXTS, progress=False) and not asked
+    (folders[1] / "wavs" / "demo-002.wav").unlink()
+    assert demo.make(folders[1], config, TEXTS, progress=False)
+    assert demo.make(folders[1], config, TEXTS[::-1], progress=False) and asked == [TEXTS, TEXTS[::-1]]
+
+
+def test_an_interrupted_corpus_is_no_corpus(tmp_path, monkeypatch):
+    def speak(_texts, _config):
+        yield np.zeros(9)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "speak", speak)
+    with pytest.raises(KeyboardInterrupt):
+        demo.make(tmp_path, configuration.load("demo"), TEXTS, progress=False)
+    assert not (tmp_path / "metadata.csv").exists() and (tmp_path / "wavs" / "demo-001.wav").exists()
+
+
+def test_lists_and_transcripts_fit_the_configuration(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "speak", lambda texts, _config: iter([np.zeros(9)] * len(texts)))
+    config = configuration.load("demo")
+    demo.make(tmp_path, config, progress=False)
+    train, valid = (read_metafile(tmp_path / name, tmp_path) for name in ("train.txt", "valid.txt"))
+    assert [clip.text for clip in sorted(train + valid, key=lambda clip: clip.id)] == demo.sentences()
+    assert all(clip.wav_path.is_file() for clip in train + valid)
+    assert len(valid) >= config.system.validation_clips and not {c.id for c in train} & {c.id for c in valid}
+    assert {config.dataset.metafile_train, config.dataset.metafile_valid} == {
+        f"{config.dataset.prtpath}/{name}" for name in ("train.txt", "valid.txt")
+    }
+
+
+def test_another_rate_or_voice_stops():
+    rate = configuration.load("demo", ["audio.sample_rate=16000"])
+    with pytest.raises(demo.DemoError, match="audio.sample_rate = 16000: must be 22050"):
+        next(demo.speak(TEXTS, rate))
+    with pytest.raises(demo.DemoError, match="no voice for text.language = 'xx-none'"):
+        next(demo.speak(TEXTS, configuration.load("demo", ["text.language=xx-none"])))

@@ -35,12 +35,13 @@ done
 if [ "$N_PROCESSES" -eq 1 ]; then
     exec "$PYTHON" "$ROOT/train.py" "$@"  # alone it needs nobody to start it
 fi
-# torchrun ends with a traceback of its own when a process has failed, which has said why already
-export LOGLEVEL="${LOGLEVEL:-CRITICAL}"
+# torchrun itself would end in a report and a traceback when a process has failed, which has said why already
 exec "$PYTHON" -c '
-import sys
+import logging, sys
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main  # torchrun
+logging.disable(logging.ERROR)
 try:
     main()
 except ChildFailedError as error:
@@ -48,4 +49,6 @@ except ChildFailedError as error:
     if code < 0:
         print(f"run.sh: a training process was ended by signal {-code}", file=sys.stderr)
     sys.exit(code if code > 0 else 1)
+except SignalException as error:
+    sys.exit(128 + error.sigval)
 ' --standalone --nproc_per_node="$N_PROCESSES" "$ROOT/train.py" "$@"

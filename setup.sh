@@ -55,7 +55,7 @@ make_environment() {
 }
 
 install() {
-    echo "set-up: installing the packages of $1" >&2
+    echo "set-up: installing the packages of $1, which can take minutes" >&2
     "$PYTHON" -m pip --version >/dev/null 2>&1 || "$PYTHON" -m ensurepip >/dev/null 2>&1 ||
         fail "$PYTHON has no pip: install it, or deactivate the environment"
     "$PYTHON" -m pip install --quiet --no-input --disable-pip-version-check -r "$ROOT/$1" ||

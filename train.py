@@ -4,7 +4,9 @@ import argparse
 import copy
 import logging
 import math
+import os
 import random
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,7 @@ from tqdm import tqdm
 from data_util import checkpoint
 from data_util import config as configuration
 from data_util.audio import save_wav
-from data_util.config import Config, Stage
+from data_util.config import ROOT, Config, ConfigError, Stage
 from data_util.corpus import Corpus, prepare
 from data_util.dataset import Batch, batches
 from data_util.files import write_atomic
@@ -303,18 +305,23 @@ def save(state: State, folder: Path) -> None:
 def prepare_data(config: Config, world: World) -> tuple[Corpus, Corpus]:
     """The training clips, aligned where alignment.init asks for it, and the held-out ones.
 
-    The first process makes what the cache does not have; the others then read it.
+    The first process makes what the cache does not have; the others then read it, or end where the first has failed.
     """
-    if not world.first:
-        world.wait()
-    train = prepare(config, config.dataset.metafile_train, progress=world.first)
-    valid = prepare(config, config.dataset.metafile_valid, progress=world.first)
-    if config.alignment.init == "em":
-        train.durations = flat_start.corpus_durations(config, train, monotonic_align.search, progress=world.first)
-    statistics = train.statistics()
     if world.first:
-        world.wait()
-    log.info("latent: mean %.3f, standard deviation %.3f", *statistics)
+        with world.telling_of_failure():
+            return read_data(config, progress=True)
+    if world.failed_elsewhere():
+        sys.exit(1)  # the first process says why
+    return read_data(config, progress=False)
+
+
+def read_data(config: Config, progress: bool) -> tuple[Corpus, Corpus]:
+    """prepare_data of one process; progress: show bars."""
+    train = prepare(config, config.dataset.metafile_train, progress=progress)
+    valid = prepare(config, config.dataset.metafile_valid, progress=progress)
+    if config.alignment.init == "em":
+        train.durations = flat_start.corpus_durations(config, train, monotonic_align.search, progress=progress)
+    log.info("latent: mean %.3f, standard deviation %.3f", *train.statistics())
     return train, valid
 
 
@@ -400,20 +407,27 @@ def run(args: argparse.Namespace) -> None:
         log.info("run %s from step %d on %s x %d", name, state.step, world.device, world.size)
     train(state, train_corpus, valid_corpus, folder, run_log)
     if world.first:
-        print(f'pictures and WAVs: {folder / "samples"}\nspeak with it: python sampling.py -id {name} "Any text."')
+        python = "python" if shutil.which("python") == sys.executable else os.path.relpath(sys.executable)
+        script = os.path.relpath(ROOT / "sampling.py")
+        print(f'pictures and WAVs: {folder / "samples"}\nspeak with it: {python} {script} -id {name} "Any text."')
 
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one clear line on standard error."""
     args = parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    first = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(level=logging.INFO if first else logging.WARNING, format="%(message)s")
     try:
         run(args)
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError) as error:
         if args.debug:
             raise
-        print(f"train.py: {error}", file=sys.stderr)
+        if first or not isinstance(error, (ConfigError, checkpoint.CheckpointError)):  # those all processes have alike
+            print(f"train.py: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("train.py: interrupted; -id goes on from the last checkpoint", file=sys.stderr)
+        return 130
     finally:
         World.leave()
     return 0

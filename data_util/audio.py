@@ -54,12 +54,11 @@ class MelSpectrogram(nn.Module):
     def forward(self, wav: Tensor) -> Tensor:
         """wav: (B, T_wav) or (B, 1, T_wav) in [-1, 1].
 
-        Returns (B, n_mels, T_wav // hop_length), natural log of amplitude, at least ln(1e-5); float32, or float64
-        where the module and wav are.
+        Returns (B, n_mels, T_wav // hop_length), natural log of amplitude, at least ln(1e-5); float32.
         A wav too short to be reflected, of (n_fft - hop_length) / 2 samples or fewer, counts as followed by silence.
         """
         with torch.autocast(wav.device.type, enabled=False):
-            wav = wav if wav.dtype == torch.float64 else wav.float()
+            wav = wav.to(self.window.dtype)  # float32, unless the module was cast
             if wav.dim() == 2:
                 wav = wav[:, None]
             n_frames = wav.shape[-1] // self.hop_length

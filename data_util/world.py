@@ -1,6 +1,8 @@
 """The processes that train together."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -36,17 +38,26 @@ class World:
     def first(self) -> bool:
         return self.rank == 0
 
-    def wait(self) -> None:
-        """Until every process is here."""
-        if self.size > 1:
-            dist.barrier()
+    @contextlib.contextmanager
+    def telling_of_failure(self) -> Iterator[None]:
+        """What the first process does before the others: they wait in failed_elsewhere until it is done."""
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            self.agree(failed)
 
-    def agree(self, name: str | None) -> str:
+    def failed_elsewhere(self) -> bool:
+        """Wait for what the first process does before the others. Returns whether it failed."""
+        return bool(self.agree(None))
+
+    def agree(self, word: str | bool | None) -> str | bool | None:
         """What the first process says, for all."""
-        names = [name]
+        words = [word]
         if self.size > 1:
-            dist.broadcast_object_list(names)
-        return names[0]
+            dist.broadcast_object_list(words)
+        return words[0]
 
     def mean(self, x: Tensor) -> Tensor:
         """The mean over all processes; the host does not wait for a GPU."""

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import HOP, SAMPLE_RATE, TINY_FRAMES, with_keys
 
 from data_util import config as configuration
 from data_util import features
 from data_util.audio import AudioError, MelSpectrogram, load_wav, save_wav
 from data_util.corpus import MetafileError, prepare, read_metafile
+from tests.conftest import HOP, SAMPLE_RATE, TINY_FRAMES, with_keys
 
 N_TINY = len(TINY_FRAMES)
 

@@ -7,12 +7,12 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from conftest import HOP, TINY_FRAMES, with_keys
 
 from data_util import config as configuration
 from data_util.audio import AudioError, MelSpectrogram, cut
 from data_util.corpus import prepare
 from data_util.dataset import Batch, BatchOrder, batches, draw, fixed_batch
+from tests.conftest import HOP, TINY_FRAMES, with_keys
 
 N_TINY = len(TINY_FRAMES)
 

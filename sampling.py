@@ -19,7 +19,7 @@ from data_util.config import ROOT
 from data_util.corpus import read_metafile
 from model.nisets import NiSETS
 from model.sde import SOLVERS, default_solver
-from text import FrontEnd
+from text import FrontEnd, TextError
 
 STEM_LENGTH = 40  # characters of a text that its file is named by
 
@@ -46,7 +46,7 @@ class Voice:
         """Raises CheckpointError where the weights do not fit their own config, or the front end's symbols differ."""
         self.saved, self.device = saved, torch.device(device)
         self.front_end = FrontEnd(language=saved.config.text.language, blanks=saved.config.text.blanks)
-        _check_symbols(saved, tuple(self.front_end.symbols))
+        checkpoint.check_symbols(saved.path, saved.symbols, self.front_end.symbols)
         self.model = NiSETS(saved.config, len(saved.symbols)).eval().requires_grad_(False)
         try:
             self.model.load_state_dict(saved.weights)
@@ -88,16 +88,6 @@ class Voice:
         spoken = self.model.synthesise(x, n_timesteps, solver, temperature, length_scale, _generator(seed, phonemes))
         wav = spoken.wav[0, 0].clamp(-1, 1).cpu().numpy()
         return Speech(wav, self.saved.config.audio.sample_rate, text, phonemes, spoken.durations[0].cpu().numpy())
-
-
-def _check_symbols(saved, symbols):
-    if saved.symbols != symbols:
-        ours, theirs = "".join(sorted(set(symbols) - set(saved.symbols))), set(saved.symbols) - set(symbols)
-        raise checkpoint.CheckpointError(
-            f"{saved.path} was trained on other symbols than text/ has: only here {ours!r}, only there "
-            f"{''.join(sorted(theirs))!r}{'' if ours or theirs else ' (same symbols, other order)'}. "
-            "Speak with the version of the code that trained it"
-        )
 
 
 def _check_settings(n_timesteps, solver, temperature, length_scale):
@@ -181,17 +171,25 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
+    """Speak all that was asked for; a text with nothing to say does not stop the others. Returns the exit status."""
     folder = newest_run() if args.id is None else checkpoint.RUNS / args.id
     voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)), args.device)
     print(f"run {folder.name}, step {voice.saved.step}, on {args.device}")
+    unspoken = 0
     for path, text in named(texts_of(args, voice), args.out):
         start = time.perf_counter()
-        speech = voice.speak(text, n_timesteps=args.n_timesteps, solver=args.solver, seed=args.seed,
-                             temperature=args.temperature, length_scale=args.length_scale)  # fmt: skip
+        try:
+            speech = voice.speak(text, n_timesteps=args.n_timesteps, solver=args.solver, seed=args.seed,
+                                 temperature=args.temperature, length_scale=args.length_scale)  # fmt: skip
+        except TextError as error:
+            unspoken += 1
+            print(f"sampling.py: {error}", file=sys.stderr)
+            continue
         spent = time.perf_counter() - start
         save_wav(path, speech.wav, speech.sample_rate)
         print(f"{path}: {speech.seconds:.2f} s, real-time factor {spent / speech.seconds:.3f}")
+    return 1 if unspoken else 0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -199,13 +197,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        run(args)
+        return run(args)
     except (ValueError, OSError, RuntimeError) as error:
         if args.debug:
             raise
         print(f"sampling.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

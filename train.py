@@ -5,7 +5,6 @@ import copy
 import logging
 import math
 import os
-import random
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -26,13 +25,12 @@ from data_util.dataset import Batch, batches
 from data_util.files import write_atomic
 from data_util.picture import save_validation
 from data_util.run_log import RunLog
-from data_util.world import World
+from data_util.world import World, seed_everything
 from model import flat_start, losses, monotonic_align
 from model.discriminator import Discriminators
 from model.layers import full
-from model.nisets import NiSETS, Output, build_discriminators, stretch
+from model.nisets import NiSETS, Output, build_discriminators
 
-PROBED_TIMES = (1.0, 0.5, 0.2)  # where validation measures the score network
 LOGW_VARIANCE_RATE = 0.01  # of the running mean that synthesis takes its log-normal's variance from
 log = logging.getLogger("train")
 
@@ -84,34 +82,33 @@ def build_state(config: Config, world: World, symbols: tuple[str, ...], amp: boo
 def train_step(state: State, batch: Batch) -> dict[str, Tensor]:
     """One step over all parts that the stage trains. Returns the losses of the global batch, on the device."""
     config, step = state.config, state.step
-    stage, scale = stage_at(config, step)
+    stage, scale = configuration.stage_at(config, step)
     enter_stage(state, stage, scale)
     # nothing random outlives a step, so nothing random needs to be saved
     seed_everything(config.system.seed, step, state.world.rank)
     realign = not (batch.has_durations and step < config.alignment.init_steps)
 
+    judged = {}
     out: Output = state.wrapped["model"](batch, global_counts(batch, state.world), stage, realign)
     if "discriminators" in stage.parts:
-        out.losses["loss_discriminator"] = discriminator_step(state, out)
+        judged = discriminator_step(state, out)
         out.losses.update(adversarial_losses(state, out))
-    total = sum(getattr(config.loss, name.removeprefix("loss_")) * out.losses[name]
-                for name in out.losses if name != "loss_discriminator")  # fmt: skip
+    total = sum(getattr(config.loss, name.removeprefix("loss_")) * loss for name, loss in out.losses.items())
     total.backward()
     norms = update(state, state.optimiser)
 
-    values = {name: value.detach() for name, value in (out.losses | norms).items()}
+    values = {name: value.detach() for name, value in (out.losses | judged | norms).items()}
     values = dict(zip(values, state.world.mean(torch.stack(list(values.values())))))
     update_averages(state, values["loss_duration"])
     state.step += 1
     return values
 
 
-def discriminator_step(state: State, out: Output) -> Tensor:
-    """Train the discriminators on recorded and generated segments, both under the same t. Returns the loss."""
+def discriminator_step(state: State, out: Output) -> dict[str, Tensor]:
+    """Train the discriminators on recorded and generated segments, both under the same t. Returns loss and norm."""
     loss = losses.discriminator_loss(*judge(state, "discriminators", out.wav, out.wav_hat.detach(), out.t))
     loss.backward()
-    update(state, state.optimiser_discriminators)
-    return loss
+    return {"loss_discriminator": loss} | update(state, state.optimiser_discriminators)
 
 
 def adversarial_losses(state: State, out: Output) -> dict[str, Tensor]:
@@ -161,21 +158,6 @@ def update_averages(state: State, loss_duration: Tensor) -> None:
         ours.copy_(theirs)
 
 
-def stage_at(config: Config, step: int) -> tuple[Stage, float]:
-    """The stage that a step belongs to, and by how much its learning rates are scaled there: warm-up, then cosine."""
-    training, start = config.training, 0.0
-    for stage in training.stages:
-        first = round(start * training.train_num_steps)
-        end = round((start + stage.share) * training.train_num_steps)
-        if step < end or stage is training.stages[-1]:
-            break
-        start += stage.share
-    progress = min(1.0, (step - first) / max(1, end - first))
-    cosine = stage.final + (1 - stage.final) * 0.5 * (1 + math.cos(math.pi * progress))
-    warm_up = min(1.0, (step - first + 1) / max(1, training.warmup_steps))
-    return stage, warm_up * cosine
-
-
 def enter_stage(state: State, stage: Stage, scale: float) -> None:
     """Set the learning rates, and at a stage's start what trains."""
     for optimiser in (state.optimiser, state.optimiser_discriminators):
@@ -199,14 +181,6 @@ def global_counts(batch: Batch, world: World) -> Tensor:
     return world.mean(torch.stack([length.sum() for length in lengths]).to(batch.mel.dtype))
 
 
-def seed_everything(seed: int, step: int, rank: int) -> None:
-    """Give every library the random state of a step: dropout, and whatever else may draw."""
-    state = np.random.SeedSequence([seed, step, rank]).generate_state(1)[0]
-    random.seed(int(state))
-    np.random.seed(state)
-    torch.manual_seed(int(state))
-
-
 # -- validation
 
 
@@ -217,47 +191,23 @@ def validate(state: State, corpus: Corpus, folder: Path) -> dict[str, float]:
     for i in range(min(config.system.validation_clips, len(corpus))):
         x = torch.from_numpy(corpus.ids[i])[None].to(state.world.device)
         mel = torch.from_numpy(corpus.mel(i))[None].to(state.world.device)
-        z0, mask = model.latent(mel), torch.ones_like(mel[:, :1])
-        mu_x, logw = model.encode(x, torch.ones_like(x[:, None], dtype=torch.float32))
-        lengths = (torch.tensor([x.shape[1]]), torch.tensor([mel.shape[2]]))
-        durations = model.align(mu_x, z0, *lengths)
-        mu = stretch(mu_x, durations, mask)
-        numbers, z0_hat = probe(model, z0, mu, mask, seed=i)
-        numbers["loss_prior"] = losses.prior_loss(z0, mu, mask, mask.sum())
-        numbers["loss_duration"] = losses.duration_loss(logw, durations, mask.new_ones(()), x.numel())
-        numbers["latent_l1"] = (z0_hat - z0).abs().mean() * model.latent_std
+        numbers, durations = model.measure(x, mel, torch.Generator().manual_seed(i))
         if i < config.system.sample_clips:
-            copy_wav = model.generate(z0)
-            numbers["copy_mel_l1"] = (model.features(copy_wav) - mel).abs().mean()
+            copied = model.generate(model.latent(mel))
+            numbers["copy_mel_l1"] = (model.features(copied) - mel).abs().mean()
             spoken = model.synthesise(x, generator=torch.Generator().manual_seed(config.system.seed))
-            save_sample(state, corpus, i, folder, copy_wav, spoken.wav, durations)
+            save_sample(state, corpus, i, folder, copied, spoken.wav, durations)
         rows.append({name: float(value) for name, value in numbers.items()})
     return {name: float(np.mean([row[name] for row in rows if name in row])) for name in rows[0]}
 
 
-def probe(model: NiSETS, z0: Tensor, mu: Tensor, mask: Tensor, seed: int) -> tuple[dict[str, Tensor], Tensor]:
-    """The score loss at a few t over that of a network that gives 0: under 1, it knows something that mu does not.
-
-    z0, mu: (1, n_latents, T_mel). Returns the ratios by name and the one-step z0_hat.
-    """
-    noise = torch.randn(z0.shape, generator=torch.Generator().manual_seed(seed)).to(z0.device)
-    ratios, z0_hats = {}, []
-    for t in PROBED_TIMES:
-        at = torch.full((1,), t, device=z0.device)
-        r_0_hat, output = model.denoise(model.sde.perturb(z0 - mu, noise, at), mu, mask, at)
-        target = model.sde.target(z0 - mu, noise, at)
-        ratios[f"score_ratio_{t:g}"] = ((output - target) ** 2).sum() / (target**2).sum()
-        z0_hats.append(mu + r_0_hat)
-    return ratios, z0_hats[0]
-
-
 def save_sample(
-    state: State, corpus: Corpus, index: int, folder: Path, copy_wav: Tensor, wav: Tensor, durations: Tensor
+    state: State, corpus: Corpus, index: int, folder: Path, copied: Tensor, wav: Tensor, durations: Tensor
 ) -> None:
     """The recording, copy synthesis and one-step synthesis of a clip as WAVs, and all of it as a picture."""
     model, audio = state.ema, state.config.audio
     name = Path(corpus.clips[index].id).name
-    wavs = {"recording": corpus.wav(index), "copy": copy_wav[0, 0].cpu().numpy(), "one_step": wav[0, 0].cpu().numpy()}
+    wavs = {"recording": corpus.wav(index), "copy": copied[0, 0].cpu().numpy(), "one_step": wav[0, 0].cpu().numpy()}
     mels = {}
     for kind, samples in wavs.items():
         save_wav(folder / f"{name}_{kind}.wav", samples, audio.sample_rate)
@@ -274,6 +224,7 @@ def project_of(state: State) -> dict:
     """All that a resumed run needs, in plain values and tensors."""
     return {
         "step": state.step,
+        "amp": state.model.amp,
         "config": configuration.to_dict(state.config),
         "symbols": list(state.symbols),
         "model": state.model.state_dict(),
@@ -285,18 +236,18 @@ def project_of(state: State) -> dict:
 
 
 def restore(state: State, project: dict) -> None:
-    """Go on from what project_of gave. Raises CheckpointError where it does not fit this model."""
+    """Go on from what project_of gave. Raises CheckpointError where it does not fit this model and front end."""
+    checkpoint.check_symbols("the checkpoint", project["symbols"], state.symbols)
     try:
         for name in ("model", "ema", "discriminators", "optimiser", "optimiser_discriminators"):
             getattr(state, name).load_state_dict(project[name])
+        for optimiser in (state.optimiser, state.optimiser_discriminators):  # which brought back its settings, too
+            for group in optimiser.param_groups:
+                group.update(betas=state.config.training.betas, weight_decay=state.config.training.weight_decay)
     except (RuntimeError, ValueError, KeyError) as error:
         first = " ".join(str(error).split())[:200]
         raise checkpoint.CheckpointError(f"the checkpoint does not fit the configuration: {first}") from error
     state.step = project["step"]
-
-
-def save(state: State, folder: Path) -> None:
-    checkpoint.save_project(folder, state.step, project_of(state), state.config.system.keep_ckpt)
 
 
 # -- data
@@ -328,13 +279,17 @@ def read_data(config: Config, progress: bool) -> tuple[Corpus, Corpus]:
 # -- the whole
 
 
-def train(state: State, train_corpus: Corpus, valid_corpus: Corpus, folder: Path, run_log: RunLog) -> None:
-    """From state.step to train_num_steps."""
+def train(state: State, train_corpus: Corpus, valid_corpus: Corpus, folder: Path, run_log: RunLog | None) -> None:
+    """From state.step to train_num_steps. run_log: the first process's."""
     config, world = state.config, state.world
     system, last = config.system, config.training.train_num_steps
     stream = batches(train_corpus, config, first_step=state.step, rank=world.rank, world_size=world.size)
     with tqdm(total=last, initial=state.step, desc=folder.name, unit="step", disable=not world.first) as bar:
-        while state.step < last:
+        while True:
+            if world.first and state.step > 0 and (state.step % system.validation_step == 0 or state.step == last):
+                write_voice(state, valid_corpus, folder, run_log)
+            if state.step >= last:
+                break
             values = train_step(state, next(stream).to(world.device, non_blocking=True))
             bar.update()
             if not world.first:
@@ -343,13 +298,27 @@ def train(state: State, train_corpus: Corpus, valid_corpus: Corpus, folder: Path
             saves = state.step % system.save_ckpt == 0 or state.step == last
             if saves or state.step % system.log_step == 0:
                 means = run_log.flush(state.step)
+                check_finite(means, state.step)
                 bar.set_postfix({name.removeprefix("loss_"): f"{means[name]:.3g}" for name in means if "loss" in name})
-            if state.step % system.validation_step == 0 or state.step == last:
-                samples = folder / "samples" / f"{state.step:08d}"
-                run_log.write("valid", state.step, validate(state, valid_corpus, samples))
-                checkpoint.save_voice(folder, state.step, state.ema.state_dict(), config, state.symbols)
             if saves:
-                save(state, folder)
+                checkpoint.save_project(folder, state.step, project_of(state), system.keep_ckpt)
+
+
+def write_voice(state: State, corpus: Corpus, folder: Path, run_log: RunLog) -> None:
+    """Validate, and write the voice that was measured; a run resumed at this very step does not do it again."""
+    if state.step not in checkpoint.steps(folder, "voice"):
+        run_log.write("valid", state.step, validate(state, corpus, folder / "samples" / f"{state.step:08d}"))
+        checkpoint.save_voice(folder, state.step, state.ema.state_dict(), state.config, state.symbols)
+
+
+def check_finite(means: dict[str, float], step: int) -> None:
+    """Stop before a checkpoint is written from which nobody could go on. Raises FloatingPointError."""
+    broken = [name for name, mean in means.items() if not math.isfinite(mean)]
+    if broken:
+        raise FloatingPointError(
+            f"{', '.join(broken)} not finite by step {step}: -id goes on from the last checkpoint; "
+            "lower the learning rates in training.stages, or train without -a true"
+        )
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -357,7 +326,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("-c", metavar="NAME_OR_FILE", help="an overlay in configs/, or a YAML file, over config.yaml")
     parser.add_argument("-id", metavar="ID", help="resume the run in checkpoint/ID")
     parser.add_argument("-ckpt", type=int, metavar="STEP", help="from this step; without it from the newest")
-    parser.add_argument("-a", choices=["true", "false"], default="false", help="networks in bfloat16")
+    parser.add_argument(
+        "-a", choices=["true", "false"], help="networks in bfloat16; a run keeps what it was started with"
+    )
     parser.add_argument("-test", choices=["true", "false"], default="true", help="false: log to wandb too")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="over all the files")
@@ -373,8 +344,11 @@ def start_wandb(args: argparse.Namespace, config: Config):
     """The wandb run that args ask for, the same one again when it is resumed."""
     import wandb  # here, so that nothing else needs it
 
-    return wandb.init(project=config.log.project, name=config.log.name, id=args.id, resume="allow",
-                      config=configuration.to_dict(config))  # fmt: skip
+    try:
+        return wandb.init(project=config.log.project, name=config.log.name, id=args.id, resume="allow",
+                          config=configuration.to_dict(config))  # fmt: skip
+    except wandb.errors.Error as error:
+        raise ConfigError(f"wandb: {error}. Log in with `wandb login`, or train without it: -test true") from error
 
 
 def run(args: argparse.Namespace) -> None:
@@ -386,7 +360,8 @@ def run(args: argparse.Namespace) -> None:
     else:
         config = configuration.load(args.c, args.overrides)
     train_corpus, valid_corpus = prepare_data(config, world)
-    state = build_state(config, world, train_corpus.symbols, amp=args.a == "true")
+    amp = args.a == "true" if args.a else bool(project and project.get("amp"))
+    state = build_state(config, world, train_corpus.symbols, amp)
     if project is None:
         for model in (state.model, state.ema):
             model.latent_mean.fill_(train_corpus.statistics()[0])
@@ -404,7 +379,8 @@ def run(args: argparse.Namespace) -> None:
         write_atomic(folder / "config.yaml", configuration.to_yaml(config).encode())
         write_atomic(folder / "skipped.txt", "".join(f"{clip}\t{why}\n" for clip, why in skipped).encode())
         run_log = RunLog(folder, state.step, wandb_run)
-        log.info("run %s from step %d on %s x %d", name, state.step, world.device, world.size)
+        precision = "bfloat16" if amp else "float32"
+        log.info("run %s from step %d on %s x %d in %s", name, state.step, world.device, world.size, precision)
     train(state, train_corpus, valid_corpus, folder, run_log)
     if world.first:
         python = "python" if shutil.which("python") == sys.executable else os.path.relpath(sys.executable)
@@ -419,11 +395,11 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if first else logging.WARNING, format="%(message)s")
     try:
         run(args)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         if args.debug:
             raise
         if first or not isinstance(error, (ConfigError, checkpoint.CheckpointError)):  # those all processes have alike
-            print(f"train.py: {error}", file=sys.stderr)
+            print(f"train.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("train.py: interrupted; -id goes on from the last checkpoint", file=sys.stderr)

@@ -124,14 +124,13 @@ def save_wav(path: str | Path, wav: np.ndarray, sample_rate: int) -> None:
     write_atomic(path, memory.getvalue())
 
 
-def cut(x: Tensor, starts: Tensor, n_frames: int, scale: int = 1) -> Tensor:
-    """Cut each item of a batch at its own frame: the same call cuts features (scale 1) and samples (scale hop_length).
+def cut(x: Tensor, starts: Tensor, n_frames: int) -> Tensor:
+    """Cut each item of a batch at its own frame. Corpus.wav cuts the samples at the same frames.
 
-    x: (B, C, T * scale); starts: (B,) frames, from 0; scale: values of x a frame.
-    Returns (B, C, n_frames * scale), x[b, :, starts[b] * scale : (starts[b] + n_frames) * scale], zero past x's end.
+    x: (B, C, T); starts: (B,) frames, from 0.
+    Returns (B, C, n_frames), x[b, :, starts[b] : starts[b] + n_frames], zero past x's end.
     """
-    inside = torch.arange(n_frames * scale, device=x.device)
-    index = starts.to(x.device)[:, None, None] * scale + inside  # (B, 1, n_frames * scale)
+    index = starts.to(x.device)[:, None, None] + torch.arange(n_frames, device=x.device)  # (B, 1, n_frames)
     gathered = x.gather(2, index.clamp(max=x.shape[2] - 1).expand(-1, x.shape[1], -1))
     return gathered.masked_fill(index >= x.shape[2], 0)
 

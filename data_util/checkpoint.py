@@ -8,6 +8,7 @@ checkpoint/<id>/  config.yaml  log.jsonl  skipped.txt  samples/<step>/
 import json
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Voice:
-    """weights: the state of a NiSETS; statistics: latent_mean and latent_std, in nats of log-amplitude."""
+    """weights: the state of a NiSETS; statistics: latent_mean, latent_std, logw_variance, which weights hold too."""
 
     weights: dict[str, Tensor]
     config: Config
@@ -63,6 +64,17 @@ def find(folder: Path, kind: str, step: int | None = None) -> Path:
             f"run {folder.name} has no {kind} of step {step} (there are: {', '.join(map(str, there))})"
         )
     return folder / f"{kind}_{there[-1] if step is None else step:08d}.{'pt' if kind == 'project' else 'safetensors'}"
+
+
+def check_symbols(where: Path | str, saved: Sequence[str], ours: Sequence[str]) -> None:
+    """Raise CheckpointError, with the difference, where a checkpoint's ids count in other symbols than text/ has."""
+    if list(saved) != list(ours):
+        only_here, only_there = ("".join(sorted(set(a) - set(b))) for a, b in ((ours, saved), (saved, ours)))
+        order = "" if only_here or only_there else " (the same symbols in another order)"
+        raise CheckpointError(
+            f"{where} was trained on other symbols than text/ has: only here {only_here!r}, only there {only_there!r}"
+            f"{order}. Use the version of the code that trained it"
+        )
 
 
 def set_aside(folder: Path, step: int) -> None:

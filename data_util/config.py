@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +137,12 @@ class Loss:
 
 @dataclass(frozen=True)
 class Stage:
+    """parts: learning rates by name; share: of the steps; final: share of the rates that is left at the end.
+
+    mu_gradient: what comes after mu trains the text encoder too; feature_gradient: the waveform's losses train the
+    decoder, and through mu, where mu_gradient allows it, the text encoder: off, at_one (items at t = 1), or on.
+    """
+
     parts: dict[str, float]
     share: float
     final: float
@@ -221,6 +226,21 @@ def to_yaml(config: Config) -> str:
     return yaml.safe_dump(to_dict(config), sort_keys=False)
 
 
+def stage_at(config: Config, step: int) -> tuple[Stage, float]:
+    """The stage that a step belongs to, and by how much its learning rates are scaled there: warm-up, then cosine."""
+    training, start = config.training, 0.0
+    for stage in training.stages:
+        first = round(start * training.train_num_steps)
+        end = round((start + stage.share) * training.train_num_steps)
+        if step < end or stage is training.stages[-1]:
+            break
+        start += stage.share
+    progress = min(1.0, (step - first) / max(1, end - first))
+    cosine = stage.final + (1 - stage.final) * 0.5 * (1 + math.cos(math.pi * progress))
+    warm_up = min(1.0, (step - first + 1) / max(1, min(training.warmup_steps, 0.1 * (end - first))))
+    return stage, warm_up * cosine
+
+
 def _overlay_path(overlay):
     named = ROOT / "configs" / f"{overlay}.yaml"
     path = named if named.is_file() else Path(overlay)
@@ -282,8 +302,6 @@ def _typed(kind, value, key):
             return tuple(_typed(k, v, f"{key}[{i}]") for i, (k, v) in enumerate(zip(kinds, value)))
     if origin is dict and isinstance(value, dict):
         return {_typed(args[0], k, key): _typed(args[1], v, f"{key}.{k}") for k, v in value.items()}
-    if origin is types.UnionType and value is None:
-        return None
     if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
             number = float(value)  # YAML 1.1 reads 1e-4 as text

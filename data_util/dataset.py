@@ -139,7 +139,7 @@ def batches(
 
 
 def fixed_batch(corpus: Corpus, config: Config, indices: Sequence[int]) -> Batch:
-    """The clips at these indices with the draws of step 0: the same batch each time, for validation."""
+    """The clips at these indices with the draws of step 0: the same batch each time, to look at and to test with."""
     items = _Items(corpus, config, len(indices))
     return _collate(
         [items[index, 0, place] for place, index in enumerate(indices)], config, corpus.durations is not None

@@ -16,6 +16,8 @@ class RunLog:
         self.path, self.wandb_run = folder / "log.jsonl", wandb_run
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
+        if wandb_run is not None:  # a step of ours, since wandb's own can only rise, and a run may go back
+            wandb_run.define_metric("*", step_metric="step")
         if self.path.exists():
             write_atomic(self.path, b"".join(_lines_until(self.path, step)))
 
@@ -38,7 +40,7 @@ class RunLog:
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
         if self.wandb_run is not None:
-            self.wandb_run.log({f"{kind}/{name}": value for name, value in values.items()}, step=step)
+            self.wandb_run.log({"step": step, **{f"{kind}/{name}": value for name, value in values.items()}})
 
 
 def _lines_until(path: Path, step: int) -> Iterator[bytes]:

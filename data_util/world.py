@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -78,3 +80,11 @@ class World:
         """Let go of the others, if there were any."""
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def seed_everything(seed: int, step: int, rank: int) -> None:
+    """Give every library the random state of a step: dropout, and whatever else may draw."""
+    state = np.random.SeedSequence([seed, step, rank]).generate_state(1)[0]
+    random.seed(int(state))
+    np.random.seed(state)
+    torch.manual_seed(int(state))

@@ -6,7 +6,7 @@ generated sound are judged under the same t.
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+from torch.nn.utils.parametrizations import weight_norm
 
 from model.layers import TimeEmbedding, leaky_relu
 
@@ -14,11 +14,11 @@ from model.layers import TimeEmbedding, leaky_relu
 class ConvStack(nn.Module):
     """Convolutions with the embedding of t added to each, then one to a logit per place."""
 
-    def __init__(self, layers: list[nn.Conv1d], out_kernel: int, t_channels: int, norm=weight_norm):
+    def __init__(self, layers: list[nn.Conv1d], out_kernel: int, t_channels: int):
         super().__init__()
-        self.convs = nn.ModuleList(norm(layer) for layer in layers)
+        self.convs = nn.ModuleList(weight_norm(layer) for layer in layers)
         self.times = nn.ModuleList(nn.Linear(t_channels, layer.out_channels) for layer in layers)
-        self.out = norm(nn.Conv1d(layers[-1].out_channels, 1, out_kernel, padding=out_kernel // 2))
+        self.out = weight_norm(nn.Conv1d(layers[-1].out_channels, 1, out_kernel, padding=out_kernel // 2))
 
     def forward(self, x: Tensor, embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
         """x: (N, 1, T), embedding: (N, t_channels). Returns logits (N, 1, T') and the features of every layer."""
@@ -48,7 +48,7 @@ class PeriodDiscriminator(nn.Module):
 
 
 class ScaleDiscriminator(nn.Module):
-    """Sees the waveform averaged over 2^scale samples. The finest has a spectral norm, as published."""
+    """Sees the waveform averaged over 2^scale samples. Weight norms throughout: no state but the weights."""
 
     kernels, strides, groups = (15, 41, 41, 41, 41, 41, 5), (1, 2, 2, 4, 4, 1, 1), (1, 4, 16, 16, 16, 16, 1)
 
@@ -57,7 +57,7 @@ class ScaleDiscriminator(nn.Module):
         self.scale = scale
         shapes = zip((1, *channels), channels, self.kernels, self.strides, self.groups)
         layers = [nn.Conv1d(a, b, k, stride=s, groups=g, padding=k // 2) for a, b, k, s, g in shapes]
-        self.stack = ConvStack(layers, 3, t_channels, spectral_norm if scale == 0 else weight_norm)
+        self.stack = ConvStack(layers, 3, t_channels)
 
     def forward(self, wav: Tensor, embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
         """wav: (B, 1, T), embedding: (B, t_channels). Returns logits and features, (B, ..., T')."""

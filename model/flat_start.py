@@ -10,7 +10,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from scipy.fft import dct
@@ -139,7 +139,7 @@ def corpus_durations(config: Config, corpus: Corpus, search: Search, progress: b
     cannot be written.
     """
     alignment, audio = config.alignment, config.audio
-    settings = (alignment.em_iterations, alignment.em_minutes, config.text.blanks, config.system.seed)
+    settings = (alignment.em_iterations, alignment.em_minutes, config.text.blanks, config.system.seed, asdict(audio))
     path = ROOT / config.dataset.cache / "alignments" / f"{digest(corpus.content, str(settings))}.npy"
     lengths = [len(ids) for ids in corpus.ids]
     with contextlib.suppress(OSError, ValueError, EOFError):

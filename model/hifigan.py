@@ -21,11 +21,11 @@ class ResBlock(nn.Module):
         self.dilated = nn.ModuleList(conv(channels, channels, kernel, dilation) for dilation in dilations)
         self.plain = nn.ModuleList(conv(channels, channels, kernel) for _ in dilations)
 
-    def forward(self, x: Tensor, x_mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x: (B, C, T), masked. Returns (B, C, T), masked."""
         for dilated, plain in zip(self.dilated, self.plain):
-            y = masked(dilated(leaky_relu(x)), x_mask)
-            x = x + masked(plain(leaky_relu(y)), x_mask)
+            y = masked(dilated(leaky_relu(x)), mask)
+            x = x + masked(plain(leaky_relu(y)), mask)
         return x
 
 
@@ -54,19 +54,18 @@ class HiFiGAN(nn.Module):
             for width in widths[1:]
         )
         self.conv_out = conv(widths[-1], 1, 7)
-        self.apply(_init_small)
 
-    def forward(self, z0_hat: Tensor, x_mask: Tensor | None = None) -> Tensor:
-        """z0_hat: (B, n_latents, T) normalised latents, x_mask: (B, 1, T) or None where every frame is valid.
+    def forward(self, z0_hat: Tensor, mask: Tensor | None = None) -> Tensor:
+        """z0_hat: (B, n_latents, T) normalised latents, mask: (B, 1, T) or None where every frame is valid.
 
         Returns wav (B, 1, T hop_length) in [-1, 1], zero past each end.
         """
-        x = masked(self.conv_in(masked(z0_hat, x_mask)), x_mask)
+        x = masked(self.conv_in(masked(z0_hat, mask)), mask)
         for rate, upsample, resblocks in zip(self.rates, self.upsamples, self.resblocks):
-            x_mask = None if x_mask is None else x_mask.repeat_interleave(rate, dim=-1)
-            x = masked(upsample(leaky_relu(x)), x_mask)
-            x = torch.stack([resblock(x, x_mask) for resblock in resblocks]).mean(0)
-        return masked(torch.tanh(self.conv_out(leaky_relu(x))), x_mask)
+            mask = None if mask is None else mask.repeat_interleave(rate, dim=-1)
+            x = masked(upsample(leaky_relu(x)), mask)
+            x = torch.stack([resblock(x, mask) for resblock in resblocks]).mean(0)
+        return masked(torch.tanh(self.conv_out(leaky_relu(x))), mask)
 
     @torch.no_grad()
     def fold(self) -> "HiFiGAN":
@@ -80,9 +79,3 @@ class HiFiGAN(nn.Module):
                 module.__class__ = plain
                 module.weight = weight
         return self
-
-
-def _init_small(module: nn.Module) -> None:
-    """HiFi-GAN's start: normal weights of standard deviation 0.01, through the weight norm."""
-    if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
-        module.weight = torch.randn_like(module.weight) * 0.01

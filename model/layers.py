@@ -37,9 +37,9 @@ def full(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
-def masked(x: Tensor, x_mask: Tensor | None) -> Tensor:
-    """x with zeros past each item's end; None says that every frame is valid."""
-    return x if x_mask is None else x * x_mask
+def masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    """x, in its own precision, with zeros past each item's end; None says that every frame is valid."""
+    return x if mask is None else x * mask.to(x.dtype)
 
 
 def leaky_relu(x: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ from model.sde import SDE, SOLVERS, expand, grid
 from model.text_encoder import TextEncoder
 from model.unet import UNet
 
+PROBED_TIMES = (1.0, 0.5, 0.2)  # where validation measures the score network
+
 
 @dataclass
 class Output:
@@ -67,10 +69,6 @@ class NiSETS(nn.Module):
     def latent(self, mel: Tensor) -> Tensor:
         """mel: (B, n_mels, T_mel) natural log of amplitude. Returns z0 (B, n_latents, T_mel), normalised."""
         return (mel - self.latent_mean) / self.latent_std
-
-    def mel(self, z0: Tensor) -> Tensor:
-        """The reverse of latent."""
-        return z0 * self.latent_std + self.latent_mean
 
     # -- the networks, each in the precision it was asked to run in, giving full precision
 
@@ -156,12 +154,42 @@ class NiSETS(nn.Module):
 
     @staticmethod
     def _let_through(z0_hat: Tensor, t: Tensor, feature_gradient: str) -> Tensor:
-        """z0_hat, through which the losses on the waveform reach decoder and encoder nowhere, at t = 1, or always."""
+        """z0_hat, through which the waveform's losses reach the decoder and, behind mu, the encoder: see Stage."""
         if feature_gradient == "on":
             return z0_hat
         if feature_gradient == "at_one":
             return torch.where(expand(t == 1), z0_hat, z0_hat.detach())
         return z0_hat.detach()  # the posterior mean stays one: only the score loss decides what it is
+
+    # -- validation
+
+    @torch.no_grad()
+    def measure(self, x: Tensor, mel: Tensor, generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
+        """How well one held-out clip is known, along its own best alignment.
+
+        x: (1, T_x) ids; mel: (1, n_mels, T_mel) natural log; generator: on the CPU, where the noise comes from.
+        Returns numbers by name and durations (1, T_x) frames. score_ratio_<t> is the score loss at t over that of an
+        output of 0: under 1, the network knows something that mu does not say. latent_l1 is the distance of the
+        one-step z0_hat from z0, in nats of log-amplitude.
+        """
+        x_mask, mask = torch.ones_like(x[:, None], dtype=mel.dtype), torch.ones_like(mel[:, :1])
+        z0 = self.latent(mel)
+        mu_x, logw = self.encode(x, x_mask)
+        durations = self.align(mu_x, z0, x_mask.sum((1, 2)), mask.sum((1, 2)))
+        mu = stretch(mu_x, durations, mask)
+        noise = torch.randn(z0.shape, generator=generator).to(z0.device)
+        numbers = {
+            "loss_prior": losses.prior_loss(z0, mu, mask, mask.sum()),
+            "loss_duration": losses.duration_loss(logw, durations, x_mask, x_mask.sum()),
+        }
+        for time in PROBED_TIMES:
+            t = torch.full((1,), time, device=z0.device)
+            target = self.sde.target(z0 - mu, noise, t)
+            r_0_hat, output = self.denoise(self.sde.perturb(z0 - mu, noise, t), mu, mask, t)
+            numbers[f"score_ratio_{time:g}"] = ((output - target) ** 2).sum() / (target**2).sum()
+            if time == 1.0:
+                numbers["latent_l1"] = (mu + r_0_hat - z0).abs().mean() * self.latent_std
+        return numbers, durations
 
     # -- speaking
 

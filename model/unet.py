@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.layers import TimeEmbedding, full
+from model.layers import TimeEmbedding, full, masked
 
 
 class MaskedGroupNorm(nn.Module):
@@ -16,13 +16,13 @@ class MaskedGroupNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor, x_mask: Tensor) -> Tensor:
-        """x: (B, C, F, T), zero where x_mask (B, 1, 1, T) is. Returns (B, C, F, T), not masked."""
-        channels, frames = x.shape[1], x_mask.shape[-1]
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x: (B, C, F, T), zero where mask (B, 1, 1, T) is. Returns (B, C, F, T), not masked."""
+        channels, frames = x.shape[1], mask.shape[-1]
         grouped = full(x).unflatten(1, (self.groups, -1))  # (B, groups, C / groups, F, T)
         var, mean = torch.var_mean(grouped, dim=(2, 3, 4), correction=0)  # (B, groups)
         # from the moments over all frames, zeros included, to those over the valid ones
-        ratio = frames / x_mask.sum((1, 2, 3))[:, None].clamp(min=1)
+        ratio = frames / mask.sum((1, 2, 3))[:, None].clamp(min=1)
         var = ratio * var + mean**2 * ratio * (1 - ratio)
         scale = torch.rsqrt(var.clamp(min=0) + self.eps)  # (B, groups)
         shift = -mean * ratio * scale
@@ -38,9 +38,9 @@ class Block(nn.Module):
         self.conv = nn.Conv2d(in_channels, channels, 3, padding=1)
         self.norm = MaskedGroupNorm(groups, channels)
 
-    def forward(self, x: Tensor, x_mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x: (B, C_in, F, T), zero where the mask is. Returns (B, C, F, T), likewise."""
-        return F.mish(self.norm(self.conv(x) * x_mask, x_mask)) * x_mask
+        return masked(F.mish(self.norm(masked(self.conv(x), mask), mask)), mask)
 
 
 class ResnetBlock(nn.Module):
@@ -53,10 +53,10 @@ class ResnetBlock(nn.Module):
         self.time = nn.Linear(t_channels, channels)
         self.residual = nn.Conv2d(in_channels, channels, 1) if in_channels != channels else nn.Identity()
 
-    def forward(self, x: Tensor, x_mask: Tensor, embedding: Tensor) -> Tensor:
-        """x: (B, C_in, F, T), x_mask: (B, 1, 1, T), embedding: (B, t_channels). Returns (B, C, F, T), masked."""
-        h = self.block1(x, x_mask) + self.time(F.mish(embedding))[:, :, None, None]
-        return (self.block2(h * x_mask, x_mask) + self.residual(x)) * x_mask
+    def forward(self, x: Tensor, mask: Tensor, embedding: Tensor) -> Tensor:
+        """x: (B, C_in, F, T), mask: (B, 1, 1, T), embedding: (B, t_channels). Returns (B, C, F, T), masked."""
+        h = self.block1(x, mask) + self.time(F.mish(embedding))[:, :, None, None]
+        return masked(self.block2(masked(h, mask), mask) + self.residual(x), mask)
 
 
 class LinearAttention(nn.Module):
@@ -69,15 +69,15 @@ class LinearAttention(nn.Module):
         self.out = nn.Conv2d(n_heads * head_channels, channels, 1)
         self.gate = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x: Tensor, x_mask: Tensor) -> Tensor:
-        """x: (B, C, F, T), masked by x_mask (B, 1, 1, T). Returns (B, C, F, T), masked."""
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x: (B, C, F, T), masked by mask (B, 1, 1, T). Returns (B, C, F, T), masked."""
         batch, _, bands, frames = x.shape
         query, key, value = self.qkv(x).reshape(batch, 3, self.n_heads, -1, bands * frames).unbind(1)  # (B, H, D, F T)
-        valid = x_mask.expand(batch, 1, bands, frames).reshape(batch, 1, 1, bands * frames)
+        valid = mask.expand(batch, 1, bands, frames).reshape(batch, 1, 1, bands * frames)
         key = full(key).masked_fill(valid == 0, -torch.inf).softmax(-1).to(value.dtype)
         context = value @ key.transpose(-1, -2)  # (B, H, D, D)
         y = (context @ query).view(batch, -1, bands, frames)
-        return x + self.gate * self.out(y) * x_mask
+        return x + masked(self.gate.to(x.dtype) * self.out(y), mask)
 
 
 class UNet(nn.Module):
@@ -118,12 +118,12 @@ class UNet(nn.Module):
         self.final = Block(widths[0], widths[0], groups)
         self.out = nn.Conv2d(widths[0], 1, 1)
 
-    def forward(self, r_t: Tensor, mu: Tensor, x_mask: Tensor, t: Tensor) -> Tensor:
-        """r_t, mu: (B, n_latents, T), x_mask: (B, 1, T), t: (B,) in [0, 1]. Returns (B, n_latents, T), masked."""
+    def forward(self, r_t: Tensor, mu: Tensor, mask: Tensor, t: Tensor) -> Tensor:
+        """r_t, mu: (B, n_latents, T), mask: (B, 1, T), t: (B,) in [0, 1]. Returns (B, n_latents, T), masked."""
         frames = r_t.shape[-1]
-        x = torch.stack([mu, r_t], dim=1) * x_mask[:, None]  # (B, 2, F, T)
-        padding = -frames % self.stride
-        x, mask = F.pad(x, (0, padding)), F.pad(x_mask, (0, padding))[:, None]  # mask: (B, 1, 1, T)
+        mask = F.pad(mask, (0, -frames % self.stride))[:, None]  # (B, 1, 1, T)
+        x = torch.stack([mu, r_t], dim=1)  # (B, 2, F, T)
+        x = masked(F.pad(x, (0, -frames % self.stride)), mask)
         embedding = self.time(t) + (t == 1).to(x.dtype)[:, None] * self.one_step
 
         masks, skips = [mask], []
@@ -132,7 +132,7 @@ class UNet(nn.Module):
             skips.append(x)
             if i < len(self.downsamples):
                 masks.append(masks[-1][..., ::2])
-                x = self.downsamples[i](x) * masks[-1]
+                x = masked(self.downsamples[i](x), masks[-1])
 
         first, attention, second = self.middle
         x = second(attention(first(x, masks[-1], embedding), masks[-1]), masks[-1], embedding)
@@ -142,5 +142,5 @@ class UNet(nn.Module):
             x = torch.cat([x, skips.pop()], dim=1)
             x = attention(second(first(x, masks[-1], embedding), masks[-1], embedding), masks[-1])
             masks.pop()
-            x = upsample(x) * masks[-1]
-        return (self.out(self.final(x, mask)) * mask)[:, 0, :, :frames]
+            x = masked(upsample(x), masks[-1])
+        return masked(self.out(self.final(x, mask)), mask)[:, 0, :, :frames]

@@ -122,15 +122,13 @@ def test_mel_leaves_nothing_in_a_checkpoint(mel):
     assert not mel.state_dict()
 
 
-def test_cut_of_mel_and_wav_are_the_same_frames():
+def test_cut_gives_each_item_its_own_frames():
     x = noise(3, 2, 40)
-    wav = torch.arange(3 * 40 * HOP).reshape(3, 1, 40 * HOP)
     starts = torch.tensor([0, 7, 32])
-    x_cut, wav_cut = cut(x, starts, 8), cut(wav, starts, 8, HOP)
+    x_cut = cut(x, starts, 8)
     assert x_cut.shape == (3, 2, 8)
     for b, start in enumerate(starts.tolist()):
         assert torch.equal(x_cut[b], x[b, :, start : start + 8])
-        assert torch.equal(wav_cut[b], wav[b, :, HOP * start : HOP * start + HOP * 8])
 
 
 def test_cut_is_zero_past_the_end():

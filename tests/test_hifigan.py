@@ -50,7 +50,6 @@ def mask_of(lengths, frames):
 def test_the_shipped_sizes_are_the_papers():
     generator = HiFiGAN(80, **dataclasses.asdict(configuration.load().generator))
     assert sum(p.numel() for p in generator.parameters()) == pytest.approx(13.9e6, abs=0.05e6)
-    assert torch.cat([p.weight.flatten() for p in generator.upsamples]).std().item() == pytest.approx(0.01, rel=0.02)
 
 
 @torch.no_grad()

@@ -10,10 +10,13 @@ from data_util.run_log import RunLog
 
 class FakeWandb:
     def __init__(self):
-        self.logged = []
+        self.logged, self.metrics = [], []
 
-    def log(self, values, step):
-        self.logged.append((step, values))
+    def define_metric(self, name, step_metric):
+        self.metrics.append((name, step_metric))
+
+    def log(self, values):
+        self.logged.append((values["step"], {name: value for name, value in values.items() if name != "step"}))
 
 
 def lines(folder):

@@ -207,7 +207,7 @@ def test_other_symbols_are_shown(runs, tmp_path):
         ((*SYMBOLS, "Ω"), "only here '', only there 'Ω'"),
         (SYMBOLS[:-1], f"only here '{SYMBOLS[-1]}', only there ''"),
         (("Ω", *SYMBOLS[1:]), "only here '_', only there 'Ω'"),
-        ((*SYMBOLS[:-2], SYMBOLS[-1], SYMBOLS[-2]), "same symbols, other order"),
+        ((*SYMBOLS[:-2], SYMBOLS[-1], SYMBOLS[-2]), "same symbols in another order"),
     ]:
         with pytest.raises(CheckpointError, match=re.escape(match)) as caught:
             Voice(with_symbols(runs, tmp_path, symbols))

@@ -206,9 +206,12 @@ def test_parts_that_a_stage_leaves_out_stay_as_they_are(config, tiny, part):
 def test_learning_rates_warm_up_fall_and_follow_the_stages(config):
     config = with_keys(config, "training", train_num_steps=100, warmup_steps=5)
     first, second = config.training.stages
-    assert [train.stage_at(config, step)[0] for step in (0, 74, 75, 99, 150)] == [first, first, second, second, second]
-    scales = [train.stage_at(config, step)[1] for step in range(100)]
-    assert scales[0] == pytest.approx(0.2, rel=1e-3) and scales[75] == pytest.approx(0.2, rel=1e-3)
+    stages = [configuration.stage_at(config, step)[0] for step in (0, 74, 75, 99, 150)]
+    assert stages == [first, first, second, second, second]
+    scales = [configuration.stage_at(config, step)[1] for step in range(100)]
+    assert scales[0] == pytest.approx(0.2, rel=1e-3) and scales[75] == pytest.approx(
+        0.4, rel=1e-3
+    )  # a tenth of 25 steps
     assert scales[4:75] == sorted(scales[4:75], reverse=True)
     assert scales[74] == pytest.approx(first.final, abs=1e-2)
     halfway = first.final + (1 - first.final) * 0.5
@@ -337,6 +340,48 @@ def test_a_checkpoint_of_another_model_is_refused(arguments, runs, capsys):
     assert train.main(arguments) == 0
     assert train.main(["-id", only(runs).name, "decoder.channels=16", "decoder.groups=4"]) == 1
     assert "does not fit" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_resumed_run_takes_its_new_settings_and_keeps_its_precision(arguments, runs):
+    short = "training.train_num_steps=4"
+    assert train.main([*arguments, short, "-a", "true"]) == 0
+    name = only(runs).name
+    assert train.main(["-id", name, "training.train_num_steps=6", "training.weight_decay=0.5"]) == 0
+    project = checkpoint.load_project(checkpoint.find(runs / name, "project", 6))
+    assert project["amp"] is True
+    for optimiser in ("optimiser", "optimiser_discriminators"):
+        assert {group["weight_decay"] for group in project[optimiser]["param_groups"]} == {0.5}
+
+
+def test_other_symbols_are_not_trained_on(arguments, runs, capsys, monkeypatch):
+    assert train.main(arguments) == 0
+    monkeypatch.setattr(StubFrontEnd, "symbols", (*StubFrontEnd.symbols[:-2], "z", "y"))
+    assert train.main(["-id", only(runs).name]) == 1
+    assert "same symbols in another order" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_stops_before_it_is_saved(arguments, runs, capsys, monkeypatch):
+    step = train.train_step
+
+    def break_at_five(state, batch):
+        values = step(state, batch)
+        return values if state.step < 5 else {**values, "loss_mel": torch.tensor(torch.nan)}
+
+    monkeypatch.setattr(train, "train_step", break_at_five)
+    assert train.main(arguments) == 1
+    assert "loss_mel not finite by step 6" in capsys.readouterr().err
+    assert checkpoint.steps(only(runs), "project") == [2, 4]
+
+
+def test_a_validation_that_a_kill_prevented_is_made_up_for(arguments, runs, monkeypatch):
+    assert train.main([*arguments, "training.train_num_steps=4"]) == 0
+    run = only(runs)
+    log, voice = lines(run), checkpoint.find(run, "voice").read_bytes()
+    (run / "voice_00000004.safetensors").unlink()
+    (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log if line["kind"] == "train"))
+    monkeypatch.setattr(train, "train_step", None)  # there is nothing left to train
+    assert train.main(["-id", run.name]) == 0
+    assert lines(run) == log and checkpoint.find(run, "voice").read_bytes() == voice
 
 
 @pytest.mark.slow

@@ -318,6 +318,12 @@ def test_a_name_for_two_texts_is_refused(capsys, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_text_with_nothing_to_say_does_not_stop_the_others(capsys, tmp_path):
+    status, lines, errors = command(capsys, "Hello.", "...", "Good day.", "-o", tmp_path / "out")
+    assert status == 1 and len(lines) == 3 and len(errors) == 1 and "nothing to say" in errors[0]
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
 @pytest.mark.parametrize("arguments", [("-",), ("-f", "-")])
 def test_standard_input(capsys, tmp_path, monkeypatch, voice, arguments):
     monkeypatch.setattr("sys.stdin", io.StringIO("Hello there.\n\nGood day.\n"))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 import text
 from data_util import config as configuration
@@ -33,6 +34,15 @@ class StubFrontEnd:
 
     def to_ids(self, phonemes):
         return [self.symbols.index(c) for c in phonemes]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tensors as small as these gain nothing from threads, which on busy machines only wait for each other."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
 
 
 @pytest.fixture

@@ -106,7 +106,8 @@ def train_step(state: State, batch: Batch) -> dict[str, Tensor]:
 
 def discriminator_step(state: State, out: Output) -> dict[str, Tensor]:
     """Train the discriminators on recorded and generated segments, both under the same t. Returns loss and norm."""
-    loss = losses.discriminator_loss(*judge(state, "discriminators", out.wav, out.wav_hat.detach(), out.t))
+    judgement = judge(state.wrapped["discriminators"], out.wav, out.wav_hat.detach(), out.t, state.model.amp)
+    loss = losses.discriminator_loss(*judgement)
     loss.backward()
     return {"loss_discriminator": loss} | update(state, state.optimiser_discriminators)
 
@@ -114,7 +115,7 @@ def discriminator_step(state: State, out: Output) -> dict[str, Tensor]:
 def adversarial_losses(state: State, out: Output) -> dict[str, Tensor]:
     """What the discriminators, now standing still, tell the generator."""
     state.discriminators.requires_grad_(False)
-    real, generated = judge(state, "plain_discriminators", out.wav, out.wav_hat, out.t)
+    real, generated = judge(state.discriminators, out.wav, out.wav_hat, out.t, state.model.amp)
     state.discriminators.requires_grad_(True)
     return {
         "loss_adversarial": losses.adversarial_loss(generated),
@@ -122,11 +123,10 @@ def adversarial_losses(state: State, out: Output) -> dict[str, Tensor]:
     }
 
 
-def judge(state: State, name: str, wav: Tensor, wav_hat: Tensor, t: Tensor) -> tuple[list, list]:
-    """The discriminators on both in one pass. Returns (logits, features) of each discriminator for real, generated."""
-    network = state.discriminators if name == "plain_discriminators" else state.wrapped[name]
-    with torch.autocast(wav.device.type, torch.bfloat16, enabled=state.model.amp):
-        both = network(torch.cat([wav, wav_hat]), torch.cat([t, t]))
+def judge(discriminators: nn.Module, wav: Tensor, wav_hat: Tensor, t: Tensor, amp: bool) -> tuple[list, list]:
+    """The discriminators on both in one pass. Returns (logits, features) of each of them for real, generated."""
+    with torch.autocast(wav.device.type, torch.bfloat16, enabled=amp):
+        both = discriminators(torch.cat([wav, wav_hat]), torch.cat([t, t]))
     real, generated = [], []
     for logits, features in both:
         halves = zip(full(logits).chunk(2), zip(*(full(feature).chunk(2) for feature in features)))

@@ -329,6 +329,37 @@ def test_faults_are_one_line(arguments, runs, capsys, change, message):
     assert not runs.exists()
 
 
+def test_debug_shows_the_traceback(arguments, runs):
+    with pytest.raises(configuration.ConfigError, match="training.batch_sise"):
+        train.main([*arguments, "--debug", "training.batch_sise=4"])
+    assert not runs.exists()
+
+
+def test_faulty_clips_are_listed_and_do_not_stop(arguments, runs, tiny_root):
+    (tiny_root / "wavs" / "tiny-3.wav").unlink()
+    (tiny_root / "wavs" / "tiny-4.wav").write_bytes(b"RIFF, and no more")
+    with open(tiny_root / "train.txt", "a") as file:
+        file.write("nobody\n")
+    assert train.main([*arguments, "training.train_num_steps=2"]) == 0
+    skipped = dict(line.split("\t") for line in (only(runs) / "skipped.txt").read_text().splitlines())
+    assert skipped == {"tiny-3": "missing", "tiny-4": "unreadable", "nobody": "no transcript"}
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "code"])
+def test_a_bad_checkpoint_stops(arguments, runs, capsys, damage):
+    assert train.main([*arguments, "training.train_num_steps=2"]) == 0
+    path = checkpoint.find(only(runs), "project")
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-1000])
+    else:
+        torch.save({"step": 2} if damage == "foreign" else {"step": 2, "config": only}, path)
+    before = path.read_bytes()
+    assert train.main(["-id", only(runs).name]) == 1
+    (error,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert path.name in error and {"truncated": "damaged", "foreign": "no checkpoint", "code": "code"}[damage] in error
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("names", [["-id", "nobody"], ["-id", "nobody", "-ckpt", "3"]])
 def test_resuming_what_is_not_there_never_starts_anew(runs, capsys, names):
     assert train.main(names) == 1

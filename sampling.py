@@ -17,6 +17,7 @@ from data_util import checkpoint
 from data_util.audio import save_wav
 from data_util.config import ROOT
 from data_util.corpus import read_metafile
+from data_util.pitch import track_f0
 from model.nisets import NiSETS
 from model.sde import SOLVERS, default_solver
 from text import FrontEnd, TextError
@@ -45,7 +46,7 @@ class Voice:
     def __init__(self, saved: checkpoint.Voice, device: torch.device | str = "cpu"):
         """Raises CheckpointError where the weights do not fit their own config, or the front end's symbols differ."""
         self.saved, self.device = saved, torch.device(device)
-        self.front_end = FrontEnd(language=saved.config.text.language, blanks=saved.config.text.blanks)
+        self.front_end = FrontEnd(language=saved.config.text.language, units=saved.config.text.units)
         checkpoint.check_symbols(saved.path, saved.symbols, self.front_end.symbols)
         self.model = NiSETS(saved.config, len(saved.symbols)).eval().requires_grad_(False)
         try:
@@ -53,7 +54,8 @@ class Voice:
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             raise checkpoint.CheckpointError(f"{saved.path}: weights and config do not fit: {reason}") from error
-        self.model.generator.fold()
+        if hasattr(self.model.generator, "fold"):
+            self.model.generator.fold()
         self.model.to(self.device)
 
     @classmethod
@@ -88,6 +90,27 @@ class Voice:
         spoken = self.model.synthesise(x, n_timesteps, solver, temperature, length_scale, _generator(seed, phonemes))
         wav = spoken.wav[0, 0].clamp(-1, 1).cpu().numpy()
         return Speech(wav, self.saved.config.audio.sample_rate, text, phonemes, spoken.durations[0].cpu().numpy())
+
+
+    def copy(self, wav: np.ndarray) -> np.ndarray:
+        """Copy synthesis: the generator on the true latent of a recording.
+
+        wav: (T_wav,) in [-1, 1] at the voice's sample rate. Returns (T_mel hop_length,) float32 in [-1, 1]; raises
+        ValueError where the generator also reads mu, which a recording alone does not have.
+        """
+        config, model = self.saved.config, self.model
+        if "mu" in config.generator.inputs:
+            raise ValueError("no copy synthesis: this voice's generator reads mu, which needs a text")
+        with torch.no_grad():
+            z0 = model.latent(model.features(torch.from_numpy(wav).to(self.device)[None]))
+            f0 = None
+            if config.generator_needs_f0:
+                tracked = torch.from_numpy(track_f0(wav, config.audio, config.pitch)).to(self.device)
+                f0 = model.conditions(tracked[None])
+            generator = torch.Generator().manual_seed(0)
+            noise = torch.randn(1, 1, z0.shape[-1] * config.audio.hop_length, generator=generator)
+            copied = model.generate(z0, f0=f0, noise=noise.to(self.device))
+        return copied[0, 0].clamp(-1, 1).cpu().numpy()
 
 
 def _check_settings(n_timesteps, solver, temperature, length_scale):

@@ -10,7 +10,7 @@ from typing import Literal
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("text_encoder", "decoder", "generator", "discriminators")
+PARTS = ("text_encoder", "variance", "decoder", "generator", "discriminators")
 
 
 class ConfigError(ValueError):
@@ -56,9 +56,15 @@ class Audio:
 
 
 @dataclass(frozen=True)
+class Pitch:
+    f_min: float
+    f_max: float
+
+
+@dataclass(frozen=True)
 class Text:
     language: str
-    blanks: bool
+    units: Literal["blanks", "characters", "phones"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,23 @@ class TextEncoder:
     kernel: int
     dropout: float
     duration_channels: int
+    frame_layers: int
+    frame_hidden_channels: int
+    frame_kernel: int
+
+
+@dataclass(frozen=True)
+class Variance:
+    kind: Literal["off", "phone", "frame"]
+    channels: int
+    hidden_channels: int
+    n_layers: int
+    kernel: int
+    dropout: float
+    frame_layers: int
+    n_timesteps: int
+    temperature: float
+    patience: int
 
 
 @dataclass(frozen=True)
@@ -99,6 +122,11 @@ class Sde:
 
 @dataclass(frozen=True)
 class Decoder:
+    kind: Literal["unet2d", "convnext1d"]
+
+
+@dataclass(frozen=True)
+class UNet2d:
     channels: int
     multipliers: tuple[int, ...]
     groups: int
@@ -107,7 +135,21 @@ class Decoder:
 
 
 @dataclass(frozen=True)
+class ConvNeXt1d:
+    channels: int
+    hidden_channels: int
+    n_layers: int
+    kernel: int
+
+
+@dataclass(frozen=True)
 class Generator:
+    kind: Literal["hifigan", "istft", "convnext"]
+    inputs: tuple[Literal["z0_hat", "mu", "f0", "t"], ...]
+
+
+@dataclass(frozen=True)
+class HiFiGan:
     channels: int
     upsample_rates: tuple[int, ...]
     upsample_kernels: tuple[int, ...]
@@ -116,11 +158,34 @@ class Generator:
 
 
 @dataclass(frozen=True)
+class Istft:
+    channels: int
+    upsample_rates: tuple[int, ...]
+    upsample_kernels: tuple[int, ...]
+    resblock_kernels: tuple[int, ...]
+    resblock_dilations: tuple[int, ...]
+    n_fft: int
+    hop_length: int
+
+
+@dataclass(frozen=True)
+class ConvNeXt:
+    channels: int
+    hidden_channels: int
+    n_layers: int
+    kernel: int
+    head: Literal["plain", "source"]
+    n_fft: int
+
+
+@dataclass(frozen=True)
 class Discriminators:
     periods: tuple[int, ...]
     period_channels: tuple[int, ...]
     scales: int
     scale_channels: tuple[int, ...]
+    resolutions: tuple[int, ...]
+    resolution_channels: tuple[int, ...]
     t_channels: int
 
 
@@ -128,22 +193,45 @@ class Discriminators:
 class Loss:
     duration: float
     prior: float
+    frame: float
+    variance: float
+    f0: float
+    voicing: float
     score: float
     adversarial: float
     feature: float
     mel: float
     mel_blur: float
+    stft: float
+    stft_resolutions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A training of its own. clips: all of the list, or every second one; start: lanes whose last weights it begins
+    with, of each part those of the last lane that trains it; means: lanes whose posterior means its generator reads.
+    """
+
+    clips: Literal["all", "even", "odd"]
+    start: tuple[str, ...]
+    means: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """parts: learning rates by name; share: of the steps; final: share of the rates that is left at the end.
+    """lane: that it is a stage of; parts: learning rates by name; share: of train_num_steps; final: share of the rates
+    that is left at the end.
+
+    latents: what the generator is given: joint, posterior means as the step makes them, true latents, or the means that
+    other lanes have written.
 
     mu_gradient: what comes after mu trains the text encoder too; feature_gradient: the waveform's losses train the
     decoder, and through mu, where mu_gradient allows it, the text encoder: off, at_one (items at t = 1), or on.
     """
 
+    lane: str
     parts: dict[str, float]
+    latents: Literal["joint", "true", "means"]
     share: float
     final: float
     mu_gradient: bool
@@ -162,6 +250,10 @@ class Training:
     weight_decay: float
     clip_norm: dict[str, float]
     ema_decay: float
+    mean_times: tuple[float, ...]
+    mean_shares: tuple[float, ...]
+    processes: int
+    lanes: dict[str, Lane]
     stages: tuple[Stage, ...]
 
 
@@ -171,12 +263,19 @@ class Config:
     log: Log
     dataset: Dataset
     audio: Audio
+    pitch: Pitch
     text: Text
     text_encoder: TextEncoder
+    variance: Variance
     alignment: Alignment
     sde: Sde
     decoder: Decoder
+    unet2d: UNet2d
+    convnext1d: ConvNeXt1d
     generator: Generator
+    hifigan: HiFiGan
+    istft: Istft
+    convnext: ConvNeXt
     discriminators: Discriminators
     loss: Loss
     training: Training
@@ -185,6 +284,17 @@ class Config:
     def n_latents(self) -> int:
         """Channels of the latent that the decoder works on."""
         return self.audio.n_mels
+
+    @property
+    def generator_needs_f0(self) -> bool:
+        """Whether the generator is given F0 and voicing."""
+        source = self.generator.kind == "convnext" and self.convnext.head == "source"
+        return source or "f0" in self.generator.inputs
+
+    @property
+    def with_f0(self) -> bool:
+        """Whether training reads F0."""
+        return self.variance.kind != "off"
 
 
 def load(
@@ -219,7 +329,7 @@ def to_dict(config) -> dict:
         return {field.name: to_dict(getattr(config, field.name)) for field in dataclasses.fields(config)}
     if isinstance(config, tuple):
         return [to_dict(value) for value in config]
-    return dict(config) if isinstance(config, dict) else config
+    return {key: to_dict(value) for key, value in config.items()} if isinstance(config, dict) else config
 
 
 def to_yaml(config: Config) -> str:
@@ -239,6 +349,16 @@ def stage_at(config: Config, step: int) -> tuple[Stage, float]:
     cosine = stage.final + (1 - stage.final) * 0.5 * (1 + math.cos(math.pi * progress))
     warm_up = min(1.0, (step - first + 1) / max(1, min(training.warmup_steps, 0.1 * (end - first))))
     return stage, warm_up * cosine
+
+
+def lane_config(config: Config, name: str) -> Config:
+    """The configuration of one lane alone: its own stages, and the steps that they have together."""
+    training = config.training
+    stages = [stage for stage in training.stages if stage.lane == name]
+    total = sum(stage.share for stage in stages)
+    stages = tuple(dataclasses.replace(stage, share=stage.share / total) for stage in stages)
+    steps = max(1, round(total * training.train_num_steps))
+    return dataclasses.replace(config, training=dataclasses.replace(training, stages=stages, train_num_steps=steps))
 
 
 def _overlay_path(overlay):
@@ -298,7 +418,7 @@ def _typed(kind, value, key):
         raise ConfigError(f"{key} = {value!r}: must be one of {', '.join(args)}")
     if origin is tuple and isinstance(value, (list, tuple)):
         kinds = [args[0]] * len(value) if args[-1] is Ellipsis else args
-        if len(kinds) == len(value) > 0:
+        if len(kinds) == len(value):
             return tuple(_typed(k, v, f"{key}[{i}]") for i, (k, v) in enumerate(zip(kinds, value)))
     if origin is dict and isinstance(value, dict):
         return {_typed(args[0], k, key): _typed(args[1], v, f"{key}.{k}") for k, v in value.items()}
@@ -336,15 +456,17 @@ def _require(truth, key, value, right):
 def _check(config):
     """Relations between keys that one type cannot state."""
     _check_ranges(config)
-    _check_audio(config.audio)
+    _check_audio(config.audio, config.pitch)
     _check_networks(config)
-    _check_training(config.training)
+    _check_training(config)
 
 
 def _check_ranges(config):
     may_be_zero = {"system.seed", "system.num_workers", "audio.f_min", "alignment.init_steps", "text_encoder.window",
-                   "training.warmup_steps", "training.weight_decay", "training.true_latents"}  # fmt: skip
-    shares = {"text_encoder.prenet_dropout", "text_encoder.dropout", "sde.t_one", "sde.t_uniform",
+                   "text_encoder.frame_layers", "variance.dropout", "discriminators.scales", "training.warmup_steps",
+                   "training.weight_decay", "training.true_latents"}  # fmt: skip
+    may_be_empty = {"discriminators.periods", "discriminators.resolutions"}
+    shares = {"text_encoder.prenet_dropout", "text_encoder.dropout", "variance.dropout", "sde.t_one", "sde.t_uniform",
               "training.true_latents", "training.ema_decay"}  # fmt: skip
     for section, keys in to_dict(config).items():
         for name, value in keys.items():
@@ -359,68 +481,144 @@ def _check_ranges(config):
                     _require(number > 0 or number == 0 and key in may_be_zero, key, value, "positive")
                 elif section == "loss":
                     _require(number >= 0, key, value, "zero or positive")
+            _require(value != [] or key in may_be_empty, key, value, "a list with something in it")
 
 
-def _check_audio(audio):
+def _check_audio(audio, pitch):
     _require(audio.hop_length < audio.win_length <= audio.n_fft, "audio.win_length", audio.win_length,
              f"over audio.hop_length ({audio.hop_length}) and at most audio.n_fft ({audio.n_fft})")  # fmt: skip
     _require((audio.n_fft - audio.hop_length) % 2 == 0, "audio.hop_length", audio.hop_length,
              f"even where audio.n_fft ({audio.n_fft}) is, odd where it is odd")  # fmt: skip
+    _require(2 * pitch.f_min <= pitch.f_max <= audio.sample_rate / 4, "pitch.f_max", pitch.f_max,
+             f"at least twice pitch.f_min and at most a quarter of audio.sample_rate ({audio.sample_rate / 4:g})")  # fmt: skip
     _require(audio.f_min < audio.f_max <= audio.sample_rate / 2, "audio.f_max", audio.f_max,
              f"over audio.f_min and at most half of audio.sample_rate ({audio.sample_rate / 2:g})")  # fmt: skip
 
 
 def _check_networks(config):
-    encoder, decoder, generator, sde = config.text_encoder, config.decoder, config.generator, config.sde
+    encoder, sde, discriminators = config.text_encoder, config.sde, config.discriminators
     _require(encoder.channels % encoder.n_heads == 0, "text_encoder.channels", encoder.channels,
              f"a multiple of text_encoder.n_heads ({encoder.n_heads})")  # fmt: skip
-    for name in ("prenet_kernel", "kernel"):
-        _require(getattr(encoder, name) % 2 == 1, f"text_encoder.{name}", getattr(encoder, name), "odd")
-    for kernel in generator.resblock_kernels:
-        _require(kernel % 2 == 1, "generator.resblock_kernels", generator.resblock_kernels, "odd, each of them")
+    for section, name in (("text_encoder", "prenet_kernel"), ("text_encoder", "kernel"),
+                          ("text_encoder", "frame_kernel"), ("variance", "kernel"), ("convnext1d", "kernel"),
+                          ("convnext", "kernel")):  # fmt: skip
+        value = getattr(getattr(config, section), name)
+        _require(value % 2 == 1, f"{section}.{name}", value, "odd")
     _require(sde.beta_min < sde.beta_max, "sde.beta_min", sde.beta_min, f"under sde.beta_max ({sde.beta_max})")
     _require(sde.t_min < 1, "sde.t_min", sde.t_min, "under 1")
     _require(sde.t_one + sde.t_uniform <= 1, "sde.t_uniform", sde.t_uniform,
              f"at most 1 - sde.t_one ({1 - sde.t_one:g})")  # fmt: skip
-    _require(decoder.channels % (2 * decoder.groups) == 0, "decoder.channels", decoder.channels,
-             f"a multiple of twice decoder.groups ({decoder.groups})")  # fmt: skip
-    stride = 2 ** (len(decoder.multipliers) - 1)
-    right = f"a multiple of {stride}, the stride of the decoder's deepest resolution (decoder.multipliers)"
-    _require(config.n_latents % stride == 0, "audio.n_mels", config.n_latents, right)
-    _require(config.training.cut_frames % stride == 0, "training.cut_frames", config.training.cut_frames, right)
-    rates, kernels = generator.upsample_rates, generator.upsample_kernels
-    hop = config.audio.hop_length
-    _require(math.prod(rates) == hop, "generator.upsample_rates", rates,
-             f"factors of audio.hop_length ({hop}); their product is {math.prod(rates)}")  # fmt: skip
-    _require(len(kernels) == len(rates) and all(k >= r and (k - r) % 2 == 0 for k, r in zip(kernels, rates)),
-             "generator.upsample_kernels", kernels, "one a rate, each its rate plus an even number")  # fmt: skip
-    _require(generator.channels % 2 ** len(rates) == 0, "generator.channels", generator.channels,
-             f"a multiple of {2 ** len(rates)}: each upsampling halves it")  # fmt: skip
-    scales = config.discriminators.scale_channels
+    if config.decoder.kind == "unet2d":
+        _check_unet(config)
+    _check_generator(config)
+    scales = discriminators.scale_channels
     _require(len(scales) <= 7 and all(width % 16 == 0 for width in scales), "discriminators.scale_channels", scales,
              "at most seven multiples of 16, the groups of their convolutions")  # fmt: skip
-    _require(config.discriminators.t_channels % 2 == 0, "discriminators.t_channels",
-             config.discriminators.t_channels, "even")  # fmt: skip
+    _require(discriminators.periods or discriminators.scales or discriminators.resolutions, "discriminators.periods",
+             discriminators.periods, "at least one, where there are no scales and no resolutions")  # fmt: skip
+    for n_fft in (*discriminators.resolutions, *config.loss.stft_resolutions):
+        _require(n_fft % 4 == 0, "discriminators.resolutions, loss.stft_resolutions", n_fft, "a multiple of 4")
+    _require(discriminators.t_channels % 2 == 0, "discriminators.t_channels", discriminators.t_channels, "even")
 
 
-def _check_training(training):
+def _check_unet(config):
+    unet = config.unet2d
+    _require(unet.channels % (2 * unet.groups) == 0, "unet2d.channels", unet.channels,
+             f"a multiple of twice unet2d.groups ({unet.groups})")  # fmt: skip
+    stride = 2 ** (len(unet.multipliers) - 1)
+    right = f"a multiple of {stride}, the stride of the decoder's deepest resolution (unet2d.multipliers)"
+    _require(config.n_latents % stride == 0, "audio.n_mels", config.n_latents, right)
+    _require(config.training.cut_frames % stride == 0, "training.cut_frames", config.training.cut_frames, right)
+
+
+def _check_generator(config):
+    generator, hop = config.generator, config.audio.hop_length
+    _require("z0_hat" in generator.inputs and len(set(generator.inputs)) == len(generator.inputs), "generator.inputs",
+             generator.inputs, "different ones, z0_hat among them")  # fmt: skip
+    if config.generator_needs_f0:
+        _require(config.variance.kind == "frame", "variance.kind", config.variance.kind,
+                 "frame, since the generator (generator.inputs, convnext.head) needs F0")  # fmt: skip
+    if generator.kind == "convnext":
+        n_fft = config.convnext.n_fft
+        _require(n_fft >= 2 * hop and n_fft % hop == 0 and (n_fft - hop) % 2 == 0, "convnext.n_fft", n_fft,
+                 f"a multiple of audio.hop_length ({hop}), at least twice it, and both even or odd")  # fmt: skip
+        return
+    name = generator.kind
+    section = getattr(config, name)
+    rates, kernels = section.upsample_rates, section.upsample_kernels
+    own_hop = section.hop_length if name == "istft" else 1
+    _require(math.prod(rates) * own_hop == hop, f"{name}.upsample_rates", rates,
+             f"factors of audio.hop_length ({hop}); their product is {math.prod(rates) * own_hop}")  # fmt: skip
+    _require(len(kernels) == len(rates) and all(k >= r and (k - r) % 2 == 0 for k, r in zip(kernels, rates)),
+             f"{name}.upsample_kernels", kernels, "one a rate, each its rate plus an even number")  # fmt: skip
+    _require(section.channels % 2 ** len(rates) == 0, f"{name}.channels", section.channels,
+             f"a multiple of {2 ** len(rates)}: each upsampling halves it")  # fmt: skip
+    for kernel in section.resblock_kernels:
+        _require(kernel % 2 == 1, f"{name}.resblock_kernels", section.resblock_kernels, "odd, each of them")
+    if name == "istft":
+        _require(section.n_fft % section.hop_length == 0 and section.n_fft >= 2 * section.hop_length,
+                 "istft.n_fft", section.n_fft,
+                 f"a multiple of istft.hop_length ({section.hop_length}), at least twice it")  # fmt: skip
+
+
+def _check_training(config):
+    training = config.training
     _require(training.segment_frames <= training.cut_frames, "training.segment_frames", training.segment_frames,
              f"at most training.cut_frames ({training.cut_frames})")  # fmt: skip
     _require(set(training.clip_norm) == set(PARTS), "training.clip_norm", training.clip_norm,
              f"a norm for each of {', '.join(PARTS)}")  # fmt: skip
     _require(min(training.clip_norm.values()) > 0, "training.clip_norm", training.clip_norm, "positive")
     _require(max(training.betas) < 1, "training.betas", training.betas, "under 1, both of them")
+    times, shares = training.mean_times, training.mean_shares
+    _require(max(times) <= 1, "training.mean_times", times, "at most 1, each of them")
+    _require(len(times) == len(shares) and abs(sum(shares) - 1) < 1e-9, "training.mean_shares", shares,
+             f"one for each of training.mean_times ({len(times)}), and 1 in all")  # fmt: skip
     for i, stage in enumerate(training.stages):
-        key = f"training.stages[{i}]"
-        _require(stage.parts and set(stage.parts) <= set(PARTS), f"{key}.parts", stage.parts,
-                 f"learning rates of some of {', '.join(PARTS)}")  # fmt: skip
-        _require("generator" in stage.parts or "discriminators" not in stage.parts, f"{key}.parts", stage.parts,
-                 "with generator too where the discriminators train")  # fmt: skip
-        _require(min(stage.parts.values()) > 0, f"{key}.parts", stage.parts, "positive learning rates")
-        _require(0 < stage.share <= 1, f"{key}.share", stage.share, "over 0 and at most 1")
-        _require(0 <= stage.final <= 1, f"{key}.final", stage.final, "from 0 to 1")
-        _require(stage.feature_gradient == "off" or {"decoder", "generator"} & set(stage.parts),
-                 f"{key}.feature_gradient", stage.feature_gradient,
-                 "off where neither decoder nor generator trains")  # fmt: skip
-    total = sum(stage.share for stage in training.stages)
-    _require(abs(total - 1) < 1e-9, "training.stages", f"shares that sum to {total:g}", "shares that sum to 1")
+        _check_stage(config, f"training.stages[{i}]", stage)
+    _check_lanes(training)
+
+
+def _check_stage(config, key, stage):
+    _require(stage.lane in config.training.lanes, f"{key}.lane", stage.lane,
+             f"one of training.lanes ({', '.join(config.training.lanes)})")  # fmt: skip
+    _require(stage.parts and set(stage.parts) <= set(PARTS), f"{key}.parts", stage.parts,
+             f"learning rates of some of {', '.join(PARTS)}")  # fmt: skip
+    _require("generator" in stage.parts or "discriminators" not in stage.parts, f"{key}.parts", stage.parts,
+             "with generator too where the discriminators train")  # fmt: skip
+    _require("variance" not in stage.parts or config.variance.kind != "off", f"{key}.parts", stage.parts,
+             "without variance where variance.kind is off")  # fmt: skip
+    _require(min(stage.parts.values()) > 0, f"{key}.parts", stage.parts, "positive learning rates")
+    _require(0 < stage.share <= 1, f"{key}.share", stage.share, "over 0 and at most 1")
+    _require(0 <= stage.final <= 1, f"{key}.final", stage.final, "from 0 to 1")
+    _require(stage.feature_gradient == "off" or {"decoder", "generator"} & set(stage.parts),
+             f"{key}.feature_gradient", stage.feature_gradient,
+             "off where neither decoder nor generator trains")  # fmt: skip
+    if stage.latents != "joint":
+        _require(set(stage.parts) <= {"generator", "discriminators"} and stage.feature_gradient == "off",
+                 f"{key}.latents", stage.latents,
+                 "joint where more than generator and discriminators train")  # fmt: skip
+        _require("mu" not in config.generator.inputs, f"{key}.latents", stage.latents,
+                 "joint where generator.inputs has mu")  # fmt: skip
+    _require(stage.latents != "means" or config.training.lanes[stage.lane].means, f"{key}.latents", stage.latents,
+             f"joint or true where training.lanes.{stage.lane}.means names no lane")  # fmt: skip
+
+
+def _check_lanes(training):
+    before = {}
+    for name, lane in training.lanes.items():
+        key = f"training.lanes.{name}"
+        _require(name.isidentifier(), key, name, "a name of letters, digits and underscores")
+        for which in (*lane.start, *lane.means):
+            _require(which in before, key, which, f"a lane before it ({', '.join(before) or 'there is none'})")
+        _require(not lane.means or sorted(before[one].clips for one in lane.means) in (["all"], ["even", "odd"]),
+                 f"{key}.means", lane.means,
+                 "one lane of all clips, or one of the even and one of the odd")  # fmt: skip
+        for one in lane.means:
+            reads = [stage.latents for stage in training.stages if stage.lane == one]
+            _require("joint" in reads, f"{key}.means", one, "a lane with a stage whose latents are joint")
+        before[name] = lane
+    for name in training.lanes:
+        total = sum(stage.share for stage in training.stages if stage.lane == name)
+        right = "shares that sum to 1" if len(training.lanes) == 1 else "shares that sum to at most 1, over 0"
+        good = abs(total - 1) < 1e-9 if len(training.lanes) == 1 else 0 < total < 1 + 1e-9
+        _require(good, "training.stages", f"shares that sum to {total:g} in lane {name}", right)

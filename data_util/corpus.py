@@ -37,7 +37,8 @@ class Corpus:
     """Prepared clips, in the metafile's order.
 
     clips; phonemes; ids: (T_x,) int64 symbol ids each; n_frames: (n_clips,) int64; symbols: what an id means;
-    skipped: (id, reason) of the clips left out; mels: their features as a sequence that reads on access.
+    skipped: (id, reason) of the clips left out; mels: their features as a sequence that reads on access;
+    has_f0: prepared with F0.
     """
 
     def __init__(
@@ -54,9 +55,11 @@ class Corpus:
         self.clips, self.phonemes, self.ids, self.symbols, self.skipped = clips, phonemes, ids, symbols, skipped
         self.n_frames = np.array([one.n_frames for one in features], dtype=np.int64)
         self.mels = _Mels(self)
+        self.has_f0 = store.pitch is not None
         self._keys = [one.key for one in features]
         self._store = store
         self._statistics: tuple[float, float] | None = None
+        self._f0_statistics: tuple[float, float] | None = None
         self._durations: list[np.ndarray] | None = None
 
     def __len__(self) -> int:
@@ -89,14 +92,15 @@ class Corpus:
 
     def mel(self, index: int) -> np.ndarray:
         """(n_mels, T_mel) float32, natural log of amplitude. A damaged cache is mended; else raises AudioError."""
-        key, n_frames = self._keys[index], int(self.n_frames[index])
-        mel = self._store.read(key, n_frames)
-        if mel is None:
-            made = self._store.make(self.clips[index].wav_path)
-            mel = self._store.read(made.key, made.n_frames) if made.key == key else None
-        if mel is None:
-            raise AudioError(f"{self.clips[index].wav_path}: changed or unreadable since it was prepared", "missing")
-        return mel
+        return self._feature(index, self._store.read)
+
+    def f0(self, index: int) -> np.ndarray:
+        """(2, T_mel) float32: natural log of F0 in Hz, a line without gaps, then voicing, 0 or 1. Mends as mel() does.
+
+        Raises ValueError where the corpus was prepared without F0.
+        """
+        self._require_f0()
+        return self._feature(index, self._store.read_f0)
 
     def wav(self, index: int, start_frame: int = 0, n_frames: int | None = None) -> np.ndarray:
         """Samples of whole frames: (n_frames * hop_length,) float32 in [-1, 1], fewer where the clip ends first.
@@ -118,6 +122,47 @@ class Corpus:
             self._statistics = self._store.statistics(self._keys, self.mels)
         return self._statistics
 
+    def f0_statistics(self) -> tuple[float, float]:
+        """Mean and standard deviation of log F0 over the voiced frames of the corpus, kept in the cache.
+
+        Raises ValueError where the corpus was prepared without F0, or has no voiced frame.
+        """
+        self._require_f0()
+        if self._f0_statistics is None:
+            contours = (self.f0(index) for index in range(len(self)))
+            voiced = (log_f0[voicing > 0] for log_f0, voicing in contours)
+            self._f0_statistics = self._store.f0_statistics(self._keys, voiced)
+        return self._f0_statistics
+
+    def subset(self, indices: Sequence[int]) -> "Corpus":
+        """The same corpus with only the clips at these indices, in their order, and with their durations if there are
+        any. Its statistics and its content are its own, and nothing of it was skipped."""
+        subset = Corpus(
+            clips=[self.clips[i] for i in indices],
+            phonemes=[self.phonemes[i] for i in indices],
+            ids=[self.ids[i] for i in indices],
+            features=[Features(self._keys[i], int(self.n_frames[i])) for i in indices],
+            symbols=self.symbols,
+            skipped=[],
+            store=self._store,
+        )
+        subset.durations = None if self.durations is None else [self.durations[i] for i in indices]
+        return subset
+
+    def _feature(self, index, read):
+        key, n_frames = self._keys[index], int(self.n_frames[index])
+        feature = read(key, n_frames)
+        if feature is None:
+            made = self._store.make(self.clips[index].wav_path)
+            feature = read(made.key, made.n_frames) if made.key == key else None
+        if feature is None:
+            raise AudioError(f"{self.clips[index].wav_path}: changed or unreadable since it was prepared", "missing")
+        return feature
+
+    def _require_f0(self):
+        if not self.has_f0:
+            raise ValueError("this corpus was prepared without F0, as a configuration asks that does not train on it")
+
 
 def prepare(config: Config, metafile: str | Path, *, progress: bool = True) -> Corpus:
     """Read a metafile and make its clips ready; what the cache has is not made again.
@@ -128,9 +173,9 @@ def prepare(config: Config, metafile: str | Path, *, progress: bool = True) -> C
     """
     clips = read_metafile(ROOT / metafile, ROOT / config.dataset.prtpath)
     cache = ROOT / config.dataset.cache
-    front_end = text.FrontEnd(language=config.text.language, blanks=config.text.blanks)
+    front_end = text.FrontEnd(language=config.text.language, units=config.text.units)
     phonemes = _phonemise(front_end, config.text.language, [clip.text or "" for clip in clips], cache, progress)
-    store = FeatureStore(cache, config.audio)
+    store = FeatureStore(cache, config.audio, config.pitch if config.with_f0 else None)
     speaking = {clip.wav_path for clip, said in zip(clips, phonemes) if said}
     features = store.prepare(sorted(speaking), 0 if config.system.num_workers == 0 else n_cpus(), progress)
     good: list[tuple[Clip, str, np.ndarray, Features]] = []

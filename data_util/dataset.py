@@ -6,6 +6,7 @@ import logging
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -53,6 +54,9 @@ class Batch:
     u: Tensor  # (B,) in [0, 1), stratified over the global batch, for the choice of t
     true_latent: Tensor  # (B,) bool: the generator gets the true latent, t = 0
     ids: list[str]  # of the clips
+    f0: Tensor  # (B, 2, T_mel) Corpus.f0's log F0 and voicing, then 0.0; (B, 2, 0) where the corpus has none
+    latent: Tensor  # (B, n_latents, segment_frames) the segment's, as Latents.read gave it, then 0.0; without (B, ., 0)
+    latent_t: Tensor  # (B,) diffusion time of that latent; without Latents zeros
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The same batch on another device."""
@@ -65,6 +69,16 @@ class Batch:
     def _each(self, change):
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: change(value) for name, value in values.items() if isinstance(value, Tensor)})
+
+
+class Latents(Protocol):
+    """Latents that were computed before training. It goes along to the workers, so it can be pickled."""
+
+    def read(self, index: int, u: float, start: int, n_frames: int) -> tuple[np.ndarray, float]:
+        """index: a clip of the corpus; u: in [0, 1), which of its latents; start: frames into the clip.
+
+        Returns (n_latents, n_frames or fewer) float32 and the diffusion time t.
+        """
 
 
 class BatchOrder:
@@ -115,9 +129,8 @@ def draw(seed: int, step: int, batch_size_global: int, place: int, *, true_laten
     return Draws(float(u), bool(chosen), float(cut_u), float(segment_u), noise)
 
 
-def batches(
-    corpus: Corpus, config: Config, *, first_step: int = 0, rank: int = 0, world_size: int = 1
-) -> Iterator[Batch]:
+def batches(corpus: Corpus, config: Config, *, first_step: int = 0, rank: int = 0, world_size: int = 1,
+            latents: Latents | None = None) -> Iterator[Batch]:  # fmt: skip
     """Endless batches of training.batch_size clips for one process, from a step on.
 
     The batch of a step is the same, to the bit, for any first_step and system.num_workers; the processes' batches are
@@ -125,7 +138,7 @@ def batches(
     corpus.durations are those of the moment of the first next(). Raises AudioError where 10 clips in a row have become
     unreadable; fewer are replaced by the clips after them, with a warning each. Closing the iterator ends the workers.
     """
-    items = _Items(corpus, config, config.training.batch_size * world_size)
+    items = _Items(corpus, config, config.training.batch_size * world_size, latents)
     loader = torch.utils.data.DataLoader(
         items,
         batch_sampler=_Places(corpus, config, first_step, rank, world_size),
@@ -138,9 +151,9 @@ def batches(
     yield from loader
 
 
-def fixed_batch(corpus: Corpus, config: Config, indices: Sequence[int]) -> Batch:
+def fixed_batch(corpus: Corpus, config: Config, indices: Sequence[int], latents: Latents | None = None) -> Batch:
     """The clips at these indices with the draws of step 0: the same batch each time, to look at and to test with."""
-    items = _Items(corpus, config, len(indices))
+    items = _Items(corpus, config, len(indices), latents)
     return _collate(
         [items[index, 0, place] for place, index in enumerate(indices)], config, corpus.durations is not None
     )
@@ -163,8 +176,8 @@ class _Places:
 class _Items(torch.utils.data.Dataset):
     """(index, step, place) -> one item of a batch, as numpy."""
 
-    def __init__(self, corpus, config, batch_size_global):
-        self.corpus, self.config, self.batch_size_global = corpus, config, batch_size_global
+    def __init__(self, corpus, config, batch_size_global, latents):
+        self.corpus, self.config, self.batch_size_global, self.latents = corpus, config, batch_size_global, latents
         self._warned = set()
 
     def __getitem__(self, key):
@@ -186,15 +199,27 @@ class _Items(torch.utils.data.Dataset):
         segment_start, segment_length = _place(draws.segment_u, cut_length, training.segment_frames)
         ids = self.corpus.ids[index]
         durations = self.corpus.durations
+        latent, latent_t = self._latent(index, draws.u, cut_start + segment_start, segment_length)
         return {
             "id": self.corpus.clips[index].id,
             "x": ids,
             "durations": np.zeros_like(ids) if durations is None else durations[index],
             "mel": self.corpus.mel(index),
+            "f0": self.corpus.f0(index) if self.corpus.has_f0 else np.zeros((2, 0), dtype=np.float32),
+            "latent": latent,
+            "latent_t": latent_t,
             "wav": self.corpus.wav(index, cut_start + segment_start, segment_length)[None],
             "starts": (cut_start, cut_length, segment_start, segment_length),
             "draws": draws,
         }
+
+    def _latent(self, index, u, start, n_frames):
+        if self.latents is None:
+            return np.zeros((self.config.n_latents, 0), dtype=np.float32), 0.0
+        latent, t = self.latents.read(index, u, start, n_frames)
+        padded = np.zeros((self.config.n_latents, self.config.training.segment_frames), dtype=np.float32)
+        padded[:, : latent.shape[1]] = latent
+        return padded, t
 
     def _warn(self, name, error):
         if name not in self._warned:
@@ -225,6 +250,9 @@ def _collate(items, config, has_durations):
         u=torch.tensor([min(one.u, BELOW_ONE) for one in draws], dtype=torch.float32),  # rounding could give 1.0
         true_latent=torch.tensor([one.true_latent for one in draws]),
         ids=[item["id"] for item in items],
+        f0=_padded([item["f0"] for item in items])[0],
+        latent=torch.from_numpy(np.stack([item["latent"] for item in items])),
+        latent_t=torch.tensor([item["latent_t"] for item in items], dtype=torch.float32),
     )
 
 

@@ -1,4 +1,4 @@
-"""Log-mel features of recordings, made once: a store by content, beside an index that spares reading what is known."""
+"""Features of recordings, made once: a store by content, beside an index that spares reading what is known."""
 
 import contextlib
 import dataclasses
@@ -15,8 +15,9 @@ import torch
 from tqdm import tqdm
 
 from data_util.audio import AudioError, MelSpectrogram, decode_wav
-from data_util.config import Audio
+from data_util.config import Audio, Pitch
 from data_util.files import read_json, write_atomic, write_json
+from data_util.pitch import settings, track_f0
 
 CLIPS_A_WORKER = 16  # fewer are not worth a process
 NPY_HEADER = 128  # bytes before the numbers of a small .npy
@@ -36,27 +37,32 @@ class FeatureStore:
     """One .npy (n_mels, T_mel) float32 for each content of a recording, in a folder for each setting of audio.*.
 
     index.json there says which content a path had at a size and mtime, so that an untouched file is not read again.
+    Where `pitch` is given there is F0 too, (2, T_mel) float32, in a folder for each setting that it depends on.
     """
 
-    def __init__(self, cache: Path, audio: Audio):
-        self.audio = audio
+    def __init__(self, cache: Path, audio: Audio, pitch: Pitch | None = None):
+        self.audio, self.pitch = audio, pitch
         self.folder = cache / "features" / digest("1", json.dumps(dataclasses.asdict(audio)))[:16]
+        if pitch is not None:
+            self.f0_folder = cache / "f0" / digest("1", json.dumps(settings(audio, pitch)))[:16]
         self._mel: MelSpectrogram | None = None
 
     def path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.npy"
 
+    def f0_path(self, key: str) -> Path:
+        return self.f0_folder / key[:2] / f"{key}.npy"
+
     def read(self, key: str, n_frames: int) -> np.ndarray | None:
         """The features, or None where they are not there or damaged."""
-        try:
-            mel = np.load(self.path(key), allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            return None
-        right = isinstance(mel, np.ndarray) and mel.dtype == np.float32 and mel.shape == (self.audio.n_mels, n_frames)
-        return mel if right else None
+        return _load(self.path(key), (self.audio.n_mels, n_frames))
+
+    def read_f0(self, key: str, n_frames: int) -> np.ndarray | None:
+        """track_f0's, or None where it is not there or damaged."""
+        return _load(self.f0_path(key), (2, n_frames))
 
     def make(self, path: Path) -> Features:
-        """Features of a recording, computed and written unless its content is known."""
+        """Features of a recording, each computed and written unless its content is known."""
         try:
             status = path.stat()  # before the content, so that a later change is seen as one
             content = path.read_bytes()
@@ -69,6 +75,9 @@ class FeatureStore:
         if self.read(key, n_frames) is None:
             mel = compute_mel(self._spectrogram(), wav)
             write_atomic(self.path(key), lambda file: np.save(file, mel), durable=False)
+        if self.pitch is not None and self.read_f0(key, n_frames) is None:
+            f0 = track_f0(wav, self.audio, self.pitch)
+            write_atomic(self.f0_path(key), lambda file: np.save(file, f0), durable=False)
         return Features(key, n_frames, "", (status.st_size, status.st_mtime_ns))
 
     def prepare(self, paths: Sequence[Path], n_workers: int, progress: bool) -> dict[Path, Features]:
@@ -87,19 +96,13 @@ class FeatureStore:
                 write_json(self.folder / "index.json", self._read_index() | made, durable=False)
         return features
 
-    def statistics(self, keys: Sequence[str], mels: Sequence[np.ndarray]) -> tuple[float, float]:
-        path = self.folder / f"statistics-{digest(*sorted(keys))[:32]}.json"
-        known = read_json(path)
-        if isinstance(known, list) and len(known) == 2 and all(isinstance(value, float) for value in known):
-            return known[0], known[1]
-        sums = np.zeros(3)  # values, their sum, their squares' sum; exact enough in float64
-        for mel in mels:
-            values = mel.astype(np.float64)
-            sums += values.size, values.sum(), np.square(values).sum()
-        mean = float(sums[1] / sums[0])
-        std = float(np.sqrt(max(sums[2] / sums[0] - mean**2, 0.0)))
-        write_json(path, [mean, std], durable=False)
-        return mean, std
+    def statistics(self, keys: Sequence[str], mels: Iterable[np.ndarray]) -> tuple[float, float]:
+        """Mean and standard deviation of the features of these keys, computed unless they are known."""
+        return _statistics(self.folder, keys, mels)
+
+    def f0_statistics(self, keys: Sequence[str], voiced: Iterable[np.ndarray]) -> tuple[float, float]:
+        """The same of the log F0 in their voiced frames. Raises ValueError where there is none."""
+        return _statistics(self.f0_folder, keys, voiced)
 
     def _spectrogram(self):
         if self._mel is None:
@@ -114,8 +117,9 @@ class FeatureStore:
         try:
             size, mtime_ns, key, n_frames = entry
             status = path.stat()
-            n_bytes = NPY_HEADER + 4 * self.audio.n_mels * n_frames
-            if (status.st_size, status.st_mtime_ns) == (size, mtime_ns) and self.path(key).stat().st_size == n_bytes:
+            rows = {self.path(key): self.audio.n_mels} | ({} if self.pitch is None else {self.f0_path(key): 2})
+            whole = all(file.stat().st_size == NPY_HEADER + 4 * n * n_frames for file, n in rows.items())
+            if (status.st_size, status.st_mtime_ns) == (size, mtime_ns) and whole:
                 return Features(key, n_frames)
         except (OSError, TypeError, ValueError):  # not in the index, gone, or an index that says nonsense
             pass
@@ -168,6 +172,32 @@ def digest(*texts: str) -> str:
 def n_cpus() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _load(path, shape):
+    try:
+        feature = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    right = isinstance(feature, np.ndarray) and feature.dtype == np.float32 and feature.shape == shape
+    return feature if right else None
+
+
+def _statistics(folder, keys, arrays):
+    path = folder / f"statistics-{digest(*sorted(keys))[:32]}.json"
+    known = read_json(path)
+    if isinstance(known, list) and len(known) == 2 and all(isinstance(value, float) for value in known):
+        return known[0], known[1]
+    sums = np.zeros(3)  # values, their sum, their squares' sum; exact enough in float64
+    for array in arrays:
+        values = array.astype(np.float64)
+        sums += values.size, values.sum(), np.square(values).sum()
+    if sums[0] == 0:
+        raise ValueError(f"statistics of {len(keys)} recordings that hold no values")
+    mean = float(sums[1] / sums[0])
+    std = float(np.sqrt(max(sums[2] / sums[0] - mean**2, 0.0)))
+    write_json(path, [mean, std], durable=False)
+    return mean, std
 
 
 @contextlib.contextmanager

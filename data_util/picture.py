@@ -8,23 +8,48 @@ import numpy as np
 from data_util.files import write_atomic
 
 
-def save_validation(path: Path, mels: dict[str, np.ndarray], durations: np.ndarray, symbols: list[str], seconds: float):
-    """Log-mels under each other, each (n_mels, T_mel) with its title, and the alignment below them.
+def save_curves(path: Path, lines: list[dict]) -> None:
+    """The log of a run, a panel for each value over the steps: in training a line, on held-out clips dots."""
+    from matplotlib.figure import Figure  # here, since a training process need not pay for it at its start
 
-    durations: (T_x,) frames of each of `symbols`, one character each; seconds: length of a frame.
+    names = sorted({name for line in lines for name in line} - {"step", "kind"})
+    n_columns = min(4, len(names))
+    n_rows = -(-len(names) // n_columns)
+    figure = Figure(figsize=(4.5 * n_columns, 2.6 * n_rows), layout="constrained")
+    for axis, name in zip(figure.subplots(n_rows, n_columns, squeeze=False).flat, names):
+        for kind, style in (("train", "-"), ("valid", "o--")):
+            points = [(line["step"], line[name]) for line in lines if line["kind"] == kind and name in line]
+            if points:
+                axis.plot(*zip(*points), style, linewidth=1, markersize=3, label=kind)
+        axis.set_title(name, fontsize=9)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7)
+    memory = io.BytesIO()
+    figure.savefig(memory, format="png", dpi=100)
+    write_atomic(path, memory.getvalue(), durable=False)
+
+
+def save_validation(
+    path: Path, mels: dict[str, np.ndarray], durations: np.ndarray | None, symbols: list[str], seconds: float
+) -> None:
+    """Log-mels under each other, each (n_mels, T_mel) with its title, and the alignment below them, if there is one.
+
+    durations: (T_x,) frames of each of `symbols`, a few characters each; seconds: length of a frame.
     """
     from matplotlib.figure import Figure  # here, since a training process need not pay for it at its start
 
     low, high = (float(f(mel.min() if f is min else mel.max() for mel in mels.values())) for f in (min, max))
-    width = float(np.clip(2.5 * durations.sum() * seconds, 10, 30))  # inches, so that the symbols find room
-    figure = Figure(figsize=(width, 2.4 * (len(mels) + 1)), layout="constrained")
-    axes = figure.subplots(len(mels) + 1, 1)
+    n_frames, n_panels = max(mel.shape[1] for mel in mels.values()), len(mels) + (durations is not None)
+    width = float(np.clip(2.5 * n_frames * seconds, 10, 30))  # inches, so that the symbols find room
+    figure = Figure(figsize=(width, 2.4 * n_panels), layout="constrained")
+    axes = figure.subplots(n_panels, 1, squeeze=False)[:, 0]
     for axis, (title, mel) in zip(axes, mels.items()):
         extent = (0, mel.shape[1] * seconds, 0, mel.shape[0])
         image = axis.imshow(mel, origin="lower", aspect="auto", extent=extent, vmin=low, vmax=high, cmap="magma")
         axis.set(title=title, ylabel="mel band")
-    figure.colorbar(image, ax=list(axes[:-1]), label="ln amplitude")
-    _alignment(axes[-1], durations, symbols, seconds)
+    figure.colorbar(image, ax=list(axes[: len(mels)]), label="ln amplitude")
+    if durations is not None:
+        _alignment(axes[-1], durations, symbols, seconds)
     memory = io.BytesIO()
     figure.savefig(memory, format="png", dpi=100)
     write_atomic(path, memory.getvalue(), durable=False)

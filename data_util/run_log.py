@@ -35,6 +35,16 @@ class RunLog:
             self.write("train", step, means)
         return means
 
+    def read(self) -> list[dict]:
+        """All lines so far."""
+        if not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+
+    def has(self, kind: str, step: int) -> bool:
+        """Whether a line of this kind and step has been written."""
+        return any(line["kind"] == kind and line["step"] == step for line in self.read())
+
     def write(self, kind: str, step: int, values: dict[str, float]) -> None:
         """One line of JSON: the step, whether from train or valid, and the values by name."""
         with open(self.path, "a", encoding="utf-8") as file:

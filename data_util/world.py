@@ -54,8 +54,8 @@ class World:
         """Wait for what the first process does before the others. Returns whether it failed."""
         return bool(self.agree(None))
 
-    def agree(self, word: str | bool | None) -> str | bool | None:
-        """What the first process says, for all."""
+    def agree(self, word):
+        """What the first process says, plain values and tensors, for all."""
         words = [word]
         if self.size > 1:
             dist.broadcast_object_list(words)

@@ -1,30 +1,37 @@
-"""Discriminators of waveforms (HiFi-GAN, Kong et al. 2020, section 2.3), each told the t of the generator's input.
+"""Discriminators of waveforms (HiFi-GAN, Kong et al. 2020, section 2.3) and of their spectrograms (UnivNet, Jang et
+al. 2021, section 2.2), each told the t of the generator's input.
 
 At a higher t the generator is given a smoother posterior mean, so what can be asked of its sound differs; real and
 generated sound are judged under the same t.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from model.layers import TimeEmbedding, leaky_relu
+from model.layers import TimeEmbedding, full, leaky_relu
 
 
 class ConvStack(nn.Module):
-    """Convolutions with the embedding of t added to each, then one to a logit per place."""
+    """Convolutions over one axis or two with the embedding of t added to each, then one to a logit per place."""
 
-    def __init__(self, layers: list[nn.Conv1d], out_kernel: int, t_channels: int):
+    def __init__(self, layers: list[nn.Conv1d] | list[nn.Conv2d], out_kernel: int, t_channels: int):
         super().__init__()
+        convolution = type(layers[-1])  # asked before the weight norm, which changes it
         self.convs = nn.ModuleList(weight_norm(layer) for layer in layers)
         self.times = nn.ModuleList(nn.Linear(t_channels, layer.out_channels) for layer in layers)
-        self.out = weight_norm(nn.Conv1d(layers[-1].out_channels, 1, out_kernel, padding=out_kernel // 2))
+        self.out = weight_norm(convolution(layers[-1].out_channels, 1, out_kernel, padding=out_kernel // 2))
 
     def forward(self, x: Tensor, embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """x: (N, 1, T), embedding: (N, t_channels). Returns logits (N, 1, T') and the features of every layer."""
+        """x: (N, 1, T) or (N, 1, F, T), embedding: (N, t_channels).
+
+        Returns logits, (N, 1, T') or (N, 1, F', T'), and the features of every layer.
+        """
         features = []
         for conv, time in zip(self.convs, self.times):
-            x = leaky_relu(conv(x) + time(embedding)[:, :, None])
+            shift = time(embedding)[(..., *[None] * (x.dim() - 2))]  # (N, C, 1) or (N, C, 1, 1)
+            x = leaky_relu(conv(x) + shift)
             features.append(x)
         return self.out(x), features
 
@@ -66,6 +73,50 @@ class ScaleDiscriminator(nn.Module):
         return self.stack(wav, embedding)
 
 
+class SpectrogramDiscriminator(nn.Module):
+    """Sees the magnitudes at one resolution: a Hann window of n_fft samples, n_fft / 4 samples apart.
+
+    The first layer strides over 8 rows of frequency, the others over 2; 2 throughout would take four times as long.
+    """
+
+    exponent = 0.3  # of the magnitude: quiet and loud come within a few octaves, as loudness has them
+    floor = 1e-4  # of the magnitude, some steps of 16-bit sound: keeps the gradient of silence finite
+
+    def __init__(self, n_fft: int, channels: tuple[int, ...], t_channels: int):
+        super().__init__()
+        self.n_fft, self.hop_length = n_fft, n_fft // 4
+        self.padding = (n_fft - self.hop_length) // 2
+        window = torch.hann_window(n_fft)
+        self.register_buffer("window", window / window.norm(), persistent=False)  # white noise keeps its variance
+        pairs = list(zip((1, *channels), channels))
+        shapes = [(9, 8)] + [(5, 2)] * (len(pairs) - 1)  # kernel and stride along frequency
+        layers = [
+            nn.Conv2d(a, b, (kernel, 3), stride=(stride, 1), padding=(kernel // 2, 1))
+            for (a, b), (kernel, stride) in zip(pairs, shapes)
+        ]
+        self.stack = ConvStack(layers, 3, t_channels)
+
+    def forward(self, wav: Tensor, embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """wav: (B, 1, T), embedding: (B, t_channels). Returns logits and features, (B, ..., F', T // hop_length)."""
+        return self.stack(self.loudness(wav).to(wav.dtype), embedding)
+
+    def loudness(self, wav: Tensor) -> Tensor:
+        """wav: (B, 1, T) in [-1, 1]. Returns magnitudes^0.3, (B, 1, n_fft / 2 + 1, T // hop_length), at least 1e-4^0.3.
+
+        In float32, also under autocast. A wav too short to be reflected counts as followed by silence.
+        """
+        with torch.autocast(wav.device.type, enabled=False):
+            wav = full(wav)
+            wav = F.pad(wav, (0, max(0, self.padding + 1 - wav.shape[-1])))
+            wav = F.pad(wav, (self.padding, self.padding), "reflect")[:, 0]
+            window = self.window.to(wav.dtype)
+            spectrum = torch.stft(
+                wav, self.n_fft, self.hop_length, window=window, center=False, return_complex=True
+            )[:, None]  # fmt: skip
+            power = spectrum.real.square() + spectrum.imag.square()
+            return (power + self.floor**2) ** (self.exponent / 2)
+
+
 class Discriminators(nn.Module):
     """All of them, with one embedding of t each."""
 
@@ -75,20 +126,25 @@ class Discriminators(nn.Module):
         period_channels: tuple[int, ...],
         scales: int,
         scale_channels: tuple[int, ...],
+        resolutions: tuple[int, ...],
+        resolution_channels: tuple[int, ...],
         t_channels: int,
     ):
+        """resolutions: n_fft of each spectrogram, samples. Of periods, scales and resolutions, none builds none."""
         super().__init__()
         self.time = TimeEmbedding(t_channels)
         self.members = nn.ModuleList(
             [PeriodDiscriminator(period, period_channels, t_channels) for period in periods]
             + [ScaleDiscriminator(scale, scale_channels, t_channels) for scale in range(scales)]
+            + [SpectrogramDiscriminator(n_fft, resolution_channels, t_channels) for n_fft in resolutions]
         )
 
     def forward(self, wav: Tensor, t: Tensor) -> list[tuple[Tensor, list[Tensor]]]:
         """wav: (B, 1, T) in [-1, 1], t: (B,) of the feature it was, or might have been, generated from.
 
-        Returns, a discriminator, its logits (N, 1, T') and the features (N, C, T'') of its layers, N a multiple of B
-        with all of an item's rows together.
+        Returns, a discriminator, its logits (N, 1, ...) and the features (N, C, ...) of its layers: the places are
+        one axis of time for the waveform's, (F', T') for a spectrogram's. N is a multiple of B with all of an item's
+        rows together.
         """
         embedding = self.time(t).to(wav.dtype)
         return [member(wav, embedding) for member in self.members]

@@ -20,6 +20,7 @@ from data_util.config import ROOT, Config
 from data_util.corpus import Corpus
 from data_util.features import digest
 from data_util.files import write_atomic
+from text.symbols import SYMBOLS, unpack
 
 N_CEPSTRA = 20
 DELTA_FRAMES = 2  # on either side
@@ -135,17 +136,20 @@ def align_corpus(
 def corpus_durations(config: Config, corpus: Corpus, search: Search, progress: bool) -> list[np.ndarray]:
     """align_corpus as the configuration has it, or from the cache where it has run on the same clips and texts.
 
-    progress: show a bar. Returns durations (T_x,) int64 in frames for each clip; raises OSError where the cache
-    cannot be written.
+    Where ids are phones, each has two Gaussians in turn, see _states(). progress: show a bar. Returns durations (T_x,)
+    int64 in frames for each clip; raises OSError where the cache cannot be written.
     """
     alignment, audio = config.alignment, config.audio
-    settings = (alignment.em_iterations, alignment.em_minutes, config.text.blanks, config.system.seed, asdict(audio))
+    settings = (alignment.em_iterations, alignment.em_minutes, config.text.units, config.system.seed, asdict(audio))
     path = ROOT / config.dataset.cache / "alignments" / f"{digest(corpus.content, str(settings))}.npy"
     lengths = [len(ids) for ids in corpus.ids]
     with contextlib.suppress(OSError, ValueError, EOFError):
         known = np.load(path, allow_pickle=False)
         if known.shape == (sum(lengths),):
             return np.split(known, np.cumsum(lengths)[:-1])
+    x, blanks = corpus.ids, config.text.units != "characters"
+    if config.text.units == "phones":
+        x = [_states(ids, n_frames) for ids, n_frames in zip(corpus.ids, corpus.n_frames)]
     with tqdm(desc="flat start", unit="step", disable=not progress) as bar:
 
         def show(phase: str, done: int, total: int) -> None:
@@ -154,17 +158,29 @@ def corpus_durations(config: Config, corpus: Corpus, search: Search, progress: b
 
         durations, fitted = align_corpus(
             corpus.mels,
-            corpus.ids,
-            blanks=config.text.blanks,
+            x,
+            blanks=blanks,
             search=search,
             iterations=alignment.em_iterations,
             fit_frames=round(alignment.em_minutes * 60 * audio.sample_rate / audio.hop_length),
             seed=config.system.seed,
             progress=show,
         )
+    durations = [one.reshape(n_ids, -1).sum(axis=1) for n_ids, one in zip(lengths, durations)]  # states to phones
     log.info("flat start: log-likelihood from %.4g to %.4g", fitted.objective[0], fitted.objective[-1])
     write_atomic(path, lambda file: np.save(file, np.concatenate(durations)), durable=False)
     return durations
+
+
+def _states(ids, n_frames):
+    """Of packed ids (T_x,), the classes of their first and second halves in turn, the second as the first's blank.
+
+    Returns [p1, 0, p2, 0, ...], or [p1, p2, ...] for a clip too short for two frames each. A class is a symbol and its
+    length: a phone sounds much the same under stress and wherever it stands, and each class needs frames of its own.
+    """
+    symbol, _, long, _ = unpack(ids)
+    phones = 1 + symbol + len(SYMBOLS) * long  # 0 is the second half
+    return np.stack([phones, np.zeros_like(phones)], axis=1).ravel() if n_frames >= 2 * len(ids) else phones
 
 
 def _slope(cepstra):

@@ -1,11 +1,12 @@
-"""The generator: latents to a waveform (HiFi-GAN V1, Kong et al. 2020, section 2.2 and appendix A.1)."""
+"""Generators that upsample by convolutions: HiFi-GAN V1 (Kong et al. 2020, section 2.2 and appendix A.1), all the way
+to samples, and iSTFTNet (Kaneko et al. 2022), part of the way and then by an inverse STFT."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
-from model.layers import leaky_relu, masked
+from model.layers import InverseSTFT, leaky_relu, masked, start_quiet, to_spectrum
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, dilation: int = 1) -> nn.Module:
@@ -29,12 +30,13 @@ class ResBlock(nn.Module):
         return x
 
 
-class HiFiGAN(nn.Module):
+class Upsampler(nn.Module):
     """Transposed convolutions, each followed by the mean of residual blocks of several widths."""
 
     def __init__(
         self,
-        n_latents: int,
+        n_inputs: int,
+        n_outputs: int,
         channels: int,
         upsample_rates: tuple[int, ...],
         upsample_kernels: tuple[int, ...],
@@ -44,7 +46,7 @@ class HiFiGAN(nn.Module):
         super().__init__()
         self.rates = upsample_rates
         widths = [channels // 2**i for i in range(len(upsample_rates) + 1)]
-        self.conv_in = conv(n_latents, channels, 7)
+        self.conv_in = conv(n_inputs, channels, 7)
         self.upsamples = nn.ModuleList(
             weight_norm(nn.ConvTranspose1d(a, b, kernel, stride=rate, padding=(kernel - rate) // 2))
             for a, b, rate, kernel in zip(widths, widths[1:], upsample_rates, upsample_kernels)
@@ -53,22 +55,22 @@ class HiFiGAN(nn.Module):
             nn.ModuleList(ResBlock(width, kernel, resblock_dilations) for kernel in resblock_kernels)
             for width in widths[1:]
         )
-        self.conv_out = conv(widths[-1], 1, 7)
+        self.conv_out = conv(widths[-1], n_outputs, 7)
 
-    def forward(self, z0_hat: Tensor, mask: Tensor | None = None) -> Tensor:
-        """z0_hat: (B, n_latents, T) normalised latents, mask: (B, 1, T) or None where every frame is valid.
+    def upsample(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """x: (B, n_inputs, T), mask: (B, 1, T) or None where every frame is valid.
 
-        Returns wav (B, 1, T hop_length) in [-1, 1], zero past each end.
+        Returns (B, n_outputs, T'), not masked, and the mask (B, 1, T') or None, where T' is T times all the rates.
         """
-        x = masked(self.conv_in(masked(z0_hat, mask)), mask)
+        x = masked(self.conv_in(masked(x, mask)), mask)
         for rate, upsample, resblocks in zip(self.rates, self.upsamples, self.resblocks):
             mask = None if mask is None else mask.repeat_interleave(rate, dim=-1)
             x = masked(upsample(leaky_relu(x)), mask)
             x = torch.stack([resblock(x, mask) for resblock in resblocks]).mean(0)
-        return masked(torch.tanh(self.conv_out(leaky_relu(x))), mask)
+        return self.conv_out(leaky_relu(x)), mask
 
     @torch.no_grad()
-    def fold(self) -> "HiFiGAN":
+    def fold(self) -> "Upsampler":
         """Make the weight norms part of the weights, for speaking; the output stays the same. Returns self."""
         for module in list(self.modules()):
             if parametrize.is_parametrized(module):
@@ -79,3 +81,60 @@ class HiFiGAN(nn.Module):
                 module.__class__ = plain
                 module.weight = weight
         return self
+
+
+class HiFiGAN(Upsampler):
+    """A waveform from convolutions alone."""
+
+    def __init__(
+        self,
+        n_inputs: int,
+        channels: int,
+        upsample_rates: tuple[int, ...],
+        upsample_kernels: tuple[int, ...],
+        resblock_kernels: tuple[int, ...],
+        resblock_dilations: tuple[int, ...],
+    ):
+        super().__init__(n_inputs, 1, channels, upsample_rates, upsample_kernels, resblock_kernels, resblock_dilations)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x: (B, n_inputs, T), as normalised latents; mask: (B, 1, T) or None where every frame is valid.
+
+        Returns wav (B, 1, T hop_length) in [-1, 1], zero past each end.
+        """
+        x, mask = self.upsample(x, mask)
+        return masked(torch.tanh(x), mask)
+
+
+class ISTFTNet(Upsampler):
+    """A waveform from spectra that are finer in time and coarser in frequency than the inputs.
+
+    n_fft, hop_length: samples, of the inverse STFT, as InverseSTFT wants them.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        channels: int,
+        upsample_rates: tuple[int, ...],
+        upsample_kernels: tuple[int, ...],
+        resblock_kernels: tuple[int, ...],
+        resblock_dilations: tuple[int, ...],
+        n_fft: int,
+        hop_length: int,
+    ):
+        n_outputs = 2 * (n_fft // 2 + 1)
+        super().__init__(
+            n_inputs, n_outputs, channels, upsample_rates, upsample_kernels, resblock_kernels, resblock_dilations
+        )
+        start_quiet(self.conv_out.bias)
+        self.inverse_stft = InverseSTFT(n_fft, hop_length)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x: (B, n_inputs, T), as normalised latents; mask: (B, 1, T) or None where every frame is valid.
+
+        Returns wav (B, 1, T' hop_length), T' being T times all the rates, about [-1, 1] and not held to it, zero past
+        each end; float32.
+        """
+        x, mask = self.upsample(x, mask)
+        return self.inverse_stft(*to_spectrum(x), mask)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 BLOCK_SCALE = 0.1  # of a ConvNeXt block's residual at the start
+START = 0.01  # RMS, of full scale, that a generator's spectra start near: -40 dB
 
 
 class ChannelNorm(nn.Module):
@@ -87,6 +88,41 @@ class SymbolEmbedding(nn.Module):
         return total.transpose(1, 2) * math.sqrt(total.shape[-1])
 
 
+class InverseSTFT(nn.Module):
+    """Spectra to a waveform: Hann-windowed frames added up, over the sum of the squared windows that reach a sample
+    (Griffin and Lim 1984, equation 6).
+
+    n_fft: samples, a multiple of hop_length, which is an even number of samples below it. Frame i is centred on samples
+    [hop_length i, hop_length (i + 1)), as in data_util.audio.MelSpectrogram. Computes in float32, also under autocast.
+    """
+
+    def __init__(self, n_fft: int, hop_length: int):
+        super().__init__()
+        self.n_fft, self.hop_length = n_fft, hop_length
+        self.padding = (n_fft - hop_length) // 2
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+
+    def forward(self, real: Tensor, imag: Tensor, mask: Tensor | None = None) -> Tensor:
+        """real, imag: (B, n_fft / 2 + 1, T), of torch.stft's scale; mask: (B, 1, T) or None.
+
+        Returns wav (B, 1, T hop_length), zero past each end, where frames count for nothing. A waveform's own spectra
+        give it back from the first sample to the last, whatever it was padded with.
+        """
+        spectrum = torch.complex(full(real), full(imag)).transpose(1, 2)  # (B, T, n_fft / 2 + 1)
+        frames = torch.fft.irfft(spectrum, self.n_fft) * self.window  # (B, T, n_fft)
+        valid = frames.new_ones(1, frames.shape[1], 1) if mask is None else mask.to(frames.dtype).transpose(1, 2)
+        # near zero past the end alone: a frame's window is wide open over its own samples
+        weight = self.overlap_add(valid * self.window.square())
+        wav = self.overlap_add(frames * valid) / weight.clamp(min=1e-5)
+        return masked(wav, None if mask is None else mask.repeat_interleave(self.hop_length, dim=-1))
+
+    def overlap_add(self, frames: Tensor) -> Tensor:
+        """frames: (B, T, n_fft). Returns their sum (B, 1, T hop_length), without what lies outside."""
+        pieces = frames.split(self.hop_length, dim=2)  # of (B, T, hop_length), the k-th for k hops later
+        total = sum(F.pad(piece, (0, 0, k, len(pieces) - 1 - k)) for k, piece in enumerate(pieces))
+        return total.flatten(1)[:, None, self.padding : self.padding + frames.shape[1] * self.hop_length]
+
+
 def full(x: Tensor) -> Tensor:
     """x in float32 where it is in half precision: where sums and small differences are what matters."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
@@ -99,3 +135,32 @@ def masked(x: Tensor, mask: Tensor | None) -> Tensor:
 
 def leaky_relu(x: Tensor) -> Tensor:
     return F.leaky_relu(x, 0.1)  # HiFi-GAN's slope, in generator and discriminators
+
+
+def bounded_exp(x: Tensor, bound: float) -> Tensor:
+    """exp(x) where that is far below the bound, which it approaches smoothly and never passes."""
+    return bound * torch.sigmoid(x - math.log(bound))
+
+
+def polar(magnitude: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+    """magnitude; angle: radians. Returns the real and the imaginary part."""
+    return magnitude * angle.cos(), magnitude * angle.sin()
+
+
+def to_spectrum(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x: (B, n_fft + 2, T), log-magnitudes of all bins and then their phases (Vocos, Siuzdak 2023; iSTFTNet).
+
+    Returns the real and the imaginary part, (B, n_fft / 2 + 1, T), what InverseSTFT takes; float32.
+    """
+    log_magnitude, angle = full(x).chunk(2, dim=1)
+    # bounded by the Hann window's sum: a waveform within [-1, 1] has no larger spectrum
+    return polar(bounded_exp(log_magnitude, (x.shape[1] - 2) / 2), angle)
+
+
+@torch.no_grad()
+def start_quiet(bias: Tensor) -> None:
+    """Set the bias (n_fft + 2,) of what to_spectrum is given, in place: a sound that is heard, but not loud."""
+    n_fft = len(bias) - 2
+    log_magnitude, angle = bias.chunk(2)
+    log_magnitude.fill_(math.log(START * math.sqrt(3 / 8 * n_fft)))  # by the sum of the squared Hann window
+    angle.uniform_(-math.pi, math.pi)  # phases all zero would be one pulse, where the window is zero

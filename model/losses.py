@@ -5,8 +5,15 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from model.layers import full
 
 LOG_TWO_PI = math.log(2 * math.pi)
+
+# Of the magnitudes of stft_loss, which are of white noise its standard deviation:
+STFT_FLOOR = 2**-15  # one step of 16-bit sound, so that what was rounded away is not heard by the logarithm
+STFT_QUIET = 1e-3  # root mean square of an item, below which its spectral convergence is no longer relative to it
 
 
 def duration_loss(logw: Tensor, durations: Tensor, x_mask: Tensor, n_symbols: Tensor) -> Tensor:
@@ -31,6 +38,22 @@ def mel_loss(mel_hat: Tensor, mel: Tensor, weight: Tensor, mask: Tensor, n_frame
     return ((mel_hat - mel).abs() * mask * weight[:, None, None]).sum() / (n_frames * mel.shape[1])
 
 
+def stft_loss(wav_hat: Tensor, wav: Tensor, resolutions: tuple[int, ...], weight: Tensor) -> Tensor:
+    """Multi-resolution STFT loss (Yamamoto et al. 2020, equations 3 to 6), the mean over items, each weighed.
+
+    wav_hat, wav: (B, 1, T_wav) in [-1, 1], zeros in both past an item's end; resolutions: n_fft of each, samples;
+    weight: (B,) at most 1. In float32, also under autocast; gradients are finite, also for silence.
+    """
+    with torch.autocast(wav.device.type, enabled=False):
+        items = 0
+        for n_fft in resolutions:
+            magnitude_hat, magnitude = _stft_magnitude(wav_hat, n_fft), _stft_magnitude(wav, n_fft)
+            quiet = STFT_QUIET * math.sqrt(magnitude[0].numel())
+            convergence = _norm(magnitude - magnitude_hat) / _norm(magnitude).clamp(min=quiet)
+            items = items + convergence + (magnitude.log() - magnitude_hat.log()).abs().mean((1, 2))
+        return (items / len(resolutions) * weight).mean()
+
+
 def feature_loss(real: list, generated: list) -> Tensor:
     """L1 between the discriminators' features of the recording and of the generated sound, summed over layers."""
     pairs = [
@@ -50,3 +73,21 @@ def discriminator_loss(real: list, generated: list) -> Tensor:
     """What the discriminators minimise: real logits to 1, generated logits to 0."""
     losses = [((r - 1) ** 2).mean() + (g**2).mean() for (r, _), (g, _) in zip(real, generated)]
     return torch.stack(losses).sum()
+
+
+def _stft_magnitude(wav, n_fft):
+    """(B, 1, T_wav) to (B, n_fft / 2 + 1, T_wav // hop), hop n_fft / 4; too short to be reflected: then silence."""
+    hop_length = n_fft // 4
+    padding = (n_fft - hop_length) // 2
+    wav = full(wav)
+    wav = F.pad(wav, (0, max(0, padding + 1 - wav.shape[-1])))
+    wav = F.pad(wav, (padding, padding), "reflect")[:, 0]
+    window = torch.hann_window(n_fft, dtype=wav.dtype, device=wav.device)
+    window = window / window.norm()
+    spectrum = torch.stft(wav, n_fft, hop_length, window=window, center=False, return_complex=True)
+    # Added, not clamped to: sound under the floor still has a gradient that lifts it.
+    return (spectrum.real.square() + spectrum.imag.square() + STFT_FLOOR**2).sqrt()
+
+
+def _norm(x):
+    return torch.linalg.vector_norm(x, dim=(1, 2))  # (B,), Frobenius's of each item; its gradient at 0 is 0

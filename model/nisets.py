@@ -4,23 +4,29 @@ Non-iterative score-based end-to-end text-to-speech (ICASSP 2024). One forward p
 from phonemes to a waveform; speaking reads in `synthesise`.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from data_util.audio import MelSpectrogram, cut, sequence_mask
 from data_util.config import Config, Stage
 from data_util.dataset import Batch
 from model import losses, monotonic_align
+from model.convnext import ConvNeXtGenerator, ConvNeXtScore
 from model.discriminator import Discriminators
-from model.hifigan import HiFiGAN
-from model.layers import full
-from model.sde import SDE, SOLVERS, expand, grid
-from model.text_encoder import TextEncoder
+from model.hifigan import HiFiGAN, ISTFTNet
+from model.layers import TimeEmbedding, full
+from model.sde import SDE, SOLVERS, default_solver, expand, grid
+from model.text_encoder import N_PLACES, FrameEncoder, TextEncoder, places
 from model.unet import UNet
+from model.variance import N_VALUES, Variance, symbol_values
+from text.symbols import MARK_SIZES
 
 PROBED_TIMES = (1.0, 0.5, 0.2)  # where validation measures the score network
+PROBED_DRAWS = 16  # of t and noise, from which validation measures the network of pitch and energy
+T_CHANNELS = 16  # of the embedding of t as an input of the generator
 
 
 @dataclass
@@ -35,12 +41,14 @@ class Output:
 
 @dataclass
 class Synthesis:
-    """One spoken text: wav (1, 1, T_wav) in [-1, 1], z0_hat and mu (1, n_latents, T_mel), durations (1, T_x) frames."""
+    """One spoken text: wav (1, 1, T_wav) in [-1, 1], z0_hat and mu (1, n_latents, T_mel), durations (1, T_x) frames,
+    f0 (1, 2, T_mel) as F0 and voicing are given to the networks, None where they are not."""
 
     wav: Tensor
     z0_hat: Tensor
     mu: Tensor
     durations: Tensor
+    f0: Tensor | None
 
 
 class NiSETS(nn.Module):
@@ -53,16 +61,73 @@ class NiSETS(nn.Module):
     def __init__(self, config: Config, n_symbols: int, amp: bool = False):
         super().__init__()
         self.config, self.amp = config, amp
+        n_latents, kind = config.n_latents, config.variance.kind
         self.sde = SDE(**asdict(config.sde))
-        self.text_encoder = TextEncoder(n_symbols, config.n_latents, **asdict(config.text_encoder))
-        self.decoder = UNet(**asdict(config.decoder))
-        self.generator = HiFiGAN(config.n_latents, **asdict(config.generator))
+        self.variance_sde = replace(self.sde, sigma_data=1.0, parametrisation="edm")  # pitch and energy are normalised
+        self.mark_sizes = MARK_SIZES if config.text.units == "phones" else ()
+        self.text_encoder, self.frame_encoder = self._build_encoders(n_symbols)
+        self.variance = self._build_variance(n_symbols) if kind != "off" else None
+        if config.decoder.kind == "convnext1d":
+            n_conditions = N_VALUES if kind == "frame" else 0
+            self.decoder = ConvNeXtScore(n_latents, n_conditions, **asdict(config.convnext1d))
+        else:
+            self.decoder = UNet(**asdict(config.unet2d))
+        sizes = {"z0_hat": n_latents, "mu": n_latents, "f0": N_VALUES, "t": T_CHANNELS}
+        self.generator = self._build_generator(sum(sizes[name] for name in config.generator.inputs))
+        self.t_embedding = TimeEmbedding(T_CHANNELS)
         audio = asdict(config.audio)
         self.features = MelSpectrogram(**audio)
         self.full_band = MelSpectrogram(**{**audio, "f_max": config.audio.sample_rate / 2})
         self.register_buffer("latent_mean", torch.zeros(()))
         self.register_buffer("latent_std", torch.ones(()))
         self.register_buffer("logw_variance", torch.zeros(()))  # of log-durations about logw, running
+        self.register_buffer("f0_mean", torch.zeros(()))  # of ln F0, voiced frames
+        self.register_buffer("f0_std", torch.ones(()))
+
+    def _build_encoders(self, n_symbols: int) -> tuple[TextEncoder, FrameEncoder | None]:
+        config, kind = self.config, self.config.variance.kind
+        sizes = asdict(config.text_encoder)
+        n_layers, hidden, kernel = (sizes.pop(f"frame_{name}") for name in ("layers", "hidden_channels", "kernel"))
+        encoder = TextEncoder(
+            n_symbols,
+            config.n_latents,
+            mark_sizes=self.mark_sizes,
+            condition_channels=0 if kind == "off" else N_VALUES,
+            **sizes,
+        )
+        if n_layers == 0:
+            return encoder, None
+        n_conditions = N_VALUES if kind == "frame" else 0
+        frames = FrameEncoder(config.text_encoder.channels, n_conditions, config.n_latents, n_layers, hidden, kernel)
+        return encoder, frames
+
+    def _build_variance(self, n_symbols: int) -> Variance:
+        variance = self.config.variance
+        sizes = {name: getattr(variance, name) for name in ("channels", "hidden_channels", "n_layers", "kernel",
+                                                            "dropout", "frame_layers")}  # fmt: skip
+        return Variance(n_symbols, self.mark_sizes, N_PLACES if variance.kind == "frame" else 0, **sizes)
+
+    def _build_generator(self, n_inputs: int) -> nn.Module:
+        config, audio = self.config, self.config.audio
+        if config.generator.kind == "convnext":
+            rates = {"hop_length": audio.hop_length, "sample_rate": audio.sample_rate}
+            return ConvNeXtGenerator(n_inputs, **asdict(config.convnext), **rates)
+        if config.generator.kind == "istft":
+            return ISTFTNet(n_inputs, **asdict(config.istft))
+        return HiFiGAN(n_inputs, **asdict(config.hifigan))
+
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """The networks of each part that can be named in training.stages."""
+        encoders = [self.text_encoder] if self.frame_encoder is None else [self.text_encoder, self.frame_encoder]
+        variance = {} if self.variance is None else {"variance": [self.variance]}
+        return {"text_encoder": encoders, **variance, "decoder": [self.decoder], "generator": [self.generator]}
+
+    def part_of(self, name: str) -> str:
+        """The part that an entry of the state dict belongs to; "" for those of the corpus."""
+        network = name.split(".")[0]
+        owners = {"frame_encoder": "text_encoder", "logw_variance": "text_encoder"}
+        network = owners.get(network, network)
+        return network if network in self.parts() else ""
 
     # -- features and latents
 
@@ -70,33 +135,101 @@ class NiSETS(nn.Module):
         """mel: (B, n_mels, T_mel) natural log of amplitude. Returns z0 (B, n_latents, T_mel), normalised."""
         return (mel - self.latent_mean) / self.latent_std
 
+    def conditions(self, f0: Tensor) -> Tensor | None:
+        """f0: (B, 2, T_mel), ln of F0 in Hz and voicing. Returns it as the networks read it: normalised, and voicing;
+        None where they read none."""
+        if self.config.variance.kind == "off":
+            return None
+        return torch.cat([(f0[:, :1] - self.f0_mean) / self.f0_std, f0[:, 1:]], dim=1)
+
+    def values(self, z0: Tensor, f0: Tensor, durations: Tensor) -> Tensor:
+        """Pitch, the mean of normalised ln F0 over a symbol's voiced frames, and energy, that of the latent.
+
+        z0: (B, n_latents, T_mel), f0: (B, 2, T_mel) from conditions(), durations: (B, T_x). Returns (B, 2, T_x).
+        """
+        energy = self.latent_energy(z0)
+        weights = torch.cat([f0[:, 1:], torch.ones_like(energy)], dim=1)
+        return symbol_values(torch.cat([f0[:, :1], energy], dim=1), weights, durations)
+
+    @staticmethod
+    def latent_energy(z0: Tensor) -> Tensor:
+        """(B, n_latents, T_mel) to (B, 1, T_mel): the mean over the bands."""
+        return z0.mean(1, keepdim=True)
+
     # -- the networks, each in the precision it was asked to run in, giving full precision
 
     def _precision(self, x: Tensor) -> torch.autocast:
         return torch.autocast(x.device.type, torch.bfloat16, enabled=self.amp)
 
-    def encode(self, x: Tensor, x_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """x: (B, T_x) ids, x_mask: (B, 1, T_x). Returns mu_x (B, n_latents, T_x) and logw (B, 1, T_x) log-frames."""
-        with self._precision(x):
-            mu_x, logw = self.text_encoder(x, x_mask)
-        return full(mu_x), full(logw)
+    def encode(self, x: Tensor, x_mask: Tensor, values: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """x: (B, T_x) ids, x_mask: (B, 1, T_x), values: (B, 2, T_x) pitch and energy, or None.
 
-    def denoise(self, r_t: Tensor, mu: Tensor, mask: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        Returns mu_x (B, n_latents, T_x), logw (B, 1, T_x) log-frames and the features h (B, C, T_x) behind mu_x.
+        """
+        with self._precision(x):
+            mu_x, logw, h = self.text_encoder(x, x_mask, values)
+        return full(mu_x), full(logw), h
+
+    def refine(self, mu: Tensor, h: Tensor, place: Tensor, mask: Tensor, f0: Tensor | None) -> Tensor:
+        """mu as it moves within each symbol. mu: (B, n_latents, T_mel), h: (B, C, T_mel), place: (B, n, T_mel)."""
+        if self.frame_encoder is None:
+            return mu
+        with self._precision(mu):
+            delta = self.frame_encoder(h, place, mask, f0 if self.config.variance.kind == "frame" else None)
+        return mu + full(delta)
+
+    def denoise(
+        self, r_t: Tensor, mu: Tensor, mask: Tensor, t: Tensor, f0: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """One evaluation of the score network, from any noise level.
 
-        r_t: (B, n_latents, T_mel) residual at t; mu: (B, n_latents, T_mel); mask: (B, 1, T_mel); t: (B,) in [0, 1].
+        r_t: (B, n_latents, T_mel) residual at t; mu: (B, n_latents, T_mel); mask: (B, 1, T_mel); t: (B,) in [0, 1];
+        f0: (B, 2, T_mel) from conditions().
         Returns the posterior mean of r_0 given r_t, and the network's output, which the score loss is about.
         """
         c_skip, c_out, c_in = (expand(c) for c in self.sde.coefficients(t))
         with self._precision(r_t):
-            output = self.decoder(c_in * r_t, mu, mask, t)
+            if isinstance(self.decoder, ConvNeXtScore):
+                output = self.decoder(c_in * r_t, mu, mask, t, f0 if self.config.variance.kind == "frame" else None)
+            else:
+                output = self.decoder(c_in * r_t, mu, mask, t)
         output = full(output)
         return (c_skip * r_t + c_out * output) * mask, output
 
-    def generate(self, z0_hat: Tensor, mask: Tensor | None = None) -> Tensor:
-        """z0_hat: (B, n_latents, T_mel), mask: (B, 1, T_mel) or None. Returns wav (B, 1, T_mel hop_length)."""
+    def denoise_values(self, r_t: Tensor, c: Tensor, x_mask: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """denoise for pitch and energy, whose mean is 0. r_t: (B, 2, T_x), c: (B, C, T_x) from variance.encode."""
+        c_skip, c_out, c_in = (expand(each) for each in self.variance_sde.coefficients(t))
+        with self._precision(r_t):
+            output = self.variance(c_in * r_t, c, x_mask, t)
+        output = full(output)
+        return (c_skip * r_t + c_out * output) * x_mask, output
+
+    def generate(
+        self,
+        z0_hat: Tensor,
+        mask: Tensor | None = None,
+        *,
+        mu: Tensor | None = None,
+        f0: Tensor | None = None,
+        t: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """z0_hat: (B, n_latents, T_mel), mask: (B, 1, T_mel) or None. Returns wav (B, 1, T_mel hop_length).
+
+        What generator.inputs or the generator's head does not ask for may be missing: mu like z0_hat, f0: (B, 2, T_mel)
+        from conditions(), t: (B,) of z0_hat, by default 0; noise: (B, 1, T_mel hop_length) standard normal, by default
+        drawn.
+        """
+        t = z0_hat.new_zeros(z0_hat.shape[0]) if t is None else t
+        given = {"z0_hat": z0_hat, "mu": mu, "f0": f0}
+        if "t" in self.config.generator.inputs:
+            given["t"] = self.t_embedding(t)[:, :, None].expand(-1, -1, z0_hat.shape[-1])
+        inputs = torch.cat([given[name] for name in self.config.generator.inputs], dim=1)
+        source = {}
+        if self.config.generator_needs_f0 and self.config.generator.kind == "convnext":
+            source = {"f0": (f0[:, :1] * self.f0_std + self.f0_mean).exp(), "noise": noise}
         with self._precision(z0_hat):
-            wav = self.generator(z0_hat, mask)
+            wav = self.generator(inputs, mask, **source)
         return full(wav)
 
     @torch.no_grad()
@@ -114,43 +247,116 @@ class NiSETS(nn.Module):
         stage: which parts train and which gradients flow.
         realign: search for the durations, else take the batch's.
         """
-        n_symbols, n_frames, n_cut_frames, n_segment_frames = counts.unbind()
         training = self.config.training
-        x_mask = sequence_mask(batch.x_lengths, batch.x.shape[1]).to(batch.mel.dtype)  # (B, 1, T_x)
-        mel_mask = sequence_mask(batch.mel_lengths, batch.mel.shape[2]).to(x_mask.dtype)  # (B, 1, T_mel)
+        mel_mask = sequence_mask(batch.mel_lengths, batch.mel.shape[2]).to(batch.mel.dtype)  # (B, 1, T_mel)
         z0 = self.latent(batch.mel) * mel_mask
+        f0 = self.conditions(batch.f0)
+        f0 = None if f0 is None else f0 * mel_mask
+        starts = batch.cut_starts + batch.segment_starts
+        z0_segment = cut(z0, starts, training.segment_frames)  # (B, n_latents, segment_frames)
+        f0_segment = None if f0 is None else cut(f0, starts, training.segment_frames)
+        out, mu = Output({}), None
+        if stage.latents == "joint":
+            z0_hat, mu, t = self._text_side(out, batch, counts, stage, realign, z0, f0, mel_mask)
+            if not {"generator", "discriminators"} & set(stage.parts) and stage.feature_gradient == "off":
+                return out
+            feature = self._let_through(z0_hat, t, stage.feature_gradient)
+            feature = cut(feature, batch.segment_starts, training.segment_frames)
+            mu = cut(mu.detach(), batch.segment_starts, training.segment_frames)  # as an input it is a fact
+        elif stage.latents == "means":
+            feature, t = batch.latent, batch.latent_t
+        else:
+            feature, t = z0_segment, torch.zeros_like(batch.u)
+        feature = torch.where(batch.true_latent[:, None, None], z0_segment, feature)
+        out.t = torch.where(batch.true_latent, torch.zeros_like(t), t)
+        self._sound_side(out, batch, counts, feature, mu, f0_segment)
+        return out
 
-        mu_x, logw = self.encode(batch.x, x_mask)
+    def _text_side(
+        self,
+        out: Output,
+        batch: Batch,
+        counts: Tensor,
+        stage: Stage,
+        realign: bool,
+        z0: Tensor,
+        f0: Tensor | None,
+        mel_mask: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Phonemes to posterior means: z0_hat and mu (B, n_latents, cut_frames), t (B,); its losses go into out."""
+        n_symbols, n_frames, n_cut_frames, _ = counts.unbind()
+        n_cut = self.config.training.cut_frames
+        x_mask = sequence_mask(batch.x_lengths, batch.x.shape[1]).to(mel_mask.dtype)  # (B, 1, T_x)
+        values = None if f0 is None else self.values(z0, f0, batch.durations) * x_mask
+        mu_x, logw, h = self.encode(batch.x, x_mask, values)
         durations = self.align(mu_x, z0, batch.x_lengths, batch.mel_lengths) if realign else batch.durations
         mu = stretch(mu_x, durations, mel_mask)
-        loss_duration = losses.duration_loss(logw, durations, x_mask, n_symbols)
-        loss_prior = losses.prior_loss(z0, mu, mel_mask, n_frames)
+        out.losses["loss_duration"] = losses.duration_loss(logw, durations, x_mask, n_symbols)
+        out.losses["loss_prior"] = losses.prior_loss(z0, mu, mel_mask, n_frames)
 
-        z0_cut = cut(z0, batch.cut_starts, training.cut_frames)  # (B, n_latents, cut_frames)
-        mu_cut = cut(mu, batch.cut_starts, training.cut_frames)
-        cut_mask = sequence_mask(batch.cut_lengths, training.cut_frames).to(x_mask.dtype)
+        z0_cut = cut(z0, batch.cut_starts, n_cut)  # (B, n_latents, cut_frames)
+        mu_cut = cut(mu, batch.cut_starts, n_cut)
+        f0_cut = None if f0 is None else cut(f0, batch.cut_starts, n_cut)
+        cut_mask = sequence_mask(batch.cut_lengths, n_cut).to(x_mask.dtype)
+        place = cut(places(durations, mel_mask), batch.cut_starts, n_cut)
+        if self.frame_encoder is not None:
+            h_cut = cut(stretch(h, durations, mel_mask), batch.cut_starts, n_cut)
+            mu_cut = self.refine(mu_cut, h_cut, place, cut_mask, f0_cut)
+            out.losses["loss_frame"] = losses.prior_loss(z0_cut, mu_cut, cut_mask, n_cut_frames)
+        if "variance" in stage.parts:
+            c = self.variance.encode(batch.x, x_mask)
+            c_cut, values_cut = (
+                cut(stretch(each, durations, mel_mask), batch.cut_starts, n_cut) for each in (c, values)
+            )
+            u, noise = torch.rand_like(batch.u), torch.randn_like(values)
+            out.losses |= self._values_loss(values, c, x_mask, u, noise, n_symbols)
+            out.losses |= self._contour_losses(f0_cut, c_cut, values_cut, place, cut_mask, n_cut_frames)
         if not stage.mu_gradient:
             mu_cut = mu_cut.detach()  # the text encoder learns from durations and prior alone
         t = self.sde.t_from_uniform(batch.u)
         r_0 = z0_cut - mu_cut
-        r_0_hat, output = self.denoise(self.sde.perturb(r_0, batch.noise, t) * cut_mask, mu_cut, cut_mask, t)
-        loss_score = losses.score_loss(output, self.sde.target(r_0, batch.noise, t), cut_mask, n_cut_frames)
-        out = Output({"loss_duration": loss_duration, "loss_prior": loss_prior, "loss_score": loss_score})
-        if not {"generator", "discriminators"} & set(stage.parts) and stage.feature_gradient == "off":
-            return out
+        r_0_hat, output = self.denoise(self.sde.perturb(r_0, batch.noise, t) * cut_mask, mu_cut, cut_mask, t, f0_cut)
+        target = self.sde.target(r_0, batch.noise, t)
+        out.losses["loss_score"] = losses.score_loss(output, target, cut_mask, n_cut_frames)
+        return mu_cut + r_0_hat, mu_cut, t
 
-        feature = self._let_through(mu_cut + r_0_hat, t, stage.feature_gradient)
-        feature = torch.where(batch.true_latent[:, None, None], z0_cut, feature)
-        out.t = torch.where(batch.true_latent, torch.zeros_like(t), t)
-        segment_mask = sequence_mask(batch.segment_lengths, training.segment_frames).to(x_mask.dtype)
-        feature = cut(feature, batch.segment_starts, training.segment_frames)
+    def _values_loss(
+        self, values: Tensor, c: Tensor, x_mask: Tensor, u: Tensor, noise: Tensor, n_symbols: Tensor
+    ) -> dict[str, Tensor]:
+        """The score loss of pitch and energy. u: (B,) in [0, 1) for t; noise: (B, 2, T_x) standard normal."""
+        t = self.variance_sde.t_from_uniform(u)
+        _, output = self.denoise_values(self.variance_sde.perturb(values, noise, t) * x_mask, c, x_mask, t)
+        target = self.variance_sde.target(values, noise, t)
+        return {"loss_variance": losses.score_loss(output, target, x_mask, n_symbols)}
+
+    def _contour_losses(
+        self, f0: Tensor, c: Tensor, values: Tensor, place: Tensor, mask: Tensor, n_frames: Tensor
+    ) -> dict[str, Tensor]:
+        """Squared error of F0 where there is voice, and the cross-entropy of voicing; all (B, ..., T) of frames."""
+        if self.config.variance.kind != "frame":
+            return {}
+        with self._precision(values):
+            f0_hat, logit = self.variance.contour(c, values, place, mask)
+        voiced = f0[:, 1:]
+        cross_entropy = F.binary_cross_entropy_with_logits(full(logit), voiced, reduction="none")
+        return {
+            "loss_f0": ((full(f0_hat) - f0[:, :1]) ** 2 * voiced * mask).sum() / n_frames,
+            "loss_voicing": (cross_entropy * mask).sum() / n_frames,
+        }
+
+    def _sound_side(
+        self, out: Output, batch: Batch, counts: Tensor, feature: Tensor, mu: Tensor | None, f0: Tensor | None
+    ) -> None:
+        """Latents to a waveform; feature, mu: (B, n_latents, segment_frames), f0: (B, 2, segment_frames)."""
+        loss, n_segment_frames = self.config.loss, counts[3]
+        mask = sequence_mask(batch.segment_lengths, self.config.training.segment_frames).to(feature.dtype)
         out.wav = batch.wav
-        out.wav_hat = self.generate(feature, None if batch.segments_full else segment_mask)
-        weight = 1 / (1 + self.sde.posterior_variance(out.t) / self.config.loss.mel_blur)  # (B,)
-        out.losses["loss_mel"] = losses.mel_loss(
-            self.full_band(out.wav_hat), self.full_band(out.wav), weight, segment_mask, n_segment_frames
-        )
-        return out
+        out.wav_hat = self.generate(feature, None if batch.segments_full else mask, mu=mu, f0=f0, t=out.t)
+        weight = 1 / (1 + self.sde.posterior_variance(out.t) / loss.mel_blur)  # (B,)
+        mel_hat, mel = self.full_band(out.wav_hat), self.full_band(out.wav)
+        out.losses["loss_mel"] = losses.mel_loss(mel_hat, mel, weight, mask, n_segment_frames)
+        if loss.stft > 0:
+            out.losses["loss_stft"] = losses.stft_loss(out.wav_hat, out.wav, loss.stft_resolutions, weight)
 
     @staticmethod
     def _let_through(z0_hat: Tensor, t: Tensor, feature_gradient: str) -> Tensor:
@@ -164,32 +370,98 @@ class NiSETS(nn.Module):
     # -- validation
 
     @torch.no_grad()
-    def measure(self, x: Tensor, mel: Tensor, generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
-        """How well one held-out clip is known, along its own best alignment.
+    def measure(
+        self, x: Tensor, mel: Tensor, f0: Tensor, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """How well the text side knows one held-out clip, along its own best alignment.
 
-        x: (1, T_x) ids; mel: (1, n_mels, T_mel) natural log; generator: on the CPU, where the noise comes from.
+        x: (1, T_x) ids; mel: (1, n_mels, T_mel) natural log; f0: (1, 2, T_mel) ln of Hz and voicing, empty where
+        nothing reads it; generator: on the CPU, where the noise comes from.
         Returns numbers by name and durations (1, T_x) frames. score_ratio_<t> is the score loss at t over that of an
         output of 0: under 1, the network knows something that mu does not say. latent_l1 is the distance of the
         one-step z0_hat from z0, in nats of log-amplitude.
         """
         x_mask, mask = torch.ones_like(x[:, None], dtype=mel.dtype), torch.ones_like(mel[:, :1])
-        z0 = self.latent(mel)
-        mu_x, logw = self.encode(x, x_mask)
-        durations = self.align(mu_x, z0, x_mask.sum((1, 2)), mask.sum((1, 2)))
-        mu = stretch(mu_x, durations, mask)
+        z0, f0 = self.latent(mel), self.conditions(f0)
+        durations, values, (mu_x, logw, h) = self._align_held_out(x, x_mask, z0, f0, mask)
+        place = places(durations, mask)
+        coarse = stretch(mu_x, durations, mask)
+        mu = self.refine(coarse, stretch(h, durations, mask), place, mask, f0)
         noise = torch.randn(z0.shape, generator=generator).to(z0.device)
         numbers = {
-            "loss_prior": losses.prior_loss(z0, mu, mask, mask.sum()),
+            "loss_prior": losses.prior_loss(z0, coarse, mask, mask.sum()),
             "loss_duration": losses.duration_loss(logw, durations, x_mask, x_mask.sum()),
         }
+        if self.frame_encoder is not None:
+            numbers["loss_frame"] = losses.prior_loss(z0, mu, mask, mask.sum())
+        if self.variance is not None:
+            numbers |= self._measure_variance(x, x_mask, values, f0, durations, place, mask, generator)
         for time in PROBED_TIMES:
             t = torch.full((1,), time, device=z0.device)
             target = self.sde.target(z0 - mu, noise, t)
-            r_0_hat, output = self.denoise(self.sde.perturb(z0 - mu, noise, t), mu, mask, t)
+            r_0_hat, output = self.denoise(self.sde.perturb(z0 - mu, noise, t), mu, mask, t, f0)
             numbers[f"score_ratio_{time:g}"] = ((output - target) ** 2).sum() / (target**2).sum()
             if time == 1.0:
                 numbers["latent_l1"] = (mu + r_0_hat - z0).abs().mean() * self.latent_std
         return numbers, durations
+
+    def _align_held_out(self, x: Tensor, x_mask: Tensor, z0: Tensor, f0: Tensor | None, mask: Tensor):
+        """The best path, and what encode gives for the pitch and energy along it: (durations, values, encoded)."""
+
+        def search(encoded: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+            return self.align(encoded[0], z0, x_mask.sum((1, 2)), mask.sum((1, 2)))
+
+        if self.variance is None:
+            encoded = self.encode(x, x_mask)
+            return search(encoded), None, encoded
+        # pitch and energy want a path, and the path mu: first along a path for the middling values of every symbol
+        durations = search(self.encode(x, x_mask, torch.zeros_like(x_mask).expand(-1, N_VALUES, -1)))
+        durations = search(self.encode(x, x_mask, self.values(z0, f0, durations)))
+        values = self.values(z0, f0, durations)
+        return durations, values, self.encode(x, x_mask, values)
+
+    def _measure_variance(
+        self,
+        x: Tensor,
+        x_mask: Tensor,
+        values: Tensor,
+        f0: Tensor,
+        durations: Tensor,
+        place: Tensor,
+        mask: Tensor,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """The losses of the variance part on one clip, its noise levels spread evenly."""
+        c = self.variance.encode(x, x_mask)
+        u = (torch.arange(PROBED_DRAWS, device=x.device) + 0.5) / PROBED_DRAWS
+        noise = torch.randn(PROBED_DRAWS, *values.shape[1:], generator=generator).to(values.device)
+        repeated = (each.expand(PROBED_DRAWS, -1, -1) for each in (values, c, x_mask))
+        numbers = self._values_loss(*repeated, u, noise, PROBED_DRAWS * x_mask.sum())
+        stretched = (stretch(each, durations, mask) for each in (c, values))
+        return numbers | self._contour_losses(f0, *stretched, place, mask, mask.sum())
+
+    @torch.no_grad()
+    def means(
+        self, x: Tensor, mel: Tensor, f0: Tensor, durations: Tensor, times: tuple[float, ...],
+        generator: torch.Generator,
+    ) -> Tensor:  # fmt: skip
+        """The posterior means of a clip, one draw of noise for each t, for training the generator on.
+
+        x, mel, f0, generator: as of measure; durations: (1, T_x). Returns (len(times), n_latents, T_mel).
+        """
+        x_mask, mask = torch.ones_like(x[:, None], dtype=mel.dtype), torch.ones_like(mel[:, :1])
+        z0, f0 = self.latent(mel), self.conditions(f0)
+        values = None if f0 is None else self.values(z0, f0, durations)
+        mu_x, _, h = self.encode(x, x_mask, values)
+        mu = stretch(mu_x, durations, mask)
+        mu = self.refine(mu, stretch(h, durations, mask), places(durations, mask), mask, f0)
+        z0_hats = []
+        for time in times:
+            t = torch.full((1,), time, device=z0.device)
+            noise = torch.randn(z0.shape, generator=generator).to(z0.device)
+            r_0_hat, _ = self.denoise(self.sde.perturb(z0 - mu, noise, t), mu, mask, t, f0)
+            z0_hats.append(mu + r_0_hat)
+        return torch.cat(z0_hats)
 
     # -- speaking
 
@@ -204,25 +476,55 @@ class NiSETS(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Synthesis:
         """Speak one text. x: (1, T_x) ids; generator: on the CPU, where the noise comes from."""
-        x_mask = torch.ones_like(x[:, None], dtype=torch.float32)
-        mu_x, logw = self.encode(x, x_mask)
-        durations = predict_durations(logw, self.logw_variance, length_scale)
-        mask = torch.ones(1, 1, int(durations.sum()), device=x.device)
-        mu = stretch(mu_x, durations, mask)
 
         def draw(like: Tensor) -> Tensor:
             return torch.randn(like.shape, generator=generator).to(like.device)
 
-        z0_hat = mu + self.solve(temperature * draw(mu), mu, mask, n_timesteps, solver, draw)
-        return Synthesis(self.generate(z0_hat), z0_hat, mu, durations)
+        x_mask = torch.ones_like(x[:, None], dtype=torch.float32)
+        c, values = self._draw_values(x, x_mask, draw)
+        mu_x, logw, h = self.encode(x, x_mask, values)
+        durations = predict_durations(logw, self.logw_variance, length_scale)
+        mask = torch.ones(1, 1, int(durations.sum()), device=x.device)
+        place = places(durations, mask)
+        f0 = self._draw_contour(c, values, durations, place, mask)
+        mu = self.refine(stretch(mu_x, durations, mask), stretch(h, durations, mask), place, mask, f0)
+        z0_hat = mu + self.solve(temperature * draw(mu), mu, mask, n_timesteps, solver, draw, f0)
+        t = torch.full((1,), grid(n_timesteps)[-1], device=x.device)
+        noise = draw(mu.new_empty(1, 1, mu.shape[-1] * self.config.audio.hop_length))
+        return Synthesis(self.generate(z0_hat, mu=mu, f0=f0, t=t, noise=noise), z0_hat, mu, durations, f0)
 
-    def solve(self, r_1: Tensor, mu: Tensor, mask: Tensor, n_timesteps: int, solver: str, draw) -> Tensor:
+    def solve(
+        self, r_1: Tensor, mu: Tensor, mask: Tensor, n_timesteps: int, solver: str, draw, f0: Tensor | None = None
+    ) -> Tensor:
         """r_1: (B, n_latents, T_mel) residual at t = 1. Returns the residual's posterior mean at the last time."""
 
         def mean(r_t: Tensor, t: float) -> Tensor:
-            return self.denoise(r_t, mu, mask, torch.full((r_t.shape[0],), t, device=r_t.device))[0]
+            return self.denoise(r_t, mu, mask, torch.full((r_t.shape[0],), t, device=r_t.device), f0)[0]
 
         return SOLVERS[solver](self.sde, mean, r_1, grid(n_timesteps), draw)
+
+    def _draw_values(self, x: Tensor, x_mask: Tensor, draw) -> tuple[Tensor | None, Tensor | None]:
+        """Pitch and energy as the text may be said: (c, values (1, 2, T_x)), None where there are none."""
+        variance = self.config.variance
+        if self.variance is None:
+            return None, None
+        c = self.variance.encode(x, x_mask)
+
+        def mean(r_t: Tensor, t: float) -> Tensor:
+            return self.denoise_values(r_t, c, x_mask, torch.full((r_t.shape[0],), t, device=r_t.device))[0]
+
+        r_1 = variance.temperature * draw(x_mask.expand(-1, N_VALUES, -1))
+        solver = SOLVERS[default_solver(variance.n_timesteps)]
+        return c, solver(self.variance_sde, mean, r_1, grid(variance.n_timesteps), draw)
+
+    def _draw_contour(
+        self, c: Tensor | None, values: Tensor | None, durations: Tensor, place: Tensor, mask: Tensor
+    ) -> Tensor | None:
+        """F0 and voicing of each frame, (1, 2, T_mel) as conditions() gives them."""
+        if self.config.variance.kind != "frame":
+            return None
+        f0, logit = self.variance.contour(stretch(c, durations, mask), stretch(values, durations, mask), place, mask)
+        return torch.cat([f0, (logit > 0).to(f0.dtype)], dim=1)
 
 
 def build_discriminators(config: Config) -> Discriminators:

@@ -1,4 +1,7 @@
-"""Phonemes to a mean of the latent and a log-duration each (Grad-TTS, Popov et al. 2021; Glow-TTS, Kim et al. 2020)."""
+"""Phonemes to a mean of the latent and a log-duration each (Grad-TTS, Popov et al. 2021; Glow-TTS, Kim et al. 2020).
+
+A mean is the same for all frames of a phoneme; the frame encoder adds what changes within it.
+"""
 
 import math
 
@@ -6,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.layers import ChannelNorm
+from model.layers import ChannelNorm, ConvNeXtBlock, SymbolEmbedding, masked
+
+N_PLACES = 3  # features of a frame's place in its phone, see places()
 
 
 class Prenet(nn.Module):
@@ -113,12 +118,18 @@ class DurationPredictor(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Embedding, prenet, transformer; a mean per symbol and, from detached features, a log-duration."""
+    """Embedding, prenet, transformer; a mean per symbol and, from detached features, a log-duration.
+
+    mark_sizes: of the marks that ids pack (text/symbols.py), () where ids are symbols; condition_channels: numbers
+    given for each symbol, its pitch for one, that the mean depends on and the duration does not; 0: none.
+    """
 
     def __init__(
         self,
         n_symbols: int,
         n_latents: int,
+        mark_sizes: tuple[int, ...],
+        condition_channels: int,
         channels: int,
         prenet_layers: int,
         prenet_kernel: int,
@@ -132,24 +143,89 @@ class TextEncoder(nn.Module):
         duration_channels: int,
     ):
         super().__init__()
-        self.embedding = nn.Embedding(n_symbols, channels)
-        nn.init.normal_(self.embedding.weight, std=channels**-0.5)
+        self.embedding = SymbolEmbedding(n_symbols, channels, mark_sizes)
         self.prenet = Prenet(channels, prenet_kernel, prenet_layers, prenet_dropout)
         self.layers = nn.ModuleList(
             EncoderLayer(channels, n_heads, window, ff_channels, kernel, dropout) for _ in range(n_layers)
         )
+        self.condition = nn.Conv1d(condition_channels, channels, 1, bias=False) if condition_channels else None
+        if self.condition is not None:
+            nn.init.zeros_(self.condition.weight)
         self.mu = nn.Conv1d(channels, n_latents, 1)
         self.duration = DurationPredictor(channels, duration_channels, kernel, dropout)
 
-    def forward(self, x: Tensor, x_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """x: (B, T_x) ids, x_mask: (B, 1, T_x) ones and zeros.
+    def forward(self, x: Tensor, x_mask: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """x: (B, T_x) ids, x_mask: (B, 1, T_x) ones and zeros, condition: (B, condition_channels, T_x); None: zeros.
 
-        Returns mu_x (B, n_latents, T_x), normalised latents, and logw (B, 1, T_x), log-frames; zero past each end.
+        Returns mu_x (B, n_latents, T_x), normalised latents, logw (B, 1, T_x), log-frames, and what mu_x is read off,
+        the features h (B, C, T_x) with the condition; all zero past each end.
         """
-        h = self.embedding(x).transpose(1, 2) * math.sqrt(self.embedding.embedding_dim)  # (B, C, T_x)
+        h = self.embedding(x)  # (B, C, T_x)
         h = self.prenet(h, x_mask)
         for layer in self.layers:
             h = layer(h, x_mask)
         h = h * x_mask
         # detached: a duration is read off the features that explain the sound, and must not bend them
-        return self.mu(h) * x_mask, self.duration(h.detach(), x_mask)
+        logw = self.duration(h.detach(), x_mask)
+        if condition is not None:  # after the durations: what is conditioned on may be measured along them
+            h = (h + self.condition(condition)) * x_mask
+        return self.mu(h) * x_mask, logw, h
+
+
+class FrameEncoder(nn.Module):
+    """What to add to the mean of each frame: from its phone's features, its place there and its neighbours.
+
+    channels: of the text encoder's features; condition_channels: numbers given for each frame, 0: none. Starts as
+    no addition at all.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        condition_channels: int,
+        n_latents: int,
+        n_layers: int,
+        hidden_channels: int,
+        kernel: int,
+    ):
+        super().__init__()
+        self.place = nn.Conv1d(N_PLACES, channels, 1)
+        self.condition = nn.Conv1d(condition_channels, channels, 1, bias=False) if condition_channels else None
+        self.blocks = nn.ModuleList(ConvNeXtBlock(channels, hidden_channels, kernel) for _ in range(n_layers))
+        self.norm = ChannelNorm(channels)
+        self.out = nn.Conv1d(channels, n_latents, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, h: Tensor, place: Tensor, mask: Tensor, condition: Tensor | None = None) -> Tensor:
+        """h: (B, C, T_mel) features of each frame's phone, place: (B, 3, T_mel) of places(), mask: (B, 1, T_mel).
+
+        condition: (B, condition_channels, T_mel); None: zeros. Returns delta (B, n_latents, T_mel), normalised
+        latents, zero past each end.
+        """
+        y = h + self.place(place)
+        if condition is not None:
+            y = y + self.condition(condition)
+        y = masked(y, mask)
+        for block in self.blocks:
+            y = block(y, mask)
+        return masked(self.out(self.norm(y)), mask)
+
+
+def places(durations: Tensor, mask: Tensor) -> Tensor:
+    """Where each frame stands in its phone.
+
+    durations: (B, T_x) int64 frames, zeros allowed, which sum to the frames of mask (B, 1, T_mel). Returns (B, 3,
+    T_mel), zero past each end. Of frame k of a phone of d frames, seen at its centre: the part of the phone before it,
+    (k + 1/2) / d; the phone's length, ln d; and how near the closer neighbour is, ln(min(k, d - 1 - k) + 1/2), for a
+    transition takes about as long in a short phone as in a long one.
+    """
+    frames = torch.arange(mask.shape[-1], device=durations.device).expand(len(durations), -1).contiguous()
+    ends = durations.cumsum(1)
+    phone = torch.searchsorted(ends, frames, right=True).clamp(max=durations.shape[1] - 1)  # (B, T_mel)
+    length = durations.gather(1, phone)
+    after = ends.gather(1, phone) - frames - 1  # frames of the phone that follow
+    before = length - 1 - after
+    # past an end these are no lengths: any that has a logarithm will do there
+    length, nearest = length.clamp(min=1).to(mask.dtype), torch.minimum(before, after).clamp(min=0).to(mask.dtype)
+    return torch.stack([(before + 0.5) / length, length.log(), (nearest + 0.5).log()], dim=1) * mask

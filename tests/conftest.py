@@ -25,8 +25,10 @@ class StubFrontEnd:
     symbols = ("_", *"abcdefghijklmnopqrstuvwxyz")
     asked: list[str] = []
 
-    def __init__(self, language, blanks):
-        self.language, self.blanks = language, blanks
+    mark_sizes = ()
+
+    def __init__(self, language, units):
+        self.language, self.units = language, units
 
     def phonemise_many(self, texts):
         StubFrontEnd.asked += texts
@@ -34,6 +36,9 @@ class StubFrontEnd:
 
     def to_ids(self, phonemes):
         return [self.symbols.index(c) for c in phonemes]
+
+    def label(self, packed):
+        return self.symbols[packed]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -25,8 +25,32 @@ FAULTS = [
     ("system.log_step=0", "system.log_step = 0", "positive"),
     ("log.name=5", "log.name = 5", "str"),
     ("log.name=[a]", "log.name = ['a']", "str"),
-    ("text.blanks=1", "text.blanks = 1", "bool"),
-    ("text.blanks='on'", "text.blanks = 'on'", "bool"),
+    ("text.units=1", "text.units = 1", "one of blanks, characters, phones"),
+    ("text.units=letters", "text.units = 'letters'", "one of blanks, characters, phones"),
+    ("pitch.f_min=500", "pitch.f_max = 450", "at least twice pitch.f_min"),
+    ("pitch.f_max=6000", "pitch.f_max = 6000", "a quarter of audio.sample_rate"),
+    ("text_encoder.frame_kernel=4", "text_encoder.frame_kernel = 4", "odd"),
+    ("variance.kind=word", "variance.kind = 'word'", "off, phone, frame"),
+    ("variance.dropout=2", "variance.dropout = 2", "from 0 to 1"),
+    ("variance.n_timesteps=0", "variance.n_timesteps = 0", "positive"),
+    ("decoder.kind=unet", "decoder.kind = 'unet'", "unet2d, convnext1d"),
+    ("convnext1d.kernel=2", "convnext1d.kernel = 2", "odd"),
+    ("generator.kind=vocos", "generator.kind = 'vocos'", "hifigan, istft, convnext"),
+    ("generator.inputs=[mu]", "generator.inputs = ('mu',)", "z0_hat among them"),
+    ("generator.inputs=[z0_hat, z0_hat]", "generator.inputs = ('z0_hat', 'z0_hat')", "different"),
+    ("generator.inputs=[z0_hat, f0]", "variance.kind = off", "frame, since the generator"),
+    ("discriminators.resolutions=[10]", "discriminators.resolutions", "a multiple of 4"),
+    ("loss.stft_resolutions=[]", "loss.stft_resolutions = []", "something in it"),
+    ("training.mean_times=[1.0, 1.5]", "training.mean_times", "at most 1"),
+    ("training.mean_shares=[1.0]", "training.mean_shares", "one for each of training.mean_times (3)"),
+    ("training.mean_shares=[1.0, 1.0, 1.0]", "training.mean_shares", "1 in all"),
+    ("training.lanes={}", "training.stages[0].lane = main", "one of training.lanes"),
+    ("training.lanes={main: {clips: some, start: [], means: []}}", "training.lanes.main.clips = 'some'", "all, even"),
+    ("training.lanes={main: {clips: all, start: [main], means: []}}", "training.lanes.main = main", "a lane before it"),
+    ("training.lanes={main: {clips: all, start: [], means: []}, b: {clips: all, start: [], means: []}}",
+     "training.stages = shares that sum to 0 in lane b", "over 0"),
+    ("training.lanes={a b: {clips: all, start: [], means: []}, main: {clips: all, start: [], means: []}}",
+     "training.lanes.a b = a b", "a name"),
     ("audio.f_min=low", "audio.f_min = 'low'", "float"),
     ("audio.f_min=.nan", "audio.f_min = nan", "float"),
     ("audio.f_min=.inf", "audio.f_min = inf", "float"),
@@ -37,7 +61,7 @@ FAULTS = [
     ("audio.win_length=1025", "audio.win_length = 1025", "at most audio.n_fft (1024)"),
     ("audio.win_length=256", "audio.win_length = 256", "over audio.hop_length (256)"),
     ("audio.hop_length=255", "audio.hop_length = 255", "even"),
-    ("audio.hop_length=128", "generator.upsample_rates = (8, 8, 2, 2)", "their product is 256"),
+    ("audio.hop_length=128", "hifigan.upsample_rates = (8, 8, 2, 2)", "their product is 256"),
     ("audio.n_mels=81", "audio.n_mels = 81", "a multiple of 4"),
     ("text_encoder.channels=191", "text_encoder.channels = 191", "a multiple of text_encoder.n_heads (2)"),
     ("text_encoder.kernel=4", "text_encoder.kernel = 4", "odd"),
@@ -54,18 +78,18 @@ FAULTS = [
     ("sde.t_min=1", "sde.t_min = 1.0", "under 1"),
     ("sde.t_one=1.5", "sde.t_one = 1.5", "from 0 to 1"),
     ("sde.t_uniform=0.7", "sde.t_uniform = 0.7", "at most 1 - sde.t_one (0.6)"),
-    ("decoder.channels=72", "decoder.channels = 72", "a multiple of twice decoder.groups (8)"),
-    ("decoder.multipliers=[]", "decoder.multipliers = []", "tuple"),
-    ("decoder.multipliers=2", "decoder.multipliers = 2", "tuple"),
-    ("decoder.multipliers=[1, x]", "decoder.multipliers[1] = 'x'", "int"),
-    ("decoder.multipliers=[1, 0]", "decoder.multipliers = [1, 0]", "positive"),
-    ("decoder.multipliers=[1, 1, 1, 1, 1, 1]", "audio.n_mels = 80", "a multiple of 32"),
-    ("generator.upsample_rates=[8, 8, 4]", "generator.upsample_kernels = (16, 16, 4, 4)", "one a rate"),
-    ("generator.upsample_rates=[8, 8, 2]", "generator.upsample_rates = (8, 8, 2)", "their product is 128"),
-    ("generator.upsample_kernels=[16, 16, 4, 5]", "generator.upsample_kernels = (16, 16, 4, 5)", "an even number"),
-    ("generator.upsample_kernels=[16, 16, 4, 1]", "generator.upsample_kernels = (16, 16, 4, 1)", "one a rate"),
-    ("generator.resblock_kernels=[3, 4]", "generator.resblock_kernels = (3, 4)", "odd"),
-    ("generator.channels=520", "generator.channels = 520", "a multiple of 16"),
+    ("unet2d.channels=72", "unet2d.channels = 72", "a multiple of twice unet2d.groups (8)"),
+    ("unet2d.multipliers=[]", "unet2d.multipliers = []", "something in it"),
+    ("unet2d.multipliers=2", "unet2d.multipliers = 2", "tuple"),
+    ("unet2d.multipliers=[1, x]", "unet2d.multipliers[1] = 'x'", "int"),
+    ("unet2d.multipliers=[1, 0]", "unet2d.multipliers = [1, 0]", "positive"),
+    ("unet2d.multipliers=[1, 1, 1, 1, 1, 1]", "audio.n_mels = 80", "a multiple of 32"),
+    ("hifigan.upsample_rates=[8, 8, 4]", "hifigan.upsample_kernels = (16, 16, 4, 4)", "one a rate"),
+    ("hifigan.upsample_rates=[8, 8, 2]", "hifigan.upsample_rates = (8, 8, 2)", "their product is 128"),
+    ("hifigan.upsample_kernels=[16, 16, 4, 5]", "hifigan.upsample_kernels = (16, 16, 4, 5)", "an even number"),
+    ("hifigan.upsample_kernels=[16, 16, 4, 1]", "hifigan.upsample_kernels = (16, 16, 4, 1)", "one a rate"),
+    ("hifigan.resblock_kernels=[3, 4]", "hifigan.resblock_kernels = (3, 4)", "odd"),
+    ("hifigan.channels=520", "hifigan.channels = 520", "a multiple of 16"),
     ("discriminators.scale_channels=[16,24]", "discriminators.scale_channels = (16, 24)", "multiples of 16"),
     ("discriminators.scale_channels=[16,16,16,16,16,16,16,16]", "discriminators.scale_channels = (16, 16", "seven"),
     ("discriminators.t_channels=7", "discriminators.t_channels = 7", "even"),
@@ -77,13 +101,13 @@ FAULTS = [
     ("training.betas=[0.8]", "training.betas = [0.8]", "float"),
     ("training.betas=[0.8, 0.9, 0.9]", "training.betas = [0.8, 0.9, 0.9]", "float"),
     ("training.betas=[0.8, 1.0]", "training.betas = (0.8, 1.0)", "under 1"),
-    ("training.clip_norm={decoder: 1}", "training.clip_norm = {'decoder': 1.0}", "each of text_encoder, decoder"),
+    ("training.clip_norm={decoder: 1}", "training.clip_norm = {'decoder': 1.0}", "each of text_encoder, variance, decoder"),
     ("training.clip_norm=1", "training.clip_norm = 1", "dict"),
-    ("training.clip_norm={text_encoder: 1, decoder: 1, generator: x, discriminators: 1}",
+    ("training.clip_norm={text_encoder: 1, variance: 1, decoder: 1, generator: x, discriminators: 1}",
      "training.clip_norm.generator = 'x'", "float"),
-    ("training.clip_norm={text_encoder: 1, decoder: 1, generator: -1, discriminators: 1}",
+    ("training.clip_norm={text_encoder: 1, variance: 1, decoder: 1, generator: -1, discriminators: 1}",
      "training.clip_norm = {", "positive"),
-    ("training.stages=[]", "training.stages = []", "Stage"),
+    ("training.stages=[]", "training.stages = []", "something in it"),
     ("training.stages=[1]", "training.stages[0]: expected keys", "1"),
 ]  # fmt: skip
 
@@ -98,6 +122,10 @@ STAGE_FAULTS = [
     ({"share": 0}, "training.stages[0].share = 0.0", "over 0"),
     ({"share": 0.9}, "training.stages = shares that sum to 0.95", "sum to 1"),
     ({"final": 1.1}, "training.stages[0].final = 1.1", "from 0 to 1"),
+    ({"lane": "side"}, "training.stages[0].lane = side", "one of training.lanes (main)"),
+    ({"parts": {"variance": 1e-4}}, "training.stages[0].parts", "without variance where variance.kind is off"),
+    ({"latents": "true"}, "training.stages[0].latents = true", "joint where more than generator"),
+    ({"latents": "means", "parts": {"generator": 1e-4}}, "training.stages[0].latents = means", "means names no lane"),
     ({"mu_gradient": "yes"}, "training.stages[0].mu_gradient = 'yes'", "bool"),
     ({"feature_gradient": "always"}, "training.stages[0].feature_gradient = 'always'", "off, at_one, on"),
     ({"feature_gradient": "on", "parts": {"text_encoder": 1e-4}}, "training.stages[0].feature_gradient = on",
@@ -120,7 +148,7 @@ def plain() -> dict:
 def test_what_is_shipped_loads():
     config = load()
     assert config.n_latents == config.audio.n_mels == 80
-    assert config.generator.upsample_rates == (8, 8, 2, 2)
+    assert config.hifigan.upsample_rates == (8, 8, 2, 2)
     assert config.training.stages[1].feature_gradient == "at_one"
 
 
@@ -140,14 +168,14 @@ def test_there_and_back():
     assert from_dict(tree) == config
     assert from_dict(yaml.safe_load(to_yaml(config))) == config
     assert isinstance(tree["training"]["stages"][0]["parts"], dict)
-    assert isinstance(tree["decoder"]["multipliers"], list)
+    assert isinstance(tree["unet2d"]["multipliers"], list)
     tree["training"]["clip_norm"]["decoder"] = 7.0  # a copy: what is frozen stays
     assert config.training.clip_norm["decoder"] != 7.0
 
 
 def test_overrides_lie_over_the_overlay_and_the_overlay_over_the_rest():
-    config = load("light", ["training.batch_size=3", "decoder.multipliers=[1, 2]", "training.batch_size=5"])
-    assert (config.training.batch_size, config.decoder.multipliers, config.decoder.channels) == (5, (1, 2), 16)
+    config = load("light", ["training.batch_size=3", "unet2d.multipliers=[1, 2]", "training.batch_size=5"])
+    assert (config.training.batch_size, config.unet2d.multipliers, config.unet2d.channels) == (5, (1, 2), 16)
     assert config.sde == load().sde
     changed = change(config, ["system.seed=7"])
     assert changed.system == dataclasses.replace(config.system, seed=7)
@@ -172,7 +200,7 @@ def test_on_and_off_are_words_where_words_are_due(word, meant):
     tree = plain()
     tree["training"]["stages"][0]["feature_gradient"] = yaml.safe_load(word)
     assert from_dict(tree).training.stages[0].feature_gradient == meant
-    assert load(overrides=["text.blanks=off"]).text.blanks is False
+    assert load(overrides=["variance.kind=off"]).variance.kind == "off"
 
 
 @pytest.mark.parametrize(("override", "begin", "right"), FAULTS)
@@ -214,7 +242,7 @@ def test_a_fault_on_the_command_line_is_one_of_the_tree_too():
 
 
 def test_an_override_that_is_not_yaml():
-    refused("decoder.multipliers = '[1, 2'", "is not YAML", load, overrides=["decoder.multipliers=[1, 2"])
+    refused("unet2d.multipliers = '[1, 2'", "is not YAML", load, overrides=["unet2d.multipliers=[1, 2"])
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,28 @@ def computed(monkeypatch):
     return calls
 
 
+@pytest.fixture
+def tracked(monkeypatch):
+    """F0 without its cost: log F0 rises over the clip, each second frame is voiced. Lists the lengths tracked."""
+    calls = []
+
+    def track_f0(wav, audio, pitch):
+        n_frames = len(wav) // audio.hop_length
+        calls.append(n_frames)
+        return np.stack([np.log(pitch.f_min) + np.arange(n_frames), np.arange(n_frames) % 2]).astype(np.float32)
+
+    monkeypatch.setattr(features, "track_f0", track_f0)
+    return calls
+
+
+@pytest.fixture
+def pitched_config(tiny_config):
+    """The tiny configuration, but one that trains on F0."""
+    config = with_keys(tiny_config, "variance", kind="phone")
+    assert config.with_f0 and not tiny_config.with_f0
+    return config
+
+
 def again(config):
     return prepare(config, config.dataset.metafile_train, progress=False)
 
@@ -239,3 +261,138 @@ def test_durations_must_fit(tiny):
         tiny.durations = [right[0] + 1, *right[1:]]
     with pytest.raises(ValueError, match="9 clips"):
         tiny.durations = right[1:]
+
+
+# F0
+
+
+@pytest.mark.usefixtures("stub_front_end")
+def test_f0_is_tracked_once_and_only_where_it_is_asked_for(tiny, pitched_config, tmp_path, computed, tracked, capfd):
+    assert not tiny.has_f0
+    with pytest.raises(ValueError, match="without F0"):
+        tiny.f0(3)
+    with pytest.raises(ValueError, match="without F0"):
+        tiny.f0_statistics()
+    assert not (tmp_path / "cache" / "f0").exists()
+    corpus = prepare(pitched_config, pitched_config.dataset.metafile_train)
+    assert "features" in capfd.readouterr().err
+    assert sorted(tracked) == list(TINY_FRAMES)
+    assert not computed  # the mels are those that were there
+    for i, n_frames in enumerate(TINY_FRAMES):
+        f0 = corpus.f0(i)
+        assert f0.shape == (2, n_frames)
+        assert f0.dtype == np.float32
+        np.testing.assert_array_equal(f0[1], np.arange(n_frames) % 2)
+    values = np.concatenate([corpus.f0(i)[0, 1::2] for i in range(N_TINY)])
+    np.testing.assert_allclose(corpus.f0_statistics(), (values.mean(), values.std()), rtol=1e-5)
+    prepare(pitched_config, pitched_config.dataset.metafile_train)
+    assert capfd.readouterr().err == ""
+    assert len(tracked) == N_TINY
+    other = again(with_keys(pitched_config, "pitch", f_min=80.0))
+    assert len(tracked) == 2 * N_TINY
+    assert other.f0_statistics()[0] == pytest.approx(corpus.f0_statistics()[0] + np.log(80 / 65), rel=1e-5)
+    again(with_keys(pitched_config, "audio", f_max=4000.0))
+    assert len(tracked) == 2 * N_TINY  # F0 has nothing to do with the mel's bands
+    assert len(computed) == N_TINY
+
+
+@pytest.mark.usefixtures("tracked", "stub_front_end")
+def test_known_f0_statistics_are_believed_and_damaged_ones_are_not(pitched_config, tmp_path):
+    statistics = again(pitched_config).f0_statistics()
+    path = next((tmp_path / "cache" / "f0").rglob("statistics*"))
+    path.write_text("[1.0, 2.0]")
+    assert again(pitched_config).f0_statistics() == (1.0, 2.0)
+    path.write_text("[1.0")
+    assert again(pitched_config).f0_statistics() == statistics
+
+
+@pytest.mark.usefixtures("stub_front_end")
+def test_a_corpus_without_a_voiced_frame_has_no_f0_statistics(pitched_config, monkeypatch):
+    monkeypatch.setattr(features, "track_f0", lambda wav, *_: np.zeros((2, len(wav) // HOP), dtype=np.float32))
+    with pytest.raises(ValueError, match="10 recordings"):
+        again(pitched_config).f0_statistics()
+
+
+@pytest.mark.usefixtures("stub_front_end")
+def test_interrupted_tracking_goes_on_where_it_stopped(pitched_config, computed, tracked, monkeypatch):
+    track_f0 = features.track_f0
+
+    def interrupted(*args):
+        if len(tracked) == 4:
+            raise KeyboardInterrupt
+        return track_f0(*args)
+
+    monkeypatch.setattr(features, "track_f0", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        again(pitched_config)
+    monkeypatch.setattr(features, "track_f0", track_f0)
+    corpus = again(pitched_config)
+    assert sorted(tracked) == list(TINY_FRAMES)
+    assert len(computed) == N_TINY
+    assert corpus.f0(9).shape == (2, 130)
+
+
+@pytest.mark.usefixtures("stub_front_end")
+def test_damaged_f0_is_mended_alone(pitched_config, tmp_path, computed, tracked):
+    corpus = again(pitched_config)
+    paths = {i: next((tmp_path / "cache" / "f0").rglob(f"{corpus._keys[i]}.npy")) for i in (3, 4, 5)}
+    right = {i: corpus.f0(i) for i in paths}
+    paths[3].write_bytes(paths[3].read_bytes()[:-4])
+    paths[4].unlink()
+    np.save(paths[5], np.ascontiguousarray(right[5].T))  # whole and of the same size, but not (2, T_mel)
+    tracked.clear()
+    mended = again(pitched_config)
+    assert tracked == [TINY_FRAMES[3], TINY_FRAMES[4]]
+    for i, f0 in right.items():
+        np.testing.assert_array_equal(mended.f0(i), f0)
+    assert tracked[2:] == [TINY_FRAMES[5]]
+    assert len(computed) == N_TINY
+
+
+@pytest.mark.usefixtures("stub_front_end", "tracked")
+def test_several_processes_track_the_same_f0(pitched_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "CLIPS_A_WORKER", 2)
+    alone = again(pitched_config)
+    config = with_keys(pitched_config, "dataset", cache=str(tmp_path / "other"))
+    several = again(with_keys(config, "system", num_workers=2))
+    for i in range(N_TINY):
+        np.testing.assert_array_equal(several.f0(i), alone.f0(i))
+
+
+@pytest.mark.usefixtures("stub_front_end")
+def test_tones_have_their_f0(pitched_config):
+    log_f0, voicing = again(pitched_config).f0(1)  # tiny-1 is a tone of 440 Hz, 9 frames long
+    assert voicing[3:6].all()
+    np.testing.assert_allclose(log_f0[3:6], np.log(440), atol=0.01)
+
+
+# Subsets
+
+
+@pytest.mark.usefixtures("stub_front_end", "tracked")
+def test_a_subset_is_the_same_clips_and_no_others(pitched_config, tiny_root):
+    with open(tiny_root / "train.txt", "a") as file:
+        file.write("nobody\n")
+    whole = again(pitched_config)
+    assert whole.skipped
+    whole.durations = [np.bincount(np.arange(n) % len(i), minlength=len(i)) for n, i in zip(whole.n_frames, whole.ids)]
+    chosen = [7, 2, 5]
+    subset = whole.subset(np.array(chosen))
+    assert len(subset) == len(subset.mels) == 3
+    assert subset.skipped == []
+    assert subset.symbols == whole.symbols
+    assert subset.n_frames.tolist() == [TINY_FRAMES[i] for i in chosen]
+    for j, i in enumerate(chosen):
+        assert (subset.clips[j], subset.phonemes[j]) == (whole.clips[i], whole.phonemes[i])
+        for mine, theirs in ((subset.ids, whole.ids), (subset.durations, whole.durations), (subset.mels, whole.mels)):
+            np.testing.assert_array_equal(mine[j], theirs[i])
+        np.testing.assert_array_equal(subset.f0(j), whole.f0(i))
+        np.testing.assert_array_equal(subset.wav(j), whole.wav(i))
+    values = np.concatenate([whole.mel(i) for i in chosen], axis=1)
+    np.testing.assert_allclose(subset.statistics(), (values.mean(), values.std()), rtol=1e-5)
+    values = np.concatenate([whole.f0(i)[0, 1::2] for i in chosen])
+    np.testing.assert_allclose(subset.f0_statistics(), (values.mean(), values.std()), rtol=1e-5)
+    assert len({whole.content, subset.content, whole.subset([7, 2]).content}) == 3
+    assert whole.subset(range(N_TINY)).content == whole.content
+    whole.durations = None
+    assert whole.subset(chosen).durations is None

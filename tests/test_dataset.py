@@ -9,12 +9,29 @@ import pytest
 import torch
 
 from data_util import config as configuration
+from data_util import features
 from data_util.audio import AudioError, MelSpectrogram, cut
 from data_util.corpus import prepare
 from data_util.dataset import Batch, BatchOrder, batches, draw, fixed_batch
 from tests.conftest import HOP, TINY_FRAMES, with_keys
 
 N_TINY = len(TINY_FRAMES)
+
+
+class Numbered:
+    """Latents that say where they were read: the clip, the u and the frame, in three of the channels; t is u / 2."""
+
+    def read(self, index, u, start, n_frames):
+        latent = np.zeros((80, n_frames), dtype=np.float32)
+        latent[0], latent[1], latent[2] = index, u, start + np.arange(n_frames)
+        return latent, u / 2
+
+
+class Short(Numbered):
+    """Latents that end a frame too early."""
+
+    def read(self, index, u, start, n_frames):
+        return super().read(index, u, start, n_frames - 1)
 
 
 def take(n, config, corpus, **where):
@@ -198,6 +215,62 @@ def test_durations_travel_with_their_clips(tiny, tiny_config):
     assert batch.has_durations
     assert torch.equal(batch.durations.sum(1), batch.mel_lengths)
     assert not batch.durations[batch.x == 0].any()
+
+
+def test_without_f0_and_latents_their_places_are_empty(tiny, tiny_config):
+    for batch in (
+        take(1, with_keys(tiny_config, "system", num_workers=1), tiny)[0],
+        fixed_batch(tiny, tiny_config, [3]),
+    ):
+        n = len(batch.ids)
+        assert batch.f0.shape == (n, 2, 0)
+        assert batch.latent.shape == (n, 80, 0)
+        assert batch.f0.dtype == batch.latent.dtype == batch.latent_t.dtype == torch.float32
+        assert torch.equal(batch.latent_t, torch.zeros(n))
+        assert batch.to("meta").f0.shape == (n, 2, 0)
+
+
+@pytest.mark.usefixtures("stub_front_end")
+def test_f0_travels_with_its_clip_and_changes_nothing_else(tiny, tiny_config, monkeypatch):
+    def track_f0(wav, *_):
+        return np.stack([1.0 + np.arange(len(wav) // HOP)] * 2).astype(np.float32)
+
+    monkeypatch.setattr(features, "track_f0", track_f0)
+    config = with_keys(tiny_config, "variance", kind="phone")
+    corpus = prepare(config, config.dataset.metafile_train, progress=False)
+    before = take(6, tiny_config, tiny)
+    for without, batch in zip(before, take(6, with_keys(config, "system", num_workers=1), corpus)):
+        assert_same(dataclasses.replace(batch, f0=without.f0), without)
+        assert batch.f0.shape == (4, 2, batch.mel.shape[2])
+        assert batch.f0.dtype == torch.float32
+        for f0, n_frames in zip(batch.f0, batch.mel_lengths.tolist()):
+            assert torch.equal(f0[:, :n_frames], 1.0 + torch.arange(n_frames).expand(2, -1))
+            assert not f0[:, n_frames:].any()
+
+
+def test_latents_are_read_at_the_segment(tiny, tiny_config):
+    names = [clip.id for clip in tiny.clips]
+    config = with_keys(tiny_config, "system", num_workers=2)
+    for without, batch in zip(take(10, tiny_config, tiny), take(10, config, tiny, latents=Numbered()), strict=True):
+        assert_same(dataclasses.replace(batch, latent=without.latent, latent_t=without.latent_t), without)
+        assert batch.latent.shape == (4, 80, 8)
+        torch.testing.assert_close(batch.latent_t, batch.u / 2)
+        for b, name in enumerate(batch.ids):
+            length = int(batch.segment_lengths[b])
+            index, u, frames = batch.latent[b, :3, :length]
+            assert index.tolist() == [names.index(name)] * length
+            assert u.tolist() == [batch.u[b]] * length
+            first = int(batch.cut_starts[b] + batch.segment_starts[b])
+            assert frames.tolist() == list(range(first, first + length))
+            assert not batch.latent[b, :, length:].any()
+
+
+def test_latents_shorter_than_their_segment_are_padded(tiny, tiny_config):
+    batch = fixed_batch(tiny, tiny_config, [3, 0], latents=Short())
+    assert batch.latent.shape == (2, 80, 8)
+    assert batch.segment_lengths.tolist() == [8, 2]
+    assert (batch.latent[0, 0] == 3).tolist() == [True] * 7 + [False]
+    assert (batch.latent[:, 1] > 0).tolist() == [[True] * 7 + [False], [True] + [False] * 7]
 
 
 def test_a_fixed_batch_is_fixed(tiny, tiny_config):

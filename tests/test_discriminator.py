@@ -1,16 +1,27 @@
-"""The discriminators: periods folded as a two-dimensional convolution has them, items apart, and each told its t."""
+"""The discriminators: periods folded as a two-dimensional convolution has them, spectrograms as a naive DFT does, items
+apart, and each told its t."""
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from data_util import config as configuration
-from model.discriminator import Discriminators, PeriodDiscriminator, ScaleDiscriminator
+from model.discriminator import Discriminators, PeriodDiscriminator, ScaleDiscriminator, SpectrogramDiscriminator
 
 F64 = torch.float64
-SIZES = {"periods": (2, 3), "period_channels": (4, 8, 8), "scales": 2, "scale_channels": (16, 16, 16), "t_channels": 8}
+SIZES = {
+    "periods": (2, 3),
+    "period_channels": (4, 8, 8),
+    "scales": 2,
+    "scale_channels": (16, 16, 16),
+    "resolutions": (64, 32),
+    "resolution_channels": (4, 8, 6),
+    "t_channels": 8,
+}
+NONE = {"periods": (), "scales": 0, "resolutions": ()}
 
 
 @pytest.fixture
@@ -80,8 +91,8 @@ def test_a_scale_hears_the_average_of_its_samples():
 @pytest.mark.parametrize("length", [256, 257, 255, 101])
 def test_the_shapes_are_those_of_every_member_and_layer(discriminators, length):
     outputs = discriminators(sounds(3, 1, length), torch.rand(3))
-    assert len(outputs) == 4
-    for (logits, features), rows in zip(outputs, (6, 9, 3, 3)):
+    assert len(outputs) == 6
+    for (logits, features), rows in zip(outputs, (6, 9, 3, 3, 3, 3)):
         assert logits.shape[:2] == (rows, 1)
         assert len(features) == 3
         assert all(feature.shape[0] == rows for feature in features)
@@ -106,7 +117,7 @@ def test_each_is_told_the_t_of_each_item(discriminators):
     wav, t = sounds(1, 1, 200).expand(3, -1, -1), torch.tensor([1.0, 0.3, 1.0])
     permuted = torch.tensor([1, 0, 2])
     for member, other in zip(discriminators(wav, t), discriminators(wav, t[permuted])):
-        assert difference(item(member, 0, 3), item(member, 2, 3)) == 0  # the same sound under the same t
+        assert difference(item(member, 0, 3), item(member, 2, 3)) < 1e-6  # the same sound under the same t
         for layer, (a, b) in enumerate(zip(item(member, 0, 3), item(member, 1, 3))):
             assert (a - b).abs().max() > 1e-4, layer  # each layer of each member
         for i, j in enumerate(permuted.tolist()):
@@ -114,7 +125,8 @@ def test_each_is_told_the_t_of_each_item(discriminators):
 
 
 def test_the_shipped_ones_are_hifigans():
-    sizes = dataclasses.asdict(configuration.load().discriminators)
+    none = {"resolutions": (), "resolution_channels": ()}
+    sizes = dataclasses.asdict(configuration.load().discriminators) | none  # those of waveforms are HiFi-GAN's
     assert sizes["period_channels"][-1] == sizes["scale_channels"][-1] == 1024
     narrow = {name: tuple(16 for _ in sizes[name]) for name in ("period_channels", "scale_channels")}
     members = Discriminators(**{**sizes, **narrow}).members
@@ -124,6 +136,70 @@ def test_the_shipped_ones_are_hifigans():
     assert len(members) == 8
     strides = [conv.stride[0] for conv in members[0].stack.convs]
     assert strides == [3, 3, 3, 3, 1]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("length", [200, 207, 20])
+def test_a_spectrogram_is_a_naive_dft_of_reflected_frames(length):
+    n_fft, hop_length = 64, 16
+    wav = sounds(2, 1, length).to(F64)
+    loudness = SpectrogramDiscriminator(n_fft, (4,), 8).to(F64).loudness(wav)
+
+    n = np.arange(n_fft)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * n / n_fft)
+    matrix = np.exp(-2j * np.pi * np.outer(np.arange(n_fft // 2 + 1), n) / n_fft)
+    x = np.pad(wav[:, 0].numpy(), ((0, 0), (0, max(0, 25 - length))))  # silence behind what cannot be reflected
+    x = np.pad(x, ((0, 0), (24, 24)), mode="reflect")
+    starts = hop_length * np.arange(max(length, 25) // hop_length)
+    spectra = np.stack([(window * x[:, i : i + n_fft]) @ matrix.T for i in starts], axis=-1)
+    expected = (np.abs(spectra) ** 2 / (window**2).sum() + 1e-8) ** 0.15
+    assert loudness.shape == (2, 1, n_fft // 2 + 1, len(starts))
+    assert np.abs(loudness[:, 0].numpy() - expected).max() < 1e-6
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("length", [2048, 4096, 385, 384, 100])
+def test_a_spectrogram_of_a_short_segment_is_judged(length):
+    wav, embedding = sounds(2, 1, length), torch.zeros(2, 8)
+    logits, features = SpectrogramDiscriminator(1024, (4, 4, 4), 8)(wav, embedding)
+    assert logits.shape == (2, 1, 17, max(length, 385) // 256)
+    assert [feature.shape[1:3] for feature in features] == [(4, 65), (4, 33), (4, 17)]
+    assert torch.isfinite(logits).all()
+
+
+@torch.no_grad()
+def test_a_spectrogram_is_in_float32_under_autocast():
+    member, wav = SpectrogramDiscriminator(64, (4,), 8), sounds(2, 1, 256)
+    expected = member.loudness(wav)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(member.loudness(wav), expected)
+        assert member.loudness(wav.bfloat16()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-30, 1e-6])
+def test_silence_has_finite_gradients(discriminators, level):
+    wav = (level * sounds(2, 1, 256)).requires_grad_()
+    outputs = discriminators(wav, torch.tensor([1.0, 0.2]))
+    sum((logits - 1).square().mean() + sum(f.abs().mean() for f in features) for logits, features in outputs).backward()
+    assert torch.isfinite(wav.grad).all()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in discriminators.parameters())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kinds", [(), ("periods",), ("scales",), ("resolutions",), ("periods", "resolutions")])
+def test_a_kind_may_be_absent(kinds):
+    fewer = Discriminators(**{**SIZES, **NONE, **{kind: SIZES[kind] for kind in kinds}})
+    outputs = fewer(sounds(2, 1, 128), torch.tensor([1.0, 0.2]))
+    assert len(outputs) == len(fewer.members) == 2 * len(kinds)
+
+
+@torch.no_grad()
+def test_spectrograms_change_nothing_of_those_of_waveforms(discriminators):
+    torch.manual_seed(0)
+    fewer = Discriminators(**{**SIZES, "resolutions": ()}).eval()
+    weights, more = fewer.state_dict(), discriminators.state_dict()
+    assert list(weights) == list(more)[: len(weights)]  # those of spectrograms come last
+    assert all(torch.equal(weights[name], more[name]) for name in weights)
 
 
 def test_they_have_no_state_but_their_weights(discriminators):

@@ -1,6 +1,7 @@
 """Flat start: an objective that never falls, synthetic speech recovered, durations that are valid, real clips."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ import torch
 import torchaudio
 from scipy.fft import idct
 
-from model.flat_start import VARIANCE_FLOOR, align_corpus, features, fit
+from model.flat_start import VARIANCE_FLOOR, align_corpus, corpus_durations, features, fit
 from model.monotonic_align import search
+from tests.conftest import with_keys
+from text.symbols import pack
 
 SPEECH = Path(__file__).resolve().parents[2] / "shared" / "ljspeech"
 N_MELS = 80
@@ -122,6 +125,75 @@ def test_synthetic_utterances_are_recovered(seed):
     assert_valid(durations, mels, x)
     assert share_right(durations, truth, unit=2) >= 0.98
     assert share_right(durations, truth, unit=1) >= 0.95
+
+
+@pytest.fixture
+def in_units(tiny_config):
+    """What corpus_durations gives, with the cache in a folder of the test."""
+
+    def durations(units, mels, x):
+        content = str([one.tolist() for one in x])
+        corpus = SimpleNamespace(mels=mels, ids=x, n_frames=[mel.shape[1] for mel in mels], content=content)
+        return corpus_durations(with_keys(tiny_config, "text", units=units), corpus, search, progress=False)
+
+    return durations
+
+
+def as_phones(rng, x, truth):
+    """A synthetic corpus without its leading blanks: packed ids, with marks that say nothing, and true durations."""
+    ids = [one[1::2] for one in x]
+    packed = [np.array([pack(int(p), *rng.integers((3, 1, 4))) for p in one]) for one in ids]
+    return packed, [one[1:].reshape(-1, 2).sum(axis=1) for one in truth]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_phones_are_recovered(in_units, seed):
+    rng = np.random.default_rng(seed)
+    mels, x, truth = synthetic_corpus(rng)
+    mels = [mel[:, one[0] :] for mel, one in zip(mels, truth)]
+    x, truth = as_phones(rng, x, truth)
+    durations = in_units("phones", mels, x)
+    assert_valid(durations, mels, x)
+    assert share_right(durations, truth, unit=1) >= 0.98
+    for one, again in zip(durations, in_units("phones", mels, x)):  # from the cache
+        np.testing.assert_array_equal(one, again)
+
+
+def test_a_clip_too_short_for_two_states_a_phone_is_aligned(in_units):
+    rng = np.random.default_rng(0)
+    mels, x, truth = synthetic_corpus(rng, n_utterances=6)
+    x, truth = as_phones(rng, x, truth)
+    n_frames = [len(x[0]), 2 * len(x[1]) - 1, 2 * len(x[2]), 2 * len(x[3]) + 1]
+    mels = [mel[:, :n] for mel, n in zip(mels, n_frames)] + mels[4:]
+    durations = in_units("phones", mels, x)
+    assert_valid(durations, mels, x)
+    assert (durations[0] == 1).all() and durations[1].min() == 1 and (durations[2] == 2).all()
+    alone = in_units("phones", mels[:1], x[:1])
+    assert_valid(alone, mels[:1], x[:1])
+
+
+def test_length_tells_phones_apart_and_stress_and_place_do_not(in_units):
+    rng = np.random.default_rng(1)
+    mels, x, truth = synthetic_corpus(rng, n_utterances=6)
+    mels = [mel[:, one[0] :] for mel, one in zip(mels, truth)]
+    phones = [one[1::2] for one in x]
+    plain = in_units("phones", mels, phones)
+    marked = in_units("phones", mels, [np.array([pack(int(p), 2, 0, 3) for p in one]) for one in phones])
+    long = in_units(
+        "phones", mels, [np.array([pack(int(p), 0, i % 2, 0) for i, p in enumerate(one)]) for one in phones]
+    )
+    assert all(map(np.array_equal, plain, marked))
+    assert not all(map(np.array_equal, plain, long))
+
+
+@pytest.mark.parametrize("units", ["blanks", "characters"])
+def test_other_units_are_aligned_as_they_are(in_units, tiny_config, units):
+    mels, x, _ = synthetic_corpus(np.random.default_rng(2), n_utterances=8)
+    x = x if units == "blanks" else [one[1::2] for one in x]
+    fit_frames, settings = sum(mel.shape[1] for mel in mels), tiny_config.alignment
+    expected, _ = align_corpus(mels, x, blanks=units == "blanks", search=search, iterations=settings.em_iterations,
+                               fit_frames=fit_frames, seed=tiny_config.system.seed)  # fmt: skip
+    assert all(map(np.array_equal, in_units(units, mels, x), expected))
 
 
 def test_untying_the_blanks_pays():

@@ -1,4 +1,4 @@
-"""The generator: lengths, masks, what a frame can reach, and folded weight norms that change nothing."""
+"""The upsampling generators: lengths, masks, what a frame can reach, and folded weight norms that change nothing."""
 
 import copy
 import dataclasses
@@ -9,25 +9,26 @@ from torch.nn.utils import parametrize
 
 from data_util import config as configuration
 from data_util.audio import sequence_mask
-from model.hifigan import HiFiGAN
+from model.hifigan import HiFiGAN, ISTFTNet
 
 HOP, N_LATENTS = 8, 4
 SIZES = {
-    "n_latents": N_LATENTS,
+    "n_inputs": N_LATENTS,
     "channels": 8,
     "upsample_rates": (4, 2),
     "upsample_kernels": (8, 4),
     "resblock_kernels": (3, 5),
     "resblock_dilations": (1, 3),
 }
+ISTFT_SIZES = {**SIZES, "upsample_rates": (2,), "upsample_kernels": (4,), "n_fft": 16, "hop_length": 4}
 REACH = 24  # frames to either side that a frame can possibly be heard in
 
 
-@pytest.fixture
-def generator():
-    """A tiny one, with weights large enough that its sound is no whisper."""
+@pytest.fixture(params=["hifigan", "istft"])
+def generator(request):
+    """A tiny one of each kind, with weights large enough that its sound is no whisper."""
     torch.manual_seed(0)
-    return loud(HiFiGAN(**SIZES))
+    return loud(HiFiGAN(**SIZES) if request.param == "hifigan" else ISTFTNet(**ISTFT_SIZES))
 
 
 @torch.no_grad()
@@ -48,7 +49,7 @@ def mask_of(lengths, frames):
 
 
 def test_the_shipped_sizes_are_the_papers():
-    generator = HiFiGAN(80, **dataclasses.asdict(configuration.load().generator))
+    generator = HiFiGAN(80, **dataclasses.asdict(configuration.load().hifigan))
     assert sum(p.numel() for p in generator.parameters()) == pytest.approx(13.9e6, abs=0.05e6)
 
 
@@ -63,8 +64,37 @@ def test_a_frame_is_hop_length_samples(frames, rates, kernels):
 
 
 @torch.no_grad()
-def test_the_sound_stays_within_one(generator):
-    wav = generator(100 * latents(2, N_LATENTS, 30))
+@pytest.mark.parametrize(("rates", "kernels", "n_fft", "hop"), [((2,), (4,), 16, 4), ((3, 2), (5, 4), 12, 6)])
+def test_an_inverse_stft_makes_up_the_rest_of_hop_length(rates, kernels, n_fft, hop):
+    sizes = {"upsample_rates": rates, "upsample_kernels": kernels, "n_fft": n_fft, "hop_length": hop}
+    generator = ISTFTNet(**{**ISTFT_SIZES, **sizes}).eval()
+    for frames in (1, 2, 7, 40):
+        wav = generator(latents(2, N_LATENTS, frames))
+        assert wav.shape == (2, 1, frames * int(torch.tensor(rates).prod()) * hop)
+
+
+@torch.no_grad()
+def test_an_inverse_stft_starts_quiet_but_heard_and_stays_finite():
+    torch.manual_seed(0)
+    generator = ISTFTNet(**ISTFT_SIZES).eval()
+    assert -60 < 20 * generator(latents(2, N_LATENTS, 30)).square().mean().sqrt().log10() < -30
+    assert loud(generator)(1e4 * latents(2, N_LATENTS, 30)).abs().max() < 16  # n_fft, whatever is asked for
+
+
+def test_an_inverse_stft_in_half_precision_differs_little():
+    torch.manual_seed(0)
+    generator = ISTFTNet(**ISTFT_SIZES)
+    wav = generator(latents(2, N_LATENTS, 30))
+    with torch.autocast("cpu", torch.bfloat16):
+        half = generator(latents(2, N_LATENTS, 30))
+    assert half.dtype == torch.float32
+    assert (half - wav).norm() < 0.05 * wav.norm()
+
+
+@torch.no_grad()
+def test_the_sound_stays_within_one():
+    torch.manual_seed(0)
+    wav = loud(HiFiGAN(**SIZES))(100 * latents(2, N_LATENTS, 30))
     assert 0.5 < wav.abs().max() <= 1
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -158,3 +159,104 @@ def test_least_squares_values(real, fake, adversarial, discriminator):
     reals, fakes = ([(torch.full((2, 1, 3), value), [])] * 3 for value in (real, fake))
     assert losses.adversarial_loss(fakes).item() == pytest.approx(3 * adversarial)
     assert losses.discriminator_loss(reals, fakes).item() == pytest.approx(3 * discriminator)
+
+
+RESOLUTIONS = (32, 64)
+
+
+def sounds(*shape, seed=0, level=0.3):
+    return level * draw(*shape, seed=seed)
+
+
+def naive_stft_loss(wav_hat, wav, resolutions):
+    """Equations 3 to 6 of one item, (T_wav,) each: frame after frame, one DFT matrix, in float64."""
+
+    def magnitudes(x, n_fft):
+        hop_length, n = n_fft // 4, np.arange(n_fft)
+        window = 0.5 - 0.5 * np.cos(2 * np.pi * n / n_fft)
+        matrix = np.exp(-2j * np.pi * np.outer(np.arange(n_fft // 2 + 1), n) / n_fft)
+        x = np.pad(x, (n_fft - hop_length) // 2, mode="reflect")
+        starts = range(0, len(x) - n_fft + 1, hop_length)
+        spectra = [matrix @ (window * x[i : i + n_fft]) for i in starts]
+        return np.sqrt(np.abs(spectra) ** 2 / (window**2).sum() + 2.0**-30)
+
+    total = 0.0
+    for n_fft in resolutions:
+        m_hat, m = magnitudes(wav_hat, n_fft), magnitudes(wav, n_fft)
+        total += np.sqrt(((m - m_hat) ** 2).sum()) / max(np.sqrt((m**2).sum()), 1e-3 * np.sqrt(m.size))
+        total += np.abs(np.log(m) - np.log(m_hat)).mean()
+    return total / len(resolutions)
+
+
+@pytest.mark.parametrize("length", [200, 256, 30])
+def test_stft_loss_is_its_equations_with_a_naive_dft(length):
+    wav_hat, wav = sounds(3, 1, length, seed=1), sounds(3, 1, length, seed=2)
+    wav_hat[2, :, length // 2 :] = wav[2, :, length // 2 :] = 0  # one that ends earlier
+    weight = torch.tensor([1.0, 0.5, 0.25], dtype=F64)
+    each = [naive_stft_loss(a.numpy(), b.numpy(), RESOLUTIONS) for a, b in zip(wav_hat[:, 0], wav[:, 0])]
+    expected = (np.array(each) * weight.numpy()).mean()
+    assert losses.stft_loss(wav_hat, wav, RESOLUTIONS, weight).item() == pytest.approx(expected, rel=1e-6)
+    single = losses.stft_loss(wav_hat.float(), wav.float(), RESOLUTIONS, weight.float())
+    assert single.dtype == torch.float32
+    assert single.item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [(1.0, 0.0), (-1.0, 0.0), (2.0, 1 + math.log(2)), (0.5, 0.5 + math.log(2)), (4.0, 3 + math.log(4))],
+)
+def test_stft_loss_of_a_scaled_sound_is_known(scale, expected):
+    wav = sounds(2, 1, 512)
+    loss = losses.stft_loss(scale * wav, wav, (32, 64, 128), torch.ones(2))
+    assert loss.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_stft_loss_weighs_each_item_for_itself():
+    wav_hat, wav = sounds(3, 1, 200, seed=1), sounds(3, 1, 200, seed=2) * torch.tensor([1.0, 0.1, 3.0])[:, None, None]
+    each = [losses.stft_loss(wav_hat[i : i + 1], wav[i : i + 1], RESOLUTIONS, torch.ones(1)).item() for i in range(3)]
+    for weight in ([1.0, 1.0, 1.0], [0.0, 1.0, 0.0], [0.5, 0.25, 1.0]):
+        expected = sum(w * x for w, x in zip(weight, each)) / 3  # so equal shares of a batch average to the whole
+        loss = losses.stft_loss(wav_hat, wav, RESOLUTIONS, torch.tensor(weight, dtype=F64))
+        assert loss.item() == pytest.approx(expected, rel=1e-12)
+    wav_hat.requires_grad_()
+    losses.stft_loss(wav_hat, wav, RESOLUTIONS, torch.tensor([0.0, 1.0, 0.5])).backward()
+    assert (wav_hat.grad.abs().amax((1, 2)) > 0).tolist() == [False, True, True]
+
+
+def stft_loss_and_gradient(wav_hat, wav):
+    wav_hat = wav_hat.clone().requires_grad_()
+    loss = losses.stft_loss(wav_hat, wav, RESOLUTIONS, torch.ones(len(wav)))
+    loss.backward()
+    return loss.item(), wav_hat.grad
+
+
+def test_stft_loss_of_silence_is_nothing_and_its_gradient_finite():
+    silence, hiss = torch.zeros(1, 1, 256), sounds(1, 1, 256, level=0.01).float()
+    loss, gradient = stft_loss_and_gradient(silence, silence)
+    assert loss == 0 and not gradient.any()
+    loss, gradient = stft_loss_and_gradient(silence, hiss)
+    assert 0 < loss < 20 and torch.isfinite(gradient).all()
+    loss, gradient = stft_loss_and_gradient(hiss, silence)  # 10 of convergence, six of the logarithm
+    assert 0 < loss < 20 and torch.isfinite(gradient).all() and gradient.abs().min() > 0
+
+
+def test_stft_loss_does_not_hear_what_16_bits_round_away():
+    silence = torch.zeros(1, 1, 2048)
+    rounding = (torch.rand(silence.shape, generator=torch.Generator().manual_seed(0)) - 0.5) / 2**15
+    assert stft_loss_and_gradient(rounding, silence)[0] < 0.05
+
+
+def test_stft_loss_lifts_what_is_far_too_soft():
+    loud, soft = sounds(1, 1, 256, seed=1).float(), sounds(1, 1, 256, seed=2, level=1e-6).float()
+    loss, gradient = stft_loss_and_gradient(soft, loud)
+    assert stft_loss_and_gradient(soft - 1e-6 * gradient / gradient.abs().max(), loud)[0] < loss
+
+
+def test_stft_loss_stays_in_float32_under_autocast():
+    wav_hat, wav = sounds(2, 1, 256, seed=1).float(), sounds(2, 1, 256, seed=2).float()
+    expected = losses.stft_loss(wav_hat, wav, RESOLUTIONS, torch.ones(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert losses.stft_loss(wav_hat, wav, RESOLUTIONS, torch.ones(2)) == expected
+        half = losses.stft_loss(wav_hat.bfloat16(), wav, RESOLUTIONS, torch.ones(2))
+    assert half.dtype == torch.float32
+    assert half.item() == pytest.approx(expected.item(), rel=0.02)

@@ -29,14 +29,14 @@ CONFIG = configuration.load(
         "text_encoder.n_layers=1",
         "text_encoder.prenet_layers=1",
         "text_encoder.duration_channels=8",
-        "decoder.channels=8",
-        "decoder.multipliers=[1, 2]",
-        "decoder.groups=2",
-        "decoder.n_heads=1",
-        "decoder.head_channels=4",
-        "generator.channels=16",
-        "generator.resblock_kernels=[3]",
-        "generator.resblock_dilations=[1]",
+        "unet2d.channels=8",
+        "unet2d.multipliers=[1, 2]",
+        "unet2d.groups=2",
+        "unet2d.n_heads=1",
+        "unet2d.head_channels=4",
+        "hifigan.channels=16",
+        "hifigan.resblock_kernels=[3]",
+        "hifigan.resblock_dilations=[1]",
     ]
 )
 HOP, RATE = CONFIG.audio.hop_length, CONFIG.audio.sample_rate

@@ -1,5 +1,6 @@
 """The text front end: what is said, how it is spelt in IPA, and which ids that makes."""
 
+import itertools
 import logging
 import random
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 import text
 from text import SYMBOLS, FrontEnd, TextError
+from text.symbols import FIRST, INSIDE, LAST, MARK_SIZES, ONLY, VOWELS, label, pack, unpack
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "ljspeech"
@@ -18,6 +20,11 @@ CORPUS = Path(__file__).resolve().parents[2] / "shared" / "ljspeech"
 @pytest.fixture(scope="module")
 def front_end():
     return FrontEnd()
+
+
+@pytest.fixture(scope="module")
+def phones():
+    return FrontEnd(units="phones")
 
 
 @pytest.fixture(scope="module")
@@ -130,18 +137,94 @@ def test_one_bad_text_does_not_stop_the_others(front_end):
 
 
 def test_blanks_stand_before_between_and_after(front_end):
-    plain = FrontEnd(blanks=False).to_ids("kˈæt")
+    plain = FrontEnd(units="characters").to_ids("kˈæt")
     assert [SYMBOLS[i] for i in plain] == list("kˈæt")
     assert front_end.to_ids("kˈæt") == [0, plain[0], 0, plain[1], 0, plain[2], 0, plain[3], 0]
     assert front_end.symbols == SYMBOLS
+    assert front_end.mark_sizes == FrontEnd(units="characters").mark_sizes == ()
+
+
+def test_ids_pack_a_symbol_and_its_marks():
+    sizes = (len(SYMBOLS), *MARK_SIZES)
+    packed = [pack(*one) for one in itertools.product(*map(range, sizes))]
+    assert sorted(packed) == list(range(len(SYMBOLS) * 3 * 2 * 4))
+    assert [unpack(one) for one in packed] == list(itertools.product(*map(range, sizes)))
+    assert pack(7, 2, 1, 3) == 7 + len(SYMBOLS) * (2 + 3 * (1 + 2 * 3))
+    assert [pack(i, 0, 0, 0) for i in range(len(SYMBOLS))] == list(range(len(SYMBOLS)))
+
+
+def spelt(ids):
+    """(symbol, stress, long, place) of each id."""
+    return [(SYMBOLS[symbol], *marks) for symbol, *marks in map(unpack, ids)]
+
+
+def test_phones_by_hand(phones):
+    assert phones.mark_sizes == MARK_SIZES and phones.symbols == SYMBOLS
+    ids = phones.ids("hello world!")
+    assert spelt(ids) == [
+        ("_", 0, 0, INSIDE),
+        ("h", 0, 0, FIRST),
+        ("ə", 0, 0, INSIDE),
+        ("l", 0, 0, INSIDE),
+        ("o", 2, 0, INSIDE),
+        ("ʊ", 0, 0, LAST),
+        ("w", 0, 0, FIRST),
+        ("ɜ", 2, 1, INSIDE),
+        ("l", 0, 0, INSIDE),
+        ("d", 0, 0, LAST),
+        ("!", 0, 0, INSIDE),
+    ]
+    assert " ".join(map(phones.label, ids)) == "_ h ə l ˈo ʊ w ˈɜː l d !"
+    assert [label(pack(SYMBOLS.index("ɑ"), *marks)) for marks in ((2, 1, 0), (1, 0, 3))] == ["ˈɑː", "ˌɑ"]
+
+
+@pytest.mark.parametrize(
+    ("phonemes", "labels"),
+    [
+        ("ˌɛntɚtˈeɪn", "_ ˌɛ n t ɚ t ˈe ɪ n _"),
+        ("ˈstrɑː", "_ s t r ˈɑː _"),  # the next vowel, wherever the mark stands
+        ("kˈr̩k vlˌk", "_ k ˈr ̩ k v l ˌk _"),  # the next letter where no vowel follows
+        ("ˈ aˌ", "_ a _"),  # nothing in this word
+        ("aˑ nʲː ː", "_ aː nː ʲ _"),
+        ("t͡ʃa5", "_ t ͡ ʃ a 5 _"),
+        (" a,  b ", "_ a , b _"),
+        ("a.), (b", "_ a . b _"),
+        ('a?!" b - c', "_ a ? b - c _"),
+        ('("¿a" .', "_ a ."),  # before the first word: in the blank there
+        ("a _ b_._", "_ a b ."),
+        ('a"', '_ a "'),
+        ("a... ", "_ a ."),
+    ],
+)
+def test_phones_of_phonemes(phones, phonemes, labels):
+    assert " ".join(map(phones.label, phones.to_ids(phonemes))) == labels
+
+
+def test_places_in_the_word_are_of_letters(phones):
+    places = {"a": [ONLY], "ab": [FIRST, LAST], "abc": [FIRST, INSIDE, LAST], "ã": [ONLY, INSIDE],
+              "t͡ʃ": [FIRST, INSIDE, LAST], "nʲ5": [ONLY, INSIDE, INSIDE], "5": [INSIDE], "ˈaː": [ONLY]}  # fmt: skip
+    for word, expected in places.items():
+        assert [place for *_, place in spelt(phones.to_ids(word))[1:-1]] == expected, word
+
+
+def test_phones_are_what_the_characters_say(front_end, phones, corpus):
+    for phonemes in front_end.phonemise_many(corpus):
+        ids = phones.to_ids(phonemes)
+        letters = [char for char in phonemes if char not in ' ˈˌː.,;:!?"()-']
+        assert [symbol for symbol, *_ in spelt(ids) if symbol not in '_.,;:!?"()-'] == letters
+        assert sum(stress == 2 for _, stress, *_ in spelt(ids)) == phonemes.count("ˈ")
+        assert sum(long for *_, long, _ in spelt(ids)) == phonemes.count("ː")
+        assert {symbol for symbol, stress, *_ in spelt(ids) if stress} <= VOWELS | {"n"}  # n̩ in didn't
+        assert ids[0] == 0 and 2 * len(ids) < len(front_end.to_ids(phonemes))
 
 
 def test_ids_are_those_of_the_phonemes(front_end):
     assert front_end.ids("In 1963.") == front_end.to_ids(front_end.phonemise("In 1963."))
 
 
-def test_what_is_no_symbol_is_dropped_with_one_warning(caplog):
-    front_end = FrontEnd(blanks=False)
+@pytest.mark.parametrize("units", ["characters", "phones"])
+def test_what_is_no_symbol_is_dropped_with_one_warning(caplog, units):
+    front_end = FrontEnd(units=units)
     with caplog.at_level(logging.WARNING):
         ids = [front_end.to_ids("k☃æ☃t") for _ in range(3)][-1]
     assert ids == front_end.to_ids("kæt")
@@ -149,6 +232,12 @@ def test_what_is_no_symbol_is_dropped_with_one_warning(caplog):
     assert "U+2603" in caplog.text
     with pytest.raises(TextError, match="u2603"):
         front_end.to_ids("☃")
+
+
+@pytest.mark.parametrize("phonemes", ["", "☃", " . ", "_", "ˈ", "ː"])
+def test_phones_need_a_letter(phones, phonemes):
+    with pytest.raises(TextError):
+        phones.to_ids(phonemes)
 
 
 @pytest.mark.parametrize("nothing", ["", " \n", "🙂🎉", "...", "?! -- ()", "\0\x1b"])
@@ -201,6 +290,12 @@ def test_command_line():
     assert lines[0] == "In nineteen sixty-three."
     assert lines[1] == text.phonemise("In 1963.")
     assert lines[2] == " ".join(map(str, text.text_to_ids("In 1963.")))
+    apart = _python("-m", "text", "-u", "phones", "Hello, you!").stdout.splitlines()
+    assert apart == [
+        "Hello, you!",
+        "_ h ə l ˈo ʊ , j uː !",
+        " ".join(map(str, FrontEnd(units="phones").ids("Hello, you!"))),
+    ]
     several = _python("-m", "text", stdin="One.\n...\nTwo.\n")
     assert several.returncode == 1
     assert several.stdout.splitlines()[::3] == ["One.", "Two."]

@@ -369,7 +369,7 @@ def test_resuming_what_is_not_there_never_starts_anew(runs, capsys, names):
 
 def test_a_checkpoint_of_another_model_is_refused(arguments, runs, capsys):
     assert train.main(arguments) == 0
-    assert train.main(["-id", only(runs).name, "decoder.channels=16", "decoder.groups=4"]) == 1
+    assert train.main(["-id", only(runs).name, "unet2d.channels=16", "unet2d.groups=4"]) == 1
     assert "does not fit" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
@@ -424,7 +424,7 @@ def test_one_clip_is_learned_by_heart(real_root, tmp_path):
         f"dataset.metafile_train={tmp_path / 'one.txt'}", f"dataset.metafile_valid={tmp_path / 'one.txt'}",
         "text_encoder.dropout=0", "text_encoder.prenet_dropout=0", "training.train_num_steps=600",
         "training.stages=[{parts: {text_encoder: 2.e-3, decoder: 2.e-3}, share: 1, final: 0.05, mu_gradient: false, "
-        "feature_gradient: off}]", "training.batch_size=4", "sde.t_one=0.7", "decoder.channels=32",
+        "feature_gradient: off}]", "training.batch_size=4", "sde.t_one=0.7", "unet2d.channels=32",
     ])  # fmt: skip
     corpus, _ = train.prepare_data(config, ALONE)
     state = train.build_state(config, ALONE, corpus.symbols)

@@ -1,5 +1,7 @@
 """The symbols a voice knows: a phoneme string becomes ids one character at a time, so each symbol is one character.
 
+Where ids are phones, an id packs a symbol with its marks: stress, length and the place in the word.
+
 The list covers what espeak-ng can emit in all its languages. A checkpoint carries its own list, and the order
 is the meaning of the ids: append, never insert.
 """
@@ -8,13 +10,26 @@ import unicodedata
 
 BLANK = "_"  # id 0: the padding of a batch, and the blank between symbols
 
+_PUNCTUATION = '.,;:!?¡¿"()-'  # as normalisation leaves it
+# close, near-close, close-mid, mid, open-mid, near-open, open
+_VOWELS = "iyɨʉɯu" + "ɪʏʊᵻ" + "eøɘɵɤo" + "əɚ" + "ɛœɜɞɝʌɔ" + "æɐ" + "aɶɑɒ"
+_MODIFIERS = (
+    # aspirated, palatal, labial, velar, pharyngeal, rhotic, ejective, nasals, compressed
+    "ʰʱʲʷˠˤ˞ʼᵐⁿᵑᶮᶯᵝ"
+    # combining marks: nasal, syllabic, tie; non-syllabic, short, centralised, voiceless, voiced, raised, lowered
+    "\u0303\u0329\u0361" + "\u032f\u0306\u0308\u0325\u030a\u032c\u031d\u031e"
+    # combining marks: advanced, retracted, dental, apical, laminal
+    "\u031f\u0320\u032a\u033a\u033b"
+    # tones: letters, digits
+    "˥˦˧˨˩" + "1234567"
+)
+_ASCII_LETTERS, _ASCII_MODIFIERS = "AEFKNSXZ", "#[^`+"  # left in espeak-ng's own ASCII where it has no IPA
+
 _GROUPS = (
     BLANK,
     " ",
-    # punctuation, as normalisation leaves it
-    '.,;:!?¡¿"()-',
-    # vowels: close, near-close, close-mid, mid, open-mid, near-open, open
-    "iyɨʉɯu" + "ɪʏʊᵻ" + "eøɘɵɤo" + "əɚ" + "ɛœɜɞɝʌɔ" + "æɐ" + "aɶɑɒ",
+    _PUNCTUATION,
+    _VOWELS,
     # plosives, implosives
     "pbtdʈɖcɟkgɡqɢʔ" + "ɓɗʄɠ",
     # nasals, trills, taps
@@ -25,22 +40,44 @@ _GROUPS = (
     "ʋɹɻjɰwʍɥ" + "lɫɭʎʟ" + "ʦ",
     # stress, length
     "ˈˌːˑ",
-    # modifiers: aspirated, palatal, labial, velar, pharyngeal, rhotic, ejective, nasals, compressed
-    "ʰʱʲʷˠˤ˞ʼᵐⁿᵑᶮᶯᵝ",
-    # combining marks: nasal, syllabic, tie; non-syllabic, short, centralised, voiceless, voiced, raised, lowered
-    "\u0303\u0329\u0361" + "\u032f\u0306\u0308\u0325\u030a\u032c\u031d\u031e",
-    # combining marks: advanced, retracted, dental, apical, laminal
-    "\u031f\u0320\u032a\u033a\u033b",
-    # tones: letters, digits
-    "˥˦˧˨˩" + "1234567",
-    # left in espeak-ng's own ASCII where it has no IPA
-    "AEFKNSXZ#[^`+",
+    _MODIFIERS,
+    _ASCII_LETTERS,
+    _ASCII_MODIFIERS,
 )
 
 SYMBOLS = tuple("".join(_GROUPS))
-MARKS = frozenset(_GROUPS[1] + _GROUPS[2])  # what is not spoken
+MARKS = frozenset(" " + _PUNCTUATION)  # what is not spoken
+VOWELS = frozenset(_VOWELS)
+MODIFIERS = frozenset(_MODIFIERS + _ASCII_MODIFIERS)  # what says something of the letter beside it
+STRESS = ("", "ˌ", "ˈ")  # the characters of a phone's marks, by their number
+LENGTH = ("", "ː")
+LENGTHS = frozenset("ːˑ")  # half as long is long too
+INSIDE, FIRST, LAST, ONLY = range(4)  # a phone's place in its word
+MARK_SIZES = (len(STRESS), len(LENGTH), 4)
+
+
+def pack(symbol: int, stress: int, long: int, place: int) -> int:
+    """The id of a phone: symbol + n_symbols (stress + 3 (long + 2 place)), as layers.SymbolEmbedding reads it.
+
+    symbol: an index of SYMBOLS; stress: 0 none, 1 secondary, 2 primary; long: 0 or 1; place: INSIDE, FIRST, LAST or
+    ONLY. A pause has no marks, so that its id is its symbol's.
+    """
+    return symbol + len(SYMBOLS) * (stress + MARK_SIZES[0] * (long + MARK_SIZES[1] * place))
+
+
+def unpack(packed):
+    """The reverse: symbol, stress, long, place; of an int, or of each in an array."""
+    rest, symbol = packed // len(SYMBOLS), packed % len(SYMBOLS)
+    rest, stress = rest // MARK_SIZES[0], rest % MARK_SIZES[0]
+    return symbol, stress, rest % MARK_SIZES[1], rest // MARK_SIZES[1]
 
 
 def canonical(phonemes: str) -> str:
     """Letters and diacritics apart, so that each is one symbol; only ç is a letter of its own."""
     return unicodedata.normalize("NFD", phonemes).replace("c\u0327", "ç")
+
+
+def label(packed: int) -> str:
+    """The characters that an id stands for, for example ˈɑː."""
+    symbol, stress, long, _ = unpack(packed)
+    return STRESS[stress] + SYMBOLS[symbol] + LENGTH[long]

@@ -1,0 +1,195 @@
+"""ConvNeXt blocks over frames: a score network, and a generator that ends in an inverse STFT (Vocos, Siuzdak 2023)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.layers import (
+    START,
+    ChannelNorm,
+    ConvNeXtBlock,
+    InverseSTFT,
+    TimeEmbedding,
+    bounded_exp,
+    full,
+    masked,
+    polar,
+    start_quiet,
+    to_spectrum,
+)
+
+MAX_GAIN = 30.0  # of the excitation, which has power one: a whole harmonic of a low voice may fill the scale
+
+
+class ConvNeXtScore(nn.Module):
+    """F(x, mu, t), what the posterior mean is made of: convolutions over time with the bands as channels."""
+
+    def __init__(
+        self,
+        n_latents: int,
+        condition_channels: int,
+        channels: int,
+        hidden_channels: int,
+        n_layers: int,
+        kernel: int,
+    ):
+        super().__init__()
+        self.time = nn.Sequential(
+            TimeEmbedding(channels), nn.Linear(channels, 4 * channels), nn.Mish(), nn.Linear(4 * channels, channels)
+        )
+        # what the decoder knows at t = 1 beyond the score: the losses on the waveform may teach it, t < 1 stays a score
+        self.one_step = nn.Parameter(torch.zeros(channels))
+        self.conv_in = nn.Conv1d(2 * n_latents + condition_channels, channels, kernel, padding=kernel // 2)
+        self.blocks = nn.ModuleList(
+            ConvNeXtBlock(channels, hidden_channels, kernel, condition_channels=channels) for _ in range(n_layers)
+        )
+        self.norm = ChannelNorm(channels)
+        self.out = nn.Conv1d(channels, n_latents, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor, mu: Tensor, mask: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """x, mu: (B, n_latents, T), mask: (B, 1, T), t: (B,) in [0, 1]; condition: (B, condition_channels, T) or None.
+
+        Returns (B, n_latents, T), masked; zero before the first step of training.
+        """
+        embedding = F.mish(self.time(t) + (t == 1).to(x.dtype)[:, None] * self.one_step)
+        inputs = [x, mu] if condition is None else [x, mu, condition]
+        x = masked(self.conv_in(masked(torch.cat(inputs, dim=1), mask)), mask)
+        for block in self.blocks:
+            x = block(x, mask, embedding)
+        return masked(self.out(self.norm(x)), mask)
+
+
+class Excitation(nn.Module):
+    """Spectra of a pulse train at F0 and of noise, both flat and of power one; nothing in it learns."""
+
+    def __init__(self, n_fft: int, hop_length: int, sample_rate: int):
+        super().__init__()
+        self.n_fft, self.hop_length, self.sample_rate = n_fft, hop_length, sample_rate
+        self.padding = (n_fft - hop_length) // 2
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+
+    # F0 learns nothing here: the phase's slope in F0 grows with all the samples before, and says nothing of the pitch
+    @torch.no_grad()
+    def forward(self, f0: Tensor, noise: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """f0: (B, 1, T) Hz; noise: (B, 1, T hop_length) standard normal or None; mask: (B, 1, T) or None.
+
+        Returns (2, B, n_fft / 2 + 1, T) complex, the pulses' spectra and the noise's, frames as of InverseSTFT.
+        """
+        pulses = self.pulses(f0, mask)
+        noise = torch.randn_like(pulses) if noise is None else noise.to(pulses.dtype)
+        wavs = torch.stack([pulses, noise]).squeeze(2)  # (2, B, T hop_length)
+        if mask is not None:
+            wavs = masked(wavs, mask.squeeze(1).repeat_interleave(self.hop_length, dim=-1))
+        frames = F.pad(wavs, (self.padding, self.padding)).unfold(-1, self.n_fft, self.hop_length)
+        return torch.fft.rfft(frames * self.window).transpose(2, 3)
+
+    def pulses(self, f0: Tensor, mask: Tensor | None = None) -> Tensor:
+        """f0: (B, 1, T) Hz, mask: (B, 1, T) or None. Returns (B, 1, T hop_length) of power one, F0's precision or more.
+
+        All n harmonics below the Nyquist frequency in one closed form, the Dirichlet kernel:
+        cos x + cos 2x + ... + cos n x = (sin((2n + 1) x / 2) / sin(x / 2) - 1) / 2.
+        """
+        f0 = full(f0)
+        nyquist = self.sample_rate / 2
+        if mask is not None:  # past its end, an item's last F0: what stands there is heard before the end otherwise
+            places = torch.arange(f0.shape[-1], device=f0.device)
+            last = (mask.long().sum(-1, keepdim=True) - 1).clamp(min=0)  # (B, 1, 1)
+            f0 = f0.gather(2, torch.minimum(places, last))
+        # in float64: after a minute float32 is off by 1e-3 of a cycle, and the highest harmonic by a hundred times that
+        contour = F.interpolate(f0.double(), scale_factor=self.hop_length, mode="linear")
+        cycles = torch.cumsum(contour / self.sample_rate, dim=-1)
+        half = math.pi * (cycles - cycles.round()).to(f0.dtype)  # x / 2, within a quarter turn
+        n_harmonics = (torch.ceil(nyquist / contour) - 1).clamp(min=1).to(f0.dtype)
+        kernel = torch.sin((2 * n_harmonics + 1) * half) / torch.sin(half)
+        kernel = torch.where(half == 0, 2 * n_harmonics + 1, kernel)
+        return (kernel - 1) / (2 * n_harmonics).sqrt()
+
+
+class PlainHead(nn.Module):
+    """Frames to spectra: of each bin the log-magnitude and the phase."""
+
+    def __init__(self, channels: int, n_fft: int):
+        super().__init__()
+        self.out = nn.Linear(channels, n_fft + 2)
+        start_quiet(self.out.bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x: (B, T, channels). Returns the real and the imaginary part, (B, n_fft / 2 + 1, T)."""
+        return to_spectrum(self.out(x).transpose(1, 2))
+
+
+class SourceHead(nn.Module):
+    """Frames to spectra: of each bin a log-gain and a phase for the pulses' and a log-gain for the noise's."""
+
+    def __init__(self, channels: int, n_fft: int):
+        super().__init__()
+        self.out = nn.Linear(channels, 3 * (n_fft // 2 + 1))
+        with torch.no_grad():
+            pulse_gain, angle, noise_gain = self.out.bias.chunk(3)
+            pulse_gain.fill_(math.log(START / math.sqrt(2)))  # the two powers add up
+            angle.zero_()
+            noise_gain.fill_(math.log(START / math.sqrt(2)))
+
+    def forward(self, x: Tensor, pulses: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """x: (B, T, channels); pulses, noise: (B, n_fft / 2 + 1, T) complex.
+
+        Returns the real and the imaginary part, (B, n_fft / 2 + 1, T).
+        """
+        pulse_gain, angle, noise_gain = full(self.out(x)).transpose(1, 2).chunk(3, dim=1)
+        real, imag = polar(bounded_exp(pulse_gain, MAX_GAIN), angle)
+        noise_gain = bounded_exp(noise_gain, MAX_GAIN)
+        return (
+            real * pulses.real - imag * pulses.imag + noise_gain * noise.real,
+            real * pulses.imag + imag * pulses.real + noise_gain * noise.imag,
+        )
+
+
+class ConvNeXtGenerator(nn.Module):
+    """Inputs to a waveform, all of it at frame rate but the inverse STFT.
+
+    head: "plain", magnitudes and phases (Vocos), or "source", gains and phases on a pulse train at F0 and on noise.
+    n_fft, hop_length: samples, as InverseSTFT wants them; sample_rate: Hz. needs_f0: whether the head does.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        channels: int,
+        hidden_channels: int,
+        n_layers: int,
+        kernel: int,
+        head: str,
+        n_fft: int,
+        hop_length: int,
+        sample_rate: int,
+    ):
+        super().__init__()
+        self.needs_f0 = head == "source"
+        self.conv_in = nn.Conv1d(n_inputs, channels, kernel, padding=kernel // 2)
+        self.norm_in = ChannelNorm(channels)
+        self.blocks = nn.ModuleList(ConvNeXtBlock(channels, hidden_channels, kernel) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(channels)
+        self.excitation = Excitation(n_fft, hop_length, sample_rate) if self.needs_f0 else None
+        self.head = {"plain": PlainHead, "source": SourceHead}[head](channels, n_fft)
+        self.inverse_stft = InverseSTFT(n_fft, hop_length)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, f0: Tensor | None = None, noise: Tensor | None = None
+    ) -> Tensor:
+        """x: (B, n_inputs, T), mask: (B, 1, T) or None where every frame is valid. For head "source" alone:
+        f0: (B, 1, T) Hz, above zero in each valid frame; noise: (B, 1, T hop_length) standard normal, None: drawn.
+
+        Returns wav (B, 1, T hop_length), about [-1, 1] and not held to it, zero past each end; float32.
+        """
+        if self.needs_f0 and f0 is None:
+            raise ValueError('a generator with head "source" needs f0')
+        x = masked(self.norm_in(self.conv_in(masked(x, mask))), mask)
+        for block in self.blocks:
+            x = block(x, mask)
+        x = self.norm(x.transpose(1, 2))  # (B, T, channels)
+        real, imag = self.head(x, *self.excitation(f0, noise, mask)) if self.needs_f0 else self.head(x)
+        return self.inverse_stft(real, imag, mask)

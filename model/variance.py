@@ -1,0 +1,100 @@
+"""What the text leaves open in how it is said: pitch and energy of each symbol, F0 and voicing of each frame.
+
+Pitch and energy are sampled by the same diffusion as the latents, at symbol rate, where an evaluation costs next to
+nothing: their mean given the text, which one evaluation gives, is far flatter than speech. The part has an embedding
+of its own and shares no weights with the text encoder, so that it can be stopped before it has learnt its corpus by
+heart.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.layers import ConvNeXtBlock, SymbolEmbedding, TimeEmbedding
+
+N_VALUES = 2  # of a symbol: pitch and energy; of a frame: F0 and voicing
+
+
+class Variance(nn.Module):
+    """Symbols to what conditions them, the score network over pitch and energy, and the contour over the frames."""
+
+    def __init__(
+        self,
+        n_symbols: int,
+        mark_sizes: tuple[int, ...],
+        n_places: int,
+        channels: int,
+        hidden_channels: int,
+        n_layers: int,
+        kernel: int,
+        dropout: float,
+        frame_layers: int,
+    ):
+        """n_places: channels of the place in a symbol, 0 where there is no contour to predict."""
+        super().__init__()
+        block = (channels, hidden_channels, kernel)
+        self.embedding = SymbolEmbedding(n_symbols, channels, mark_sizes)
+        self.place = nn.Conv1d(2, channels, 1)
+        self.encoder = nn.ModuleList(ConvNeXtBlock(*block, dropout=dropout) for _ in range(n_layers))
+        self.time = nn.Sequential(TimeEmbedding(channels), nn.Linear(channels, channels), nn.SiLU())
+        self.conv_in = nn.Conv1d(N_VALUES, channels, 1)
+        self.blocks = nn.ModuleList(ConvNeXtBlock(*block, channels, dropout) for _ in range(n_layers))
+        self.conv_out = nn.Conv1d(channels, N_VALUES, 1)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)
+        self.frames = None
+        if n_places:
+            self.frame_in = nn.Conv1d(channels + N_VALUES + n_places, channels, 1)
+            self.frames = nn.ModuleList(ConvNeXtBlock(*block, dropout=dropout) for _ in range(frame_layers))
+            self.frame_out = nn.Conv1d(channels, N_VALUES, 1)
+            nn.init.zeros_(self.frame_out.weight)
+            nn.init.zeros_(self.frame_out.bias)
+
+    def encode(self, x: Tensor, x_mask: Tensor) -> Tensor:
+        """x: (B, T_x) ids, x_mask: (B, 1, T_x). Returns c (B, C, T_x): what pitch, energy and contour depend on."""
+        ahead = x_mask.cumsum(-1) - x_mask
+        behind = x_mask.sum(-1, keepdim=True) - 1 - ahead  # symbols to the end: a pitch falls towards it
+        place = torch.cat([(-ahead / 10).exp(), (-behind / 10).exp()], dim=1)  # (B, 2, T_x)
+        c = (self.embedding(x) + self.place(place)) * x_mask
+        for block in self.encoder:
+            c = block(c, x_mask)
+        return c
+
+    def forward(self, r_t: Tensor, c: Tensor, x_mask: Tensor, t: Tensor) -> Tensor:
+        """The score network. r_t: (B, 2, T_x) scaled pitch and energy at t, t: (B,). Returns F (B, 2, T_x)."""
+        condition = self.time(t)  # (B, C)
+        h = (self.conv_in(r_t) + c) * x_mask
+        for block in self.blocks:
+            h = block(h, x_mask, condition)
+        return self.conv_out(h) * x_mask
+
+    def contour(self, c: Tensor, values: Tensor, place: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """F0 and voicing of each frame.
+
+        c: (B, C, T_mel) and values: (B, 2, T_mel) pitch and energy, both of the symbol that a frame belongs to;
+        place: (B, n_places, T_mel) in it; mask: (B, 1, T_mel).
+        Returns f0 (B, 1, T_mel), normalised like pitch, and the logit of voicing (B, 1, T_mel).
+        """
+        h = self.frame_in(torch.cat([c, values, place], dim=1)) * mask
+        for block in self.frames:
+            h = block(h, mask)
+        about_pitch, voicing = (self.frame_out(h) * mask).chunk(2, dim=1)
+        return values[:, :1] + about_pitch, voicing
+
+
+def symbol_values(frames: Tensor, weights: Tensor, durations: Tensor) -> Tensor:
+    """The weighted mean of frames over each symbol, the plain mean where all weights are 0, and 0 without frames.
+
+    frames: (B, C, T_mel), weights: (B, C, T_mel) zero or more, durations: (B, T_x). Returns (B, C, T_x).
+    """
+    total, plain, weight = (_sums(each, durations) for each in (frames * weights, frames, weights))
+    count = durations[:, None].to(frames.dtype).clamp(min=1)
+    return torch.where(weight > 0, total / weight.clamp(min=1e-6), plain / count)
+
+
+def _sums(frames, durations):
+    """(B, C, T_mel) added up over each symbol, (B, C, T_x), in float64: differences of long sums."""
+    sums = F.pad(frames.double().cumsum(-1), (1, 0))
+    ends = durations.cumsum(1)[:, None].expand(-1, frames.shape[1], -1)  # (B, C, T_x)
+    starts = ends - durations[:, None]
+    return (sums.gather(2, ends) - sums.gather(2, starts)).to(frames.dtype)

@@ -44,7 +44,8 @@ log = logging.getLogger("train")
 class State:
     """Everything that lives as long as training does."""
 
-    config: Config
+    config: Config  # of what this state trains: the run, or one of its lanes
+    run_config: Config  # the run's, as files say it
     world: World
     symbols: tuple[str, ...]
     model: NiSETS
@@ -73,6 +74,7 @@ def build_state(config: Config, world: World, symbols: tuple[str, ...], amp: boo
 
     return State(
         config=config,
+        run_config=config,
         world=world,
         symbols=symbols,
         model=model,
@@ -103,7 +105,8 @@ def train_step(state: State, batch: Batch) -> dict[str, Tensor]:
         judged = discriminator_step(state, out)
         out.losses.update(adversarial_losses(state, out))
     total = sum(getattr(config.loss, name.removeprefix("loss_")) * loss for name, loss in out.losses.items())
-    total.backward()
+    if total.requires_grad:  # nothing trains where the variance part was alone and has stopped
+        total.backward()
     norms = update(state, state.optimiser)
 
     values = {name: value.detach() for name, value in (out.losses | judged | norms).items()}
@@ -274,7 +277,7 @@ def project_of(state: State) -> dict:
     return {
         "step": state.step,
         "amp": state.model.amp,
-        "config": configuration.to_dict(state.config),
+        "config": configuration.to_dict(state.run_config),
         "symbols": list(state.symbols),
         "model": state.model.state_dict(),
         "ema": state.ema.state_dict(),
@@ -386,12 +389,16 @@ def train(state: State, data: Data, folder: Path, run_log: RunLog | None, latent
     config, world = state.config, state.world
     system, last = config.system, config.training.train_num_steps
     stream = batches(data.own, config, first_step=state.step, rank=world.rank, world_size=world.size, latents=latents)
+    first_step = state.step
     with tqdm(total=last, initial=state.step, desc=folder.name, unit="step", disable=not world.first) as bar:
         while True:
+            saves, is_new = state.step % system.save_ckpt == 0 or state.step == last, state.step > first_step
             if state.step > 0 and (state.step % system.validation_step == 0 or state.step == last):
                 if world.first:
-                    validate_once(state, data.valid, folder, run_log)
+                    is_new |= validate_once(state, data.valid, folder, run_log)
                 state.best_variance = world.agree(state.best_variance)
+            if world.first and saves and is_new:  # after the validation, which may end the variance part's training
+                checkpoint.save_project(folder, state.step, project_of(state), system.keep_ckpt)
             if state.step >= last:
                 break
             values = train_step(state, next(stream).to(world.device, non_blocking=True))
@@ -399,27 +406,25 @@ def train(state: State, data: Data, folder: Path, run_log: RunLog | None, latent
             if not world.first:
                 continue
             run_log.add(values)
-            saves = state.step % system.save_ckpt == 0 or state.step == last
-            if saves or state.step % system.log_step == 0:
+            if any(state.step % each == 0 for each in (system.save_ckpt, system.log_step)) or state.step == last:
                 averages = run_log.flush(state.step)
                 check_finite(averages, state.step)
                 bar.set_postfix(
                     {name.removeprefix("loss_"): f"{averages[name]:.3g}" for name in averages if "loss" in name}
                 )
-            if saves:
-                checkpoint.save_project(folder, state.step, project_of(state), system.keep_ckpt)
 
 
-def validate_once(state: State, corpus: Corpus, folder: Path, run_log: RunLog) -> None:
-    """Validate, and write the voice that was measured; a run resumed at this very step does not do it again."""
+def validate_once(state: State, corpus: Corpus, folder: Path, run_log: RunLog) -> bool:
+    """Validate, and write the voice that was measured, unless that has been done at this very step: whether it did."""
     if run_log.has("valid", state.step):
-        return
+        return False
     numbers = validate(state, corpus, folder / "samples" / f"{state.step:08d}")
     watch_variance(state, numbers)
     if state.reading and state.sounding:
-        checkpoint.save_voice(folder, state.step, state.ema.state_dict(), state.config, state.symbols)
+        checkpoint.save_voice(folder, state.step, state.ema.state_dict(), state.run_config, state.symbols)
     run_log.write("valid", state.step, numbers)
     save_curves(folder / "curves.png", run_log.read())
+    return True
 
 
 def check_finite(averages: dict[str, float], step: int) -> None:
@@ -545,7 +550,7 @@ def open_folder(state: State, data: Data, folder: Path, wandb_run) -> tuple[Path
     if not state.world.first:
         return folder, None
     checkpoint.set_aside(folder, state.step)
-    write_about(state.config, data, folder)
+    write_about(state.run_config, data, folder)
     precision = "bfloat16" if state.model.amp else "float32"
     log.info("run %s from step %d on %s x %d in %s", folder.relative_to(checkpoint.RUNS), state.step,
              state.world.device, state.world.size, precision)  # fmt: skip
@@ -587,13 +592,17 @@ def run_lanes(args: argparse.Namespace, config: Config, world: World) -> tuple[s
 
 def run_processes(args: argparse.Namespace, config: Config, folder: Path) -> int:
     """Each lane in a process of its own, training.processes of them at once. Returns the exit status."""
-    command = [sys.executable, str(ROOT / "train.py"), "-id", args.id, "-test", args.test]
-    command += ["-a", args.a] if args.a else []
     lanes = config.training.lanes
     todo = [name for name in lanes if not is_done(config, folder, name)]
-    commands = {name: [*command, "-lane", name] for name in todo}
+    commands = {name: lane_command(args, name) for name in todo}
     after = {name: {*lanes[name].start, *lanes[name].means} & set(todo) for name in todo}
     return run_all(commands, after, config.training.processes, n_cpus())
+
+
+def lane_command(args: argparse.Namespace, name: str) -> list[str]:
+    """What trains one lane in a process of its own."""
+    command = [sys.executable, str(ROOT / "train.py"), "-id", args.id, "-lane", name, "-test", args.test]
+    return command + (["-a", args.a] if args.a else []) + (["--debug"] if args.debug else [])
 
 
 def run_lane(args: argparse.Namespace, config: Config, world: World, name: str, data: Data) -> None:
@@ -603,6 +612,7 @@ def run_lane(args: argparse.Namespace, config: Config, world: World, name: str, 
     if checkpoint.steps(folder, "project"):
         project = checkpoint.load_project(checkpoint.find(folder, "project", args.ckpt))
     state = make_state(args, own_config, world, data, project)
+    state.run_config = config
     if project is None:
         start_from(state, last_projects(config, folder.parent, lane.start))
     trained = trained_parts(config, [name, *lane.start])
@@ -615,6 +625,8 @@ def run_lane(args: argparse.Namespace, config: Config, world: World, name: str, 
         latents = Means(folders, data.clips.content, training.mean_times, training.mean_shares).of(indices)
     wandb_run = start_wandb(args, own_config, f"{args.id}-{name}") if world.first else None
     data = Data(data.clips, own, data.valid)
+    if world.first and state.step < own_config.training.train_num_steps:
+        means.discard(folder / "means")  # of an earlier end
     train(state, data, *open_folder(state, data, folder, wandb_run), latents)
     if world.first and is_read(config, name):
         write_means(state, data, lane.clips, folder / "means")

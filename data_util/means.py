@@ -27,6 +27,11 @@ def is_complete(folder: Path) -> bool:
     return read_json(folder / INDEX) is not None
 
 
+def discard(folder: Path) -> None:
+    """Say that the means, if there are any, are to be written again."""
+    (folder / INDEX).unlink(missing_ok=True)
+
+
 class Means:
     """The means that lanes have written into their folders, for workers to read."""
 

@@ -124,7 +124,7 @@ class NiSETS(nn.Module):
 
     def part_of(self, name: str) -> str:
         """The part that an entry of the state dict belongs to; "" for those of the corpus."""
-        network = name.split(".")[0]
+        network = name.split(".", maxsplit=1)[0]
         owners = {"frame_encoder": "text_encoder", "logw_variance": "text_encoder"}
         network = owners.get(network, network)
         return network if network in self.parts() else ""
@@ -290,6 +290,9 @@ class NiSETS(nn.Module):
         values = None if f0 is None else self.values(z0, f0, batch.durations) * x_mask
         mu_x, logw, h = self.encode(batch.x, x_mask, values)
         durations = self.align(mu_x, z0, batch.x_lengths, batch.mel_lengths) if realign else batch.durations
+        if realign and values is not None:  # those of the path that is learnt; the batch may have none at all
+            values = self.values(z0, f0, durations)
+            mu_x, logw, h = self.encode(batch.x, x_mask, values)
         mu = stretch(mu_x, durations, mel_mask)
         out.losses["loss_duration"] = losses.duration_loss(logw, durations, x_mask, n_symbols)
         out.losses["loss_prior"] = losses.prior_loss(z0, mu, mel_mask, n_frames)

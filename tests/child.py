@@ -1,17 +1,21 @@
-"""What tests run in processes of their own: python -m tests.child train|gradients PATH [the arguments of train.py]."""
+"""What tests run in processes of their own: python -m tests.child COMMAND PATH [the arguments of train.py]."""
 
 import functools
 import logging
+import os
+import signal
 import sys
 from pathlib import Path
 
 import torch
 
+import text
 import train
 from data_util import checkpoint
 from data_util import config as configuration
 from data_util.dataset import batches
 from data_util.world import World
+from tests.conftest import StubFrontEnd
 
 
 def run_train(runs: str, argv: list[str]) -> int:
@@ -20,12 +24,33 @@ def run_train(runs: str, argv: list[str]) -> int:
     return train.main(argv)
 
 
+def run_lanes(runs: str, argv: list[str]) -> int:
+    """run_train, reading letters and leaving no pictures, whose lanes are processes like it.
+
+    The environment's KILL_LANE_AT, a lane and a step, is when that lane kills itself.
+    """
+    text.FrontEnd = StubFrontEnd
+    train.save_validation = train.save_curves = lambda *_: None
+    train.lane_command = lambda args, name: [sys.executable, "-m", "tests.child", "lanes", runs, "-id", args.id,
+                                             "-lane", name]  # fmt: skip
+    lane, _, step = os.environ.get("KILL_LANE_AT", "").partition(" ")
+    if lane in argv:
+        train.train_step = functools.partial(_kill_at, int(step), train.train_step)
+    return run_train(runs, argv)
+
+
+def _kill_at(step, train_step, state, batch):
+    if state.step == step:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return train_step(state, batch)
+
+
 def save_gradients(out: str, argv: list[str]) -> int:
     """The gradients of one step in each stage, in float64, as they are before clipping, into a file."""
     args = train.parse_args(argv)
     world = World.join()
     config = configuration.load(args.c, args.overrides)
-    corpus, _ = train.prepare_data(config, world)
+    corpus = train.prepare_data(config, world).own
     gradients = {}
     for stage, step in enumerate((0, config.training.train_num_steps - 1)):
         state = train.build_state(config, world, corpus.symbols)
@@ -58,4 +83,4 @@ def _keep(gradients, stage, _state, optimiser):
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
     command, path, *rest = sys.argv[1:]
-    sys.exit({"train": run_train, "gradients": save_gradients}[command](path, rest))
+    sys.exit({"train": run_train, "lanes": run_lanes, "gradients": save_gradients}[command](path, rest))

@@ -1,19 +1,48 @@
 """The whole model: which loss reaches which part, that padding does not exist, that speaking is what was trained."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from data_util import config as configuration
-from data_util.dataset import fixed_batch
+from data_util.audio import cut, sequence_mask
+from data_util.dataset import Batch, fixed_batch
 from model import losses, nisets
 from model.nisets import NiSETS
 from model.sde import grid
-from tests.conftest import TINY_FRAMES, with_keys
+from model.text_encoder import places
+from tests.conftest import HOP, TINY_FRAMES, with_keys
 
 PARTS = ("text_encoder", "decoder", "generator")
 T_ONE, T_OTHER = 0.1, 0.9  # u that becomes t = 1, and one that does not
+LN_F0 = (5.2, 0.25)  # mean and standard deviation of ln Hz
+
+# what differs from the plain model, which is small in all the others too
+SMALL = {
+    "text_encoder": {"prenet_dropout": 0.0, "dropout": 0.0, "frame_hidden_channels": 16, "frame_kernel": 3},
+    "variance": {"channels": 8, "hidden_channels": 16, "n_layers": 2, "kernel": 3, "dropout": 0.0, "frame_layers": 1},
+    "convnext1d": {"channels": 8, "hidden_channels": 16, "n_layers": 2, "kernel": 3},
+    "istft": {"channels": 16, "resblock_kernels": [3], "resblock_dilations": [1]},
+    "convnext": {"channels": 8, "hidden_channels": 16, "n_layers": 2, "kernel": 3},
+}
+VARIANTS = {
+    "plain": {},
+    "refined": {"text_encoder": {"frame_layers": 2}, "loss": {"stft": 1.0}},
+    "phone": {"variance": {"kind": "phone"}, "generator": {"inputs": ["z0_hat", "mu"]}},
+    "source": {
+        "text": {"units": "phones"},
+        "text_encoder": {"frame_layers": 2},
+        "variance": {"kind": "frame"},
+        "decoder": {"kind": "convnext1d"},
+        "generator": {"kind": "convnext", "inputs": ["z0_hat", "f0", "t"]},
+        "loss": {"stft": 1.0},
+    },
+    "istft": {"variance": {"kind": "frame"}, "generator": {"kind": "istft", "inputs": ["f0", "z0_hat"]}},
+}
+WITH_VARIANCE = ("phone", "source", "istft")
 
 
 @pytest.fixture
@@ -191,8 +220,8 @@ def test_one_step_is_the_training_feature_to_the_bit(tiny, config):
     model.denoise = lambda *args: asked.append(args) or decode(*args)
     with torch.no_grad():
         forward(model, batch)
-        r_1, mu, mask, t = asked[0]
-        assert torch.equal(t, torch.ones(2))
+        r_1, mu, mask, t, f0 = asked[0]
+        assert torch.equal(t, torch.ones(2)) and f0 is None
         spoken = mu + model.solve(r_1, mu, mask, 1, "posterior", torch.randn_like)
     assert torch.equal(spoken, heard[0])
     assert torch.equal(spoken, mu + decode(r_1, mu, mask, t)[0])
@@ -279,3 +308,562 @@ def test_config_yaml_has_the_papers_sizes():
     model = NiSETS(configuration.load(), 178)
     millions = {part: sum(p.numel() for p in getattr(model, part).parameters()) / 1e6 for part in PARTS}
     assert millions == pytest.approx({"text_encoder": 7.2, "decoder": 7.6, "generator": 13.9}, abs=0.05)
+
+
+# Variants: pitch and energy, frame layers, other networks
+
+
+def variant(name):
+    """The tiny model with the options of VARIANTS; where there is pitch and energy, they train."""
+    tree = configuration.to_dict(configuration.load("tests/tiny.yaml"))
+    for section in SMALL | VARIANTS[name]:
+        tree[section] |= SMALL.get(section, {}) | VARIANTS[name].get(section, {})
+    if name in WITH_VARIANCE:
+        for stage in tree["training"]["stages"]:
+            stage["parts"]["variance"] = 1e-3
+    return configuration.from_dict(tree)
+
+
+def make_variant(name):
+    model = make_model(variant(name))
+    model.f0_mean.fill_(LN_F0[0])
+    model.f0_std.fill_(LN_F0[1])
+    return model
+
+
+def drawn_batch(config, x_lengths=(2, 5, 8, 4), mel_lengths=(5, 40, 64, 21), **changes):
+    """Noise for clips, with durations, F0 and latents, which no corpus need be read for."""
+    generator, training = torch.Generator().manual_seed(1), config.training
+    n_items, x_lengths, mel_lengths = len(x_lengths), torch.tensor(x_lengths), torch.tensor(mel_lengths)
+    n_symbols, n_frames, n_segment = int(x_lengths.max()), int(mel_lengths.max()), training.segment_frames
+    x_mask, mel_mask = sequence_mask(x_lengths), sequence_mask(mel_lengths)
+    durations = torch.arange(1, n_symbols + 1).expand(n_items, -1) * x_mask[:, 0]  # 1, 2, ..., and the rest
+    durations[torch.arange(n_items), x_lengths - 1] += mel_lengths - durations.sum(1)
+    cut_lengths = mel_lengths.clamp(max=training.cut_frames)
+    segment_lengths = cut_lengths.clamp(max=n_segment)
+    f0 = torch.randn(n_items, 1, n_frames, generator=generator) * LN_F0[1] + LN_F0[0]
+    voicing = (torch.rand(n_items, 1, n_frames, generator=generator) < 0.7).float()
+
+    def normal(*shape):
+        return torch.randn(n_items, *shape, generator=generator)
+
+    batch = Batch(
+        x=torch.randint(1, 27, (n_items, n_symbols), generator=generator) * x_mask[:, 0],
+        x_lengths=x_lengths,
+        mel=(2 * normal(80, n_frames) - 5) * mel_mask,
+        mel_lengths=mel_lengths,
+        durations=durations,
+        has_durations=True,
+        cut_starts=(mel_lengths - cut_lengths) // 2,
+        cut_lengths=cut_lengths,
+        segment_starts=(cut_lengths - segment_lengths) // 3,
+        segment_lengths=segment_lengths,
+        segments_full=bool((segment_lengths == n_segment).all()),
+        wav=0.1 * normal(1, n_segment * HOP) * sequence_mask(segment_lengths * HOP, n_segment * HOP),
+        noise=normal(80, training.cut_frames),
+        u=torch.tensor([T_ONE, T_OTHER, 0.5, T_ONE])[:n_items],
+        true_latent=torch.tensor([False, False, True, False])[:n_items],
+        ids=[str(i) for i in range(n_items)],
+        f0=torch.cat([f0, voicing], dim=1) * mel_mask,
+        latent=normal(80, n_segment) * sequence_mask(segment_lengths, n_segment),
+        latent_t=torch.tensor([1.0, 0.5, 1.0, 0.1])[:n_items],
+    )
+    return dataclasses.replace(batch, **changes)
+
+
+def steady_draws(model):
+    """Let what the model draws for itself depend on the place in the clip alone, not on the shape of the batch."""
+    values_loss, generate = model._values_loss, model.generate
+    table = torch.randn(1, 2, 64 * HOP, generator=torch.Generator().manual_seed(2))
+
+    def steady_values_loss(values, c, x_mask, u, noise, n_symbols):
+        noise = table[..., : values.shape[-1]].expand_as(values)
+        return values_loss(values, c, x_mask, torch.full_like(u, 0.7), noise, n_symbols)
+
+    def steady_generate(z0_hat, mask=None, **inputs):
+        noise = table[:, :1, : z0_hat.shape[-1] * HOP].expand(len(z0_hat), -1, -1)
+        return generate(z0_hat, mask, **inputs, noise=noise)
+
+    model._values_loss, model.generate = steady_values_loss, steady_generate
+    return model
+
+
+def loss_names(config, latents):
+    """What forward is to give."""
+    names = {"loss_mel"} | ({"loss_stft"} if config.loss.stft else set())
+    if latents != "joint":
+        return names
+    names |= {"loss_duration", "loss_prior", "loss_score"}
+    names |= {"loss_frame"} if config.text_encoder.frame_layers else set()
+    names |= {"loss_variance"} if config.variance.kind != "off" else set()
+    return names | ({"loss_f0", "loss_voicing"} if config.variance.kind == "frame" else set())
+
+
+def listen(model):
+    """What the generator is given from now on: a list of (inputs, mask, keywords)."""
+    heard = []
+
+    def keep(_, args, keywords):
+        heard.append((*args, keywords))
+
+    model.generator.register_forward_pre_hook(keep, with_kwargs=True)
+    return heard
+
+
+WITHOUT_MU = [name for name in VARIANTS if name != "phone"]  # mu is known to joint stages alone
+
+
+@pytest.mark.parametrize(
+    ("name", "latents"),
+    [(name, "joint") for name in VARIANTS] + [(name, how) for how in ("true", "means") for name in WITHOUT_MU],
+)
+def test_each_variant_gives_its_losses(name, latents):
+    model = make_variant(name)
+    batch = drawn_batch(model.config)
+    heard = listen(model)
+    out = forward(model, batch, latents=latents)
+    assert set(out.losses) == loss_names(model.config, latents)
+    assert all(loss.shape == () and loss.dtype == torch.float32 and loss.isfinite() for loss in out.losses.values())
+    assert out.wav_hat.shape == batch.wav.shape
+    z0_hat = heard[0][0][:, 2:] if name == "istft" else heard[0][0][:, :80]
+    mask = sequence_mask(batch.segment_lengths, 8)
+    z0 = cut(model.latent(batch.mel), batch.cut_starts + batch.segment_starts, 8)
+    true = batch.true_latent | (latents == "true")
+    assert torch.equal((z0_hat * mask)[true], (z0 * mask)[true])
+    t = {"joint": model.sde.t_from_uniform(batch.u), "true": torch.zeros(4), "means": batch.latent_t}[latents]
+    assert torch.equal(out.t, torch.where(true, 0.0, t))
+    if latents == "means":
+        assert torch.equal(z0_hat[~true], batch.latent[~true])
+    if latents == "joint":
+        assert ((z0_hat - z0) * mask)[~true].abs().amax((1, 2)).min() > 0.1
+
+
+def test_the_generator_is_given_its_inputs_in_their_order():
+    model = make_variant("source")
+    batch, heard = drawn_batch(model.config), listen(model)
+    out = forward(model, batch, latents="means")
+    inputs, mask, keywords = heard[0]
+    assert inputs.shape == (4, 80 + 2 + nisets.T_CHANNELS, 8)
+    f0 = cut(batch.f0, batch.cut_starts + batch.segment_starts, 8)
+    torch.testing.assert_close(inputs[:, 80:81] * mask, (f0[:, :1] - LN_F0[0]) / LN_F0[1] * mask)
+    assert torch.equal(inputs[:, 81:82], f0[:, 1:])
+    assert torch.equal(inputs[:, 82:], model.t_embedding(out.t)[:, :, None].expand(-1, -1, 8))
+    hertz = keywords["f0"] * mask
+    torch.testing.assert_close(hertz, f0[:, :1].exp() * mask, rtol=1e-5, atol=0)
+    assert hertz[hertz > 0].min() > 50 and keywords["f0"].min() > 0  # past an end too the source must run
+
+
+def networks_reached(model, loss):
+    model.zero_grad(set_to_none=True)
+    loss.backward(retain_graph=True)
+    touched = [name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().max() > 0]
+    assert {model.part_of(name) for name in touched} <= set(model.parts())
+    return {name.split(".")[0] for name in touched}
+
+
+@pytest.mark.parametrize("feature_gradient", ["off", "on"])
+@pytest.mark.parametrize("mu_gradient", [True, False])
+@pytest.mark.parametrize("name", ["phone", "source", "istft"])
+def test_which_loss_reaches_which_network_of_a_variant(name, mu_gradient, feature_gradient):
+    model = make_variant(name)
+    batch = drawn_batch(model.config, true_latent=torch.zeros(4, dtype=torch.bool))
+    out = forward(model, batch, mu_gradient=mu_gradient, feature_gradient=feature_gradient)
+    encoders = {"text_encoder", "frame_encoder"} if model.frame_encoder is not None else {"text_encoder"}
+    behind_mu = encoders if mu_gradient else set()
+    sound = {"generator"} | ({"decoder"} | behind_mu if feature_gradient == "on" else set())
+    wanted = {name: sound for name in ("loss_mel", "loss_stft", "loss_adversarial", "loss_feature")}
+    wanted |= {name: {"variance"} for name in ("loss_variance", "loss_f0", "loss_voicing")}
+    wanted |= {name: {"text_encoder"} for name in ("loss_duration", "loss_prior")}
+    wanted |= {"loss_frame": encoders, "loss_score": {"decoder"} | behind_mu}
+    values = out.losses | adversarial(model, out)
+    assert {name: networks_reached(model, loss) for name, loss in values.items()} == {
+        name: wanted[name] for name in values
+    }
+
+
+@pytest.mark.parametrize("name", ["refined", *WITH_VARIANCE])
+def test_every_parameter_of_a_variant_is_reached_by_some_loss(name):
+    model = make_variant(name)
+    out = forward(model, drawn_batch(model.config))
+    sum((out.losses | adversarial(model, out)).values()).backward()
+    silent = [name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
+    assert silent == []
+
+
+@pytest.mark.parametrize(("name", "latents"), [(name, "joint") for name in VARIANTS] + [("source", "means")])
+@pytest.mark.parametrize("frames", [0, 32])
+def test_garbage_past_the_ends_changes_no_loss_of_a_variant(name, latents, frames):
+    model = steady_draws(make_variant(name).eval())
+    batch = drawn_batch(model.config)
+    names = ("x", "mel", "f0", "durations")
+    dirty = dataclasses.replace(batch, **{key: F.pad(getattr(batch, key), (0, frames)) for key in names})
+    dirty.noise, dirty.latent = batch.noise.clone(), batch.latent.clone()
+    for i in range(4):
+        dirty.x[i, batch.x_lengths[i] :] = 7
+        dirty.mel[i, :, batch.mel_lengths[i] :] = 1e3
+        dirty.f0[i, :, batch.mel_lengths[i] :] = 10.0
+        dirty.noise[i, :, batch.cut_lengths[i] :] = -1e3
+        dirty.latent[i, :, batch.segment_lengths[i] :] = 1e3
+    clean, soiled = (forward(model, each, latents=latents) for each in (batch, dirty))
+    for key, value in clean.losses.items():
+        assert soiled.losses[key].item() == pytest.approx(value.item(), abs=1e-5, rel=1e-5), key
+    assert torch.allclose(soiled.wav_hat, clean.wav_hat, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["refined", *WITH_VARIANCE])
+def test_a_batch_of_a_variant_is_the_sum_of_its_singles(name):
+    model = steady_draws(make_variant(name).eval())
+    batch = drawn_batch(model.config)
+    counts, whole = counts_of(batch), forward(model, batch)
+    total = dict.fromkeys(whole.losses, 0.0)
+    for i in range(4):
+        tensors = {key: value[i : i + 1] for key, value in vars(batch).items() if isinstance(value, torch.Tensor)}
+        for key, lengths in (("x", "x"), ("durations", "x"), ("mel", "mel"), ("f0", "mel")):
+            tensors[key] = tensors[key][..., : int(getattr(batch, f"{lengths}_lengths")[i])]
+        full = bool(batch.segment_lengths[i] == 8)
+        out = model(dataclasses.replace(batch, **tensors, segments_full=full), counts, stage_with(model.config), True)
+        assert torch.allclose(out.wav_hat, whole.wav_hat[i : i + 1], atol=1e-5)
+        for key, value in out.losses.items():
+            total[key] += value.item() / (4 if key == "loss_stft" else 1)  # which is the mean over the items
+    for key in {"loss_prior", "loss_frame"} & set(total):
+        total[key] -= 3 * 0.5 * losses.LOG_TWO_PI  # the constant, counted once a call
+    for key, value in whole.losses.items():
+        assert total[key] == pytest.approx(value.item(), abs=2e-5 * max(1, abs(value.item()))), key
+
+
+def test_pitch_and_energy_are_those_of_the_durations_that_are_learnt():
+    model = make_variant("phone")
+    batch = drawn_batch(model.config)
+    batch.durations.zero_()  # as a corpus without an alignment gives them
+    encoded, searched, drawn = [], [], []
+    encode, align, values_loss = model.encode, model.align, model._values_loss
+    model.encode = lambda *args: encoded.append(args[2]) or encode(*args)
+    model.align = lambda *args: searched.append(align(*args)) or searched[-1]
+    model._values_loss = lambda *args: drawn.append(args[0]) or values_loss(*args)
+    forward(model, batch)
+    mask = sequence_mask(batch.mel_lengths)
+    wanted = model.values(model.latent(batch.mel) * mask, model.conditions(batch.f0) * mask, searched[0])
+    assert len(searched) == 1 and searched[0].sum(1).tolist() == batch.mel_lengths.tolist()
+    assert torch.equal(encoded[-1], wanted) and torch.equal(drawn[0], wanted)
+
+
+def test_bfloat16_networks_leave_the_losses_of_a_variant_close():
+    model = steady_draws(make_variant("source").eval())
+    exact = forward(model, drawn_batch(model.config))
+    model.amp = True
+    rough = forward(model, drawn_batch(model.config))
+    for key, value in exact.losses.items():
+        assert rough.losses[key].dtype == torch.float32
+        assert rough.losses[key].item() == pytest.approx(value.item(), rel=0.1), key
+        assert rough.losses[key].item() != value.item() or key == "loss_prior", "nothing ran in bfloat16"
+    sum(rough.losses.values()).backward()
+
+
+# What the options leave alone
+
+
+def plain_forward(model, batch, counts):
+    """Training as the paper has it, written from the parts: mu constant over a symbol, nothing but it conditions."""
+    x_mask, mel_mask = sequence_mask(batch.x_lengths).float(), sequence_mask(batch.mel_lengths).float()
+    z0 = (batch.mel - model.latent_mean) / model.latent_std * mel_mask
+    mu_x, logw, _ = model.text_encoder(batch.x, x_mask)
+    mu = torch.zeros_like(z0)
+    for i, row in enumerate(batch.durations):
+        mu[i, :, : batch.mel_lengths[i]] = mu_x[i].repeat_interleave(row, dim=1)
+    n_cut, n_segment, cut_mask = 32, 8, sequence_mask(batch.cut_lengths, 32).float()
+    z0_cut, mu_cut = cut(z0, batch.cut_starts, n_cut), cut(mu, batch.cut_starts, n_cut)
+    t, r_0 = model.sde.t_from_uniform(batch.u), z0_cut - mu_cut
+    r_t = model.sde.perturb(r_0, batch.noise, t) * cut_mask
+    c_skip, c_out, c_in = (each[:, None, None] for each in model.sde.coefficients(t))
+    output = model.decoder(c_in * r_t, mu_cut, cut_mask, t)
+    z0_hat = mu_cut + (c_skip * r_t + c_out * output) * cut_mask
+    segments = cut(z0_hat, batch.segment_starts, n_segment), cut(z0_cut, batch.segment_starts, n_segment)
+    feature = torch.where(batch.true_latent[:, None, None], segments[1], segments[0])
+    mask = sequence_mask(batch.segment_lengths, n_segment).float()
+    wav_hat = model.generator(feature, mask)
+    variance = model.sde.posterior_variance(torch.where(batch.true_latent, 0.0, t))
+    weight, mels = (
+        1 / (1 + variance / model.config.loss.mel_blur),
+        (model.full_band(wav_hat), model.full_band(batch.wav)),
+    )
+    return wav_hat, {
+        "loss_duration": losses.duration_loss(logw, batch.durations, x_mask, counts[0]),
+        "loss_prior": losses.prior_loss(z0, mu, mel_mask, counts[1]),
+        "loss_score": losses.score_loss(output, model.sde.target(r_0, batch.noise, t), cut_mask, counts[2]),
+        "loss_mel": losses.mel_loss(*mels, weight, mask, counts[3]),
+    }
+
+
+def test_off_is_the_papers_model_to_the_bit():
+    model = make_variant("plain")
+    batch = drawn_batch(model.config)
+    stage = stage_with(model.config)
+    out = model(batch, counts_of(batch), stage, realign=False)
+    wav_hat, values = plain_forward(model, batch, counts_of(batch))
+    assert torch.equal(out.wav_hat, wav_hat)
+    assert {name: loss.item() for name, loss in out.losses.items()} == {name: v.item() for name, v in values.items()}
+
+
+def test_off_has_no_trace_of_the_options_and_reads_no_f0():
+    model = make_variant("plain").eval()
+    assert {name.split(".")[0] for name, _ in model.named_parameters()} == set(PARTS)
+    assert not any("condition" in name for name in model.state_dict())
+    batch = drawn_batch(model.config)
+    outs = [
+        forward(model, dataclasses.replace(batch, f0=f0, latent=latent))
+        for f0, latent in ((batch.f0, batch.latent), (torch.zeros(4, 2, 0), torch.full((4, 80, 0), torch.nan)))
+    ]
+    assert torch.equal(outs[0].wav_hat, outs[1].wav_hat)
+    assert all(torch.equal(outs[0].losses[name], outs[1].losses[name]) for name in outs[0].losses)
+
+
+def test_every_entry_of_the_state_has_its_part():
+    model = make_variant("source")
+    owners = {name: model.part_of(name) for name in model.state_dict()}
+    of_corpus = {name for name, part in owners.items() if part == ""}
+    assert of_corpus == {"latent_mean", "latent_std", "f0_mean", "f0_std"}
+    assert owners["logw_variance"] == "text_encoder"
+    for part, modules in model.parts().items():
+        n_owned = sum(p.numel() for name, p in model.named_parameters() if owners[name] == part)
+        assert n_owned == sum(p.numel() for module in modules for p in module.parameters()) > 0
+    assert set(model.parts()) == {"text_encoder", "variance", "decoder", "generator"}
+    assert make_variant("plain").part_of("variance.conv_in.weight") == ""
+
+
+# Pitch and energy
+
+
+def test_conditions_are_normalised_ln_f0_and_voicing():
+    f0 = torch.tensor([[[5.2, 5.45, 4.7], [1.0, 0.0, 1.0]]])
+    normalised = make_variant("source").conditions(f0)
+    torch.testing.assert_close(normalised, torch.tensor([[[0.0, 1.0, -2.0], [1.0, 0.0, 1.0]]]), atol=1e-5, rtol=0)
+    assert make_variant("plain").conditions(f0) is None
+
+
+def test_values_are_pitch_where_there_is_voice_and_energy_everywhere():
+    model = make_variant("phone")
+    f0 = torch.tensor([[[1.0, 3.0, 9.0, 5.0, 7.0], [1.0, 1.0, 0.0, 0.0, 0.0]]])
+    z0 = torch.arange(5.0).expand(1, 80, -1) + torch.linspace(-1, 1, 80)[:, None]
+    wanted = torch.tensor([[[2.0, 6.0], [1.0, 3.5]]])  # the second symbol has no voice: the plain mean
+    torch.testing.assert_close(model.values(z0, f0, torch.tensor([[3, 2]])), wanted)
+
+
+def test_contour_losses_are_those_of_a_loop():
+    model, generator = make_variant("istft"), torch.Generator().manual_seed(0)
+    f0_hat, logit, f0 = (torch.randn(2, 1, 6, generator=generator) for _ in range(3))
+    voicing = torch.tensor([[1.0, 0, 1, 1, 0, 1], [1, 1, 0, 1, 1, 1]])[:, None]
+    mask = sequence_mask(torch.tensor([6, 3])).float()
+    model.variance.contour = lambda *_: (f0_hat, logit)
+    empty = torch.zeros(2, 2, 6)
+    found = model._contour_losses(torch.cat([f0, voicing], 1), empty, empty, empty, mask, torch.tensor(20.0))
+    squares, entropies = 0.0, 0.0
+    for b, n_frames in enumerate((6, 3)):
+        for k in range(n_frames):
+            probability, voiced = logit[b, 0, k].sigmoid().item(), voicing[b, 0, k].item()
+            squares += voiced * (f0_hat[b, 0, k] - f0[b, 0, k]).item() ** 2
+            entropies -= math.log(probability if voiced else 1 - probability)
+    assert found["loss_f0"].item() == pytest.approx(squares / 20, rel=1e-5)
+    assert found["loss_voicing"].item() == pytest.approx(entropies / 20, rel=1e-5)
+
+
+def draw_values(model, noise, **keys):
+    """_draw_values for ten symbols with the noise given: a number, or a tensor."""
+    model.config = with_keys(model.config, "variance", **keys)
+    x = torch.arange(1, 11)[None]
+    return model._draw_values(x, torch.ones(1, 1, 10), lambda like: torch.zeros_like(like) + noise)
+
+
+def test_one_evaluation_samples_the_posterior_mean():
+    model = make_variant("phone").eval()
+    noise = torch.randn(1, 2, 10)
+    with torch.no_grad():
+        c, values = draw_values(model, noise, n_timesteps=1, temperature=0.5)
+        t, x_mask = torch.ones(1), torch.ones(1, 1, 10)
+        assert torch.equal(c, model.variance.encode(torch.arange(1, 11)[None], x_mask))
+        assert torch.equal(values, model.denoise_values(0.5 * noise, c, x_mask, t)[0])
+        sde = model.variance_sde
+        output = model.variance(sde.coefficients(t)[2] * 0.5 * noise, c, x_mask, t)
+        c_skip, c_out, _ = sde.coefficients(t)
+    torch.testing.assert_close(values, c_skip * 0.5 * noise + c_out * output)
+    assert (sde.sigma_data, sde.parametrisation) == (1.0, "edm")
+
+
+@pytest.mark.parametrize(("n", "tolerance"), [(5, 0.06), (8, 0.01), (100, 0.01)])
+def test_more_evaluations_sample_a_gaussian_with_its_mean_and_deviation(n, tolerance):
+    model, mean, deviation = make_variant("phone"), 0.7, 0.6
+    times = []
+
+    def analytic(r_t, _c, _mask, t):
+        """E[r_0 | r_t] where r_0 ~ N(mean, deviation^2)."""
+        alpha, sigma = (each(t)[:, None, None] for each in (model.variance_sde.alpha, model.variance_sde.sigma))
+        gain = alpha * deviation**2 / (alpha**2 * deviation**2 + sigma**2)
+        times.append(t.item())
+        return mean + gain * (r_t - alpha * mean), None
+
+    model.denoise_values = analytic
+    # the solver is affine in the noise, so that two draws of it tell the mean and the deviation of all
+    at_zero, at_one = (draw_values(model, noise, n_timesteps=n, temperature=1.0)[1] for noise in (0.0, 1.0))
+    assert times == pytest.approx(2 * grid(n)) and len(times) == 2 * n
+    assert at_zero.mean().item() == pytest.approx(mean, abs=0.02)
+    assert (at_one - at_zero).mean().item() == pytest.approx(deviation, abs=tolerance)
+    cold = draw_values(model, 1.0, n_timesteps=n, temperature=0.5)[1]
+    torch.testing.assert_close(cold, at_zero + 0.5 * (at_one - at_zero), atol=1e-4, rtol=0)
+    flat = draw_values(model, 1.0, n_timesteps=1)[1] - draw_values(model, 0.0, n_timesteps=1)[1]
+    assert flat.abs().max() < 0.05 * deviation  # one evaluation gives the mean, whatever the noise
+
+
+# Speaking and measuring with variants
+
+SPOKEN = torch.tensor([[3, 1, 4, 15, 9, 2, 6, 5]])
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def speak(model, seed=0, n_timesteps=1, **keywords):
+    return model.synthesise(SPOKEN, n_timesteps, generator=seeded(seed), **keywords)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_one_step_is_the_posterior_mean_of_the_noise_to_the_bit(name):
+    model = make_variant(name).eval()
+    spoken, generator = speak(model, temperature=0.8), seeded(0)
+    if model.variance is not None:
+        torch.randn(1, 2, SPOKEN.shape[1], generator=generator)
+    r_1 = 0.8 * torch.randn(spoken.mu.shape, generator=generator)
+    mask, t = torch.ones(1, 1, spoken.mu.shape[-1]), torch.ones(1)
+    with torch.no_grad():
+        r_0_hat, _ = model.denoise(r_1, spoken.mu, mask, t, spoken.f0)
+        noise = torch.randn(spoken.wav.shape, generator=generator)
+        wav = model.generate(spoken.z0_hat, mu=spoken.mu, f0=spoken.f0, t=t, noise=noise)
+    assert torch.equal(spoken.z0_hat, spoken.mu + r_0_hat)
+    assert torch.equal(spoken.wav, wav)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_seed_decides_all_that_is_spoken(name):
+    model = make_variant(name).eval()
+    state = torch.get_rng_state()
+    spoken, again, other = speak(model), speak(model), speak(model, seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(getattr(spoken, key), getattr(again, key)) for key in ("wav", "z0_hat", "mu", "durations"))
+    assert not torch.equal(spoken.wav, other.wav)
+    assert torch.equal(spoken.durations, other.durations)  # they are read off before pitch and energy
+    assert torch.equal(spoken.mu, other.mu) == (name not in WITH_VARIANCE)
+    if model.config.variance.kind == "frame":
+        assert spoken.f0.shape == (1, 2, spoken.mu.shape[-1]) and not torch.equal(spoken.f0, other.f0)
+        assert set(spoken.f0[:, 1].unique().tolist()) <= {0.0, 1.0}
+    else:
+        assert spoken.f0 is None
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_without_temperature_nothing_is_left_to_the_seed(name):
+    model = make_variant(name).eval()
+    model.config = with_keys(model.config, "variance", temperature=0.0)
+    one, other = (speak(model, seed, temperature=0.0) for seed in (0, 1))
+    assert torch.equal(one.mu, other.mu) and torch.equal(one.z0_hat, other.z0_hat)
+    assert name == "source" or torch.equal(one.wav, other.wav)  # whose breath is noise at any temperature
+    assert name != "source" or torch.equal(one.f0, other.f0)
+
+
+def test_pitch_reaches_f0_and_the_source_is_given_it_in_hertz():
+    model = make_variant("source").eval()
+    with torch.no_grad():  # the contour then is the pitch itself
+        model.variance.frame_out.weight.zero_()
+        model.variance.frame_out.bias.zero_()
+    heard, draw = listen(model), model._draw_values
+    spoken = speak(model)
+
+    def higher(*args):
+        c, values = draw(*args)
+        return c, values + torch.tensor([0.5, 0.0])[:, None]
+
+    model._draw_values = higher
+    raised = speak(model)
+    assert torch.equal(spoken.durations, raised.durations)
+    torch.testing.assert_close(raised.f0[:, 0], spoken.f0[:, 0] + 0.5)
+    ratio = heard[1][-1]["f0"] / heard[0][-1]["f0"]
+    torch.testing.assert_close(ratio, torch.full_like(ratio, math.exp(0.5 * LN_F0[1])), rtol=1e-5, atol=0)
+    wanted = (spoken.f0[:, :1] * LN_F0[1] + LN_F0[0]).exp()
+    torch.testing.assert_close(heard[0][-1]["f0"], wanted, rtol=1e-5, atol=0)
+    assert not torch.equal(raised.mu, spoken.mu)
+
+
+@pytest.mark.parametrize(("n", "solver"), [(1, "posterior"), (2, "dpm2m"), (6, "ddim")])
+def test_the_generator_is_told_the_t_of_the_last_evaluation(n, solver):
+    model = make_variant("source").eval()
+    heard, asked, denoise = listen(model), [], model.denoise
+    model.denoise = lambda *args: asked.append(args[3]) or denoise(*args)
+    speak(model, n_timesteps=n, solver=solver)
+    assert len(asked) == n and asked[-1].item() == pytest.approx(grid(n)[-1])
+    assert torch.equal(heard[0][0][0, 82:, 0], model.t_embedding(asked[-1])[0])
+
+
+def clip_of(model, i=1):
+    """One of drawn_batch's clips as validation reads it: x, mel, f0 and durations."""
+    batch = drawn_batch(model.config)
+    n_symbols, n_frames = int(batch.x_lengths[i]), int(batch.mel_lengths[i])
+    f0 = batch.f0[i : i + 1, :, :n_frames] if model.config.with_f0 else torch.zeros(1, 2, 0)
+    return batch.x[i, None, :n_symbols], batch.mel[i, None, :, :n_frames], f0, batch.durations[i, None, :n_symbols]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_means_are_the_posterior_means_along_the_durations_given(name):
+    model, times = make_variant(name).eval(), (1.0, 0.5, 0.1)
+    x, mel, f0, durations = clip_of(model)
+    state = torch.get_rng_state()
+    means = model.means(x, mel, f0, durations, times, seeded(3))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert means.shape == (3, 80, mel.shape[-1])
+
+    generator, x_mask, mask = seeded(3), torch.ones(1, 1, x.shape[1]), torch.ones(1, 1, mel.shape[-1])
+    with torch.no_grad():
+        z0, conditions = (mel + 5) / 2, model.conditions(f0)
+        values = None if conditions is None else model.values(z0, conditions, durations)
+        mu_x, _, h = model.text_encoder(x, x_mask, values)
+        mu, h = (each.repeat_interleave(durations[0], dim=2) for each in (mu_x, h))
+        if model.frame_encoder is not None:
+            contour = conditions if model.config.variance.kind == "frame" else None
+            mu = mu + model.frame_encoder(h, places(durations, mask), mask, contour)
+        for mean, t in zip(means, torch.tensor(times)[:, None]):
+            noise = torch.randn(z0.shape, generator=generator)
+            r_t = model.sde.alpha(t) * (z0 - mu) + model.sde.sigma(t) * noise
+            torch.testing.assert_close(mean, (mu + model.denoise(r_t, mu, mask, t, conditions)[0])[0])
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_measuring_gives_finite_numbers_and_leaves_no_trace(name):
+    model = make_variant(name).eval()
+    x, mel, f0, _ = clip_of(model)
+    state, weights = torch.get_rng_state(), {key: value.clone() for key, value in model.state_dict().items()}
+    numbers, durations = model.measure(x, mel, f0, seeded(0))
+    again, _ = model.measure(x, mel, f0, seeded(0))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+    wanted = loss_names(model.config, "joint") - {"loss_mel", "loss_stft", "loss_score"}
+    wanted |= {"latent_l1", *(f"score_ratio_{t:g}" for t in nisets.PROBED_TIMES)}
+    assert set(numbers) == wanted
+    assert all(value.isfinite() and torch.equal(value, again[key]) for key, value in numbers.items())
+    assert durations.shape == x.shape and durations.sum() == mel.shape[-1] and durations.min() >= 1
+
+
+@pytest.mark.parametrize("name", WITH_VARIANCE)
+def test_the_measured_variance_loss_is_the_mean_over_its_noise_levels(name):
+    model = make_variant(name).eval()
+    x, mel, f0, _ = clip_of(model)
+    numbers, durations = model.measure(x, mel, f0, seeded(0))
+    generator, x_mask, n = seeded(0), torch.ones(1, 1, x.shape[1]), nisets.PROBED_DRAWS
+    torch.randn(mel.shape, generator=generator)
+    noise = torch.randn(n, 2, x.shape[1], generator=generator)
+    with torch.no_grad():
+        values = model.values(model.latent(mel), model.conditions(f0), durations)
+        c, total = model.variance.encode(x, x_mask), 0.0
+        for i in range(n):
+            t = model.variance_sde.t_from_uniform(torch.tensor([(i + 0.5) / n]))
+            r_t = model.variance_sde.perturb(values, noise[i : i + 1], t)
+            r_0_hat, _ = model.denoise_values(r_t, c, x_mask, t)
+            c_out = model.variance_sde.coefficients(t)[1]
+            total += (((r_0_hat - values) / c_out) ** 2).mean().item()  # the score loss is the denoiser's, weighed
+    assert numbers["loss_variance"].item() == pytest.approx(total / n, rel=1e-3)

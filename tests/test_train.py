@@ -1,5 +1,6 @@
 """Training from end to end at a tiny size: what it writes, that it learns, resumes to the bit, and splits exactly."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -193,7 +194,7 @@ def test_parts_that_a_stage_leaves_out_stay_as_they_are(config, tiny, part):
     parts = {name: rate for name, rate in config.training.stages[0].parts.items() if name != part}
     if part == "generator":
         del parts["discriminators"]
-    stage = configuration.Stage(parts, 1.0, 1.0, True, "off")
+    stage = dataclasses.replace(config.training.stages[0], parts=parts, share=1.0)
     config = with_keys(config, "training", stages=(stage,))
     state = train.build_state(config, ALONE, tiny.symbols)
     before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
@@ -423,10 +424,11 @@ def test_one_clip_is_learned_by_heart(real_root, tmp_path):
         f"dataset.prtpath={real_root}", f"dataset.cache={tmp_path / 'cache'}", "system.num_workers=0",
         f"dataset.metafile_train={tmp_path / 'one.txt'}", f"dataset.metafile_valid={tmp_path / 'one.txt'}",
         "text_encoder.dropout=0", "text_encoder.prenet_dropout=0", "training.train_num_steps=600",
-        "training.stages=[{parts: {text_encoder: 2.e-3, decoder: 2.e-3}, share: 1, final: 0.05, mu_gradient: false, "
-        "feature_gradient: off}]", "training.batch_size=4", "sde.t_one=0.7", "unet2d.channels=32",
+        "training.stages=[{lane: main, latents: joint, parts: {text_encoder: 2.e-3, decoder: 2.e-3}, share: 1, "
+        "final: 0.05, mu_gradient: false, feature_gradient: off}]", "training.batch_size=4", "sde.t_one=0.7",
+        "unet2d.channels=32",
     ])  # fmt: skip
-    corpus, _ = train.prepare_data(config, ALONE)
+    corpus = train.prepare_data(config, ALONE).own
     state = train.build_state(config, ALONE, corpus.symbols)
     mean, std = corpus.statistics()
     state.model.latent_mean.fill_(mean)

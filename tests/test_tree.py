@@ -38,6 +38,8 @@ def test_a_file_imports_leftwards_only(path):
     for name in imports_of(path):
         assert name.split(".")[0] != "tests", f"{module_of(path)} imports {name}"
         assert rung(name) <= ours, f"{module_of(path)} imports {name}, which stands to its right"
+        if path.parent == ROOT and name.split(".")[0] == "sampling":
+            continue  # a script may speak as whoever imports the project does
         assert rung(name) < len(LADDER), f"{module_of(path)} imports {name}: a script is imported by nobody"
 
 

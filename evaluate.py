@@ -7,12 +7,13 @@ import importlib.util
 import logging
 import math
 import multiprocessing
+import platform
 import re
 import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +31,13 @@ from data_util.audio import MelSpectrogram, load_wav, save_wav
 from data_util.config import ROOT, Audio, Config
 from data_util.corpus import Clip, read_metafile, read_transcripts
 from data_util.features import bar, compute_mel, n_cpus
-from data_util.files import write_atomic, write_json
+from data_util.files import read_json, write_atomic, write_json
+from data_util.page import MEASURES, markdown, page
 from data_util.pitch import track_f0
+from model.sde import SOLVERS, default_solver
 from sampling import Voice, newest_run
 from text import TextError, normalise
+from text.symbols import label
 
 PACKAGES = ("pocketsphinx", "jiwer", "speechmos", "onnxruntime", "requests")  # in requirements-extra.txt
 JUDGE_RATE = 16000  # Hz, of the recogniser and of DNSMOS
@@ -49,32 +53,8 @@ class EvaluationError(ValueError):
     """Something that cannot be evaluated as it was asked for; the message says what to do."""
 
 
-@dataclass(frozen=True)
-class Measure:
-    """heading: in the table; scale: the table's value by report.json's; digits: after the point; meaning: in a line."""
-
-    heading: str
-    scale: float
-    digits: int
-    meaning: str
-
-
-MEASURES = {
-    "cer": Measure("CER, %", 100, 1, "edits by the characters of the text, as pocketsphinx hears it"),
-    "wer": Measure("WER, %", 100, 1, "edits by the words"),
-    "dnsmos": Measure("DNSMOS", 1, 2, "overall quality as DNSMOS P.835 predicts it, 1 to 5"),
-    "dnsmos_signal": Measure("signal", 1, 2, "its part about the speech"),
-    "dnsmos_background": Measure("background", 1, 2, "its part about noise"),
-    "mcd": Measure("MCD, dB", 1, 2, "mel-cepstral distortion along the best time warping"),
-    "duration": Measure("duration", 1, 3, "length by the recording's, mean of the clips"),
-    "duration_total": Measure("total", 1, 3, "length of all clips by that of their recordings"),
-    "f0_spread": Measure("F0 spread", 1, 3, "standard deviation of ln F0 within a clip"),
-    "f0_spread_ratio": Measure("by recording", 1, 2, "mean F0 spread by that of the recordings"),
-    "f0_shift": Measure("F0 shift, st", 1, 2, "mean ln F0 less the recording's, in semitones"),
-    "mel_variance": Measure("mel variance", 1, 2, "variance of the log-mel over time by that of the recordings"),
-    "real_time_factor": Measure("RTF", 1, 3, "time to speak by time spoken, median of the clips after one to warm up"),
-}
-DIFFERENCES = ("cer", "wer", "dnsmos")  # also given as differences to the recordings of the same clips
+BESIDE = ("mcd", "f0_rmse", "voicing_error")  # a difference already, to the recording
+DIFFERENCES = ("cer", "wer", "dnsmos", *BESIDE)  # also given as differences to a system's, on the same clips
 
 
 # -- measures of one sound
@@ -128,25 +108,43 @@ def cepstra(mel: np.ndarray) -> np.ndarray:
     return scipy.fft.dct(mel.astype(np.float64), type=2, axis=0)[1 : N_CEPSTRA + 1] / len(mel)
 
 
-def distortion(mel: np.ndarray, other: np.ndarray) -> float:
-    """Mel-cepstral distortion (Kubichek 1993) in dB, the mean along the path of dynamic time warping.
+def warp(mel: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The path of dynamic time warping between cepstra: (n, 2), the frames of both that belong together.
 
     mel: (n_mels, T), other: (n_mels, T'), natural log of amplitude. Loudness does not count.
     """
-    one, two = cepstra(mel), cepstra(other)
-    _, path = librosa.sequence.dtw(one, two)  # (n, 2) frames of both
-    gaps = one[:, path[:, 0]] - two[:, path[:, 1]]  # (13, n)
+    _, path = librosa.sequence.dtw(cepstra(mel), cepstra(other))
+    return path
+
+
+def distortion(mel: np.ndarray, other: np.ndarray, path: np.ndarray) -> float:
+    """Mel-cepstral distortion (Kubichek 1993) in dB, the mean along the path. mel, other, path: as warp() has them."""
+    gaps = cepstra(mel)[:, path[:, 0]] - cepstra(other)[:, path[:, 1]]  # (13, n)
     return float(10 / math.log(10) * np.sqrt(2 * np.square(gaps).sum(axis=0)).mean())
+
+
+def melody_errors(contour: np.ndarray, other: np.ndarray, path: np.ndarray) -> Pairs:
+    """Errors of voicing, and of F0 where both are voiced, along the path of warp().
+
+    contour: (2, T), other: (2, T'), the natural log of F0 in Hz, then voicing, 0 or 1.
+    """
+    (log_f0, voicing), (log_f0_other, voicing_other) = contour[:, path[:, 0]], other[:, path[:, 1]]  # (n,) each
+    both = (voicing > 0.5) & (voicing_other > 0.5)
+    pairs = {"voicing_error": (int((voicing != voicing_other).sum()), len(path))}
+    if both.any():
+        pairs["f0_rmse"] = float(np.sqrt(np.square(log_f0 - log_f0_other)[both].mean())), 1
+    return pairs
 
 
 @dataclass(frozen=True)
 class Sound:
-    """wav: (T_wav,) in [-1, 1]; mel: (n_mels, T_mel), natural log of amplitude; log_f0: of the voiced frames, Hz."""
+    """wav: (T_wav,) in [-1, 1]; mel: (n_mels, T_mel), natural log of amplitude; contour: (2, T_mel), the natural log of
+    F0 in Hz, then voicing, 0 or 1."""
 
     wav: np.ndarray
     sample_rate: int
     mel: np.ndarray
-    log_f0: np.ndarray
+    contour: np.ndarray
 
     @classmethod
     def read(cls, path: Path, config: Config) -> "Sound":
@@ -154,8 +152,13 @@ class Sound:
         audio = config.audio
         wav = read_wav(path, audio.sample_rate)
         framed = np.pad(wav, (0, max(audio.hop_length - len(wav), 0)))  # what is shorter still has a frame
-        contour, voicing = track_f0(framed, audio, config.pitch)
-        return cls(wav, audio.sample_rate, compute_mel(_spectrogram(audio), framed), contour[voicing > 0.5])
+        contour = track_f0(framed, audio, config.pitch)
+        return cls(wav, audio.sample_rate, compute_mel(_spectrogram(audio), framed), contour)
+
+    @property
+    def log_f0(self) -> np.ndarray:
+        """(n,) of the voiced frames."""
+        return self.contour[0, self.contour[1] > 0.5]
 
     @property
     def seconds(self) -> float:
@@ -172,11 +175,13 @@ def judge(sound: Sound) -> Pairs:
 
 def compare(sound: Sound, recording: Sound) -> Pairs:
     """The measures beside the recording of the same text."""
+    path = warp(sound.mel, recording.mel)
     pairs = {
-        "mcd": (distortion(sound.mel, recording.mel), 1),
+        "mcd": (distortion(sound.mel, recording.mel, path), 1),
         "duration": (sound.seconds / recording.seconds, 1),
         "duration_total": (sound.seconds, recording.seconds),
         "mel_variance": (float(sound.mel.var(axis=1).mean()), float(recording.mel.var(axis=1).mean())),
+        **melody_errors(sound.contour, recording.contour, path),
     }
     if len(sound.log_f0) and len(recording.log_f0):
         pairs["f0_spread_ratio"] = float(sound.log_f0.std()), float(recording.log_f0.std())
@@ -252,6 +257,11 @@ def measure(job: Job) -> dict[str, dict]:
     return found
 
 
+def listen(job: Job) -> dict[str, dict]:
+    """As measure(), without a measure."""
+    return {system: {"heard": "", "pairs": {}} for system in job.wavs}
+
+
 def measure_all(jobs: list[Job]) -> Iterator[dict[str, dict]]:
     """measure() of each, in order, in several processes where that is worth it."""
     n_processes = min(n_cpus(), len(jobs) // CLIPS_A_PROCESS)
@@ -278,10 +288,11 @@ def bootstrap(columns: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]
     return {name: float(number) if np.isfinite(number) else None for name, number in numbers.items()}
 
 
-def summarise(clips: list[Pairs], recordings: list[Pairs], seed: int) -> tuple[dict, dict]:
-    """A system's measures, and their differences to the recordings of the same clips: {measure: value, low, high, n}.
+def summarise(clips: list[Pairs], others: list[Pairs], seed: int, compared: Iterable[str]) -> tuple[dict, dict]:
+    """A system's measures, and the differences of those compared to another's on the same clips: {measure: {value,
+    low, high, clips}}.
 
-    clips, recordings: the pairs of each clip, in the same order; {} where there is no such WAV.
+    clips, others: the pairs of each clip, in the same order; {} where there is no such WAV.
     """
     measures, differences = {}, {}
     for name in MEASURES:
@@ -293,8 +304,8 @@ def summarise(clips: list[Pairs], recordings: list[Pairs], seed: int) -> tuple[d
         else:
             found = bootstrap(pairs, lambda sums: sums[..., 0] / sums[..., 1], seed)
         measures[name] = {**found, "clips": len(pairs)}
-        both = [one[name] + two[name] for one, two in zip(clips, recordings) if name in one and name in two]
-        if name in DIFFERENCES and both:
+        both = [one[name] + two[name] for one, two in zip(clips, others) if name in one and name in two]
+        if name in compared and both:
             found = bootstrap(np.array(both, dtype=np.float64), _difference, seed)
             differences[name] = {**found, "clips": len(both)}
     return measures, differences
@@ -363,64 +374,65 @@ def copy_all(voice: Voice, recordings: dict[str, Path], folder: Path) -> dict[st
     return {clip: folder / f"{clip}.wav" for clip in recordings}
 
 
-def speak_all(voice: Voice, clips: list[Clip], n_timesteps: int, seed: int, folder: Path) -> dict[str, float]:
-    """Speak every text that says something into folder/<id>.wav. Returns {clip: seconds that it took}."""
-    speak = functools.partial(voice.speak, n_timesteps=n_timesteps, seed=seed)
-    spent = {}
+def speak_all(path: Path, device: str, n_threads: int, clips: list[Clip], settings: dict, folder: Path) -> dict:
+    """Speak every text that says something into folder/<id>.wav, in a process that has spoken nothing yet.
+
+    settings: of Voice.speak. Returns "clips", {clip: phonemes, symbols, durations in seconds, and "spent": seconds to
+    speak it, seconds spoken}; "cold", that of the very first call; "memory", as peak_memory().
+    """
+    torch.set_num_threads(n_threads)
+    voice = Voice(checkpoint.load_voice(path), device)
+    audio = voice.saved.config.audio
+    found = {"clips": {}, "cold": None}
     for clip in bar(clips, len(clips), folder.name, True):
         try:
-            if not spent:
-                speak(clip.text or "")  # to warm up
-            start = time.perf_counter()
-            speech = speak(clip.text or "")
+            if found["cold"] is None:
+                found["cold"] = _speak(voice, clip, settings)[1]
+            speech, spent = _speak(voice, clip, settings)
         except TextError:
             continue
-        spent[clip.id] = time.perf_counter() - start
         save_wav(folder / f"{clip.id}.wav", speech.wav, speech.sample_rate)
-    return spent
+        found["clips"][clip.id] = {
+            "spent": spent,
+            "phonemes": speech.phonemes,
+            "symbols": [label(i) for i in voice.front_end.to_ids(speech.phonemes)],
+            "durations": [round(int(n) * audio.hop_length / audio.sample_rate, 4) for n in speech.durations],
+        }
+    return {**found, "memory": peak_memory()}
 
 
-# -- the report
+def _speak(voice, clip, settings):
+    start = time.perf_counter()
+    speech = voice.speak(clip.text or "", **settings)
+    return speech, (time.perf_counter() - start, speech.seconds)
 
 
-def table(report: dict, part: str, names: list[str]) -> list[str]:
-    """Lines of Markdown: a row for each system, a column for each measure. part: measures or differences."""
-    lines = ["| system | clips | " + " | ".join(MEASURES[name].heading for name in names) + " |"]
-    lines.append("|---|" + "---:|" * (len(names) + 1))
-    for system, one in report["systems"].items():
-        cells = [_cell(MEASURES[name], one[part].get(name)) for name in names]
-        lines.append("| " + " | ".join([system, str(one["clips"]), *cells]) + " |")
-    return lines
+def peak_memory() -> int | None:
+    """The most main memory that this process has had, in bytes; None where the system does not say."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.is_file() else None
+    if found:  # first, since on Linux getrusage also counts what the process had that started this one
+        return 1024 * int(found[1])
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _cell(measure, found):
-    if found is None or found["value"] is None:
-        return "–"
-    value, low, high = (
-        None if found[key] is None else f"{found[key] * measure.scale:.{measure.digits}f}"
-        for key in ("value", "low", "high")
-    )
-    return value if low is None else f"{value} [{low}, {high}]"
+def apart(function: Callable, *arguments):
+    """What the function returns, called in a new process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
-def markdown(report: dict) -> str:
-    """The report for people: a header, the table, what its columns mean, the differences to the recordings."""
-    about, voice = report["about"], report["about"]["voice"]
-    names = [name for name in MEASURES if any(name in one["measures"] for one in report["systems"].values())]
-    lines = ["# Evaluation", "", f"- clips: {about['clips']}, seed {about['seed']}, {about['threads']} torch threads"]
-    if voice is not None:
-        lines.append(f"- voice: run {voice['run']}, step {voice['step']}, {voice['parameters']:,} parameters")
-    missing = [f"{system} {one['missing']}" for system, one in report["systems"].items() if one["missing"]]
-    if missing:
-        lines.append(f"- clips that a system does not have: {', '.join(missing)}")
-    lines += [f"- command: `{about['command']}`", "", *table(report, "measures", names), ""]
-    lines += ["In brackets: 95% intervals, bootstrapped over the clips.", ""]
-    lines += [f"- {MEASURES[name].heading}: {MEASURES[name].meaning}" for name in names]
-    compared = [name for name in DIFFERENCES if any(name in one["differences"] for one in report["systems"].values())]
-    if compared:
-        lines += ["", "## Differences to the recordings of the same clips", ""]
-        lines += table(report, "differences", compared)
-    return "\n".join(lines) + "\n"
+def device_name(device: str) -> str:
+    """The device as people know it, for example cpu (Intel(R) Xeon(R) Processor, 2 cores)."""
+    if torch.device(device).type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    about = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.+)", about.read_text()) if about.is_file() else None
+    return f"{device} ({found[1] if found else platform.processor() or platform.machine()}, {n_cpus()} cores)"
 
 
 # -- the command
@@ -432,87 +444,149 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("-ckpt", type=int, metavar="STEP", help="the voice of this step; without it the newest")
     parser.add_argument("-n", dest="n_timesteps", type=int, nargs="+", default=[], metavar="N",
                         help="evaluations of the score network, beside the one step")  # fmt: skip
+    parser.add_argument("--solver", choices=[name for name in SOLVERS if name != default_solver(1)],
+                        help="for n over 1; without it dpm2m")  # fmt: skip
     parser.add_argument("--systems", nargs="+", default=[], metavar="NAME=DIR", help="folders with <id>.wav each")
     parser.add_argument("--metadata", type=Path, metavar="FILE", help="id|text a line, instead of the corpus's texts")
     parser.add_argument("--ids", type=Path, metavar="FILE", help="the clips; without it the test list, or all texts")
     parser.add_argument("--wavs", type=Path, metavar="DIR", help="the recordings, instead of the corpus's")
+    parser.add_argument("--against", default="recording", metavar="NAME", help="the system that others differ from")
+    parser.add_argument("--page", action="store_true", help="only index.html: of the report in DIR, or, "
+                        "without measures, of what --systems, --metadata, --wavs or -id name")  # fmt: skip
+    parser.add_argument("--page-clips", type=int, default=24, metavar="N", help="sentences on the page at most")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where the voice speaks"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="threads of torch while the voice speaks")
     parser.add_argument("-o", dest="out", type=Path, required=True, metavar="DIR", help="the report and the WAVs")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_args(argv)
     args.command = shlex.join(["python", "evaluate.py", *(sys.argv[1:] if argv is None else argv)])
-    args.with_voice = args.id is not None or not (args.systems or args.metadata)
+    args.from_report = args.page and not (args.id or args.systems or args.metadata or args.wavs or args.ids)
+    args.with_voice = args.id is not None or not (args.systems or args.metadata or args.from_report)
     if (args.n_timesteps or args.ckpt is not None) and not args.with_voice:
         parser.error("-n and -ckpt are for a voice: name its run with -id")
-    if min(args.n_timesteps, default=1) < 1 or (args.threads is not None and args.threads < 1) or args.seed < 0:
-        parser.error("-n and --threads must be at least 1, --seed at least 0")
+    if args.solver is not None and max(args.n_timesteps, default=1) == 1:
+        parser.error("--solver is for more than one evaluation: name their number with -n")
+    threads = 1 if args.threads is None else args.threads
+    if min(*args.n_timesteps, threads, args.page_clips, args.seed + 1) < 1:
+        parser.error("-n, --threads and --page-clips must be at least 1, --seed at least 0")
     return args
 
 
 def run(args: argparse.Namespace) -> dict:
-    """Synthesise, measure, write the report. Returns what report.json holds."""
-    _check_packages()
+    """Write the report and its page, or the page alone. Returns what report.json holds."""
+    if not args.page:
+        _check_packages()
+    report = read_report(args.out) if args.from_report else evaluate(args)
+    if not args.page:
+        write_json(args.out / "report.json", report)
+        write_atomic(args.out / "report.md", markdown(report).encode("utf-8"))
+    write_atomic(args.out / "index.html", page(report, args.out, args.page_clips).encode("utf-8"))
+    return report
+
+
+def read_report(folder: Path) -> dict:
+    """What a former evaluation left in its folder. Raises EvaluationError."""
+    report = read_json(folder / "report.json")
+    if not isinstance(report, dict) or "against" not in report.get("about", {}):
+        raise EvaluationError(f"{folder / 'report.json'}: not there, or no report of this version: evaluate first, "
+                              "or name WAVs with --systems and their texts with --metadata")  # fmt: skip
+    return report
+
+
+def evaluate(args: argparse.Namespace) -> dict:
+    """Synthesise, and measure unless args.page is set. Returns what report.json holds."""
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     voice, about_voice = _load_voice(args) if args.with_voice else (None, None)
     config = configuration.load() if voice is None else voice.saved.config
     clips = clips_of(args, config)
     steps = {"one_step" if n == 1 else f"n{n}": n for n in sorted({1, *args.n_timesteps})} if voice else {}
+    own = ["copy", *steps] if voice else []
     named = named_systems(args.systems, {"recording", "copy", *steps}, clips)
+    if args.against not in ("recording", *own, *named):
+        known = ", ".join(("recording", *own, *named))
+        raise EvaluationError(f"--against {args.against}: no such system (there are: {known})")
 
     recordings = {clip.id: clip.wav_path for clip in clips if clip.wav_path.is_file()}
-    systems, spent = {"recording": recordings}, {}
+    systems, spoken = {"recording": recordings}, {}
     if voice is not None:
         systems["copy"] = copy_all(voice, recordings, args.out / "copy")
     for name, n_timesteps in steps.items():
-        spent[name] = speak_all(voice, clips, n_timesteps, args.seed, args.out / name)
-        systems[name] = {clip: args.out / name / f"{clip}.wav" for clip in spent[name]}
+        settings = {"n_timesteps": n_timesteps, "solver": None if n_timesteps == 1 else args.solver, "seed": args.seed}
+        spoken[name] = apart(speak_all, voice.saved.path, args.device, torch.get_num_threads(), clips, settings,
+                             args.out / name)  # fmt: skip
+        systems[name] = {clip: args.out / name / f"{clip}.wav" for clip in spoken[name]["clips"]}
     systems = {name: wavs for name, wavs in (systems | named).items() if wavs}
     if not systems:
         raise EvaluationError(f"no recording of {len(clips)} clips, {clips[0].wav_path} for one, and nothing else to "
                               "measure: name WAVs with --systems, --wavs, or a run with -id")  # fmt: skip
-
-    found = _measured(clips, systems, spent, config)
-    about = {"clips": len(clips), "seed": args.seed, "threads": torch.get_num_threads(), "command": args.command}
-    report = {"about": {**about, "voice": about_voice}, "systems": {}, "clips": found}
-    for name, wavs in systems.items():
-        of_clips = [[one["systems"].get(of, {"pairs": {}})["pairs"] for one in found.values()]
-                    for of in (name, "recording")]  # fmt: skip
-        measures, differences = summarise(*of_clips, args.seed)
-        counts = {"clips": len(wavs), "missing": len(clips) - len(wavs)}
-        report["systems"][name] = {**counts, "measures": measures, "differences": differences}
-    write_json(args.out / "report.json", report)
-    write_atomic(args.out / "report.md", markdown(report).encode("utf-8"))
-    return report
+    about = {"clips": len(clips), "seed": args.seed, "threads": torch.get_num_threads(), "command": args.command,
+             "against": args.against, "device": device_name(args.device) if voice else None}  # fmt: skip
+    found = _found(clips, systems, spoken, config, args)
+    return {
+        "about": {**about, "voice": about_voice},
+        "systems": _summaries(found, systems, spoken, args),
+        "clips": found,
+    }
 
 
-def _measured(clips, systems, spent, config):
-    """{clip: {"text", "systems": {system: what measure() gives, with the path of the WAV}}}."""
+def _found(clips, systems, spoken, config, args):
+    """{clip: {"text", "systems": {system: what measure() and speak_all() give, with the path of the WAV}}}."""
     english = config.text.language.startswith("en")  # the recogniser knows no other language
     jobs = [
         Job(
-            letters(clip.text or "") if english else "",
+            letters(clip.text or "") if english and not args.page else "",
             {name: wavs[clip.id] for name, wavs in systems.items() if clip.id in wavs},
             config,
         )
         for clip in clips
     ]
+    results = map(listen, jobs) if args.page else bar(measure_all(jobs), len(jobs), "measures", True)
     found = {}
-    for clip, job, one in zip(clips, jobs, bar(measure_all(jobs), len(jobs), "measures", True)):
+    for clip, job, one in zip(clips, jobs, results):
         for name, of_system in one.items():
-            of_system["wav"] = str(job.wavs[name])
-            if name in spent:
-                of_system["pairs"]["real_time_factor"] = spent[name][clip.id], soundfile.info(job.wavs[name]).duration
+            of_system["wav"] = _path_from(args.out, job.wavs[name])
+            if name in spoken:
+                said = spoken[name]["clips"][clip.id]
+                of_system["pairs"]["real_time_factor"] = said["spent"]
+                of_system.update({key: said[key] for key in ("phonemes", "symbols", "durations")})
         found[clip.id] = {"text": clip.text, "systems": one}
     return found
 
 
+def _path_from(folder, path):
+    """Within the folder relative to it, so that both may move together, else absolute."""
+    path, folder = path.resolve(), folder.resolve()
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+
+
+def _summaries(found, systems, spoken, args):
+    """{system: its measures and differences over all clips, how many it has and how many not}."""
+    compared = [name for name in DIFFERENCES if args.against != "recording" or name not in BESIDE]
+    summaries = {}
+    for name, wavs in systems.items():
+        of_clips = [[one["systems"].get(of, {"pairs": {}})["pairs"] for one in found.values()]
+                    for of in (name, args.against)]  # fmt: skip
+        measures, differences = summarise(*of_clips, args.seed, compared)
+        if name in spoken:
+            cold, memory = spoken[name]["cold"], spoken[name]["memory"]
+            for measure_name, value in ("real_time_factor_cold", cold[0] / cold[1]), ("memory", memory):
+                measures[measure_name] = {"value": value, "low": None, "high": None, "clips": 1}
+        counts = {"clips": len(wavs), "missing": len(found) - len(wavs)}
+        summaries[name] = {**counts, "measures": measures, "differences": differences}
+    return summaries
+
+
 def _load_voice(args):
     folder = newest_run() if args.id is None else checkpoint.RUNS / args.id
-    voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)))
+    voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)), args.device)
     n_parameters = sum(parameter.numel() for parameter in voice.model.parameters())
-    return voice, {"run": folder.name, "step": voice.saved.step, "parameters": n_parameters}
+    several = max(args.n_timesteps, default=1)
+    solver = None if several == 1 else args.solver or default_solver(several)
+    return voice, {"run": folder.name, "step": voice.saved.step, "parameters": n_parameters, "solver": solver}
 
 
 def _check_packages():
@@ -537,8 +611,10 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"evaluate.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    print(markdown(report), end="")
-    print(f"{args.out / 'report.md'} and report.json")
+    if not args.page:
+        print(markdown(report), end="")
+        print(f"{args.out / 'report.md'} and report.json")
+    print(f"{args.out / 'index.html'}, {(args.out / 'index.html').stat().st_size / 1e6:.1f} MB")
     return 0
 
 

@@ -91,7 +91,6 @@ class Voice:
         wav = spoken.wav[0, 0].clamp(-1, 1).cpu().numpy()
         return Speech(wav, self.saved.config.audio.sample_rate, text, phonemes, spoken.durations[0].cpu().numpy())
 
-
     def copy(self, wav: np.ndarray) -> np.ndarray:
         """Copy synthesis: the generator on the true latent of a recording.
 

@@ -36,6 +36,7 @@ from model.layers import full
 from model.nisets import NiSETS, Output, build_discriminators
 from text.symbols import label
 
+STALE_VALIDATIONS = 5  # without a gain, after which training says so
 LOGW_VARIANCE_RATE = 0.01  # of the running mean that synthesis takes its log-normal's variance from
 log = logging.getLogger("train")
 
@@ -118,8 +119,10 @@ def train_step(state: State, batch: Batch) -> dict[str, Tensor]:
 
 def discriminator_step(state: State, out: Output) -> dict[str, Tensor]:
     """Train the discriminators on recorded and generated segments, both under the same t. Returns loss and norm."""
-    judgement = judge(state.wrapped["discriminators"], out.wav, out.wav_hat.detach(), out.t, state.model.amp)
-    loss = losses.discriminator_loss(*judgement)
+    both = torch.cat([out.wav, out.wav_hat.detach()])  # in one pass, since DDP wants one before each backward
+    judged = judge(state.wrapped["discriminators"], both, torch.cat([out.t, out.t]), state.model.amp)
+    halves = [logits.chunk(2) for logits, _ in judged]
+    loss = losses.discriminator_loss([(real, []) for real, _ in halves], [(generated, []) for _, generated in halves])
     loss.backward()
     return {"loss_discriminator": loss} | update(state, state.optimiser_discriminators)
 
@@ -127,7 +130,9 @@ def discriminator_step(state: State, out: Output) -> dict[str, Tensor]:
 def adversarial_losses(state: State, out: Output) -> dict[str, Tensor]:
     """What the discriminators, now standing still, tell the generator."""
     state.discriminators.requires_grad_(False)
-    real, generated = judge(state.discriminators, out.wav, out.wav_hat, out.t, state.model.amp)
+    with torch.no_grad():
+        real = judge(state.discriminators, out.wav, out.t, state.model.amp)
+    generated = judge(state.discriminators, out.wav_hat, out.t, state.model.amp)
     state.discriminators.requires_grad_(True)
     return {
         "loss_adversarial": losses.adversarial_loss(generated),
@@ -135,16 +140,11 @@ def adversarial_losses(state: State, out: Output) -> dict[str, Tensor]:
     }
 
 
-def judge(discriminators: nn.Module, wav: Tensor, wav_hat: Tensor, t: Tensor, amp: bool) -> tuple[list, list]:
-    """The discriminators on both in one pass. Returns (logits, features) of each of them for real, generated."""
+def judge(discriminators: nn.Module, wav: Tensor, t: Tensor, amp: bool) -> list[tuple[Tensor, list[Tensor]]]:
+    """What each discriminator says of wav (B, 1, T_wav): its logits and features, in full precision."""
     with torch.autocast(wav.device.type, torch.bfloat16, enabled=amp):
-        both = discriminators(torch.cat([wav, wav_hat]), torch.cat([t, t]))
-    real, generated = [], []
-    for logits, features in both:
-        halves = zip(full(logits).chunk(2), zip(*(full(feature).chunk(2) for feature in features)))
-        for side, half in zip((real, generated), halves):
-            side.append(half)
-    return real, generated
+        judged = discriminators(wav, t)
+    return [(full(logits), [full(feature) for feature in features]) for logits, features in judged]
 
 
 def update(state: State, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -423,8 +423,24 @@ def validate_once(state: State, corpus: Corpus, folder: Path, run_log: RunLog) -
     if state.reading and state.sounding:
         checkpoint.save_voice(folder, state.step, state.ema.state_dict(), state.run_config, state.symbols)
     run_log.write("valid", state.step, numbers)
+    log.info("step %d, held out: %s", state.step, ", ".join(f"{name} {numbers[name]:.3g}" for name in numbers))
+    keep_best(state, folder, run_log)
     save_curves(folder / "curves.png", run_log.read())
     return True
+
+
+def keep_best(state: State, folder: Path, run_log: RunLog) -> None:
+    """Keep the best voices by system.best_metric, and the newest; say so when it has stopped getting better."""
+    system = state.config.system
+    lines = [line for line in run_log.read() if line["kind"] == "valid" and system.best_metric in line]
+    ranked = sorted(lines, key=lambda line: line[system.best_metric])
+    if not ranked:
+        return
+    checkpoint.keep_voices(folder, {line["step"] for line in ranked[: system.keep_best]} | {state.step})
+    best, since = ranked[0], sum(line["step"] > ranked[0]["step"] for line in lines)
+    if since >= STALE_VALIDATIONS:
+        log.info("%s has not improved in %d validations: it was best at step %d, %.4g", system.best_metric, since,
+                 best["step"], best[system.best_metric])  # fmt: skip
 
 
 def check_finite(averages: dict[str, float], step: int) -> None:

@@ -119,6 +119,13 @@ def save_voice(folder: Path, step: int, weights: dict[str, Tensor], config: Conf
     return path
 
 
+def keep_voices(folder: Path, kept: set[int]) -> None:
+    """Remove the voices of all other steps."""
+    for step in set(steps(folder, "voice")) - kept:
+        for path in folder.glob(f"voice_{step:08d}.*"):
+            path.unlink(missing_ok=True)
+
+
 def load_voice(path: Path) -> Voice:
     """What save_voice wrote, on the CPU, in float32. Raises CheckpointError."""
     try:

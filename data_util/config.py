@@ -27,6 +27,8 @@ class System:
     sample_clips: int
     save_ckpt: int
     keep_ckpt: int
+    best_metric: Literal["latent_l1", "copy_mel_l1", "loss_prior", "loss_frame", "loss_duration"]
+    keep_best: int
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ class Variance:
     dropout: float
     frame_layers: int
     n_timesteps: int
-    temperature: float
+    pitch_temperature: float
+    energy_temperature: float
     patience: int
 
 
@@ -463,7 +466,8 @@ def _check(config):
 
 def _check_ranges(config):
     may_be_zero = {"system.seed", "system.num_workers", "audio.f_min", "alignment.init_steps", "text_encoder.window",
-                   "text_encoder.frame_layers", "variance.dropout", "discriminators.scales", "training.warmup_steps",
+                   "text_encoder.frame_layers", "variance.dropout", "variance.pitch_temperature",
+                   "variance.energy_temperature", "discriminators.scales", "training.warmup_steps",
                    "training.weight_decay", "training.true_latents"}  # fmt: skip
     may_be_empty = {"discriminators.periods", "discriminators.resolutions"}
     shares = {"text_encoder.prenet_dropout", "text_encoder.dropout", "variance.dropout", "sde.t_one", "sde.t_uniform",
@@ -490,7 +494,8 @@ def _check_audio(audio, pitch):
     _require((audio.n_fft - audio.hop_length) % 2 == 0, "audio.hop_length", audio.hop_length,
              f"even where audio.n_fft ({audio.n_fft}) is, odd where it is odd")  # fmt: skip
     _require(2 * pitch.f_min <= pitch.f_max <= audio.sample_rate / 4, "pitch.f_max", pitch.f_max,
-             f"at least twice pitch.f_min and at most a quarter of audio.sample_rate ({audio.sample_rate / 4:g})")  # fmt: skip
+             "at least twice pitch.f_min and at most a quarter of audio.sample_rate "
+             f"({audio.sample_rate / 4:g})")  # fmt: skip
     _require(audio.f_min < audio.f_max <= audio.sample_rate / 2, "audio.f_max", audio.f_max,
              f"over audio.f_min and at most half of audio.sample_rate ({audio.sample_rate / 2:g})")  # fmt: skip
 
@@ -508,6 +513,9 @@ def _check_networks(config):
     _require(sde.t_min < 1, "sde.t_min", sde.t_min, "under 1")
     _require(sde.t_one + sde.t_uniform <= 1, "sde.t_uniform", sde.t_uniform,
              f"at most 1 - sde.t_one ({1 - sde.t_one:g})")  # fmt: skip
+    n_timesteps = config.variance.n_timesteps
+    _require(n_timesteps == 1 or n_timesteps >= 5, "variance.n_timesteps", n_timesteps,
+             "1, the mean, or at least 5: fewer give something between the mean and a sample")  # fmt: skip
     if config.decoder.kind == "unet2d":
         _check_unet(config)
     _check_generator(config)

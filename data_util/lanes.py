@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 
@@ -17,6 +19,8 @@ def run_all(commands: Mapping[str, Sequence[str]], after: Mapping[str, set[str]]
     """
     waiting, running, done = dict(commands), {}, set()
     threads = str(max(1, n_cores // n_at_once))
+    # through the `finally`, so that no process is left behind to train what a resumed run trains too
+    on_sigterm = signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
         while waiting or running:
             for name in [name for name in waiting if after[name] <= done][: n_at_once - len(running)]:
@@ -35,6 +39,7 @@ def run_all(commands: Mapping[str, Sequence[str]], after: Mapping[str, set[str]]
         return 0
     finally:
         _end([process for process, _ in running.values()])
+        signal.signal(signal.SIGTERM, on_sigterm)
 
 
 def _end(processes):

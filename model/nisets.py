@@ -382,7 +382,8 @@ class NiSETS(nn.Module):
         nothing reads it; generator: on the CPU, where the noise comes from.
         Returns numbers by name and durations (1, T_x) frames. score_ratio_<t> is the score loss at t over that of an
         output of 0: under 1, the network knows something that mu does not say. latent_l1 is the distance of the
-        one-step z0_hat from z0, in nats of log-amplitude.
+        one-step z0_hat from z0, in nats of log-amplitude; duration_ratio the length that it would be spoken in, by its
+        own.
         """
         x_mask, mask = torch.ones_like(x[:, None], dtype=mel.dtype), torch.ones_like(mel[:, :1])
         z0, f0 = self.latent(mel), self.conditions(f0)
@@ -394,6 +395,7 @@ class NiSETS(nn.Module):
         numbers = {
             "loss_prior": losses.prior_loss(z0, coarse, mask, mask.sum()),
             "loss_duration": losses.duration_loss(logw, durations, x_mask, x_mask.sum()),
+            "duration_ratio": predict_durations(logw, self.logw_variance, 1.0).sum() / mask.sum(),
         }
         if self.frame_encoder is not None:
             numbers["loss_frame"] = losses.prior_loss(z0, mu, mask, mask.sum())
@@ -516,7 +518,8 @@ class NiSETS(nn.Module):
         def mean(r_t: Tensor, t: float) -> Tensor:
             return self.denoise_values(r_t, c, x_mask, torch.full((r_t.shape[0],), t, device=r_t.device))[0]
 
-        r_1 = variance.temperature * draw(x_mask.expand(-1, N_VALUES, -1))
+        temperatures = x_mask.new_tensor((variance.pitch_temperature, variance.energy_temperature))[:, None]
+        r_1 = temperatures * draw(x_mask.expand(-1, N_VALUES, -1))
         solver = SOLVERS[default_solver(variance.n_timesteps)]
         return c, solver(self.variance_sde, mean, r_1, grid(variance.n_timesteps), draw)
 

@@ -7,7 +7,7 @@ import re
 import pytest
 import yaml
 
-from data_util.config import ROOT, ConfigError, change, from_dict, load, to_dict, to_yaml
+from data_util.config import ROOT, ConfigError, change, from_dict, lane_config, load, stage_at, to_dict, to_yaml
 
 PLAIN = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
 SHIPPED = load()
@@ -101,7 +101,7 @@ FAULTS = [
     ("training.betas=[0.8]", "training.betas = [0.8]", "float"),
     ("training.betas=[0.8, 0.9, 0.9]", "training.betas = [0.8, 0.9, 0.9]", "float"),
     ("training.betas=[0.8, 1.0]", "training.betas = (0.8, 1.0)", "under 1"),
-    ("training.clip_norm={decoder: 1}", "training.clip_norm = {'decoder': 1.0}", "each of text_encoder, variance, decoder"),
+    ("training.clip_norm={decoder: 1}", "training.clip_norm = {'decoder': 1.0}", "each of text_encoder, variance"),
     ("training.clip_norm=1", "training.clip_norm = 1", "dict"),
     ("training.clip_norm={text_encoder: 1, variance: 1, decoder: 1, generator: x, discriminators: 1}",
      "training.clip_norm.generator = 'x'", "float"),
@@ -130,6 +130,19 @@ STAGE_FAULTS = [
     ({"feature_gradient": "always"}, "training.stages[0].feature_gradient = 'always'", "off, at_one, on"),
     ({"feature_gradient": "on", "parts": {"text_encoder": 1e-4}}, "training.stages[0].feature_gradient = on",
      "off where neither decoder nor generator trains"),
+]  # fmt: skip
+
+
+# a change to the lanes of tests/tiny_lanes.yaml, in their order even, tone, odd, sound, text
+LANE_FAULTS = [
+    ({"sound": {"means": ["even"]}}, "training.lanes.sound.means = ('even',)", "one of the even and one of the odd"),
+    ({"odd": {"clips": "even"}}, "training.lanes.sound.means = ('even', 'odd')", "one lane of all clips"),
+    ({"sound": {"means": ["text"]}}, "training.lanes.sound = text", "a lane before it (even, tone, odd)"),
+    ({"sound": {"means": ["tone"]}}, "training.lanes.sound.means = tone", "a stage whose latents are joint"),
+    ({"sound": {"means": []}}, "training.stages[3].latents = means", "training.lanes.sound.means names no lane"),
+    ({"sound": {"start": ["nobody"]}}, "training.lanes.sound = nobody", "a lane before it"),
+    ({"even": {"start": ["even"]}}, "training.lanes.even = even", "(there is none)"),
+    ({"text": {"steps": 3}}, "unknown key training.lanes.text.steps", "clips, start, means"),
 ]  # fmt: skip
 
 
@@ -213,6 +226,52 @@ def test_each_fault_of_a_stage_names_it(changes, begin, right):
     tree = plain()
     tree["training"]["stages"][0] |= changes
     refused(begin, right, from_dict, tree)
+
+
+@pytest.mark.parametrize(("changes", "begin", "right"), LANE_FAULTS)
+def test_each_fault_of_a_lane_names_it(changes, begin, right):
+    tree = to_dict(load(ROOT / "tests" / "tiny_lanes.yaml"))
+    for name, keys in changes.items():
+        tree["training"]["lanes"][name] |= keys
+    refused(begin, right, from_dict, tree)
+
+
+def test_one_lane_of_all_clips_may_write_the_means_too():
+    tree = to_dict(load(ROOT / "tests" / "tiny_lanes.yaml"))
+    tree["training"]["lanes"]["odd"]["clips"] = "all"
+    tree["training"]["lanes"]["sound"]["means"] = ["odd"]
+    assert from_dict(tree).training.lanes["sound"].means == ("odd",)
+
+
+def two_lanes(shares, n_steps=1000):
+    """A configuration of lanes a and b, whose stages have these shares: by turns of a and of b."""
+    tree = plain()
+    stage = tree["training"]["stages"][0]
+    tree["training"] |= {
+        "train_num_steps": n_steps,
+        "lanes": {name: {"clips": "all", "start": [], "means": []} for name in "ab"},
+        "stages": [stage | {"lane": "ab"[i % 2], "share": share} for i, share in enumerate(shares)],
+    }
+    return tree
+
+
+def test_a_lane_alone_has_its_own_stages_and_their_steps():
+    config = from_dict(two_lanes([0.3, 0.5, 0.1]))
+    one, other = lane_config(config, "a").training, lane_config(config, "b").training
+    assert one.train_num_steps == 400 and other.train_num_steps == 500
+    assert [stage.lane for stage in one.stages] == ["a", "a"] and [stage.share for stage in other.stages] == [1.0]
+    assert [stage.share for stage in one.stages] == pytest.approx([0.75, 0.25])
+    assert stage_at(lane_config(config, "a"), 299)[0] == one.stages[0]
+    assert stage_at(lane_config(config, "a"), 300)[0] == one.stages[1]
+    assert dataclasses.replace(lane_config(config, "a"), training=config.training) == config
+    assert lane_config(from_dict(two_lanes([0.1, 1.0], n_steps=2)), "a").training.train_num_steps == 1  # at least
+    assert lane_config(SHIPPED, "main") == SHIPPED
+
+
+def test_lanes_may_share_all_of_the_steps_each():
+    assert from_dict(two_lanes([1.0, 1.0])).training.lanes.keys() == {"a", "b"}
+    refused("training.stages = shares that sum to 1.1 in lane a", "at most 1", from_dict, two_lanes([0.6, 1.0, 0.5]))
+    refused("training.stages = shares that sum to 0 in lane b", "over 0", from_dict, two_lanes([1.0]))
 
 
 def test_every_key_is_needed():

@@ -44,7 +44,7 @@ def told(folder):
 
 @pytest.fixture
 def processes(tmp_path, monkeypatch):
-    """run_all over processes that note when they begin and end, the first when n_at_once have begun; gives the notes."""
+    """run_all over processes that note when they begin, and end when n_at_once have begun; gives the notes in order."""
     monkeypatch.setattr("data_util.lanes.POLL_SECONDS", 0.005)
 
     def start(after, n_at_once):
@@ -87,8 +87,11 @@ def test_a_failure_ends_the_others_and_gives_its_status(tmp_path, monkeypatch, e
     monkeypatch.setattr("data_util.lanes.POLL_SECONDS", 0.005)
     there = str(tmp_path / "other")
     commands = {
-        "other": python(f"import os, time; open({there!r}, 'w').write(str(os.getpid())); time.sleep(60)"),
-        "bad": python(f"import os, sys, time\nwhile not os.path.exists({there!r}): time.sleep(0.01)\n{end}"),
+        "other": python(f"import os, time; open({there!r}, 'w').write(str(os.getpid()) + '.'); time.sleep(60)"),
+        "bad": python(
+            f"import os, sys, time\nwhile not (os.path.exists({there!r}) and open({there!r}).read()[-1:] == '.'):"
+            f" time.sleep(0.01)\n{end}"
+        ),
         "next": python(f"open({str(tmp_path / 'next')!r}, 'w')"),
         "after": python(f"open({str(tmp_path / 'after')!r}, 'w')"),
     }
@@ -96,7 +99,21 @@ def test_a_failure_ends_the_others_and_gives_its_status(tmp_path, monkeypatch, e
     assert run_all(commands, {"other": set(), "bad": set(), "next": set(), "after": {"bad"}}, 2, 2) == status
     assert time.monotonic() - began < 30 and set(told(tmp_path)) == {"other"}
     with pytest.raises(ProcessLookupError):
-        os.kill(int(told(tmp_path)["other"] or -1), 0)
+        os.kill(int(told(tmp_path)["other"][:-1]), 0)
+
+
+def test_who_ends_it_ends_all(tmp_path):
+    there = tmp_path / "there"
+    sleeper = f"import os, time; open({str(there)!r}, 'w').write(str(os.getpid()) + '.'); time.sleep(60)"
+    code = f"from data_util.lanes import run_all; run_all({{'a': {python(sleeper)!r}}}, {{'a': set()}}, 1, 1)"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    while not there.exists() or not there.read_text().endswith("."):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(there.read_text()[:-1]), 0)
 
 
 def test_they_share_the_cores_and_the_terminal(tmp_path, monkeypatch):
@@ -312,7 +329,7 @@ def test_the_generator_reads_the_means_of_the_half_that_has_not_seen_the_clip(wh
     assert all(batch.latent.shape[-1] == 0 for lane in LANES if lane != "sound" for batch in watch.batches[lane])
 
 
-def test_a_lane_that_has_both_sides_writes_voices_too(again, monkeypatch):
+def test_a_lane_that_has_both_sides_writes_voices_too(again):
     """As where it starts from all the others to train them jointly: its voices say the run's configuration."""
     lanes = configuration.to_dict(configuration.load(again / "config.yaml"))["training"]["lanes"]
     lanes["text"]["start"] = ["sound"]
@@ -321,7 +338,7 @@ def test_a_lane_that_has_both_sides_writes_voices_too(again, monkeypatch):
     (voice,) = (again / "text").glob("voice_*.safetensors")
     loaded = checkpoint.load_voice(voice)
     assert loaded.config == configuration.load(again / "config.yaml")
-    assert same(weights(loaded.weights, "generator"), weights(project_of(again, "sound")["ema"], "generator"))
+    assert same(loaded.weights, project_of(again, "text")["ema"])
     assert [path.name for path in (again / "text" / "samples").glob("*/*one_step.wav")] == ["clip-0_one_step.wav"]
 
 
@@ -393,6 +410,24 @@ def test_means_follow_the_lane_that_is_trained_on(again):
     assert (again / "even" / "means" / "000001.npy").read_bytes() != before
 
 
+@pytest.mark.parametrize(("patience", "last"), [(1, 4), (5, 6)])
+def test_the_voice_has_the_best_weights_of_the_variance_part(again, monkeypatch, patience, last):
+    """Its held-out loss rises from step 2 on, and it stops, or comes to its end."""
+    validate, averages = train.validate, {}
+
+    def scripted(state, *rest):
+        averages[state.step] = weights(state.ema.state_dict(), "variance")
+        return validate(state, *rest) | {"loss_variance": float(state.step), "loss_f0": 0.0, "loss_voicing": 0.0}
+
+    monkeypatch.setattr(train, "validate", scripted)
+    forget(again, "text")
+    assert train.main(["-id", again.name, "system.validation_step=2", f"variance.patience={patience}"]) == 0
+    assert same(weights(voice_of(again), "variance"), averages[2])
+    assert not same(averages[2], averages[last])
+    stopped = [line["step"] for line in log_of(again / "text") if line["kind"] == "train" and "loss_f0" in line]
+    assert stopped == list(range(2, last + 1, 2))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -433,23 +468,22 @@ def test_lane_names_a_lane_of_a_run(again, capsys):
     assert "-lane text: the run has a single one" in capsys.readouterr().err
 
 
-def test_lanes_in_processes_give_the_same_voice_even_if_one_is_killed(whole, arguments, tmp_path):
-    """Two at once; the first time sound dies in its third step, as if killed for want of memory."""
-    runs = tmp_path / "runs"
+def test_lanes_in_processes_give_the_same_voice_even_if_one_is_killed(again, whole):
+    """Two at once, of those that are still to do; sound dies after its third step, as if killed for want of memory."""
+    forget(again, "even", "sound", "text")
 
     def start(argv, **environment):
-        command = [sys.executable, "-m", "tests.child", "lanes", str(runs), *argv]
-        return subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment, timeout=300,
+        command = [sys.executable, "-m", "tests.child", "lanes", str(again.parent), "-id", again.name, *argv]
+        return subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment, timeout=900,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)  # fmt: skip
 
-    done = start([*arguments, "training.processes=2"], KILL_LANE_AT="sound 3")
+    done = start(["training.processes=2"], KILL_LANE_AT="sound 3")
     assert done.returncode == 128 + signal.SIGKILL, done.stdout
-    (run,) = runs.iterdir()
-    assert checkpoint.steps(run / "sound", "project") == [2] and not list(run.glob("voice_*"))
-    done = start(["-id", run.name])
+    assert checkpoint.steps(again / "sound", "project") == [2] and not list(again.glob("voice_*"))
+    done = start([])
     assert done.returncode == 0, done.stdout
-    assert same(voice_of(run), voice_of(whole[0]))
-    assert log_of(run) == log_of(whole[0])
+    assert same(voice_of(again), voice_of(whole[0]))
+    assert log_of(again) == log_of(whole[0])
     for lane in LANES:
-        assert log_of(run / lane) == log_of(whole[0] / lane), lane
-        assert checkpoint.steps(run / lane, "project")[-1] == STEPS[lane]
+        assert log_of(again / lane) == log_of(whole[0] / lane), lane
+        assert checkpoint.steps(again / lane, "project")[-1] == STEPS[lane]

@@ -667,7 +667,9 @@ def test_contour_losses_are_those_of_a_loop():
 
 
 def draw_values(model, noise, **keys):
-    """_draw_values for ten symbols with the noise given: a number, or a tensor."""
+    """_draw_values for ten symbols with the noise given, a number or a tensor; temperature: of pitch and energy."""
+    if "temperature" in keys:
+        keys["pitch_temperature"] = keys["energy_temperature"] = keys.pop("temperature")
     model.config = with_keys(model.config, "variance", **keys)
     x = torch.arange(1, 11)[None]
     return model._draw_values(x, torch.ones(1, 1, 10), lambda like: torch.zeros_like(like) + noise)
@@ -708,6 +710,8 @@ def test_more_evaluations_sample_a_gaussian_with_its_mean_and_deviation(n, toler
     assert (at_one - at_zero).mean().item() == pytest.approx(deviation, abs=tolerance)
     cold = draw_values(model, 1.0, n_timesteps=n, temperature=0.5)[1]
     torch.testing.assert_close(cold, at_zero + 0.5 * (at_one - at_zero), atol=1e-4, rtol=0)
+    pitch, energy = draw_values(model, 1.0, n_timesteps=n, pitch_temperature=1.0, energy_temperature=0.0)[1].unbind(1)
+    assert torch.equal(pitch, at_one[:, 0]) and torch.equal(energy, at_zero[:, 1])  # each has its own
     flat = draw_values(model, 1.0, n_timesteps=1)[1] - draw_values(model, 0.0, n_timesteps=1)[1]
     assert flat.abs().max() < 0.05 * deviation  # one evaluation gives the mean, whatever the noise
 
@@ -761,7 +765,7 @@ def test_a_seed_decides_all_that_is_spoken(name):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_without_temperature_nothing_is_left_to_the_seed(name):
     model = make_variant(name).eval()
-    model.config = with_keys(model.config, "variance", temperature=0.0)
+    model.config = with_keys(model.config, "variance", pitch_temperature=0.0)
     one, other = (speak(model, seed, temperature=0.0) for seed in (0, 1))
     assert torch.equal(one.mu, other.mu) and torch.equal(one.z0_hat, other.z0_hat)
     assert name == "source" or torch.equal(one.wav, other.wav)  # whose breath is noise at any temperature
@@ -789,6 +793,26 @@ def test_pitch_reaches_f0_and_the_source_is_given_it_in_hertz():
     wanted = (spoken.f0[:, :1] * LN_F0[1] + LN_F0[0]).exp()
     torch.testing.assert_close(heard[0][-1]["f0"], wanted, rtol=1e-5, atol=0)
     assert not torch.equal(raised.mu, spoken.mu)
+
+
+def test_the_spoken_contour_is_that_of_the_values_along_the_spoken_durations():
+    model, drawn = make_variant("istft").eval(), []
+    draw, contour = model._draw_values, model.variance.contour
+    model._draw_values = lambda *args: drawn.append(draw(*args)) or drawn[-1]
+
+    def centred(*args):
+        """The contour, of which half of the frames have a voice."""
+        f0, logit = contour(*args)
+        return f0, logit - logit.median()
+
+    model.variance.contour = centred
+    spoken = speak(model)
+    mask, durations = torch.ones(1, 1, spoken.mu.shape[-1]), spoken.durations
+    stretched = [each.repeat_interleave(durations[0], dim=2) for each in drawn[0]]
+    f0, logit = contour(*stretched, places(durations, mask), mask)
+    assert torch.equal(spoken.f0[:, :1], f0)
+    voiced = logit > logit.median()
+    assert torch.equal(spoken.f0[:, 1:], voiced.float()) and 0 < voiced.sum() < voiced.numel()
 
 
 @pytest.mark.parametrize(("n", "solver"), [(1, "posterior"), (2, "dpm2m"), (6, "ddim")])

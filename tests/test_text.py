@@ -63,7 +63,7 @@ def test_symbols_are_unique_single_characters():
         ("£2000, £0.01", "two thousand pounds, one penny"),
         ("$2.5 million", "two point five million dollars"),
         ("50% off", "fifty percent off"),
-        ("at 12:30, 11:05 or 9:00", "at twelve thirty, eleven oh five or nine"),
+        ("at 12:30, 11:05 or 9:00", "at twelve thirty, eleven oh five or nine o'clock"),
         ("B52", "B fifty-two"),
     ],
 )  # fmt: skip
@@ -301,3 +301,22 @@ def test_command_line():
     assert several.stdout.splitlines()[::3] == ["One.", "Two."]
     assert several.stderr.count("\n") == 1
     assert "nothing to say" in several.stderr
+
+
+def test_command_line_explains_and_scores(tmp_path):
+    explained = _python("-m", "text", "--explain", "Mrs. Lee").stdout.splitlines()
+    assert explained == ["Mrs. Lee", "  abbreviation (as in Mrs. Smith: missus Smith): missus Lee"]
+    metadata = tmp_path / "metadata.csv"
+    metadata.write_text("a|In 1963|In nineteen sixty-three\nb|9|ten\nc|no digits|none\n", encoding="utf-8")
+    scored = _python("-m", "text", "--score", str(metadata)).stdout.splitlines()
+    assert scored == [
+        "b",
+        "  written  9",
+        "  people   ten",
+        "  here     nine",
+        "1 of 2 lines with digits are right (50.0%)",
+    ]
+    for path, said in ((tmp_path / "none.csv", "No such file"), (ROOT / "README.md", "expected id")):
+        failed = _python("-m", "text", "--score", str(path))
+        assert failed.returncode == 1 and failed.stdout == ""
+        assert failed.stderr.count("\n") == 1 and said in failed.stderr

@@ -416,6 +416,117 @@ def test_a_validation_that_a_kill_prevented_is_made_up_for(arguments, runs, monk
     assert lines(run) == log and checkpoint.find(run, "voice").read_bytes() == voice
 
 
+# -- early stopping of the variance part
+
+VARIANCE = [
+    "variance.kind=phone", "variance.channels=8", "variance.hidden_channels=8", "variance.n_layers=1",
+    "variance.patience=2", "variance.n_timesteps=5", "pitch.f_max=2000", "alignment.init_steps=100",
+    "training.stages=[{lane: main, latents: joint, parts: {text_encoder: 1.e-3, variance: 1.e-3, decoder: 1.e-3}, "
+    "share: 1, final: 1, mu_gradient: true, feature_gradient: off}]",
+]  # fmt: skip
+
+
+@pytest.fixture
+def variance_config(arguments):
+    return configuration.load(arguments[1], [*arguments[2:], *VARIANCE])
+
+
+def validated(state, step, loss):
+    """The state after a validation at this step, the variance part's averages all being the step, its weights less."""
+    state.step = step
+    with torch.no_grad():
+        for network, value in ((state.ema, step), (state.model, step - 0.5)):
+            for parameter in network.variance.parameters():
+                parameter.fill_(value)
+    train.watch_variance(state, {"loss_variance": loss - 0.75, "loss_f0": 0.5, "loss_voicing": 0.25, "loss_prior": -9})
+
+
+def variance_of(network):
+    """The one value of all its weights."""
+    (value,) = {value for parameter in network.variance.parameters() for value in parameter.detach().flatten().tolist()}
+    return value
+
+
+def test_early_stopping_counts_misses_and_goes_back_to_the_best(variance_config):
+    state = train.build_state(with_keys(variance_config, "training", train_num_steps=100), ALONE, ("_", "a"))
+    for step, loss, best, misses in ((1, 3.0, 1, 0), (2, 3.5, 1, 1), (3, 2.0, 3, 0), (4, 2.5, 3, 1)):
+        validated(state, step, loss)
+        assert (state.best_variance["misses"], state.best_variance["stopped"]) == (misses, False)
+        assert {float(weight.flatten()[0]) for weight in state.best_variance["weights"].values()} == {best}
+        assert (variance_of(state.ema), variance_of(state.model)) == (step, step - 0.5)
+    assert state.best_variance["loss"] == 2.0
+    validated(state, 5, 2.0)  # as good is no gain
+    assert state.best_variance["stopped"] and variance_of(state.ema) == variance_of(state.model) == 3
+    train.watch_variance(state, {"loss_variance": 0.0})
+    assert state.best_variance["loss"] == 2.0 and variance_of(state.ema) == 3
+
+
+def test_the_end_goes_back_to_the_best_too(variance_config):
+    state = train.build_state(variance_config, ALONE, ("_", "a"))
+    validated(state, 4, 1.0)
+    validated(state, 8, 2.0)
+    assert state.best_variance["misses"] == 1 and state.best_variance["stopped"]
+    assert variance_of(state.ema) == variance_of(state.model) == 4
+    state = train.build_state(variance_config, ALONE, ("_", "a"))
+    validated(state, 4, 2.0)
+    validated(state, 8, 1.0)
+    assert not state.best_variance["stopped"] and variance_of(state.ema) == 8
+
+
+def test_only_a_stage_that_trains_the_variance_part_watches_it(variance_config):
+    (stage,) = variance_config.training.stages
+    stages = (dataclasses.replace(stage, share=0.5), dataclasses.replace(stage, share=0.5, parts={"decoder": 1e-3}))
+    state = train.build_state(with_keys(variance_config, "training", stages=stages), ALONE, ("_", "a"))
+    validated(state, 4, 2.0)  # the last of the first stage's steps
+    validated(state, 5, 1.0)
+    assert state.best_variance["loss"] == 2.0 and state.best_variance["misses"] == 0
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_has_stopped_is_left_alone(variance_config, tiny_root, stub_front_end, alone):
+    assert text.FrontEnd is stub_front_end and tiny_root.is_dir()
+    if alone:
+        stage = dataclasses.replace(variance_config.training.stages[0], parts={"variance": 1e-3})
+        variance_config = with_keys(variance_config, "training", stages=(stage,))
+    clips = train.prepare_data(variance_config, ALONE).clips
+    state = train.build_state(variance_config, ALONE, clips.symbols)
+    stream = batches(clips, variance_config)
+    before = [{name: value.clone() for name, value in state.model.state_dict().items()}]
+    for stopped in (False, True):
+        state.best_variance = {"stopped": stopped, "loss": 0.0, "misses": 0, "weights": {}}
+        if stopped:
+            state.ema.variance.load_state_dict(state.model.variance.state_dict())  # as watch_variance leaves them
+        for _ in range(2):
+            values = train.train_step(state, next(stream))
+            assert {"loss_variance", "norm_variance"} & set(values) == (
+                set() if stopped else {"loss_variance", "norm_variance"}
+            )
+        before.append({name: value.clone() for name, value in state.model.state_dict().items()})
+    moved = [{name.split(".")[0] for name, value in b.items() if not torch.equal(value, a[name])}
+             for a, b in zip(before, before[1:])]  # fmt: skip
+    others = set() if alone else {"text_encoder", "decoder"}
+    assert moved[0] - {"logw_variance"} == {"variance"} | others and moved[1] - {"logw_variance"} == others
+    same(dict(state.ema.variance.named_parameters()), dict(state.model.variance.named_parameters()))
+
+
+def test_a_resumed_run_knows_what_its_validations_said(arguments, runs, monkeypatch):
+    """Also where it goes on from the very step of a validation."""
+    losses = {2: 1.0, 4: 0.5, 6: 0.7, 8: 0.8, 10: 0.9}
+    monkeypatch.setattr(train, "validate", lambda state, *_: {"loss_variance": losses[state.step]})
+    monkeypatch.setattr(train, "save_curves", lambda *_: None)  # which takes longer than the training
+    more = [*VARIANCE, "system.validation_step=2", "system.keep_ckpt=9", "training.train_num_steps=10"]
+    assert train.main([*arguments, *more]) == 0
+    run = only(runs)
+    whole = checkpoint.load_project(checkpoint.find(run, "project", 10))
+    assert whole["best_variance"]["stopped"] and whole["best_variance"]["loss"] == 0.5
+    assert [line["step"] for line in lines(run) if "loss_variance" in line and line["kind"] == "train"] == [2, 4, 6, 8]
+    same({f"variance.{name}": value for name, value in whole["best_variance"]["weights"].items()},
+         {name: value for name, value in whole["ema"].items() if name.startswith("variance.")})  # fmt: skip
+    for step in (4, 8):
+        assert train.main(["-id", run.name, "-ckpt", str(step)]) == 0
+        same(checkpoint.load_project(checkpoint.find(run, "project", 10)), whole)
+
+
 @pytest.mark.slow
 def test_one_clip_is_learned_by_heart(real_root, tmp_path):
     """A few hundred steps on one clip: prior (normalised) under 1.05, F-loss at t = 1 under 0.1."""

@@ -1,9 +1,15 @@
-"""What the front end makes of a text: python -m text [TEXT], or each line of the standard input."""
+"""What the front end makes of a text: python -m text [TEXT], or each line of the standard input.
+
+--explain: the rules of normalisation that change it; --score: how many lines of a corpus are said as people said them.
+"""
 
 import argparse
 import sys
 
 from text import FrontEnd, TextError
+from text.normalise import english, explain
+from text.score import score
+from text.symbols import label
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,23 +24,54 @@ def main(arguments: list[str] | None = None) -> int:
         "-u", "--units", default="blanks", choices=("blanks", "characters", "phones"),
         help="what an id is (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument("--explain", action="store_true", help="the rules that change an English text, one by one")
+    parser.add_argument("--score", metavar="METADATA", help="lines id|as written|as spoken: each miss, and the score")
     options = parser.parse_args(arguments)
+    if options.score is not None:
+        return _score(options.score)
+    texts = sys.stdin if options.text is None else [options.text]
+    return _explain(texts) if options.explain else _phonemise(texts, options)
+
+
+def _phonemise(texts, options):
     status = 0
     try:
         front_end = FrontEnd(options.language, options.units)
     except TextError as error:
         print(error, file=sys.stderr)
         return 1
-    for text in sys.stdin if options.text is None else [options.text]:
+    for text in texts:
         try:
             phonemes = front_end.phonemise(text)
             ids = front_end.to_ids(phonemes)
-            said = " ".join(map(front_end.label, ids)) if options.units == "phones" else phonemes
+            said = " ".join(map(label, ids)) if options.units == "phones" else phonemes
             print(front_end.normalise(text), said, " ".join(map(str, ids)), sep="\n")
         except TextError as error:
             print(error, file=sys.stderr)
             status = 1
     return status
+
+
+def _explain(texts):
+    for text in texts:
+        print(text.rstrip("\n"))
+        for rule, said in explain(text):
+            print(f"  {rule.name} (as in {rule.written}: {rule.spoken}): {said}")
+    return 0
+
+
+def _score(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            total, misses = score(file, english)
+    except (OSError, UnicodeDecodeError, TextError) as error:
+        print(f"{path}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
+        return 1
+    for miss in misses:
+        print(miss.name, f"  written  {miss.written}", f"  people   {miss.wanted}", f"  here     {miss.got}", sep="\n")
+    right = total - len(misses)
+    print(f"{right} of {total} lines with digits are right ({100 * right / max(total, 1):.1f}%)")
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
-"""Written text to words: Unicode cleaned up in every language; numbers, money and abbreviations in English."""
+"""Written text to words: Unicode cleaned up in every language; in English the rules for all that is no word."""
 
 import functools
+import itertools
 import re
 import unicodedata
+
+from text import abbreviations, codes, dates, numbers, quantities
+from text.rules import NUMBER, START, Rule, rule
 
 _PLAIN = {
     "'": "‘’‚‛′`´ʹ＇",
@@ -24,23 +28,47 @@ _TRANSLATION = str.maketrans(
 )
 _EMOJI = (range(0x2600, 0x27C0), range(0x1F000, 0x20000), range(0xFE00, 0xFE10))
 _JOINERS = "\u200c\u200d"  # format characters that are part of the spelling, in Persian for one
+_MOST_MARKS = 30  # on one letter, as in Unicode's stream-safe text: to order a longer row takes its length squared
+
+_KEPT = "£€¥₹₩₽¢°º²³µ"  # signs that rules read
+_SIGNS = str.maketrans({
+    "×": " times ", "÷": " divided by ", "±": " plus or minus ", "≤": " less than or equal to ",
+    "√": " square root of ",
+    "≥": " greater than or equal to ", "≈": " approximately ", "≠": " is not equal to ", "∞": " infinity ",
+    "§": " section ", "¶": " paragraph ", "‰": " per mille ", "№": "No. ", "→": " to ", "⁄": "/", "μ": "µ",
+    "Ω": " ohms",     "©": "", "®": "", "™": "", "•": " ", "·": " ", "†": "", "‡": "", "π": " pi ",
+})  # fmt: skip
 
 
 def clean(text: str) -> str:
     """Plain punctuation, no control characters or emoji, single spaces: what every language shares."""
-    text = unicodedata.normalize("NFC", "".join(map(_visible, text)))
+    text = unicodedata.normalize("NFC", _few_marks("".join(map(_visible, text))))
     text = " ".join(re.sub(r"--+", " - ", text.translate(_TRANSLATION)).split())
     return re.sub(r"(?<=\S) (?=[.,;:!?]+(?:\s|$))", "", text)
 
 
 def english(text: str) -> str:
     """English as it is read aloud, in plain ASCII."""
-    from unidecode import unidecode  # noqa: PLC0415 - loaded when first needed
+    text = _transliterate(clean(text))
+    for each in _rules_for(text):
+        text = each.pattern.sub(each.replacement, text)
+    return clean(text)
 
-    text = clean(text)
-    for pattern, replacement in _RULES:
-        text = pattern.sub(replacement, text)
-    return clean(unidecode(text))
+
+def explain(text: str) -> list[tuple[Rule, str]]:
+    """The rules that change an English text, in order, each with what it made of the text."""
+    steps, text = [], _transliterate(clean(text))
+    for each in _rules_for(text):
+        changed = each.pattern.sub(each.replacement, text)
+        if changed != text:
+            steps.append((each, changed))
+        text = changed
+    return steps
+
+
+def _rules_for(text):
+    """Those that may find something: most texts have no digits, and most rules are about them."""
+    return RULES if _DIGIT.search(text) else _FIRST + _LAST
 
 
 def _visible(char):
@@ -53,123 +81,83 @@ def _visible(char):
     return " " if any(ord(char) in block for block in _EMOJI) else char
 
 
-_ABBREVIATIONS = {
-    "Mr": "mister", "Mrs": "missus", "Ms": "miz", "Messrs": "messieurs", "Dr": "doctor", "St": "saint", "Ste": "saint",
-    "Co": "company", "Corp": "corporation", "Inc": "incorporated", "Ltd": "limited", "Bros": "brothers",
-    "Jr": "junior", "Sr": "senior", "Esq": "esquire", "Hon": "honorable", "Rev": "reverend", "Prof": "professor",
-    "Gen": "general", "Maj": "major", "Col": "colonel", "Capt": "captain", "Lt": "lieutenant", "Sgt": "sergeant",
-    "Gov": "governor", "Sen": "senator", "Rep": "representative", "Pres": "president", "Ft": "fort", "Mt": "mount",
-    "Ave": "avenue", "Blvd": "boulevard", "Rd": "road", "etc": "et cetera", "vs": "versus", "viz": "namely",
-    "Jan": "january", "Feb": "february", "Aug": "august", "Sept": "september", "Oct": "october", "Nov": "november",
-    "Dec": "december",
-}  # fmt: skip
-_MONEY = {"$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", "cent")}
-_NUMBER = r"\d{1,3}(?:,\d{3})+(?!\d)|\d+"
-_START = r"(?<![\d.])(?<!\d,)"  # where a number begins: a search from every digit would be slow on a million of them
+def _few_marks(text):
+    """No more than _MOST_MARKS combining marks in a row."""
+    if text.isascii():
+        return text
+    rows = itertools.groupby(text, lambda char: unicodedata.combining(char) > 0)
+    return "".join("".join(itertools.islice(row, _MOST_MARKS) if marks else row) for marks, row in rows)
 
 
-def _abbreviation(match):
-    word = _ABBREVIATIONS[match[1]]
-    return f"{word}." if match[2] is not None else word  # a full stop that ends the text is one as well
+def _transliterate(text):
+    """ASCII, and the signs that rules read."""
+    if text.isascii():
+        return text
+    return "".join(map(_ascii, text.translate(_SIGNS)))
 
 
-def _money(match):
-    unit, small = _MONEY[match[1]]
-    amount, cents, scale = match[2].replace(",", ""), match[3], match[4]
-    if scale or (cents and len(cents) != 2):
-        return " ".join(filter(None, (_decimal(amount, cents), scale, f"{unit}s")))
-    words = [f"{_cardinal(amount)} {_plural(unit, int(amount))}"]
-    if cents and int(cents):
-        words.append(f"{_cardinal(cents)} {_plural(small, int(cents))}")
-    return ", ".join(words[1:] if cents and not int(amount) and int(cents) else words)
+@functools.lru_cache(4096)
+def _ascii(char):
+    from unidecode import unidecode  # noqa: PLC0415 - loaded when first needed
+
+    if char <= "~" or char in _KEPT:
+        return char
+    if unicodedata.decomposition(char).startswith("<fraction>"):
+        return " " + unicodedata.normalize("NFKD", char).replace("⁄", "/")
+    return unidecode(char)
 
 
-def _plural(unit, count):
-    if count == 1:
-        return unit
-    return "pence" if unit == "penny" else f"{unit}s"
-
-
-def _decimal(whole, fraction):
-    words = _cardinal(whole.replace(",", ""))
-    return f"{words} point {_digits(fraction)}" if fraction else words
-
-
-def _time(match):
-    hour, minute = int(match[1]), int(match[2])
-    minutes = [_cardinal(match[2]) if minute > 9 else f"oh {_cardinal(match[2])}"] if minute else []
-    return " ".join([_cardinal(str(hour)), *minutes])
-
-
-def _ordinal(match):
-    number = match[1].replace(",", "")
-    if len(number) > 15:
-        return number
-    return _inflect().number_to_words(_inflect().ordinal(int(number)), andword="").replace(",", "")
-
-
-def _year(number):
-    """A year of 1100 to 2099 as it is read: by hundreds, but for the first ten after 2000."""
-    century, year = divmod(number, 100)
-    if century == 20 and year < 10:
-        return _cardinal(str(number))
-    if year == 0:
-        return f"{_cardinal(str(century))} hundred"
-    return f"{_cardinal(str(century))} {'oh ' if year < 10 else ''}{_cardinal(str(year))}"
-
-
-def _decade(match):
-    """1960s, the 60s or 1920's: a plural, but for the possessive, which sounds the same."""
-    words = _year(int(match[1])) if len(match[1]) == 4 else _cardinal(match[1])
-    return f"{words[:-1]}ies" if words.endswith("y") else f"{words}s"
+def _decimal(match):
+    return numbers.decimal(match[1], match[2])
 
 
 def _whole(match):
-    digits = match[0]
-    if len(digits) == 4 and 1100 <= int(digits) <= 2099:
-        return _year(int(digits))
-    return _cardinal(digits.replace(",", ""))
+    return numbers.pairs(match[0]) if _YEAR.fullmatch(match[0]) else numbers.cardinal(match[0])
 
 
-def _cardinal(digits):
-    """Words for a row of digits; one by one where it starts with a zero, like a telephone's, or is beyond counting."""
-    if len(digits) > 15 or (digits[0] == "0" and len(digits) > 2):
-        return _digits(digits)
-    return _inflect().number_to_words(int(digits), andword="").replace(",", "")
+_DIGIT = re.compile(r"\d", re.ASCII)
+_YEAR = re.compile(r"1[1-9]\d\d|20\d\d")
+_COUNTED = (
+    "people|men|women|persons|children|soldiers|troops|members|students|years|days|miles|times|copies|cases|"
+    "houses|votes|tons|acres|feet|dollars|pounds|euros|words|pages|points"
+)
+_LEFT = {"@": " at ", "+": " plus ", "=": " equals ", "$": " dollars ", "£": " pounds ", "€": " euros ", "¥": " yen ",
+         "¢": " cents ", "°": " degrees ", "%": " percent ", "²": " squared ", "³": " cubed "}  # fmt: skip
 
+_MARKUP = (
+    rule("tag", "<b>so</b>", "so", r"</?[A-Za-z][^<>]{0,200}>", ""),
+    rule("and", "Tom & Ann", "Tom and Ann", r"&amp;|&(?!c\.)", " and "),
+    rule("emphasis", "it is *so* _good_", "it is so good", r"(?<![\w*])(\*{1,3}|_{1,3})(?=\w)|(?<=[\w.,;:!?'\")])"
+         r"(?:\*{1,3}|_{1,3})(?![\w*])", ""),
+)  # fmt: skip
 
-def _digits(digits):
-    return " ".join(_inflect().number_to_words(int(digit)) for digit in digits)
+_NUMBERS = (
+    rule("chapter and verse", "John 3:4", "John three four", r"\b([A-Z][a-z]{2,15} \d{1,3}):(?=\d)", r"\1 "),
+    rule("ratio", "3:1", "three to one", r"(?<![\w:])(\d{1,3}):(\d{1,3})(?![\w:])", r"\1 to \2"),
+    rule("colon between numbers", "1:2:3", "one two three", r"(?<=\d):(?=\d)", " "),
+    rule("thousands apart", "1 000 000", "one million", r"(?<![\d.,])(?<!\d )\d{1,3}(?: \d{3}){2,4}(?![.,]?\d| \d)",
+         lambda m: m[0].replace(" ", "")),
+    rule("plural", "747s", "seven forty-sevens", r"(?<![\w.,])(\d{1,3})s\b",
+         lambda m: numbers.plural(numbers.pairs(m[1]))),
+    rule("range of ordinals", "5th-6th", "fifth to sixth", r"(?<=\d[a-z]{2})-(?=\d+[a-z]{2}\b)", " to "),
+    rule("ordinal", "the 22nd", "the twenty-second", rf"{START}({NUMBER})(?:st|nd|rd|th)\b",
+         lambda m: numbers.ordinal(m[1])),
+    rule("range", "30-45", "thirty to forty-five", r"(?<=\d)-(?=\d)", " to "),
+    rule("letters beside digits", "mp3", "mp three", r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])", " "),
+    rule("count", "1500 people", "one thousand five hundred people",
+         rf"(?<![\w.,])(?<!\b[Ii]n )(?<!\b[Tt]he )\d{{4}}(?= (?:{_COUNTED})\b)", lambda m: numbers.cardinal(m[0])),
+    rule("decimal", "3.14", "three point one four", rf"{START}({NUMBER})\.(\d+)", _decimal),
+    rule("decimal without a whole", ".5", "point five", r"(?<!\w)()\.(\d+)", _decimal),
+    rule("number", "1963, 1,963", "nineteen sixty-three, one thousand nine hundred sixty-three", NUMBER, _whole),
+)  # fmt: skip
 
-
-@functools.cache
-def _inflect():
-    import inflect  # noqa: PLC0415 - loaded when first needed
-
-    return inflect.engine()
-
+_REST = (
+    rule("signs left", "@ home", "at home", f"[{''.join(map(re.escape, _LEFT))}]", lambda m: _LEFT[m[0]]),
+    rule("what is not said", "and/or", "and or", r"[*_~^|\\<>#/ºµ₹₩₽]", " "),
+)
 
 # In this order, each on what the ones before left.
-_RULES = tuple(
-    (re.compile(pattern, re.ASCII), replacement)
-    for pattern, replacement in (
-        (r"\b(" + "|".join(_ABBREVIATIONS) + r")\.((?=[\"')]*$))?", _abbreviation),
-        (r"\bNos?\. ?(?=\d)", "number "),
-        (r"\b([A-Z])\.(?=[A-Z]\b)", r"\1 "),  # U.S.
-        (r"\b([A-HJ-Z])\.(?= [A-Za-z]|[,;])", r"\1"),  # J. Smith, the U.S. Mint; "and I. They" ends a sentence
-        (r"\b([ap])\.m\.", r"\1 m"),
-        (r"&", " and "),
-        (r"([$£€]) ?(" + _NUMBER + r")(?:\.(\d+))?(?: (hundred|thousand|million|billion|trillion)\b)?", _money),
-        (r"(?<=\d) ?%", " percent"),
-        (r"(?<![\d:])([01]?\d|2[0-3]):([0-5]\d)\b(?!:)", _time),
-        (r"(?<=\d):(?=\d)", " "),
-        (_START + r"(" + _NUMBER + r")(?:st|nd|rd|th)\b", _ordinal),
-        (r"\b(1[1-9]\d0|20\d0|[2-9]0)'?s\b", _decade),
-        (r"(?<=\d)-(?=\d)", " to "),
-        (r"(?<![\w.)-])-(?=\.?\d)", "minus "),
-        (_START + r"(" + _NUMBER + r")\.(\d+)", lambda match: _decimal(match[1], match[2])),
-        (r"(?<!\w)\.(\d+)", lambda match: f"point {_digits(match[1])}"),
-        (r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])", " "),
-        (_NUMBER, _whole),
-    )
-)
+_FIRST = _MARKUP + codes.ADDRESSES + abbreviations.RULES
+_OF_DIGITS = dates.DATES + codes.NUMBERS + quantities.MONEY + quantities.MEASURES + codes.CODES + _NUMBERS
+_LAST = dates.HALVES + _REST
+RULES = _FIRST + _OF_DIGITS + _LAST

@@ -1,0 +1,349 @@
+"""Normalisation: what is written, and what a reader says. Sentences by class, each rule's own example, any input."""
+
+import random
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from text import FrontEnd, TextError, numbers
+from text.normalise import RULES, clean, english, explain
+from text.score import score, words
+
+CORPUS = Path(__file__).resolve().parents[2] / "shared" / "ljspeech" / "metadata.csv"
+
+SPOKEN = {
+    "cardinal": [
+        ("We sold 40 chairs and 1,206 lamps.", "We sold forty chairs and one thousand two hundred six lamps."),
+        ("It takes 1000000 steps.", "It takes one million steps."),
+        ("a crowd of 5 000 000", "a crowd of five million"),
+        ("1500 people marched", "one thousand five hundred people marched"),
+        ("-7 and −12", "minus seven and minus twelve"),
+        ("0, 00 and 007", "zero, zero and zero zero seven"),
+        ("three 747s", "three seven forty-sevens"),
+        ("the ٣٤ pages of １２", "the thirty-four pages of twelve"),
+    ],
+    "ordinal": [
+        ("the 2nd of 23rd", "the second of twenty-third"),
+        ("her 101st call", "her one hundred first call"),
+        ("the 1,000th guest", "the one thousandth guest"),
+        ("the 5th-6th centuries", "the fifth to sixth centuries"),
+        ("on the 12TH floor", "on the twelfth floor"),
+    ],
+    "decimal": [
+        ("It fell 0.05 to 3.60.", "It fell zero point zero five to three point six zero."),
+        ("a .5 share", "a point five share"),
+        ("5.2 million cars", "five point two million cars"),
+        ("a .38-caliber pistol", "a thirty-eight-caliber pistol"),
+    ],
+    "fraction": [
+        ("1/2 of 3/4", "one half of three quarters"),
+        ("5/8, 2/3, 1/100", "five eighths, two thirds, one hundredth"),
+        ("2 1/2 or 7¼", "two and a half or seven and a quarter"),
+        ("½ and ⅛", "one half and one eighth"),
+        ("9/250", "nine over two hundred fifty"),
+        ("open 24/7", "open twenty-four seven"),
+    ],
+    "years": [
+        ("In 1066, in 1805 and in 2010.", "In ten sixty-six, in eighteen oh five and in twenty ten."),
+        ("In 412 the city burned.", "In four twelve the city burned."),
+        ("in 412 places", "in four hundred twelve places"),
+        ("about 250 B.C., or 2250 BC", "about two fifty B C, or twenty-two fifty BC"),
+        ("the 1920s, the '60s and the 80s", "the nineteen twenties, the sixties and the eighties"),
+        ("born in '45", "born in forty-five"),
+        ("from 1914-18 to 2005-06", "from nineteen fourteen to eighteen to two thousand five to oh six"),
+        ("A.D. 1150", "A D eleven fifty"),
+        ("c. 1455", "circa fourteen fifty-five"),
+    ],
+    "dates": [
+        ("June 13, 323 B.C., he died", "June thirteen, three twenty-three B C, he died"),
+        ("On Oct. 3, 1999", "On October three, nineteen ninety-nine"),
+        ("on 5 July 1810", "on the fifth of July, eighteen ten"),
+        ("the 5 July talks", "the fifth of July talks"),
+        ("July 4th, 1776", "July fourth, seventeen seventy-six"),
+        ("2010-07-05 or 7/25/2010", "July fifth, twenty ten or July twenty-fifth, twenty ten"),
+        ("25/12/1990", "December twenty-fifth, nineteen ninety"),
+        ("Mon., 6 May", "Monday, the sixth of May"),
+        ("May 5-7", "May five to seven"),
+        ("13/13/2010 is none", "thirteen thirteen twenty ten is none"),
+    ],
+    "times": [
+        ("At 12:36 p.m. they left.", "At twelve thirty-six PM they left."),
+        ("at 8am or 8 P.M.", "at eight AM or eight PM."),
+        ("It was 5 p.m. He left.", "It was five PM. He left."),
+        ("9:00 or 9:05 or 21:00", "nine o'clock or nine oh five or twenty-one hundred"),
+        ("10:30-11:30 a.m.", "ten thirty to eleven thirty AM."),
+        ("a run of 2:04:09", "a run of two hours four minutes and nine seconds"),
+        ("at 7.15 p.m. sharp", "at seven fifteen PM sharp"),
+        ("I am 5 amazing years old", "I am five amazing years old"),
+    ],
+    "money": [
+        ("£100,000; $3.50; €0.05", "one hundred thousand pounds; three dollars, fifty cents; five cents"),
+        ("£1 10s. 6d. a week", "one pound, ten shillings, six pence a week"),
+        ("a debt of 4s. 2d. only", "a debt of four shillings, two pence only"),
+        ("$460 billion, £2.5m, $5bn", "four hundred sixty billion dollars, two point five million pounds, "
+         "five billion dollars"),
+        ("$5-$10 million", "five to ten million dollars"),
+        ("US$20, 30 EUR, GBP 1", "twenty US dollars, thirty euros, one pound"),
+        ("a $5 bill, $1, $.50", "a five dollar bill, one dollar, fifty cents"),
+        ("99¢ and 20p", "ninety-nine cents and twenty pence"),
+        ("-$5 and $30/day", "minus five dollars and thirty dollars per day"),
+        ("¥500", "five hundred yen"),
+    ],
+    "measures": [
+        ("6 ft. 2 in. tall", "six feet two inches tall"),
+        ("He is 6 ft. He runs.", "He is six feet. He runs."),
+        ("150 lbs., 1 lb and 5'10\"", "one hundred fifty pounds, one pound and five feet ten inches"),
+        ("10 km/h, 9.8 m/s², 30 mph", "ten kilometers per hour, nine point eight meters per square second, "
+         "thirty miles per hour"),
+        ("45°F, -3 °C, 1°", "forty-five degrees Fahrenheit, minus three degrees Celsius, one degree"),
+        ("12 m², 3 sq. ft. and 5 cm3", "twelve square meters, three square feet and five cubic centimeters"),
+        ("a 6.5-mm rifle", "a six point five millimeter rifle"),
+        ("50%, 5-10% and 1 %", "fifty percent, five to ten percent and one percent"),
+        ("1/2 mi and 2 1/2 hrs", "one half mile and two and a half hours"),
+        ("500MB at 2.4 GHz", "five hundred megabytes at two point four gigahertz"),
+    ],
+    "ranges": [
+        ("30-45 or 1.5–2.5", "thirty to forty-five or one point five to two point five"),
+        ("pages 5-7", "pages five to seven"),
+        ("10-20 km", "ten to twenty kilometers"),
+        ("$10-20", "ten to twenty dollars"),
+        ("a 3:1 lead", "a three to one lead"),
+        ("John 3:16", "John three sixteen"),
+    ],
+    "roman": [
+        ("William IV. was king.", "William the fourth was king."),
+        ("Charles I., and Henry V of England", "Charles the first, and Henry the fifth of England"),
+        ("Robert I. Bouck met Mary. I left.", "Robert I. Bouck met Mary. I left."),
+        ("Chapter IV, Act I, vol. ii", "Chapter four, Act one, volume two"),
+        ("World War II and Part V.", "World War two and Part five."),
+        ("Louis XIV's court", "Louis the fourteenth's court"),
+        ("the XIX century", "the nineteenth century"),
+        ("Malcolm X, an IV drip, the DVD mix", "Malcolm X, an IV drip, the DVD mix"),
+        ("The part I played", "The part I played"),
+    ],
+    "addresses": [
+        ("544 Camp Street", "five four four Camp Street"),
+        ("at 1026 North Beckley", "at ten twenty-six North Beckley"),
+        ("500 North Beckley and the 500 block", "five hundred North Beckley and the five hundred block"),
+        ("12 Elm St., Apt. 5, Gary, IN 46401", "twelve Elm street, Apartment five, "
+         "Gary, Indiana four six four zero one"),
+        ("Dallas, TX, or Austin, Tex., today", "Dallas, Texas, or Austin, Texas, today"),
+        ("P.O. Box 30016", "P O Box three zero zero one six"),
+        ("Well, OK, I said", "Well, OK, I said"),
+        ("near 42nd St. and 5th Ave.", "near forty-second street and fifth avenue."),
+    ],
+    "codes": [
+        ("Exhibit No. 133-A on page 249", "Exhibit number one thirty-three A on page two forty-nine"),
+        ("No. 7; No. 150; No. 2,202,130,462", "number seven; number one fifty; "
+         "number two two zero two one three zero four six two"),
+        ("C2766, VC836, B52", "C two seven six six, V C eight three six, B fifty-two"),
+        ("an F-16, an AK-47, COVID-19", "an F sixteen, an A K forty-seven, COVID nineteen"),
+        ("H2O, mp3 and 3D", "H two O, mp three and three D"),
+        ("P.S. 117 and a 747", "P S one seventeen and a seven hundred forty-seven"),
+        ("version 3.10.2 at 10.0.0.1", "version three point ten point two at one zero dot zero dot zero dot one"),
+    ],
+    "telephone": [
+        ("555-0144", "five five five, zero one four four"),
+        ("(555) 010-4477", "five five five, zero one zero, four four seven seven"),
+        ("1-800-555-0199", "one, eight hundred, five five five, zero one nine nine"),
+        ("+44 20 7946 0958", "plus four four, two zero, seven nine four six, zero nine five eight"),
+        ("call 911", "call nine one one"),
+        ("078-05-1120", "zero seven eight, zero five, one one two zero"),
+        ("500-1000 people", "five hundred to one thousand people"),
+    ],
+    "electronic": [
+        ("ann.lee@mail.org.", "ann dot lee at mail dot org."),
+        ("see www.bbc.co.uk, please", "see WWW dot BBC dot co dot UK, please"),
+        ("https://example.com/a_1", "HTTPS colon slash slash example dot com slash a underscore one"),
+        ("#news from @ann", "hashtag news from at ann"),
+    ],
+    "abbreviations": [
+        ("Mr. & Mrs. Poe, Dr Lee and St. Paul", "mister and missus Poe, doctor Lee and saint Paul"),
+        ("on Elm St. He ran.", "on Elm street. He ran."),
+        ("Mulholland Dr. is long; Dr. Hall is not.", "Mulholland drive is long; doctor Hall is not."),
+        ("at St. Paul and Elm Streets in Bury St. Edmunds", "at saint Paul and Elm Streets in Bury saint Edmunds"),
+        ("salt, etc. It was, i.e. it is.", "salt, et cetera. It was, that is it is."),
+        ("e.g., Rose & Co. They sell.", "for example, Rose and company. They sell."),
+        ("Roe v. Wade; Ali vs. Frazier", "Roe versus Wade; Ali versus Frazier"),
+        ("pp. 5-6, fig. 3, approx. 9", "pages five to six, figure three, approximately nine"),
+        ("J. R. Hall, M.P., of the U.S. Army", "J R Hall, M P, of the U S Army"),
+        ("the FBI and NASA", "the FBI and NASA"),
+        ("a Ph.D. from Ft. Worth", "a P H D from fort Worth"),
+    ],
+    "signs": [
+        ("2+2=4, 3×4, x > y", "two plus two equals four, three times four, x greater than y"),
+        ("±5, ~7, 10^6 and 5²", "plus or minus five, about seven, ten to the power of six and five squared"),
+        ("*so* _good_ **now**", "so good now"),
+        ("[sic] {so} <b>bold</b>", "(sic) (so) bold"),
+        ("“It’s” 🙂 a café… © Ann™", '"It\'s" a cafe... Ann'),
+        ("and/or; § 5; #1", "and or; section five; number one"),
+    ],
+}  # fmt: skip
+PAIRS = [pytest.param(*pair, id=f"{name}-{i}") for name, pairs in SPOKEN.items() for i, pair in enumerate(pairs)]
+
+
+@pytest.mark.parametrize(("written", "spoken"), PAIRS)
+def test_what_is_said(written, spoken):
+    assert english(written) == spoken
+
+
+@pytest.mark.parametrize(("written", "spoken"), PAIRS)
+def test_what_is_said_is_said_again(written, spoken):
+    assert english(spoken) == spoken, written
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_each_rule_does_what_its_example_says(rule):
+    assert english(rule.written) == rule.spoken
+    assert rule.name in [each.name for each, _ in explain(rule.written)]
+
+
+def test_the_rules_have_names_of_their_own():
+    assert len({rule.name for rule in RULES}) == len(RULES)
+
+
+def test_an_explanation_ends_in_what_is_said():
+    steps = explain("Mrs. Lee paid £3 on 5 May.")
+    assert clean(steps[-1][1]) == english("Mrs. Lee paid £3 on 5 May.")
+    assert [rule.name for rule, _ in steps] == ["abbreviation", "day before its month", "money"]
+    assert explain("Nothing here.") == []
+
+
+@pytest.mark.parametrize("text", [
+    "It is a truth universally acknowledged, that a man - he said - must want it; \"why?\" (or so).",
+    "I, Mr Toad's friend X, did mix a civil liquid; the V and the I.",
+    "May I march in May, or will I sit on the sun? No. I said no.",
+])  # fmt: skip
+def test_plain_sentences_stay_as_they_are(text):
+    assert english(text) == text.replace("Mr ", "mister ")
+
+
+def test_numbers():
+    assert [numbers.pairs(each) for each in ("605", "500", "1900", "2000", "2005", "2150", "45")] == [
+        "six oh five", "five hundred", "nineteen hundred", "two thousand", "two thousand five", "twenty-one fifty",
+        "forty-five",
+    ]  # fmt: skip
+    assert [numbers.roman(each) for each in ("I", "iv", "XIV", "XXXIX", "IIII", "VX", "", "XL", "mix")] == [
+        1, 4, 14, 39, None, None, None, None, None,
+    ]  # fmt: skip
+    values = {"I": 1, "V": 5, "X": 10}
+    for numeral in ("II", "VIII", "IX", "XVI", "XXIV"):
+        each = [values[char] for char in numeral]
+        total = sum(-a if a < b else a for a, b in zip(each, [*each[1:], 0]))
+        assert numbers.roman(numeral) == total
+
+
+ALPHABETS = [
+    "0123456789",
+    "0123456789.,:-/ ",
+    "$£€%°#@&*_+=<>~^|\\/'\"()[]{}½²³ 0123",
+    "aAbBiIvVxX. ",
+    "abc .,!?\n\t\0\x1b\u200b\u202e\ud800\udfff",
+    "éü\u0301\u0316\u0323مرحبا中文שלום😀٣१①Ⅷ",
+    "St. Dr. No. vol. p.m. 5 ft. May A.D. IV ",
+]
+
+
+def _random_texts(n):
+    draw = random.Random(7)
+    for i in range(n):
+        alphabet = ALPHABETS[i % len(ALPHABETS)] if i % 3 else "".join(ALPHABETS)
+        yield "".join(draw.choices(alphabet, k=draw.randrange(60)))
+
+
+def test_any_text_is_said_in_plain_words():
+    for text in _random_texts(500):
+        said = english(text)
+        assert re.fullmatch(r"[A-Za-z.,;:!?'\"() -]*", said), (text, said)
+        assert said == " ".join(said.split())
+        assert english(said).isascii()
+
+
+def test_any_text_is_said_or_refused():
+    front_end = FrontEnd()
+    for text in _random_texts(200):
+        try:
+            assert front_end.normalise(text)
+        except TextError as error:
+            assert "nothing to say" in str(error)
+
+
+@pytest.mark.parametrize(
+    "nothing", ["", " ", "\n\t", "...", "?!", "\0", "\ud800", "\u200b", "🙂", "́", "***", "_", "#", "|"]
+)
+def test_nothing_is_refused(nothing):
+    with pytest.raises(TextError, match="nothing to say"):
+        FrontEnd().normalise(nothing)
+
+
+@pytest.mark.parametrize("char", [chr(code) for code in (*range(33, 127), 0xE9, 0x627, 0x4E2D, 0x5D0, 0x967)])
+def test_one_character_is_said_or_refused(char):
+    said = english(char)
+    assert said.isascii() and not re.search(r"\d", said)
+
+
+UNITS = [
+    "a", "1", "1,", "1.", "1 ", "1-", "A-", "A1", "A.", "a.", "a@", "a/", "'1", "\"'", "$1 ", "I ", "IV ", "Elm St. ",
+    "1 Elm ", "No. 1", "www.", "<a", "*", "_a", "\u0316\u0301", "1/2", "5 May ", "p.m.", "Mr. 1,200 ", "Chapter I ",
+]  # fmt: skip
+
+
+def _seconds(unit, length):
+    def one():
+        start = time.process_time()
+        english(unit * (length // len(unit)))
+        return time.process_time() - start
+
+    return min(one(), one())
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_time_grows_with_the_length(unit):
+    """Twice the text, twice the time; a pattern that goes back over what it has read takes four times."""
+    _seconds(unit, 1000)  # what is loaded when first needed
+    assert _seconds(unit, 12_000) < 3 * _seconds(unit, 6_000) + 0.05
+
+
+@pytest.mark.parametrize("unit", ["x", "9", "Dr. 12:30, £5 ", "مرحبا ", "e\u0301\u0316", "\ud800\0"])
+def test_a_hundred_thousand_characters(unit):
+    assert english(unit * (100_000 // len(unit))).isascii()
+
+
+def test_comparison_counts_words_alone():
+    assert words("Mr. Brown-Smith, and St. John's!") == words("mister brown smith saint johns")
+    assert words("at 5 p.m.") == words("at PM") == ["at", "p", "m"]
+    assert words("Führer") == ["fuhrer"]
+    assert words("one two") != words("two one")
+
+
+def test_score_counts_lines_with_digits():
+    lines = ["a|In 1963|In nineteen sixty-three", "b|5 and 6|five six\n", "c|none|other", "d|7|eight"]
+    total, misses = score(lines, english)
+    assert total == 3
+    assert [tuple(miss) for miss in misses] == [("d", "7", "eight", "seven")]
+    with pytest.raises(TextError, match="line 2"):
+        score([lines[0], "a|b"], english)
+
+
+@pytest.mark.skipif(not CORPUS.is_file(), reason="the LJSpeech corpus is not here")
+def test_ljspeech_is_said_as_its_people_wrote_it():
+    with open(CORPUS, encoding="utf-8") as file:
+        total, misses = score(file, english)
+    assert total > 700
+    assert len(misses) <= 0.02 * total, [miss.written for miss in misses]
+
+
+@pytest.mark.skipif(not CORPUS.is_file(), reason="the LJSpeech corpus is not here")
+def test_what_people_wrote_out_stays():
+    """Lines without abbreviations, dashes and letters that ASCII has not are their own normalisation."""
+    with open(CORPUS, encoding="utf-8") as file:
+        spoken = [line.rstrip("\n").split("|")[2] for line in file]
+    plain = [
+        " ".join(each.split()) for each in spoken if re.fullmatch(r"(?:[A-Za-z'\",;:!?() -]|[a-z]{3}\.\"?$)+", each)
+    ]
+    plain = [each for each in plain if "--" not in each and not re.search(r" [,;:!?]|\b(etc|viz)\.", each)]
+    assert len(plain) > 5000
+    changed = [each for each in plain if english(each) != each]
+    assert changed == []

@@ -1,0 +1,47 @@
+"""What a rule of the normaliser is, and the pieces of patterns that several rules share."""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+START = r"(?<![\d.])(?<!\d,)"  # where a number begins: a search from every digit would be slow on a million of them
+NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
+AMOUNT = rf"(?:{NUMBER}(?:\.\d+)?|\.\d+)"
+STOP = r"(?:\.(?! [A-Z]|[\"')]*$))?"  # the full stop of an abbreviation, where it does not end the sentence as well
+OPENERS = (  # words that begin a sentence, so that the full stop before ends one
+    r"(?:A|An|And|At|But|He|Her|His|I|If|In|It|No|On|She|So|That|The|Then|There|They|This|We|When|You|Yes)\b"
+)
+SCALE = r"(?:hundred|thousand|million|billion|trillion)"
+MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+MONTH = f"(?:{'|'.join((*MONTHS, *(month.lower() for month in MONTHS if month not in ('March', 'May'))))})"
+
+
+def any_of(choices) -> str:
+    """A pattern for one of some words, which are none of them a pattern."""
+    return "|".join(choices)
+
+
+class Rule(NamedTuple):
+    """One step of normalisation: each match of the pattern in the text is replaced.
+
+    name: said by `python -m text --explain`; written and spoken: an example; replacement: as re.sub takes it.
+    """
+
+    name: str
+    written: str
+    spoken: str
+    pattern: re.Pattern
+    replacement: str | Callable[[re.Match], str]
+
+
+def rule(name, written, spoken, pattern, replacement):
+    """A Rule of a pattern as text. A backslash class means ASCII: by then the text is."""
+    return Rule(name, written, spoken, re.compile(pattern, re.ASCII), replacement)
+
+
+def words(*parts: str | None) -> str:
+    """The parts that there are, with spaces between."""
+    return " ".join(filter(None, parts))

@@ -867,7 +867,7 @@ def test_measuring_gives_finite_numbers_and_leaves_no_trace(name):
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
     wanted = loss_names(model.config, "joint") - {"loss_mel", "loss_stft", "loss_score"}
-    wanted |= {"latent_l1", *(f"score_ratio_{t:g}" for t in nisets.PROBED_TIMES)}
+    wanted |= {"latent_l1", "duration_ratio", *(f"score_ratio_{t:g}" for t in nisets.PROBED_TIMES)}
     assert set(numbers) == wanted
     assert all(value.isfinite() and torch.equal(value, again[key]) for key, value in numbers.items())
     assert durations.shape == x.shape and durations.sum() == mel.shape[-1] and durations.min() >= 1

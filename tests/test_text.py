@@ -174,7 +174,7 @@ def test_phones_by_hand(phones):
         ("d", 0, 0, LAST),
         ("!", 0, 0, INSIDE),
     ]
-    assert " ".join(map(phones.label, ids)) == "_ h ə l ˈo ʊ w ˈɜː l d !"
+    assert " ".join(map(label, ids)) == "_ h ə l ˈo ʊ w ˈɜː l d !"
     assert [label(pack(SYMBOLS.index("ɑ"), *marks)) for marks in ((2, 1, 0), (1, 0, 3))] == ["ˈɑː", "ˌɑ"]
 
 
@@ -197,7 +197,7 @@ def test_phones_by_hand(phones):
     ],
 )
 def test_phones_of_phonemes(phones, phonemes, labels):
-    assert " ".join(map(phones.label, phones.to_ids(phonemes))) == labels
+    assert " ".join(map(label, phones.to_ids(phonemes))) == labels
 
 
 def test_places_in_the_word_are_of_letters(phones):

@@ -19,6 +19,7 @@ from data_util import checkpoint
 from data_util import config as configuration
 from data_util.config import ROOT
 from data_util.dataset import batches
+from data_util.run_log import RunLog
 from data_util.world import World
 from tests.conftest import StubFrontEnd, with_keys
 
@@ -175,7 +176,9 @@ def test_discriminators_are_told_the_t_of_the_feature(config, tiny):
     train.adversarial_losses(state, out)
     wanted = state.model.sde.t_from_uniform(batch.u).masked_fill(batch.true_latent, 0.0)
     assert wanted[0] == 0 and len(set(wanted.tolist())) > 1
-    assert len(told) == 2 and all(torch.equal(t, torch.cat([wanted, wanted])) for t in told)  # recording, generated
+    both, recording, generated = told
+    assert torch.equal(both, torch.cat([wanted, wanted]))
+    assert torch.equal(recording, wanted) and torch.equal(generated, wanted)
 
 
 def test_without_a_flat_start_every_step_searches(config, tiny, monkeypatch):
@@ -549,3 +552,18 @@ def test_one_clip_is_learned_by_heart(real_root, tmp_path):
     numbers = train.validate(state, corpus, tmp_path / "samples")
     assert numbers["loss_prior"] < 1.05, numbers
     assert numbers["score_ratio_1"] < 0.1, numbers
+
+
+def test_the_best_voices_and_the_newest_are_kept(config, tiny, tmp_path, caplog):
+    state = train.build_state(config, ALONE, tiny.symbols)
+    run_log, found = RunLog(tmp_path, 0), (0.5, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8)
+    with caplog.at_level("INFO", logger="train"):
+        for step, number in enumerate(found, 1):
+            state.step = step
+            checkpoint.save_voice(tmp_path, step, state.ema.state_dict(), config, tiny.symbols)
+            run_log.write("valid", step, {"latent_l1": number})
+            train.keep_best(state, tmp_path, run_log)
+            best = sorted(range(1, step + 1), key=lambda each: found[each - 1])[: config.system.keep_best]
+            assert checkpoint.steps(tmp_path, "voice") == sorted({*best, step})
+            assert ("has not improved" in caplog.text) == (step >= 2 + train.STALE_VALIDATIONS)
+    assert "best at step 2, 0.2" in caplog.text

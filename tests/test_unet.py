@@ -41,7 +41,7 @@ def run(unet, r_t, mu, t, lengths):
 
 
 def test_the_shipped_sizes_are_the_papers():
-    unet = UNet(**dataclasses.asdict(configuration.load().decoder))
+    unet = UNet(**dataclasses.asdict(configuration.load().unet2d))
     assert sum(p.numel() for p in unet.parameters()) == pytest.approx(7.6e6, abs=0.05e6)
     assert unet.stride == 4
 

@@ -147,14 +147,9 @@ class NiSETS(nn.Module):
 
         z0: (B, n_latents, T_mel), f0: (B, 2, T_mel) from conditions(), durations: (B, T_x). Returns (B, 2, T_x).
         """
-        energy = self.latent_energy(z0)
+        energy = z0.mean(1, keepdim=True)  # over the bands
         weights = torch.cat([f0[:, 1:], torch.ones_like(energy)], dim=1)
         return symbol_values(torch.cat([f0[:, :1], energy], dim=1), weights, durations)
-
-    @staticmethod
-    def latent_energy(z0: Tensor) -> Tensor:
-        """(B, n_latents, T_mel) to (B, 1, T_mel): the mean over the bands."""
-        return z0.mean(1, keepdim=True)
 
     # -- the networks, each in the precision it was asked to run in, giving full precision
 
@@ -301,7 +296,9 @@ class NiSETS(nn.Module):
         mu_cut = cut(mu, batch.cut_starts, n_cut)
         f0_cut = None if f0 is None else cut(f0, batch.cut_starts, n_cut)
         cut_mask = sequence_mask(batch.cut_lengths, n_cut).to(x_mask.dtype)
-        place = cut(places(durations, mel_mask), batch.cut_starts, n_cut)
+        place = None
+        if self.frame_encoder is not None or self.variance is not None:
+            place = cut(places(durations, mel_mask), batch.cut_starts, n_cut)
         if self.frame_encoder is not None:
             h_cut = cut(stretch(h, durations, mel_mask), batch.cut_starts, n_cut)
             mu_cut = self.refine(mu_cut, h_cut, place, cut_mask, f0_cut)

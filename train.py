@@ -350,7 +350,8 @@ def read_data(config: Config, progress: bool) -> Data:
     clips = prepare(config, config.dataset.metafile_train, progress=progress)
     valid = prepare(config, config.dataset.metafile_valid, progress=progress)
     if config.alignment.init == "em":
-        clips.durations = flat_start.corpus_durations(config, clips, monotonic_align.search, progress=progress)
+        aligned = flat_start.corpus_alignment(config, clips, monotonic_align.search, progress=progress)
+        clips.ids, clips.durations = map(list, zip(*aligned))
     log.info("latent: mean %.3f, standard deviation %.3f", *clips.statistics())
     if config.with_f0:
         log.info("ln F0: mean %.3f, standard deviation %.3f", *clips.f0_statistics())

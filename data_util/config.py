@@ -108,6 +108,7 @@ class Alignment:
     init_steps: int
     em_iterations: int
     em_minutes: float
+    shortest_pause: float
 
 
 @dataclass(frozen=True)

@@ -74,12 +74,14 @@ class Excitation(nn.Module):
 
     # F0 learns nothing here: the phase's slope in F0 grows with all the samples before, and says nothing of the pitch
     @torch.no_grad()
-    def forward(self, f0: Tensor, noise: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """f0: (B, 1, T) Hz; noise: (B, 1, T hop_length) standard normal or None; mask: (B, 1, T) or None.
+    def forward(self, f0: Tensor, voicing: Tensor, noise: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """f0: (B, 1, T) Hz; voicing: (B, 1, T), the pulses' gain, 0 where there is no voice; noise: (B, 1, T
+        hop_length) standard normal or None; mask: (B, 1, T) or None.
 
         Returns (2, B, n_fft / 2 + 1, T) complex, the pulses' spectra and the noise's, frames as of InverseSTFT.
         """
         pulses = self.pulses(f0, mask)
+        pulses = pulses * F.interpolate(voicing.to(pulses.dtype), scale_factor=self.hop_length, mode="linear")
         noise = torch.randn_like(pulses) if noise is None else noise.to(pulses.dtype)
         wavs = torch.stack([pulses, noise]).squeeze(2)  # (2, B, T hop_length)
         if mask is not None:
@@ -178,18 +180,24 @@ class ConvNeXtGenerator(nn.Module):
         self.inverse_stft = InverseSTFT(n_fft, hop_length)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, f0: Tensor | None = None, noise: Tensor | None = None
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        f0: Tensor | None = None,
+        voicing: Tensor | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """x: (B, n_inputs, T), mask: (B, 1, T) or None where every frame is valid. For head "source" alone:
-        f0: (B, 1, T) Hz, above zero in each valid frame; noise: (B, 1, T hop_length) standard normal, None: drawn.
+        f0: (B, 1, T) Hz, above zero in each valid frame; voicing: (B, 1, T) in [0, 1], the gain of the pulses;
+        noise: (B, 1, T hop_length) standard normal, None: drawn.
 
         Returns wav (B, 1, T hop_length), about [-1, 1] and not held to it, zero past each end; float32.
         """
-        if self.needs_f0 and f0 is None:
-            raise ValueError('a generator with head "source" needs f0')
+        if self.needs_f0 and (f0 is None or voicing is None):
+            raise ValueError('a generator with head "source" needs f0 and voicing')
         x = masked(self.norm_in(self.conv_in(masked(x, mask))), mask)
         for block in self.blocks:
             x = block(x, mask)
         x = self.norm(x.transpose(1, 2))  # (B, T, channels)
-        real, imag = self.head(x, *self.excitation(f0, noise, mask)) if self.needs_f0 else self.head(x)
+        real, imag = self.head(x, *self.excitation(f0, voicing, noise, mask)) if self.needs_f0 else self.head(x)
         return self.inverse_stft(real, imag, mask)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from model.layers import TimeEmbedding, full, leaky_relu
+from model.layers import LEAKY_SLOPE, TimeEmbedding, full, leaky_relu
 
 
 class ConvStack(nn.Module):
@@ -19,6 +19,9 @@ class ConvStack(nn.Module):
     def __init__(self, layers: list[nn.Conv1d] | list[nn.Conv2d], out_kernel: int, t_channels: int):
         super().__init__()
         convolution = type(layers[-1])  # asked before the weight norm, which changes it
+        for layer in layers:  # PyTorch's default would let the sound fade out from layer to layer, beside the biases
+            nn.init.kaiming_normal_(layer.weight, LEAKY_SLOPE)
+            nn.init.zeros_(layer.bias)
         self.convs = nn.ModuleList(weight_norm(layer) for layer in layers)
         self.times = nn.ModuleList(nn.Linear(t_channels, layer.out_channels) for layer in layers)
         self.out = weight_norm(convolution(layers[-1].out_channels, 1, out_kernel, padding=out_kernel // 2))
@@ -39,6 +42,8 @@ class ConvStack(nn.Module):
 class PeriodDiscriminator(nn.Module):
     """Sees every period-th sample. The period is folded into the batch: the same sums as a (k, 1) convolution's."""
 
+    gain = 10.0  # speech at its usual level comes to a standard deviation of about 1, which the layers want
+
     def __init__(self, period: int, channels: tuple[int, ...], t_channels: int):
         super().__init__()
         self.period = period
@@ -49,7 +54,7 @@ class PeriodDiscriminator(nn.Module):
 
     def forward(self, wav: Tensor, embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
         """wav: (B, 1, T), embedding: (B, t_channels). Returns logits and features, (B period, ..., T')."""
-        wav = F.pad(wav, (0, -wav.shape[-1] % self.period), "reflect")
+        wav = self.gain * F.pad(wav, (0, -wav.shape[-1] % self.period), "reflect")
         x = wav.view(wav.shape[0], -1, self.period).transpose(1, 2).reshape(-1, 1, wav.shape[-1] // self.period)
         return self.stack(x, embedding.repeat_interleave(self.period, dim=0))
 
@@ -80,6 +85,7 @@ class SpectrogramDiscriminator(nn.Module):
     """
 
     exponent = 0.3  # of the magnitude: quiet and loud come within a few octaves, as loudness has them
+    centre, gain = 0.4, 4.0  # bring the loudness of speech to a mean of about 0 and a standard deviation of about 1
     floor = 1e-4  # of the magnitude, some steps of 16-bit sound: keeps the gradient of silence finite
 
     def __init__(self, n_fft: int, channels: tuple[int, ...], t_channels: int):
@@ -98,7 +104,7 @@ class SpectrogramDiscriminator(nn.Module):
 
     def forward(self, wav: Tensor, embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
         """wav: (B, 1, T), embedding: (B, t_channels). Returns logits and features, (B, ..., F', T // hop_length)."""
-        return self.stack(self.loudness(wav).to(wav.dtype), embedding)
+        return self.stack(self.gain * (self.loudness(wav) - self.centre).to(wav.dtype), embedding)
 
     def loudness(self, wav: Tensor) -> Tensor:
         """wav: (B, 1, T) in [-1, 1]. Returns magnitudes^0.3, (B, 1, n_fft / 2 + 1, T // hop_length), at least 1e-4^0.3.

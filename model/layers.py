@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+LEAKY_SLOPE = 0.1  # HiFi-GAN's, in generator and discriminators
 BLOCK_SCALE = 0.1  # of a ConvNeXt block's residual at the start
 START = 0.01  # RMS, of full scale, that a generator's spectra start near: -40 dB
 
@@ -134,7 +135,7 @@ def masked(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def leaky_relu(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, 0.1)  # HiFi-GAN's slope, in generator and discriminators
+    return F.leaky_relu(x, LEAKY_SLOPE)
 
 
 def bounded_exp(x: Tensor, bound: float) -> Tensor:

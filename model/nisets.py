@@ -222,7 +222,8 @@ class NiSETS(nn.Module):
         inputs = torch.cat([given[name] for name in self.config.generator.inputs], dim=1)
         source = {}
         if self.config.generator_needs_f0 and self.config.generator.kind == "convnext":
-            source = {"f0": (f0[:, :1] * self.f0_std + self.f0_mean).exp(), "noise": noise}
+            hertz = (f0[:, :1] * self.f0_std + self.f0_mean).exp()
+            source = {"f0": hertz, "voicing": f0[:, 1:], "noise": noise}
         with self._precision(z0_hat):
             wav = self.generator(inputs, mask, **source)
         return full(wav)

@@ -1,7 +1,7 @@
 """Monotonic alignment search (Glow-TTS, Kim et al. 2020, Algorithm 1): which frames belong to which symbol.
 
 Q[j, t] = max(Q[j - 1, t - 1], Q[j, t - 1]) + scores[j, t], followed back from the last symbol and the last frame
-(equation 11). core.pyx does it in C; where that cannot be built, fallback.py gives the same paths in numpy.
+(equation 11). A symbol may be declared optional: then the path may also come from before it. core.pyx does it in C; where that cannot be built, fallback.py gives the same paths in numpy.
 """
 
 import functools
@@ -30,22 +30,24 @@ Array = TypeVar("Array", torch.Tensor, np.ndarray)
 Lengths = torch.Tensor | np.ndarray | Sequence[int]
 
 
-def search(scores: Array, x_lengths: Lengths, mel_lengths: Lengths) -> Array:
-    """The monotonic path without skips that has the highest sum of scores.
+def search(scores: Array, x_lengths: Lengths, mel_lengths: Lengths, optional: np.ndarray | None = None) -> Array:
+    """The monotonic path that has the highest sum of scores and skips no symbol but optional ones.
 
     scores: (B, T_x, T_mel) log-likelihood of each frame under each symbol, in nats, tensor (any device) or numpy,
         read as float32; gradients do not flow. What lies past an item's lengths is not looked at.
     x_lengths, mel_lengths: (B,) symbols and frames.
+    optional: (B, T_x) bool, the symbols that may get no frame, of which no two are neighbours; None: none of them.
     Returns durations (B, T_x) in frames, of the kind of scores: a LongTensor on its device, or int64. Each is at least
-    1 up to x_length and 0 beyond it; they sum to mel_length. Where two paths tie at a frame, it stays in the later
-    symbol.
-    Raises ValueError, which names the item, for lengths that do not fit, fewer frames than symbols, and scores that
-    are not finite.
+    1, or 0 where optional, up to x_length and 0 beyond it; they sum to mel_length. Where two paths tie at a frame, it
+    stays in the later symbol.
+    Raises ValueError, which names the item, for lengths that do not fit, fewer frames than symbols that need one,
+    neighbours that are both optional, and scores that are not finite.
     """
     array, x_lengths, mel_lengths = _scores(scores), _lengths(x_lengths), _lengths(mel_lengths)
-    _check_lengths(array, x_lengths, mel_lengths)
+    optional = np.zeros(array.shape[:2], dtype=bool) if optional is None else np.asarray(optional, dtype=bool)
+    _check_lengths(array, x_lengths, mel_lengths, optional)
     _check_finite(array, x_lengths, mel_lengths)
-    durations = _module().search(array, x_lengths, mel_lengths, _n_threads()).astype(np.int64)
+    durations = _module().search(array, x_lengths, mel_lengths, optional, _n_threads()).astype(np.int64)
     return torch.from_numpy(durations).to(scores.device) if isinstance(scores, torch.Tensor) else durations
 
 
@@ -65,7 +67,9 @@ def _lengths(lengths):
     return lengths.astype(np.int32)
 
 
-def _check_lengths(scores, x_lengths, mel_lengths):
+def _check_lengths(scores, x_lengths, mel_lengths, optional):
+    if scores.ndim == 3 and optional.shape != scores.shape[:2]:
+        raise ValueError(f"optional {optional.shape} must be (B, T_x) of scores {scores.shape}")
     if scores.ndim != 3 or not x_lengths.shape == mel_lengths.shape == scores.shape[:1]:
         raise ValueError(f"scores {scores.shape}, x_lengths {x_lengths.shape} and mel_lengths {mel_lengths.shape} "
                          "must be (B, T_x, T_mel), (B,) and (B,)")  # fmt: skip
@@ -73,7 +77,9 @@ def _check_lengths(scores, x_lengths, mel_lengths):
         named = f"item {item} (T_x = {t_x}, T_mel = {t_mel})"
         if not (1 <= t_x <= scores.shape[1] and 1 <= t_mel <= scores.shape[2]):
             raise ValueError(f"{named}: lengths must be from 1 to {scores.shape[1]} and {scores.shape[2]}")
-        if t_mel < t_x:
+        if (optional[item, : t_x - 1] & optional[item, 1:t_x]).any():
+            raise ValueError(f"{named}: two optional symbols in a row")
+        if t_mel < max(1, t_x - optional[item, :t_x].sum()):
             raise ValueError(f"{named}: fewer frames than symbols")
 
 

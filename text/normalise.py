@@ -36,7 +36,8 @@ _SIGNS = str.maketrans({
     "√": " square root of ",
     "≥": " greater than or equal to ", "≈": " approximately ", "≠": " is not equal to ", "∞": " infinity ",
     "§": " section ", "¶": " paragraph ", "‰": " per mille ", "№": "No. ", "→": " to ", "⁄": "/", "μ": "µ",
-    "Ω": " ohms",     "©": "", "®": "", "™": "", "•": " ", "·": " ", "†": "", "‡": "", "π": " pi ",
+    "Ω": " ohms", "∕": " divided by ", "∗": " times ", "∙": " times ", "⋅": " times ",
+    "©": "", "®": "", "™": "", "•": " ", "·": " ", "†": "", "‡": "", "π": " pi ",
 })  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What the front end makes of a text: python -m text [TEXT], or each line of the standard input.
+"""What the front end makes of a text, stage by stage: python -m text [TEXT], or each line of the standard input.
 
 --explain: the rules of normalisation that change it; --score: how many lines of a corpus are said as people said them.
 """
@@ -11,15 +11,23 @@ from text.normalise import english, explain
 from text.score import score
 from text.symbols import label
 
+_UNKNOWN = {
+    "cmudict": "not in CMUdict, read by letter-to-sound rules",
+    "espeak": "not in CMUdict; espeak-ng does not say which words it reads by rule",
+}
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the words, the phonemes (phones apart, where ids are phones) and the ids of each text.
+    """Print each text, its words, its phonemes (phones apart, where ids are phones), its ids, and the words that nobody
+    knew.
 
     Returns the exit status.
     """
     parser = argparse.ArgumentParser(prog="python -m text", description="Text to words, phonemes and ids.")
     parser.add_argument("text", nargs="?", help="default: each line of the standard input")
-    parser.add_argument("-l", "--language", default="en-us", help="an espeak-ng voice (default: %(default)s)")
+    parser.add_argument("--language", default="en-us", help="an espeak-ng voice (default: %(default)s)")
+    parser.add_argument("-p", "--phonemizer", default="espeak", choices=("espeak", "cmudict"))
+    parser.add_argument("-l", dest="lexicon", metavar="FILE", help="words and how they are said: word = respelling")
     parser.add_argument(
         "-u", "--units", default="blanks", choices=("blanks", "characters", "phones"),
         help="what an id is (default: %(default)s)",
@@ -36,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _phonemise(texts, options):
     status = 0
     try:
-        front_end = FrontEnd(options.language, options.units)
+        front_end = FrontEnd(options.language, options.units, options.phonemizer, options.lexicon)
     except TextError as error:
         print(error, file=sys.stderr)
         return 1
@@ -45,7 +53,13 @@ def _phonemise(texts, options):
             phonemes = front_end.phonemise(text)
             ids = front_end.to_ids(phonemes)
             said = " ".join(map(label, ids)) if options.units == "phones" else phonemes
-            print(front_end.normalise(text), said, " ".join(map(str, ids)), sep="\n")
+            print("text     ", text.rstrip("\n"))
+            print("words    ", front_end.normalise(text))
+            print("phonemes ", said)
+            print("ids      ", *ids)
+            unknown = front_end.unknown(text) if options.language.startswith("en") else []
+            if unknown:
+                print("unknown  ", ", ".join(unknown), f"({_UNKNOWN[options.phonemizer]})")
         except TextError as error:
             print(error, file=sys.stderr)
             status = 1

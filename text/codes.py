@@ -14,6 +14,9 @@ _SAID = {
 _SPELT = {"abc", "edu", "ibm", "io", "uk", "us", "eu", "ca", "au", "id", "ac", "ftp"}  # with a vowel, and no words
 _PIECE = re.compile(r"[A-Za-z]+|\d+|.")
 _ENDINGS = "com|org|net|edu|gov|mil|info|biz|io|tv|eu|de|fr|ca|uk|jp|au"
+_FILES = (
+    "txt|pdf|html?|xml|css|js|py|sh|md|json|ya?ml|csv|log|zip|exe|png|jpe?g|gif|svg|mp[34]|wav|flac|docx?|xlsx?|pptx?"
+)
 _PATH = r"(?:[/?#:][\w/.?=&%#:@~+,;-]{0,500}[\w/])?"  # it does not end in the sentence's full stop
 
 _LABEL = (
@@ -90,7 +93,7 @@ ADDRESSES = (
     rule("domain", "see mail.org.", "see mail dot org.",
          rf"(?<![\w@.-])(?:[\w-]{{1,63}}\.){{1,4}}(?:{_ENDINGS})(?![\w-]|\.\w){_PATH}", _address),
     rule("file name", "see read_me.txt", "see read underscore me dot TXT",
-         r"(?<![\w@./'-])(?![a-z]{0,4}\.[a-z] )[a-z][a-z\d_-]{1,63}\.(?:[a-z]{2,4}|mp[34])\b(?![-']|[./]\w)", _address),
+         rf"(?<![\w@./-])\w[\w-]{{0,63}}\.(?:{_FILES})\b(?![-/]|\.\w)", _address),
     rule("at someone", "@ann", "at ann", r"(?<!\S)@(?=\w)", "at "),
     rule("hashtag", "#news", "hashtag news", r"(?<!\S)#(?=[A-Za-z])", "hashtag "),
 )  # fmt: skip

@@ -276,7 +276,17 @@ def _phonemise(front_end, section, texts, cache, progress):
     finally:
         if made:
             write_json(path, _read_phonemes(path) | made, durable=False)
+        if made and section.phonemizer == "cmudict":
+            _report_words(front_end.read_by_rule, path.with_suffix(".unknown.json"))
     return [(known | made).get(one, "") for one in texts]
+
+
+def _report_words(unknown, path):
+    """Keep the words that are read by rule, to be looked through, and say how many there are."""
+    known = read_json(path)
+    words = sorted(unknown | set(known if isinstance(known, list) else []))
+    write_json(path, words, durable=False)
+    log.warning("%d words are not in CMUdict and were read by rule: see %s, and text.lexicon", len(words), path)
 
 
 def _ids(front_end, phonemes):

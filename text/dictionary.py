@@ -126,7 +126,7 @@ def _derived(word):
     for ending, instead, sound in _ENDINGS:
         stem = word.removesuffix(ending) + instead
         if word.endswith(ending) and len(stem) > 2:
-            phones = _entry(stem) or (ending in ("'s", "s'") and _derived(stem)) or _undoubled(stem, ending)
+            phones = _entry(stem) or (sound == "S" and (_derived(stem) or _compound(stem))) or _undoubled(stem, ending)
             if phones:
                 return phones + _ending(sound, phones[-1])
     for beginning, sound in _BEGINNINGS:

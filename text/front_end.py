@@ -59,7 +59,8 @@ class FrontEnd:
             self._speak = functools.partial(phonemise.espeak, language=language)
         self.language, self.units, self.phonemizer = language, units, phonemizer
         self._lexicon = markup.read_lexicon(lexicon) if lexicon else {}
-        self._unknown = set()  # characters and words already warned of
+        self.read_by_rule = set()  # words that CMUdict does not have, of all texts so far, with phonemizer cmudict
+        self._unknown = set()  # characters already warned of
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -80,7 +81,13 @@ class FrontEnd:
 
         Raises TextError where there is nothing to say, or the markup is wrong.
         """
-        return _something(self._phonemise([self._parts(text)])[0], text)
+        before = set(self.read_by_rule)
+        phonemes = _something(self._phonemise([self._parts(text)])[0], text)
+        unknown = sorted(self.read_by_rule - before)
+        if unknown:
+            first = ", ".join(unknown[:N_NAMED]) + (", ..." if len(unknown) > N_NAMED else "")
+            logging.getLogger(__name__).warning("not in CMUdict, read by letter-to-sound rules: %s", first)
+        return phonemes
 
     def phonemise_many(self, texts: list[str]) -> list[str]:
         """phonemise for each text, many times faster; "" where that would raise, which stops nobody else."""
@@ -108,7 +115,7 @@ class FrontEnd:
 
     def _timed_ids(self, phonemes):
         pieces, seconds = markup.pauses(canonical(phonemes))
-        self._warn_of_symbols(set().union(*pieces) - _IDS.keys())
+        self._warn(set().union(*pieces) - _IDS.keys())
         ids, pauses = [], {}
         for i, piece in enumerate(pieces):
             known = "".join(char for char in piece if char in _IDS)
@@ -148,7 +155,7 @@ class FrontEnd:
         """Phonemes of texts in parts, "" where there are none."""
         words = [part for parts in texts for part in parts[::2]]
         if self.phonemizer == "cmudict":
-            self._warn_of_words(words)
+            self.read_by_rule.update(word for part in words for word in dictionary.unknown(part))
         spoken = iter(phonemise.phonemise(words, self._speak))
         said = [[next(spoken) if i % 2 == 0 else part for i, part in enumerate(parts)] for parts in texts]
         phonemes = [markup.joined([_spaced(*pair) for pair in zip(*both)]) for both in zip(said, texts)]
@@ -159,14 +166,7 @@ class FrontEnd:
         said = normalise.english(text) if english else normalise.clean(text)
         return _spaced(said, text)
 
-    def _warn_of_words(self, texts):
-        unknown = {word for text in texts for word in dictionary.unknown(text)} - self._unknown
-        self._unknown |= unknown
-        if unknown:
-            first = ", ".join(sorted(unknown)[:N_NAMED]) + (", ..." if len(unknown) > N_NAMED else "")
-            logging.getLogger(__name__).warning("%d not in CMUdict, read by rule: %s", len(unknown), first)
-
-    def _warn_of_symbols(self, unknown):
+    def _warn(self, unknown):
         for char in sorted(unknown - self._unknown):
             logging.getLogger(__name__).warning("%a (U+%04X) is no symbol: dropped", char, ord(char))
         self._unknown |= unknown

@@ -8,6 +8,7 @@ from typing import Literal
 
 from text import dictionary, markup, normalise, phonemise
 from text.errors import TextError
+from text.normalise import SLOT
 from text.symbols import (
     BLANK,
     FIRST,
@@ -142,7 +143,11 @@ class FrontEnd:
     def _parts(self, text):
         """Words and phonemes by turns, with the spaces that were around them."""
         parts = markup.split(text, self._lexicon)
-        parts[::2] = [self._words(part) for part in parts[::2]]
+        written = [part.replace(SLOT, "") for part in parts[::2]]
+        words = self._words(SLOT.join(written)).split(SLOT)
+        if len(words) != len(written):  # one stood inside of something that is not read, such as a tag
+            words = [_spaced(self._words(part), part) for part in written]
+        parts[::2] = words
         return parts
 
     def _parts_or_none(self, text):
@@ -163,8 +168,7 @@ class FrontEnd:
 
     def _words(self, text):
         english = self.language.partition("-")[0] == "en"
-        said = normalise.english(text) if english else normalise.clean(text)
-        return _spaced(said, text)
+        return normalise.english(text) if english else normalise.clean(text)
 
     def _warn(self, unknown):
         for char in sorted(unknown - self._unknown):

@@ -30,6 +30,7 @@ _FUNCTION_WORDS = (  # without stress, as they are said inside a sentence
 _UNSTRESSED = frozenset(_FUNCTION_WORDS.split())
 _SPELT = frozenset({"AM", "US"})  # which in small letters are words
 _NO_LETTER = re.compile(r"[^A-Za-z'\s-]+")
+_LONGEST = 40  # letters of a word that may be in the dictionary
 _SHORTEST_PART = 4  # letters of each half of a compound
 # An ending, what stood in its place, its phones. S and ED stand for those that follow the sound before.
 _ENDINGS = (
@@ -114,7 +115,7 @@ def _spelt(word):
 
 def _known(word):
     """ARPAbet of a word in the dictionary, or of one that is made of such words and endings; None of others."""
-    return _entry(word) or _derived(word) or _compound(word)
+    return _entry(word) or _derived(word, twice=True) or _compound(word) if len(word) <= _LONGEST else None
 
 
 def _entry(word):
@@ -122,11 +123,13 @@ def _entry(word):
     return phones and tuple(phones.split())
 
 
-def _derived(word):
+def _derived(word, twice):
+    """twice: whether what an S stands after may have an ending too, as frosters and moonwatcher's do."""
     for ending, instead, sound in _ENDINGS:
         stem = word.removesuffix(ending) + instead
         if word.endswith(ending) and len(stem) > 2:
-            phones = _entry(stem) or (sound == "S" and (_derived(stem) or _compound(stem))) or _undoubled(stem, ending)
+            again = twice and sound == "S"
+            phones = _entry(stem) or _undoubled(stem, ending) or (again and (_derived(stem, False) or _compound(stem)))
             if phones:
                 return phones + _ending(sound, phones[-1])
     for beginning, sound in _BEGINNINGS:

@@ -86,8 +86,8 @@ class FrontEnd:
         phonemes = _something(self._phonemise([self._parts(text)])[0], text)
         unknown = sorted(self.read_by_rule - before)
         if unknown:
-            first = ", ".join(unknown[:N_NAMED]) + (", ..." if len(unknown) > N_NAMED else "")
-            logging.getLogger(__name__).warning("not in CMUdict, read by letter-to-sound rules: %s", first)
+            named = ", ".join(unknown[:N_NAMED]) + (", ..." if len(unknown) > N_NAMED else "")
+            logging.getLogger(__name__).warning("not in CMUdict, read by letter-to-sound rules: %.200s", named)
         return phonemes
 
     def phonemise_many(self, texts: list[str]) -> list[str]:

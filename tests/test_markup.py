@@ -34,6 +34,7 @@ def test_phonemes_are_said_as_they_stand(front_end):
     assert front_end.phonemise("Say [[ fəˈniːmz ]], $3.") == "sˈeɪ fəˈniːmz, θɹˈiː dˈɑːlɚz."
     assert front_end.phonemise('"[[ə]]"') == '"ə"'
     assert front_end.phonemise("[[ˌʌn]]told [[a b]]") == "ˌʌntˈoʊld a b"
+    assert front_end.phonemise("A [[ə]], a [[ə]], plan A") == "ɐ ə, ɐ ə, plˈæn ˈeɪ"
     assert labels(front_end, "[[ ˈtuːlɪ ]]") == "_ t ˈuː l ɪ _"
 
 

@@ -3,6 +3,7 @@
 import itertools
 import logging
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -320,6 +321,7 @@ def test_command_line_explains_and_scores(tmp_path):
     metadata = tmp_path / "metadata.csv"
     metadata.write_text("a|In 1963|In nineteen sixty-three\nb|9|ten\nc|no digits|none\n", encoding="utf-8")
     scored = _python("-m", "text", "--score", str(metadata)).stdout.splitlines()
+    assert re.fullmatch(r"3 texts normalised and phonemised by espeak in \d+\.\d s", scored.pop())
     assert scored == [
         "b",
         "  written  9",

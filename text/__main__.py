@@ -5,6 +5,7 @@
 
 import argparse
 import sys
+import time
 
 from text import FrontEnd, TextError
 from text.normalise import english, explain
@@ -33,10 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
         help="what an id is (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--explain", action="store_true", help="the rules that change an English text, one by one")
-    parser.add_argument("--score", metavar="METADATA", help="lines id|as written|as spoken: each miss, and the score")
+    parser.add_argument("--score", metavar="METADATA", help="lines id|as written|as spoken: each miss, score, speed")
     options = parser.parse_args(arguments)
     if options.score is not None:
-        return _score(options.score)
+        return _score(options)
     texts = sys.stdin if options.text is None else [options.text]
     return _explain(texts) if options.explain else _phonemise(texts, options)
 
@@ -74,10 +75,16 @@ def _explain(texts):
     return 0
 
 
-def _score(path):
+def _score(options):
+    path = options.score
     try:
         with open(path, encoding="utf-8") as file:
-            total, misses = score(file, english)
+            lines = file.readlines()
+        total, misses = score(lines, english)
+        front_end = FrontEnd(options.language, options.units, options.phonemizer, options.lexicon)
+        start = time.perf_counter()
+        front_end.phonemise_many([line.rstrip("\n").split("|")[2] for line in lines])
+        seconds = time.perf_counter() - start
     except (OSError, UnicodeDecodeError, TextError) as error:
         print(f"{path}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return 1
@@ -85,6 +92,9 @@ def _score(path):
         print(miss.name, f"  written  {miss.written}", f"  people   {miss.wanted}", f"  here     {miss.got}", sep="\n")
     right = total - len(misses)
     print(f"{right} of {total} lines with digits are right ({100 * right / max(total, 1):.1f}%)")
+    print(f"{len(lines)} texts normalised and phonemised by {options.phonemizer} in {seconds:.1f} s")
+    if options.phonemizer == "cmudict":
+        print(f"{len(front_end.read_by_rule)} words in them are not in CMUdict")
     return 0
 
 

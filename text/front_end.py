@@ -163,12 +163,17 @@ class FrontEnd:
             self.read_by_rule.update(word for part in words for word in dictionary.unknown(part))
         spoken = iter(phonemise.phonemise(words, self._speak))
         said = [[next(spoken) if i % 2 == 0 else part for i, part in enumerate(parts)] for parts in texts]
+        if self.phonemizer == "espeak" and self._is_english:
+            said = [[_article(each, part) for each, part in zip(*both)] for both in zip(said, texts)]
         phonemes = [markup.joined([_spaced(*pair) for pair in zip(*both)]) for both in zip(said, texts)]
         return [each if _speaks("".join(markup.pauses(each)[0])) else "" for each in phonemes]
 
+    @property
+    def _is_english(self):
+        return self.language.partition("-")[0] == "en"
+
     def _words(self, text):
-        english = self.language.partition("-")[0] == "en"
-        return normalise.english(text) if english else normalise.clean(text)
+        return normalise.english(text) if self._is_english else normalise.clean(text)
 
     def _warn(self, unknown):
         for char in sorted(unknown - self._unknown):
@@ -224,6 +229,11 @@ def _word(word):
     if letters:
         letters[0][3], letters[-1][3] = (FIRST, LAST) if len(letters) > 1 else (ONLY, ONLY)
     return [pack(*phone) for phone in phones]
+
+
+def _article(said, text):
+    """What was said of a text, but for an article before phonemes: espeak-ng takes it for the letter."""
+    return re.sub("(?<![^ ])ˈeɪ$", "ɐ", said) if re.search(r"(?:^A|(?<!\S)a) $", text) else said
 
 
 def _paused(phonemes):

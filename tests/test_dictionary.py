@@ -105,6 +105,15 @@ def test_letters_against_the_dictionary(entries):
     assert edits < 0.18 * total
 
 
+def test_it_says_much_what_espeak_says(front_end):
+    """Without stress, length and the weakest vowels, about which the two differ."""
+    same = str.maketrans({"ᵻ": "ɪ", "ɐ": "ə", **dict.fromkeys("ˈˌː ")})
+    sentences = (ROOT / "data_util" / "demo.txt").read_text(encoding="utf-8").splitlines()[:150]
+    pairs = zip(front_end.phonemise_many(sentences), FrontEnd().phonemise_many(sentences))
+    pairs = [(said.translate(same), true.translate(same)) for said, true in pairs]
+    assert sum(_edits(*pair) for pair in pairs) < 0.12 * sum(len(true) for _, true in pairs)
+
+
 def _edits(a, b):
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):

@@ -157,8 +157,8 @@ RULES = (
          rf"(?<=[\dhdt] )({_MONTHS}|jan|feb|apr|jun|jul|aug|sept|oct|nov)\b\.?(?! [A-Z])", _month_after),
     rule("month before a number", "on Mar. 5", "on March fifth",
          rf"\b({_MONTHS}|jan|feb|apr|jun|jul|aug|sept?|oct|nov|dec|{_MONTHS.upper()})\b(?:\.? |-)"
-         rf"(?:(\d\d?)(?:-(?=\d{{4}}\b)|{ALONE})|(?=\d))",
-         lambda m: f"{_month(m)} {m[2]}th " if m[2] else f"{_month(m)} "),
+         rf"(?:(3[01]|[12]\d|0?[1-9])(?:(-)(?=\d{{4}}\b)|{ALONE})|(?=\d))",
+         lambda m: f"{_month(m)} {numbers.nth(m[2]) if m[2] else ''}{' ' if m[3] else ''}"),
     rule("weekday", "Tues. 4 May", "Tuesday, the fourth of May",
          rf"\b(?<!he )({any_of(_DAYS)})\b\.?,? (?={MONTH}|\d)", lambda m: f"{_DAYS[m[1]]}, "),
     rule("suite", "Ste. 200", "suite two hundred", r"\bSte\.? (?=\d)", "suite "),

@@ -32,8 +32,7 @@ def _day_of_month(match):
 
 def _nth(match):
     """A day of the month, which the rule of ordinals reads later."""
-    day = int(match[2])
-    return f"{match[1]} {day}th" if 1 <= day <= _DAYS_IN_MONTH else match[0]
+    return f"{match[1]} {numbers.nth(match[2])}" if 1 <= int(match[2]) <= _DAYS_IN_MONTH else match[0]
 
 
 def _quarter(match):
@@ -87,7 +86,7 @@ DATES = (
          rf"(?:{_NTH})? (may|march)(?=,? \d{{4}}\b))\b(?:,? (\d{{4}})\b)?", _day_of_month),
     # In running text the readers of LJSpeech say "on July five"; where a date stands for itself, all say "July fifth".
     rule("date that stands for itself", "July 5, 2010", "July fifth, twenty ten",
-         rf"(?:(?<=^)|(?<=[.!?;:(] )|(?<=[(]))({MONTH}) (\d\d?){ALONE}", _nth),
+         rf"(?:^|(?<=[.!?;:] )|(?<=\())({MONTH}) (\d\d?){ALONE}", _nth),
     rule("date without a comma", "on July 5 2010", "on July fifth twenty ten",
          rf"\b({MONTH}|[Mm]ay|[Mm]arch) (\d\d?)(?= \d{{4}}\b)", _nth),
     rule("date in plain letters", "on july 5", "on july fifth", rf"\b({PLAIN_MONTH}) (\d\d?){ALONE}", _nth),

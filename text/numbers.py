@@ -26,6 +26,12 @@ def ordinal(number: str) -> str:
     return _ordinal(int(digits)) if len(digits) <= LONGEST else one_by_one(digits)
 
 
+def nth(digits: str) -> str:
+    """4: 4th, and 22: 22nd, of a day of the month."""
+    day = int(digits)
+    return f"{day}{'th' if day // 10 == 1 else {1: 'st', 2: 'nd', 3: 'rd'}.get(day % 10, 'th')}"
+
+
 def one_by_one(number: str) -> str:
     """2,915: two nine one five. What is no digit is left out."""
     return " ".join(_words(int(digit)) for digit in number if digit.isdigit())

@@ -16,11 +16,11 @@ import torch
 from data_util import checkpoint
 from data_util.audio import save_wav
 from data_util.config import ROOT
-from data_util.corpus import read_metafile
+from data_util.corpus import make_front_end, read_metafile
 from data_util.pitch import track_f0
 from model.nisets import NiSETS
 from model.sde import SOLVERS, default_solver
-from text import FrontEnd, TextError
+from text import TextError
 
 STEM_LENGTH = 40  # characters of a text that its file is named by
 
@@ -43,10 +43,14 @@ class Speech:
 class Voice:
     """A trained model and its front end, ready to speak."""
 
-    def __init__(self, saved: checkpoint.Voice, device: torch.device | str = "cpu"):
-        """Raises CheckpointError where the weights do not fit their own config, or the front end's symbols differ."""
+    def __init__(self, saved: checkpoint.Voice, device: torch.device | str = "cpu", lexicon: str | Path | None = None):
+        """lexicon: a file of words and how they are said, instead of the one that the voice's configuration names.
+
+        Raises CheckpointError where the weights do not fit their own config, or the front end's symbols differ,
+        TextError where a line of the lexicon is wrong.
+        """
         self.saved, self.device = saved, torch.device(device)
-        self.front_end = FrontEnd(language=saved.config.text.language, units=saved.config.text.units)
+        self.front_end = make_front_end(saved.config.text, lexicon)
         checkpoint.check_symbols(saved.path, saved.symbols, self.front_end.symbols)
         self.model = NiSETS(saved.config, len(saved.symbols)).eval().requires_grad_(False)
         try:
@@ -59,12 +63,12 @@ class Voice:
         self.model.to(self.device)
 
     @classmethod
-    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> "Voice":
-        """path: a run's folder, of which the newest voice is taken, or a .safetensors. Raises CheckpointError."""
+    def load(cls, path: str | Path, device: torch.device | str = "cpu", lexicon: str | Path | None = None) -> "Voice":
+        """path: a run's folder, of which the newest voice is taken, or a .safetensors. Raises as Voice does."""
         path = Path(path)
         if path.suffix != ".safetensors":
             path = checkpoint.find(path, "voice")
-        return cls(checkpoint.load_voice(path), device)
+        return cls(checkpoint.load_voice(path), device, lexicon)
 
     def speak(
         self,
@@ -76,7 +80,7 @@ class Voice:
         temperature: float = 1.0,
         length_scale: float = 1.0,
     ) -> Speech:
-        """Speak a text.
+        """Speak a text, which may have phonemes in it, `[[ fəˈniːmz ]]`, and pauses, `<break time="300ms"/>`.
 
         n_timesteps: evaluations of the score network; solver: posterior (only for 1, the default there), dpm2m (the
         default beyond) or ddim; seed: the same seed and text give the same sound, None a new one each time;
@@ -87,9 +91,15 @@ class Voice:
         _check_settings(n_timesteps, solver, temperature, length_scale)
         phonemes = self.front_end.phonemise(text)
         x = torch.tensor(self.front_end.to_ids(phonemes), device=self.device)[None]
-        spoken = self.model.synthesise(x, n_timesteps, solver, temperature, length_scale, _generator(seed, phonemes))
+        pauses = {index: self._frames(seconds) for index, seconds in self.front_end.pauses(phonemes).items()}
+        generator = _generator(seed, phonemes)
+        spoken = self.model.synthesise(x, n_timesteps, solver, temperature, length_scale, generator, pauses)
         wav = spoken.wav[0, 0].clamp(-1, 1).cpu().numpy()
         return Speech(wav, self.saved.config.audio.sample_rate, text, phonemes, spoken.durations[0].cpu().numpy())
+
+    def _frames(self, seconds):
+        audio = self.saved.config.audio
+        return max(1, round(seconds * audio.sample_rate / audio.hop_length))
 
     def copy(self, wav: np.ndarray) -> np.ndarray:
         """Copy synthesis: the generator on the true latent of a recording.
@@ -185,6 +195,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--temperature", type=float, default=1.0, help="of the noise")
     parser.add_argument("--length-scale", type=float, default=1.0, help="over 1 slower, under 1 faster")
+    parser.add_argument("-l", dest="lexicon", metavar="FILE", help="words and how they are said: word = respelling")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     args = parser.parse_intermixed_args(argv)  # options may stand between texts
@@ -196,7 +207,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> int:
     """Speak all that was asked for; a text with nothing to say does not stop the others. Returns the exit status."""
     folder = newest_run() if args.id is None else checkpoint.RUNS / args.id
-    voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)), args.device)
+    voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)), args.device, args.lexicon)
     print(f"run {folder.name}, step {voice.saved.step}, on {args.device}")
     unspoken = 0
     for path, text in named(texts_of(args, voice), args.out):

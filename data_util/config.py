@@ -66,7 +66,9 @@ class Pitch:
 @dataclass(frozen=True)
 class Text:
     language: str
+    phonemizer: Literal["espeak", "cmudict"]
     units: Literal["blanks", "characters", "phones"]
+    lexicon: str
 
 
 @dataclass(frozen=True)

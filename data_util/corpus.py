@@ -11,7 +11,7 @@ import numpy as np
 
 import text
 from data_util.audio import AudioError, load_wav
-from data_util.config import ROOT, Config
+from data_util.config import ROOT, Config, Text
 from data_util.features import Features, FeatureStore, bar, digest, n_cpus
 from data_util.files import read_json, write_json
 
@@ -173,8 +173,8 @@ def prepare(config: Config, metafile: str | Path, *, progress: bool = True) -> C
     """
     clips = read_metafile(ROOT / metafile, ROOT / config.dataset.prtpath)
     cache = ROOT / config.dataset.cache
-    front_end = text.FrontEnd(language=config.text.language, units=config.text.units)
-    phonemes = _phonemise(front_end, config.text.language, [clip.text or "" for clip in clips], cache, progress)
+    front_end = make_front_end(config.text)
+    phonemes = _phonemise(front_end, config.text, [clip.text or "" for clip in clips], cache, progress)
     store = FeatureStore(cache, config.audio, config.pitch if config.with_f0 else None)
     speaking = {clip.wav_path for clip, said in zip(clips, phonemes) if said}
     features = store.prepare(sorted(speaking), 0 if config.system.num_workers == 0 else n_cpus(), progress)
@@ -253,9 +253,19 @@ class _Mels(Sequence):
         return self._corpus.mel(index)
 
 
-def _phonemise(front_end, language, texts, cache, progress):
-    """Phonemes of each text, "" for one with nothing to say; kept by text, language and the front end's version."""
-    path = cache / "phonemes" / f"{digest(language, _front_end_version())[:16]}.json"
+def make_front_end(section: Text, lexicon: str | Path | None = None) -> text.FrontEnd:
+    """The front end that a configuration describes; lexicon: a file instead of its own. Raises TextError."""
+    if lexicon is None and section.lexicon:
+        lexicon = ROOT / section.lexicon
+    return text.FrontEnd(language=section.language, units=section.units, phonemizer=section.phonemizer, lexicon=lexicon)
+
+
+def _phonemise(front_end, section, texts, cache, progress):
+    """Phonemes of each text, "" for one with nothing to say; kept by text, by all that the front end reads, and by its
+    version."""
+    lexicon = (ROOT / section.lexicon).read_bytes().hex() if section.lexicon else ""
+    kept_by = digest(section.language, section.phonemizer, lexicon, _front_end_version())
+    path = cache / "phonemes" / f"{kept_by[:16]}.json"
     known = _read_phonemes(path)
     todo = sorted({one for one in texts if one.strip()} - known.keys())
     made: dict[str, str] = {}
@@ -266,7 +276,17 @@ def _phonemise(front_end, language, texts, cache, progress):
     finally:
         if made:
             write_json(path, _read_phonemes(path) | made, durable=False)
+        if made and section.phonemizer == "cmudict":
+            _report_words(front_end.read_by_rule, path.with_suffix(".unknown.json"))
     return [(known | made).get(one, "") for one in texts]
+
+
+def _report_words(unknown, path):
+    """Keep the words that are read by rule, to be looked through, and say how many there are."""
+    known = read_json(path)
+    words = sorted(unknown | set(known if isinstance(known, list) else []))
+    write_json(path, words, durable=False)
+    log.warning("%d words are not in CMUdict and were read by rule: see %s, and text.lexicon", len(words), path)
 
 
 def _ids(front_end, phonemes):
@@ -289,7 +309,7 @@ def _front_end_version():
         path.read_bytes().hex() for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".pyc"
     ]
     versions = []
-    for package in ("phonemizer", "espeakng-loader"):
+    for package in ("phonemizer", "espeakng-loader", "cmudict"):
         try:
             versions.append(importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:

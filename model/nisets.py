@@ -477,8 +477,10 @@ class NiSETS(nn.Module):
         temperature: float = 1.0,
         length_scale: float = 1.0,
         generator: torch.Generator | None = None,
+        pauses: dict[int, int] | None = None,
     ) -> Synthesis:
-        """Speak one text. x: (1, T_x) ids; generator: on the CPU, where the noise comes from."""
+        """Speak one text. x: (1, T_x) ids; generator: on the CPU, where the noise comes from; pauses: frames of the ids
+        whose duration is not predicted, by index."""
 
         def draw(like: Tensor) -> Tensor:
             return torch.randn(like.shape, generator=generator).to(like.device)
@@ -487,6 +489,8 @@ class NiSETS(nn.Module):
         c, values = self._draw_values(x, x_mask, draw)
         mu_x, logw, h = self.encode(x, x_mask, values)
         durations = predict_durations(logw, self.logw_variance, length_scale)
+        for index, n_frames in (pauses or {}).items():
+            durations[0, index] = n_frames
         mask = torch.ones(1, 1, int(durations.sum()), device=x.device)
         place = places(durations, mask)
         f0 = self._draw_contour(c, values, durations, place, mask)

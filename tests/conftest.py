@@ -27,8 +27,8 @@ class StubFrontEnd:
 
     mark_sizes = ()
 
-    def __init__(self, language, units):
-        self.language, self.units = language, units
+    def __init__(self, language, units, phonemizer="espeak", lexicon=None):
+        self.language, self.units, self.phonemizer, self.lexicon = language, units, phonemizer, lexicon
 
     def phonemise_many(self, texts):
         StubFrontEnd.asked += texts

@@ -26,6 +26,8 @@ FAULTS = [
     ("log.name=5", "log.name = 5", "str"),
     ("log.name=[a]", "log.name = ['a']", "str"),
     ("text.units=1", "text.units = 1", "one of blanks, characters, phones"),
+    ("text.phonemizer=festival", "text.phonemizer = 'festival'", "one of espeak, cmudict"),
+    ("text.lexicon=", "text.lexicon = None", "str"),
     ("text.units=letters", "text.units = 'letters'", "one of blanks, characters, phones"),
     ("pitch.f_min=500", "pitch.f_max = 450", "at least twice pitch.f_min"),
     ("pitch.f_max=6000", "pitch.f_max = 6000", "a quarter of audio.sample_rate"),

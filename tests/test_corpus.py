@@ -1,6 +1,7 @@
 """data_util.corpus and data_util.features: lists of clips, preparation and its cache."""
 
 import dataclasses
+import json
 import logging
 import os
 
@@ -191,6 +192,26 @@ def test_changes_are_computed_again_and_only_those(tiny_root, tiny_config, tiny,
     assert len(computed) == 1 + N_TINY
     again(with_keys(tiny_config, "text", language="de"))
     assert len(stub_front_end.asked) == 1 + N_TINY
+
+
+@pytest.mark.usefixtures("tiny")
+def test_phonemes_are_kept_by_the_lexicon_and_the_phonemizer(tmp_path, tiny_config, stub_front_end):
+    lexicon = tmp_path / "lexicon.txt"
+    asked = []
+    for lines in ("a = b", "a = c", "a = b"):
+        stub_front_end.asked.clear()
+        lexicon.write_text(lines, encoding="utf-8")
+        again(with_keys(tiny_config, "text", lexicon=str(lexicon)))
+        asked.append(len(stub_front_end.asked))
+    assert asked == [N_TINY, N_TINY, 0]
+
+
+def test_words_read_by_rule_are_kept_beside_the_phonemes(tmp_path, tiny_root, tiny_config, caplog):
+    (tiny_root / "metadata.csv").write_text("".join(f"tiny-{i}|a grelf {i}\n" for i in range(N_TINY)), encoding="utf-8")
+    again(with_keys(tiny_config, "text", phonemizer="cmudict"))
+    (path,) = (tmp_path / "cache" / "phonemes").glob("*.unknown.json")
+    assert json.loads(path.read_text(encoding="utf-8")) == ["grelf"]
+    assert f"1 words are not in CMUdict and were read by rule: see {path}" in caplog.text
 
 
 def test_a_damaged_cache_is_rebuilt(tmp_path, tiny_config, tiny, stub_front_end, computed):

@@ -20,6 +20,7 @@ SPOKEN = {
         ("a crowd of 5 000 000", "a crowd of five million"),
         ("1500 people marched", "one thousand five hundred people marched"),
         ("-7 and −12", "minus seven and minus twelve"),
+        ("1,000,000,000,000,000,001", "one quintillion one"),
         ("0, 00 and 007", "zero, zero and zero zero seven"),
         ("three 747s", "three seven forty-sevens"),
         ("the ٣٤ pages of １２", "the thirty-four pages of twelve"),
@@ -57,13 +58,20 @@ SPOKEN = {
         ("c. 1455", "circa fourteen fifty-five"),
     ],
     "dates": [
-        ("June 13, 323 B.C., he died", "June thirteen, three twenty-three B C, he died"),
-        ("On Oct. 3, 1999", "On October three, nineteen ninety-nine"),
+        ("In June 13, 323 B.C., he died", "In June thirteen, three twenty-three B C, he died"),
+        ("On Oct. 3, 1999", "On October third, nineteen ninety-nine"),
         ("on 5 July 1810", "on the fifth of July, eighteen ten"),
         ("the 5 July talks", "the fifth of July talks"),
         ("July 4th, 1776", "July fourth, seventeen seventy-six"),
         ("2010-07-05 or 7/25/2010", "July fifth, twenty ten or July twenty-fifth, twenty ten"),
-        ("25/12/1990", "December twenty-fifth, nineteen ninety"),
+        ("25/12/1990", "the twenty-fifth of December, nineteen ninety"),
+        ("July 4. On July 4 and July 4 2010.", "July fourth. On July four and July fourth twenty ten."),
+        ("july 4 or JULY 4, but it may 4", "july fourth or JULY fourth, but it may four"),
+        ("25th jul 2012, the 25th March, 17 may 2010", "the twenty-fifth of july, twenty twelve, "
+         "the twenty-fifth March, the seventeenth of may, twenty ten"),
+        ("Jan-15-2020 or 15.1.2020", "January fifteenth twenty twenty or the fifteenth of January, twenty twenty"),
+        ("1960s-80s, mid-1980s", "nineteen sixties to eighties, mid-nineteen eighties"),
+        ("in Q3 2021", "in the third quarter of twenty twenty-one"),
         ("Mon., 6 May", "Monday, the sixth of May"),
         ("May 5-7", "May five to seven"),
         ("13/13/2010 is none", "thirteen thirteen twenty ten is none"),
@@ -72,10 +80,12 @@ SPOKEN = {
         ("At 12:36 p.m. they left.", "At twelve thirty-six PM they left."),
         ("at 8am or 8 P.M.", "at eight AM or eight PM."),
         ("It was 5 p.m. He left.", "It was five PM. He left."),
-        ("9:00 or 9:05 or 21:00", "nine o'clock or nine oh five or twenty-one hundred"),
+        ("9:00 or 9:05 or 21:00", "nine o'clock or nine oh five or twenty-one o'clock"),
         ("10:30-11:30 a.m.", "ten thirty to eleven thirty AM."),
         ("a run of 2:04:09", "a run of two hours four minutes and nine seconds"),
         ("at 7.15 p.m. sharp", "at seven fifteen PM sharp"),
+        ("4:00 am - 8:12 pm e.s.t.", "four AM to eight twelve PM EST."),
+        ("10:00:05 p.m", "ten hours zero minutes and five seconds PM"),
         ("I am 5 amazing years old", "I am five amazing years old"),
     ],
     "money": [
@@ -90,6 +100,9 @@ SPOKEN = {
         ("99¢ and 20p", "ninety-nine cents and twenty pence"),
         ("-$5 and $30/day", "minus five dollars and thirty dollars per day"),
         ("¥500", "five hundred yen"),
+        ("$20.5, $20.500 and $0.010", "twenty dollars, fifty cents, twenty dollars, fifty cents and one cent"),
+        ("$250-$300 and $1.50-$2", "two hundred fifty dollars to three hundred dollars and "
+         "one dollar, fifty cents to two dollars"),
     ],
     "measures": [
         ("6 ft. 2 in. tall", "six feet two inches tall"),
@@ -102,12 +115,14 @@ SPOKEN = {
         ("a 6.5-mm rifle", "a six point five millimeter rifle"),
         ("50%, 5-10% and 1 %", "fifty percent, five to ten percent and one percent"),
         ("1/2 mi and 2 1/2 hrs", "one half mile and two and a half hours"),
+        ("100 million kg and 12/kg", "one hundred million kilograms and twelve per kilogram"),
         ("500MB at 2.4 GHz", "five hundred megabytes at two point four gigahertz"),
     ],
     "ranges": [
         ("30-45 or 1.5–2.5", "thirty to forty-five or one point five to two point five"),
         ("pages 5-7", "pages five to seven"),
         ("10-20 km", "ten to twenty kilometers"),
+        ("1980-1970 kg", "one thousand nine hundred eighty to one thousand nine hundred seventy kilograms"),
         ("$10-20", "ten to twenty dollars"),
         ("a 3:1 lead", "a three to one lead"),
         ("John 3:16", "John three sixteen"),
@@ -118,6 +133,7 @@ SPOKEN = {
         ("Robert I. Bouck met Mary. I left.", "Robert I. Bouck met Mary. I left."),
         ("Chapter IV, Act I, vol. ii", "Chapter four, Act one, volume two"),
         ("World War II and Part V.", "World War two and Part five."),
+        ("Super Bowl LIV", "Super Bowl fifty-four"),
         ("Louis XIV's court", "Louis the fourteenth's court"),
         ("the XIX century", "the nineteenth century"),
         ("Malcolm X, an IV drip, the DVD mix", "Malcolm X, an IV drip, the DVD mix"),
@@ -140,6 +156,8 @@ SPOKEN = {
          "number two two zero two one three zero four six two"),
         ("C2766, VC836, B52", "C two seven six six, V C eight three six, B fifty-two"),
         ("an F-16, an AK-47, COVID-19", "an F sixteen, an A K forty-seven, COVID nineteen"),
+        ("your code is 8876, ab9453", "your code is eight eight seven six, ab nine four five three"),
+        ("a 401(k)", "a four oh one k"),
         ("H2O, mp3 and 3D", "H two O, mp three and three D"),
         ("P.S. 117 and a 747", "P S one seventeen and a seven hundred forty-seven"),
         ("version 3.10.2 at 10.0.0.1", "version three point ten point two at one zero dot zero dot zero dot one"),
@@ -150,6 +168,12 @@ SPOKEN = {
         ("1-800-555-0199", "one, eight hundred, five five five, zero one nine nine"),
         ("+44 20 7946 0958", "plus four four, two zero, seven nine four six, zero nine five eight"),
         ("call 911", "call nine one one"),
+        ("1-800-555-0199 or 1 (800) 555-0199", "one, eight hundred, five five five, zero one nine nine or "
+         "one, eight hundred, five five five, zero one nine nine"),
+        ("(800) 555-0199 or 800-555-0199", "eight hundred, five five five, zero one nine nine or "
+         "eight hundred, five five five, zero one nine nine"),
+        ("call 5550100477", "call five five five zero one zero zero four seven seven"),
+        ("1234 5678 9012 3456", "one two three four, five six seven eight, nine zero one two, three four five six"),
         ("078-05-1120", "zero seven eight, zero five, one one two zero"),
         ("500-1000 people", "five hundred to one thousand people"),
     ],
@@ -157,6 +181,10 @@ SPOKEN = {
         ("ann.lee@mail.org.", "ann dot lee at mail dot org."),
         ("see www.bbc.co.uk, please", "see WWW dot BBC dot co dot UK, please"),
         ("https://example.com/a_1", "HTTPS colon slash slash example dot com slash a underscore one"),
+        ("www.example.com/a-b", "WWW dot example dot com slash a dash B"),
+        ("ann@mail.org/x?y=1", "ann at mail dot org slash X question mark y equals one"),
+        ("file:///a/read_me.txt or plan.pdf", "file colon slash slash slash a slash read underscore me dot TXT "
+         "or plan dot PDF"),
         ("#news from @ann", "hashtag news from at ann"),
     ],
     "abbreviations": [
@@ -173,6 +201,7 @@ SPOKEN = {
         ("a Ph.D. from Ft. Worth", "a P H D from fort Worth"),
     ],
     "signs": [
+        ("3-1=2", "three minus one equals two"),
         ("2+2=4, 3×4, x > y", "two plus two equals four, three times four, x greater than y"),
         ("±5, ~7, 10^6 and 5²", "plus or minus five, about seven, ten to the power of six and five squared"),
         ("*so* _good_ **now**", "so good now"),
@@ -225,8 +254,8 @@ def test_numbers():
         "six oh five", "five hundred", "nineteen hundred", "two thousand", "two thousand five", "twenty-one fifty",
         "forty-five",
     ]  # fmt: skip
-    assert [numbers.roman(each) for each in ("I", "iv", "XIV", "XXXIX", "IIII", "VX", "", "XL", "mix")] == [
-        1, 4, 14, 39, None, None, None, None, None,
+    assert [numbers.roman(each) for each in ("I", "iv", "XIV", "XXXIX", "IIII", "VX", "", "XLIV", "LIV", "mix")] == [
+        1, 4, 14, 39, None, None, None, 44, 54, None,
     ]  # fmt: skip
     values = {"I": 1, "V": 5, "X": 10}
     for numeral in ("II", "VIII", "IX", "XVI", "XXIV"):

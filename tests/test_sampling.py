@@ -20,6 +20,7 @@ from data_util.checkpoint import CheckpointError
 from model.nisets import NiSETS
 from sampling import Speech, Voice
 from text import SYMBOLS, TextError, phonemise, text_to_ids
+from text.symbols import label
 
 TEXT = "A short sentence, spoken by nobody."
 CONFIG = configuration.load(
@@ -116,6 +117,26 @@ def test_speech_is_one_evaluation_of_the_model_that_was_saved(voice):
     noise = sampling._generator(3, phonemise(TEXT))
     spoken = model.synthesise(x, generator=noise)
     assert np.abs(voice.speak(TEXT, seed=3).wav - spoken.wav[0, 0].numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize("length_scale", [1.0, 2.0])
+def test_a_break_is_a_pause_of_its_length(voice, length_scale):
+    text = 'A short <break time="300ms"/> sentence.<break time="2s"/>'
+    speech = voice.speak(text, seed=1, length_scale=length_scale)
+    ids, pauses = (method(speech.phonemes) for method in (voice.front_end.to_ids, voice.front_end.pauses))
+    assert [(label(ids[i]), seconds) for i, seconds in pauses.items()] == [(",", 0.3), (".", 2.0)]
+    assert [speech.durations[i] for i in pauses] == [round(0.3 * RATE / HOP), round(2 * RATE / HOP)]
+    assert speech.durations.sum() * HOP == len(speech.wav)
+    plain = voice.speak("A short, sentence.", seed=1, length_scale=length_scale)
+    others = [i for i in range(len(ids)) if i not in pauses]
+    assert voice.front_end.to_ids(plain.phonemes) == ids
+    assert speech.durations[others].tolist() == plain.durations[others].tolist()
+
+
+def test_phonemes_and_a_lexicon_are_said(runs, tmp_path):
+    (tmp_path / "lexicon.txt").write_text("sentence = [[ kˈæt ]]", encoding="utf-8")
+    voice = Voice.load(runs / "off_new", lexicon=tmp_path / "lexicon.txt")
+    assert voice.speak("A sentence, [[ dˈɑːɡ ]].").phonemes == "ɐ kˈæt, dˈɑːɡ."
 
 
 def test_the_same_seed_is_the_same_sound(voice):

@@ -3,6 +3,7 @@
 import itertools
 import logging
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -286,21 +287,32 @@ def test_import_loads_nothing():
 
 
 def test_command_line():
-    lines = _python("-m", "text", "In 1963.").stdout.splitlines()
-    assert lines[0] == "In nineteen sixty-three."
-    assert lines[1] == text.phonemise("In 1963.")
-    assert lines[2] == " ".join(map(str, text.text_to_ids("In 1963.")))
+    assert _python("-m", "text", "In 1963.").stdout.splitlines() == [
+        "text      In 1963.",
+        "words     In nineteen sixty-three.",
+        f"phonemes  {text.phonemise('In 1963.')}",
+        f"ids       {' '.join(map(str, text.text_to_ids('In 1963.')))}",
+    ]
     apart = _python("-m", "text", "-u", "phones", "Hello, you!").stdout.splitlines()
-    assert apart == [
-        "Hello, you!",
-        "_ h ə l ˈo ʊ , j uː !",
-        " ".join(map(str, FrontEnd(units="phones").ids("Hello, you!"))),
+    assert apart[2:] == [
+        "phonemes  _ h ə l ˈo ʊ , j uː !",
+        f"ids       {' '.join(map(str, FrontEnd(units='phones').ids('Hello, you!')))}",
     ]
     several = _python("-m", "text", stdin="One.\n...\nTwo.\n")
     assert several.returncode == 1
-    assert several.stdout.splitlines()[::3] == ["One.", "Two."]
+    assert several.stdout.splitlines()[1::4] == ["words     One.", "words     Two."]
     assert several.stderr.count("\n") == 1
     assert "nothing to say" in several.stderr
+
+
+def test_command_line_names_the_words_nobody_knew(tmp_path):
+    told = _python("-m", "text", "A grelf and a thrimp.").stdout.splitlines()
+    assert told[4:] == ["unknown   grelf, thrimp (not in CMUdict; espeak-ng does not say which words it reads by rule)"]
+    (tmp_path / "lexicon").write_text("grelf = gruff\n", encoding="utf-8")
+    told = _python("-m", "text", "-p", "cmudict", "-l", str(tmp_path / "lexicon"), "A grelf and a thrimp.")
+    assert told.stdout.splitlines()[1:][:1] == ["words     A gruff and a thrimp."]
+    assert told.stdout.splitlines()[4:] == ["unknown   thrimp (not in CMUdict, read by letter-to-sound rules)"]
+    assert _python("-m", "text", "-l", "none.txt", "A").stderr == "none.txt: No such file or directory\n"
 
 
 def test_command_line_explains_and_scores(tmp_path):
@@ -309,6 +321,7 @@ def test_command_line_explains_and_scores(tmp_path):
     metadata = tmp_path / "metadata.csv"
     metadata.write_text("a|In 1963|In nineteen sixty-three\nb|9|ten\nc|no digits|none\n", encoding="utf-8")
     scored = _python("-m", "text", "--score", str(metadata)).stdout.splitlines()
+    assert re.fullmatch(r"3 texts normalised and phonemised by espeak in \d+\.\d s", scored.pop())
     assert scored == [
         "b",
         "  written  9",

@@ -1,34 +1,43 @@
-"""What the front end makes of a text: python -m text [TEXT], or each line of the standard input.
+"""What the front end makes of a text, stage by stage: python -m text [TEXT], or each line of the standard input.
 
 --explain: the rules of normalisation that change it; --score: how many lines of a corpus are said as people said them.
 """
 
 import argparse
 import sys
+import time
 
 from text import FrontEnd, TextError
 from text.normalise import english, explain
 from text.score import score
 from text.symbols import label
 
+_UNKNOWN = {
+    "cmudict": "not in CMUdict, read by letter-to-sound rules",
+    "espeak": "not in CMUdict; espeak-ng does not say which words it reads by rule",
+}
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the words, the phonemes (phones apart, where ids are phones) and the ids of each text.
+    """Print each text, its words, its phonemes (phones apart, where ids are phones), its ids, and the words that nobody
+    knew.
 
     Returns the exit status.
     """
     parser = argparse.ArgumentParser(prog="python -m text", description="Text to words, phonemes and ids.")
     parser.add_argument("text", nargs="?", help="default: each line of the standard input")
-    parser.add_argument("-l", "--language", default="en-us", help="an espeak-ng voice (default: %(default)s)")
+    parser.add_argument("--language", default="en-us", help="an espeak-ng voice (default: %(default)s)")
+    parser.add_argument("-p", "--phonemizer", default="espeak", choices=("espeak", "cmudict"))
+    parser.add_argument("-l", dest="lexicon", metavar="FILE", help="words and how they are said: word = respelling")
     parser.add_argument(
         "-u", "--units", default="blanks", choices=("blanks", "characters", "phones"),
         help="what an id is (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--explain", action="store_true", help="the rules that change an English text, one by one")
-    parser.add_argument("--score", metavar="METADATA", help="lines id|as written|as spoken: each miss, and the score")
+    parser.add_argument("--score", metavar="METADATA", help="lines id|as written|as spoken: each miss, score, speed")
     options = parser.parse_args(arguments)
     if options.score is not None:
-        return _score(options.score)
+        return _score(options)
     texts = sys.stdin if options.text is None else [options.text]
     return _explain(texts) if options.explain else _phonemise(texts, options)
 
@@ -36,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _phonemise(texts, options):
     status = 0
     try:
-        front_end = FrontEnd(options.language, options.units)
+        front_end = FrontEnd(options.language, options.units, options.phonemizer, options.lexicon)
     except TextError as error:
         print(error, file=sys.stderr)
         return 1
@@ -45,7 +54,13 @@ def _phonemise(texts, options):
             phonemes = front_end.phonemise(text)
             ids = front_end.to_ids(phonemes)
             said = " ".join(map(label, ids)) if options.units == "phones" else phonemes
-            print(front_end.normalise(text), said, " ".join(map(str, ids)), sep="\n")
+            print("text     ", text.rstrip("\n"))
+            print("words    ", front_end.normalise(text))
+            print("phonemes ", said)
+            print("ids      ", *ids)
+            unknown = front_end.unknown(text) if options.language.startswith("en") else []
+            if unknown:
+                print("unknown  ", ", ".join(unknown), f"({_UNKNOWN[options.phonemizer]})")
         except TextError as error:
             print(error, file=sys.stderr)
             status = 1
@@ -60,10 +75,16 @@ def _explain(texts):
     return 0
 
 
-def _score(path):
+def _score(options):
+    path = options.score
     try:
         with open(path, encoding="utf-8") as file:
-            total, misses = score(file, english)
+            lines = file.readlines()
+        total, misses = score(lines, english)
+        front_end = FrontEnd(options.language, options.units, options.phonemizer, options.lexicon)
+        start = time.perf_counter()
+        front_end.phonemise_many([line.rstrip("\n").split("|")[2] for line in lines])
+        seconds = time.perf_counter() - start
     except (OSError, UnicodeDecodeError, TextError) as error:
         print(f"{path}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return 1
@@ -71,6 +92,9 @@ def _score(path):
         print(miss.name, f"  written  {miss.written}", f"  people   {miss.wanted}", f"  here     {miss.got}", sep="\n")
     right = total - len(misses)
     print(f"{right} of {total} lines with digits are right ({100 * right / max(total, 1):.1f}%)")
+    print(f"{len(lines)} texts normalised and phonemised by {options.phonemizer} in {seconds:.1f} s")
+    if options.phonemizer == "cmudict":
+        print(f"{len(front_end.read_by_rule)} words in them are not in CMUdict")
     return 0
 
 

@@ -1,7 +1,9 @@
 """Abbreviations, initials and Roman numerals in words. The rules stand in the order in which they are applied."""
 
+import re
+
 from text import numbers
-from text.rules import MONTH, MONTHS, OPENERS, any_of, rule
+from text.rules import ALONE, MONTH, MONTHS, OPENERS, any_of, rule
 
 _WORDS = {
     "Mr": "mister", "Mrs": "missus", "Ms": "miz", "Messrs": "messieurs", "Dr": "doctor", "St": "saint", "Ste": "saint",
@@ -23,7 +25,8 @@ _TITLES = "Mr|Mrs|Ms|Messrs|Dr|St|Prof|Capt|Lt|Sgt"  # also found without a full
 _ROADS = {
     "St": "street", "Dr": "drive", "Ave": "avenue", "Av": "avenue", "Blvd": "boulevard", "Rd": "road", "Ln": "lane",
     "Hwy": "highway", "Pkwy": "parkway", "Expy": "expressway", "Fwy": "freeway", "Ct": "court", "Pl": "place",
-    "Sq": "square", "Ter": "terrace", "Cir": "circle",
+    "Sq": "square", "Ter": "terrace", "Cir": "circle", "st": "street", "rd": "road", "ave": "avenue", "hwy": "highway",
+    "blvd": "boulevard", "pkwy": "parkway", "expy": "expressway",
 }  # fmt: skip
 _ROAD = any_of(_ROADS)
 _ON_A_ROAD = r"\b(?!The|My)([A-Z][a-z]{2,20}|\d{1,3}(?:st|nd|rd|th)) (" + _ROAD + ")"
@@ -54,6 +57,7 @@ _LONGER_STATES = {
 }  # fmt: skip
 _WORDS_TOO = r"IN|OR|ME|OK|HI|OH|LA|PA|MA|ID"  # are states only before a ZIP code: "Well, OK, HE SAID"
 _CITY = r"(?<=[a-z], )"
+_MONTHS = "Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec"
 _DAYS = {
     "Mon": "Monday", "Tue": "Tuesday", "Tues": "Tuesday", "Wed": "Wednesday", "Thu": "Thursday", "Thur": "Thursday",
     "Thurs": "Thursday", "Fri": "Friday", "Sat": "Saturday", "Sun": "Sunday",
@@ -116,6 +120,14 @@ def _month(match):
     return next(month for month in MONTHS if month.startswith(match[1][:3].capitalize()))
 
 
+def _month_after(match):
+    """Only a number, or an ordinal one, says that it is a month."""
+    before = match.string[max(0, match.start() - 5) : match.start()]
+    if not re.search(r"\d(?:st|nd|rd|th)? $", before):
+        return match[0]
+    return _month(match) if before[-2].isdigit() else _month(match).lower()
+
+
 def _like(written, word):
     return word.capitalize() if written[0].isupper() else word
 
@@ -141,11 +153,12 @@ RULES = (
          rf"\b({any_of(_STATES)}),?(?= \d{{5}}\b)", _state),
     rule("state, shortened", "Dallas, Tex.", "Dallas, Texas",
          rf"{_CITY}({any_of(_LONGER_STATES)})\.(?![A-Za-z])", _state),
-    rule("month before a number", "Mar. 5", "March five",
-         r"\b(Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|jan|feb|apr|jun|jul|aug|sept?|oct|nov|dec)\b\.?(?= \d)",
-         _month),
     rule("month after a number", "5 Mar., 2010", "the fifth of March, twenty ten",
-         r"(?<=\d )(Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)\b\.?(?! [A-Z])", _month),
+         rf"(?<=[\dhdt] )({_MONTHS}|jan|feb|apr|jun|jul|aug|sept|oct|nov)\b\.?(?! [A-Z])", _month_after),
+    rule("month before a number", "on Mar. 5", "on March fifth",
+         rf"\b({_MONTHS}|jan|feb|apr|jun|jul|aug|sept?|oct|nov|dec|{_MONTHS.upper()})\b(?:\.? |-)"
+         rf"(?:(3[01]|[12]\d|0?[1-9])(?:(-)(?=\d{{4}}\b)|{ALONE})|(?=\d))",
+         lambda m: f"{_month(m)} {numbers.nth(m[2]) if m[2] else ''}{' ' if m[3] else ''}"),
     rule("weekday", "Tues. 4 May", "Tuesday, the fourth of May",
          rf"\b(?<!he )({any_of(_DAYS)})\b\.?,? (?={MONTH}|\d)", lambda m: f"{_DAYS[m[1]]}, "),
     rule("suite", "Ste. 200", "suite two hundred", r"\bSte\.? (?=\d)", "suite "),
@@ -165,7 +178,7 @@ RULES = (
          lambda m: "without" if m[1] else "with "),
 
     rule("numeral of a part", "Chapter IV", "Chapter four",
-         rf"\b({_LABEL})\.? ((?:(?=[IVX]{{2,7}}\b|[ivx]{{2,7}}\b)|(?=[VX]\b))[IVXivx]+)\b", _chapter),
+         rf"\b({_LABEL})\.? ((?:(?=[IVXL]{{2,8}}\b|[ivx]{{2,7}}\b)|(?=[VX]\b))[IVXLivx]+)\b", _chapter),
     rule("part one", "Act I, Scene I.", "Act one, Scene one.",
          rf"\b({_LABELS})\.? (I)(?=[.,;:)'\"-]|$| (?:of|and|or|in|to|is|was)\b| [A-Z])", _chapter),
     rule("numeral of a king", "Henry V. of England", "Henry the fifth of England",

@@ -8,11 +8,15 @@ from text.rules import any_of, rule, words
 
 _SAID = {
     ".": "dot", "/": "slash", ":": "colon", "-": "dash", "_": "underscore", "@": "at", "?": "question mark",
-    "=": "equals", "&": "and", "#": "hash", "%": "percent", "+": "plus", "~": "tilde", ",": "comma", ";": "semicolon",
+    "=": "equals", "&": "ampersand", "#": "hash", "%": "percent", "+": "plus", "~": "tilde", ",": "comma",
+    ";": "semicolon",
 }  # fmt: skip
 _SPELT = {"abc", "edu", "ibm", "io", "uk", "us", "eu", "ca", "au", "id", "ac", "ftp"}  # with a vowel, and no words
 _PIECE = re.compile(r"[A-Za-z]+|\d+|.")
 _ENDINGS = "com|org|net|edu|gov|mil|info|biz|io|tv|eu|de|fr|ca|uk|jp|au"
+_FILES = (
+    "txt|pdf|html?|xml|css|js|py|sh|md|json|ya?ml|csv|log|zip|exe|png|jpe?g|gif|svg|mp[34]|wav|flac|docx?|xlsx?|pptx?"
+)
 _PATH = r"(?:[/?#:][\w/.?=&%#:@~+,;-]{0,500}[\w/])?"  # it does not end in the sentence's full stop
 
 _LABEL = (
@@ -83,11 +87,13 @@ def _part(part):
 
 ADDRESSES = (
     rule("e-mail address", "ann.lee@mail.org", "ann dot lee at mail dot org",
-         r"(?<![\w.+-])[\w.+-]{1,64}@[A-Za-z\d-]{1,63}(?:\.[A-Za-z\d-]{1,63}){1,6}", _address),
+         r"(?<![\w.+&-])[\w.+&-]{1,64}@[A-Za-z\d-]{1,63}(?:\.[A-Za-z\d-]{1,63}){1,6}" + _PATH, _address),
     rule("URL", "http://ann.org/be", "HTTP colon slash slash ann dot org slash be",
-         r"(?<![\w@.])(?:(?:https?|ftp)://|www\.)[\w.-]{1,253}" + _PATH + r"(?<![.,;:?-])", _address),
+         r"(?<![\w@.])(?:[A-Za-z]{2,10}:///?|www\.)[\w.-]{1,253}" + _PATH + r"(?<![.,;:?-])", _address),
     rule("domain", "see mail.org.", "see mail dot org.",
-         rf"(?<![\w@.-])(?:[A-Za-z\d-]{{1,63}}\.){{1,4}}(?:{_ENDINGS})(?![\w-]|\.\w){_PATH}", _address),
+         rf"(?<![\w@.-])(?:[\w-]{{1,63}}\.){{1,4}}(?:{_ENDINGS})(?![\w-]|\.\w){_PATH}", _address),
+    rule("file name", "see read_me.txt", "see read underscore me dot TXT",
+         rf"(?<![\w@./-])\w[\w-]{{0,63}}\.(?:{_FILES})\b(?![-/]|\.\w)", _address),
     rule("at someone", "@ann", "at ann", r"(?<!\S)@(?=\w)", "at "),
     rule("hashtag", "#news", "hashtag news", r"(?<!\S)#(?=[A-Za-z])", "hashtag "),
 )  # fmt: skip
@@ -106,6 +112,13 @@ NUMBERS = (
          r"(?<![\w.,-])1-8\d\d-(?=[A-Z])", lambda m: _groups(m) + ", "),
     rule("number in three groups", "078-05-1120", "zero seven eight, zero five, one one two zero",
          r"(?<![\w.,-])\d{3}-\d{2}-\d{4}\b(?!-)", _groups),
+    rule("number in groups", "1234-5678-9012", "one two three four, five six seven eight, nine zero one two",
+         r"(?<![\w.,-])\d{3,4}(?:-\d{3,4}){2,4}\b(?!-)", _groups),
+    rule("number in groups of four", "1234 5678 9012 3456",
+         "one two three four, five six seven eight, nine zero one two, three four five six",
+         r"(?<![\w.,-])(?<!\d )\d{4}(?: \d{4}){2,3}\b(?![.,]?\d| \d)", _groups),
+    rule("long number", "call 5550100477", "call five five five zero one zero zero four seven seven",
+         r"(?<![\w.,$£€¥-])(?!\d{0,12}000\b)\d{9,15}\b(?![.,-]\d)", lambda m: numbers.one_by_one(m[0])),
     rule("network address", "10.0.0.1", "one zero dot zero dot zero dot one",
          r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)", _dotted),
     rule("version", "version 3.10.2", "version three point ten point two",
@@ -114,6 +127,11 @@ NUMBERS = (
     rule("call for help", "call 911", "call nine one one",
          r"\b([Cc]all(?:s|ed|ing)?|[Dd]ial(?:s|l?ed|l?ing)?) (911|999|112|311|411|000)\b",
          lambda m: f"{m[1]} {numbers.one_by_one(m[2])}"),
+    rule("secret number", "a card ending in 8876", "a card ending in eight eight seven six",
+         r"\b(ending in|PIN(?: is)?|(?:code|OTP|password) is) (\d{3,8})\b(?![.,:/-]\d)",
+         lambda m: f"{m[1]} {numbers.one_by_one(m[2])}"),
+    rule("numbered clause", "a 401(k)", "a four oh one k", r"(?<![\w.,-])(\d{3})\(([a-z])\)(?:\((\d)\))?",
+         lambda m: words(numbers.pairs(m[1]), m[2], m[3])),
     rule("box", "box 2915", "box two nine one five", r"\b([Bb]ox (?:No\. ?)?)(\d{3,12})\b",
          lambda m: m[1].replace("No.", "number") + numbers.one_by_one(m[2])),
     rule("ZIP code", "Texas 75201-1234", "Texas seven five two zero one, one two three four",
@@ -131,6 +149,8 @@ NUMBERS = (
 
 # After times and measures, for which 9AM and 5KM are.
 CODES = (
+    rule("code in small letters", "ab9453", "ab nine four five three", r"(?<=[a-z])\d{3,15}\b(?![.,]\d)",
+         lambda m: f" {numbers.code(m[0])}"),
     rule("ordinal in capitals", "1ST", "first", r"(?<=\d)(?:ST|ND|RD|TH)\b", lambda m: m[0].lower()),
     rule("code", "C2766, F-16", "C two seven six six, F sixteen",
          r"(?<![\w.,-])(?=[A-Z\d]{0,40}(?:-[A-Z\d]{1,40}){0,3}\b(?!-\w))(?=[\d-]{0,40}[A-Z])(?=[A-Z-]{0,40}\d)"

@@ -1,11 +1,14 @@
 """The front end of one language: text to words, to phonemes, to ids."""
 
+import functools
 import logging
 import re
+from pathlib import Path
 from typing import Literal
 
-from text import normalise, phonemise
+from text import dictionary, markup, normalise, phonemise
 from text.errors import TextError
+from text.normalise import SLOT
 from text.symbols import (
     BLANK,
     FIRST,
@@ -25,21 +28,39 @@ from text.symbols import (
 
 _IDS = {symbol: i for i, symbol in enumerate(SYMBOLS)}
 _PAUSES = '?!.;:,-()"¡¿'  # of marks in a row, the first of these says most of how long and how it is said
+N_NAMED = 10  # words that a warning names
 _BETWEEN = re.compile(f"([{re.escape(BLANK + ''.join(sorted(MARKS)))}]+)")  # what stands between two words
 
 
 class FrontEnd:
     """Text to what the text encoder reads.
 
+    A text may have phonemes between double brackets, `[[ fəˈniːmz ]]`, and pauses, `<break time="300ms"/>`.
+
     language: an espeak-ng voice, for example en-us; TextError where there is none of that name.
+    phonemizer: espeak, or cmudict, which needs no GPL code and speaks en-us alone.
+    lexicon: a file of lines `word = respelling` or `word = [[ phonemes ]]`; TextError where one is neither.
     units: what an id is. characters: a character of IPA; blanks: the same, with a blank before, between and after;
         phones: a letter with its marks (stress, length, place in the word) packed into one number, or a pause: the
         punctuation between two words, and both ends. Spaces are no units of their own there.
     """
 
-    def __init__(self, language: str = "en-us", units: Literal["blanks", "characters", "phones"] = "blanks"):
-        phonemise.check_language(language)
-        self.language, self.units = language, units
+    def __init__(
+        self,
+        language: str = "en-us",
+        units: Literal["blanks", "characters", "phones"] = "blanks",
+        phonemizer: Literal["espeak", "cmudict"] = "espeak",
+        lexicon: str | Path | None = None,
+    ):
+        if phonemizer == "cmudict":
+            dictionary.check_language(language)
+            self._speak = dictionary.speak
+        else:
+            phonemise.check_language(language)
+            self._speak = functools.partial(phonemise.espeak, language=language)
+        self.language, self.units, self.phonemizer = language, units, phonemizer
+        self._lexicon = markup.read_lexicon(lexicon) if lexicon else {}
+        self.read_by_rule = set()  # words that CMUdict does not have, of all texts so far, with phonemizer cmudict
         self._unknown = set()  # characters already warned of
 
     @property
@@ -53,17 +74,33 @@ class FrontEnd:
         return MARK_SIZES if self.units == "phones" else ()
 
     def normalise(self, text: str) -> str:
-        """The text as it is read aloud. Raises TextError where nothing is left."""
-        return _something(self._words(text), text)
+        """The text as it is read aloud. Raises TextError where nothing is left, or its markup is wrong."""
+        return _something(markup.written(self._parts(text)), text)
 
     def phonemise(self, text: str) -> str:
-        """The IPA of a text, which is normalised first. Raises TextError where there is nothing to say."""
-        return _something(self.phonemise_many([text])[0], text)
+        """The IPA of a text, which is normalised first; pauses asked for are `<300ms>` there.
+
+        Raises TextError where there is nothing to say, or the markup is wrong.
+        """
+        before = set(self.read_by_rule)
+        phonemes = _something(self._phonemise([self._parts(text)])[0], text)
+        unknown = sorted(self.read_by_rule - before)
+        if unknown:
+            named = ", ".join(unknown[:N_NAMED]) + (", ..." if len(unknown) > N_NAMED else "")
+            logging.getLogger(__name__).warning("not in CMUdict, read by letter-to-sound rules: %.200s", named)
+        return phonemes
 
     def phonemise_many(self, texts: list[str]) -> list[str]:
-        """phonemise for each text, many times faster; "" for one with nothing to say, which stops nobody else."""
-        phonemes = phonemise.phonemise([self._words(text) for text in texts], self.language)
-        return [each if _speaks(each) else "" for each in phonemes]
+        """phonemise for each text, many times faster; "" where that would raise, which stops nobody else."""
+        return self._phonemise([self._parts_or_none(text) for text in texts])
+
+    def unknown(self, text: str) -> list[str]:
+        """The words of a text, normalised, that neither the lexicon has nor CMUdict, by itself or with endings.
+
+        With phonemizer cmudict these are read by letter-to-sound rules. espeak-ng does not say which words it reads by
+        rule, so there these are only the likely ones. Raises TextError as normalise does, or without CMUdict.
+        """
+        return list(dict.fromkeys(word for part in self._parts(text)[::2] for word in dictionary.unknown(part)))
 
     def ids(self, text: str) -> list[int]:
         """The ids of a text, which is normalised and phonemised first. Raises TextError like those."""
@@ -71,21 +108,72 @@ class FrontEnd:
 
     def to_ids(self, phonemes: str) -> list[int]:
         """The ids of phonemes. What is no symbol is dropped, with a warning; TextError where nothing is left."""
-        phonemes = canonical(phonemes)
-        self._warn(set(phonemes) - _IDS.keys())
-        known = "".join(char for char in phonemes if char in _IDS)
-        ids = _phones(known) if self.units == "phones" else [_IDS[symbol] for symbol in known]
+        return self._timed_ids(phonemes)[0]
+
+    def pauses(self, phonemes: str) -> dict[int, float]:
+        """The pauses that phonemes ask for: seconds, by the index in their ids."""
+        return self._timed_ids(phonemes)[1]
+
+    def _timed_ids(self, phonemes):
+        pieces, seconds = markup.pauses(canonical(phonemes))
+        self._warn(set().union(*pieces) - _IDS.keys())
+        ids, pauses = [], {}
+        for i, piece in enumerate(pieces):
+            known = "".join(char for char in piece if char in _IDS)
+            if _speaks(known) or not seconds:
+                ids += self._pack(_paused(known) if i < len(seconds) else known, begun=bool(ids))
+            if i < len(seconds):
+                if not ids:
+                    ids = [_IDS[BLANK if self.units == "phones" else ","]]  # a pause before the first word
+                pauses[len(ids) - 1] = pauses.get(len(ids) - 1, 0.0) + seconds[i]
         if not ids:
             raise TextError(f"none of these phonemes is a symbol: {_short(phonemes)}")
         if self.units != "blanks":
-            return ids
+            return ids, pauses
         spaced = [_IDS[BLANK]] * (2 * len(ids) + 1)
         spaced[1::2] = ids
-        return spaced
+        return spaced, {2 * index + 1: each for index, each in pauses.items()}
+
+    def _pack(self, known, begun):
+        """Ids without blanks between; where they go on after others, without the blank at the beginning."""
+        if self.units != "phones":
+            return [_IDS[symbol] for symbol in known]
+        return _phones(known)[1:] if begun else _phones(known)
+
+    def _parts(self, text):
+        """Words and phonemes by turns, with the spaces that were around them."""
+        parts = markup.split(text, self._lexicon)
+        written = [part.replace(SLOT, "") for part in parts[::2]]
+        words = self._words(SLOT.join(written)).split(SLOT)
+        if len(words) != len(written):  # one stood inside of something that is not read, such as a tag
+            words = [_spaced(self._words(part), part) for part in written]
+        parts[::2] = words
+        return parts
+
+    def _parts_or_none(self, text):
+        try:
+            return self._parts(text)
+        except TextError:
+            return [""]
+
+    def _phonemise(self, texts):
+        """Phonemes of texts in parts, "" where there are none."""
+        words = [part for parts in texts for part in parts[::2]]
+        if self.phonemizer == "cmudict":
+            self.read_by_rule.update(word for part in words for word in dictionary.unknown(part))
+        spoken = iter(phonemise.phonemise(words, self._speak))
+        said = [[next(spoken) if i % 2 == 0 else part for i, part in enumerate(parts)] for parts in texts]
+        if self.phonemizer == "espeak" and self._is_english:
+            said = [[_article(each, part) for each, part in zip(*both)] for both in zip(said, texts)]
+        phonemes = [markup.joined([_spaced(*pair) for pair in zip(*both)]) for both in zip(said, texts)]
+        return [each if _speaks("".join(markup.pauses(each)[0])) else "" for each in phonemes]
+
+    @property
+    def _is_english(self):
+        return self.language.partition("-")[0] == "en"
 
     def _words(self, text):
-        english = self.language.partition("-")[0] == "en"
-        return normalise.english(text) if english else normalise.clean(text)
+        return normalise.english(text) if self._is_english else normalise.clean(text)
 
     def _warn(self, unknown):
         for char in sorted(unknown - self._unknown):
@@ -141,6 +229,24 @@ def _word(word):
     if letters:
         letters[0][3], letters[-1][3] = (FIRST, LAST) if len(letters) > 1 else (ONLY, ONLY)
     return [pack(*phone) for phone in phones]
+
+
+def _article(said, text):
+    """What was said of a text, but for an article before phonemes: espeak-ng takes it for the letter."""
+    return re.sub("(?<![^ ])ˈeɪ$", "ɐ", said) if re.search(r"(?:^A|(?<!\S)a) $", text) else said
+
+
+def _paused(phonemes):
+    """With a mark at the end, which is what a pause is said by."""
+    phonemes = phonemes.rstrip()
+    return phonemes if phonemes[-1] in MARKS else f"{phonemes},"
+
+
+def _spaced(said, text):
+    """With the space, before and after, that a text had."""
+    if not text.strip():
+        return " " if text else ""
+    return f"{' ' if text[0].isspace() else ''}{said}{' ' if text[-1].isspace() else ''}"
 
 
 def _speaks(text):

@@ -30,13 +30,15 @@ _EMOJI = (range(0x2600, 0x27C0), range(0x1F000, 0x20000), range(0xFE00, 0xFE10))
 _JOINERS = "\u200c\u200d"  # format characters that are part of the spelling, in Persian for one
 _MOST_MARKS = 30  # on one letter, as in Unicode's stream-safe text: to order a longer row takes its length squared
 
-_KEPT = "£€¥₹₩₽¢°º²³µ"  # signs that rules read
+SLOT = "\ue000"  # stands for what is not to be normalised, and stays; of Unicode's private use
+_KEPT = "£€¥₹₩₽¢°º²³µ" + SLOT  # what rules read
 _SIGNS = str.maketrans({
     "×": " times ", "÷": " divided by ", "±": " plus or minus ", "≤": " less than or equal to ",
     "√": " square root of ",
     "≥": " greater than or equal to ", "≈": " approximately ", "≠": " is not equal to ", "∞": " infinity ",
     "§": " section ", "¶": " paragraph ", "‰": " per mille ", "№": "No. ", "→": " to ", "⁄": "/", "μ": "µ",
-    "Ω": " ohms",     "©": "", "®": "", "™": "", "•": " ", "·": " ", "†": "", "‡": "", "π": " pi ",
+    "Ω": " ohms", "∕": " divided by ", "∗": " times ", "∙": " times ", "⋅": " times ",
+    "©": "", "®": "", "™": "", "•": " ", "·": " ", "†": "", "‡": "", "π": " pi ",
 })  # fmt: skip
 
 
@@ -48,7 +50,7 @@ def clean(text: str) -> str:
 
 
 def english(text: str) -> str:
-    """English as it is read aloud, in plain ASCII."""
+    """English as it is read aloud, in plain ASCII, but for SLOT."""
     text = _transliterate(clean(text))
     for each in _rules_for(text):
         text = each.pattern.sub(each.replacement, text)

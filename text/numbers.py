@@ -3,15 +3,19 @@
 import functools
 import re
 
-LONGEST = 15  # digits beyond which nobody counts: such a number is read one by one
+LONGEST = 15  # digits beyond which nobody counts: such a number is read one by one,
+LONGEST_IN_THREES = 33  # but where commas help to count them
 
-_ROMAN = re.compile(r"(X{0,3})(IX|IV|V?I{0,3})")  # to 39: kings and chapters; what is longer is rather a word (MIX, CD)
+_ROMAN = re.compile(
+    r"(XL|L?X{0,3})(IX|IV|V?I{0,3})"
+)  # to 89: kings, chapters; what is longer is rather a word (MIX, CD)
 
 
 def cardinal(number: str) -> str:
     """1,234: one thousand two hundred thirty-four. One by one where it starts with a zero, or is beyond counting."""
     digits = number.replace(",", "")
-    if len(digits) > LONGEST or (digits[0] == "0" and len(digits) > 2):
+    longest = LONGEST_IN_THREES if "," in number else LONGEST
+    if len(digits) > longest or (digits[0] == "0" and len(digits) > 2):
         return one_by_one(digits)
     return _words(int(digits))
 
@@ -22,14 +26,22 @@ def ordinal(number: str) -> str:
     return _ordinal(int(digits)) if len(digits) <= LONGEST else one_by_one(digits)
 
 
+def nth(digits: str) -> str:
+    """4: 4th, and 22: 22nd, of a day of the month."""
+    day = int(digits)
+    return f"{day}{'th' if day // 10 == 1 else {1: 'st', 2: 'nd', 3: 'rd'}.get(day % 10, 'th')}"
+
+
 def one_by_one(number: str) -> str:
     """2,915: two nine one five. What is no digit is left out."""
     return " ".join(_words(int(digit)) for digit in number if digit.isdigit())
 
 
 def code(digits: str) -> str:
-    """A number inside a code: 52 is fifty-two, and what is longer or starts with a zero goes one by one."""
-    return cardinal(digits) if len(digits) < 3 and (digits[0] != "0" or digits == "0") else one_by_one(digits)
+    """A number inside a code: 52 is fifty-two, 6000 six thousand; what else is longer, or starts with a zero, goes
+    one by one."""
+    short = len(digits) < 3 or (len(digits) < 6 and digits.endswith("000"))
+    return cardinal(digits) if short and (digits[0] != "0" or digits == "0") else one_by_one(digits)
 
 
 def pairs(digits: str) -> str:
@@ -73,12 +85,13 @@ def plural(words: str) -> str:
 
 
 def roman(numeral: str) -> int | None:
-    """XIV: 14; None where it is no Roman numeral of 1 to 39."""
+    """XIV: 14; None where it is no Roman numeral of 1 to 89."""
     match = _ROMAN.fullmatch(numeral.upper())
     if not match or not numeral:
         return None
     ones = {"IX": 9, "IV": 4}.get(match[2], match[2].count("V") * 5 + match[2].count("I"))
-    return 10 * len(match[1]) + ones
+    tens = 4 if match[1] == "XL" else match[1].count("L") * 5 + match[1].count("X")
+    return 10 * tens + ones
 
 
 @functools.lru_cache(4096)

@@ -1,10 +1,11 @@
-"""Text to IPA with espeak-ng, in this process and without a system package."""
+"""Text to IPA: punctuation cut out and put back, and the words between spoken by espeak-ng, in this process."""
 
 import functools
 import logging
 import re
 import textwrap
 import threading
+from collections.abc import Callable
 
 from text.errors import TextError
 from text.symbols import canonical
@@ -17,16 +18,23 @@ _LONG_WORD = re.compile(r"\S{40}(?=\S)")  # also those for one word
 _LOCK = threading.Lock()  # espeak-ng has global state
 
 
-def phonemise(texts: list[str], language: str) -> list[str]:
+def phonemise(texts: list[str], speak: Callable[[list[str]], list[str]]) -> list[str]:
     """IPA of normalised texts: stress marked, punctuation in its place, nothing for what cannot be spoken.
 
-    language: an espeak-ng voice. Raises TextError where there is none of that name.
+    speak: IPA of each of some texts without punctuation, of up to _LONGEST characters.
     """
     parts = [_MARK.split(text) for text in texts]  # odd ones are marks
     chunks = [chunk for part in parts for piece in part[::2] for chunk in _cut(piece)]
-    with _LOCK:
-        spoken = iter(_espeak(chunks, language))
+    spoken = iter(speak(chunks))
     return [_join(part, spoken) for part in parts]
+
+
+def espeak(chunks: list[str], language: str) -> list[str]:
+    """IPA of texts, by espeak-ng's voice of this language. Raises TextError where there is none of that name."""
+    from phonemizer.separator import Separator  # noqa: PLC0415 - loaded when first needed
+
+    with _LOCK:
+        return _backend(language).phonemize(chunks, separator=Separator(phone="", word=" "), strip=True)
 
 
 def check_language(language: str) -> None:
@@ -45,12 +53,6 @@ def _join(part, spoken):
     for i in range(0, len(part), 2):
         part[i] = " ".join(next(spoken) for _ in _cut(part[i]))
     return canonical(" ".join("".join(part).split()))
-
-
-def _espeak(chunks, language):
-    from phonemizer.separator import Separator  # noqa: PLC0415 - loaded when first needed
-
-    return _backend(language).phonemize(chunks, separator=Separator(phone="", word=" "), strip=True)
 
 
 @functools.cache

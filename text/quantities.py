@@ -30,11 +30,13 @@ _UNITS = {
     "gals": "gallon", "qt": "quart", "qts": "quart", "tsp": "teaspoon", "tbsp": "tablespoon", "ha": "hectare",
     "cc": ("c c", "c c"), "ms": "millisecond", "µs": "microsecond", "ns": "nanosecond", "sec": "second",
     "secs": "second", "min": "minute", "mins": "minute", "h": "hour", "hr": "hour", "hrs": "hour", "yr": "year",
-    "yrs": "year", "mo": "month", "wk": "week", "wks": "week",
+    "yrs": "year", "mo": "month", "mos": "month", "wk": "week", "wks": "week",
     "Hz": ("hertz", "hertz"), "kHz": ("kilohertz", "kilohertz"), "MHz": ("megahertz", "megahertz"),
     "GHz": ("gigahertz", "gigahertz"), "KB": "kilobyte", "kB": "kilobyte", "MB": "megabyte", "GB": "gigabyte",
     "TB": "terabyte", "PB": "petabyte", "kb": "kilobit", "Kb": "kilobit", "Mb": "megabit", "Gb": "gigabit",
-    "kbps": ("kilobit per second", "kilobits per second"), "Mbps": ("megabit per second", "megabits per second"),
+    "mbps": ("megabit per second", "megabits per second"),
+    "kbps": ("kilobit per second", "kilobits per second"),
+    "Mbps": ("megabit per second", "megabits per second"),
     "Gbps": ("gigabit per second", "gigabits per second"), "px": "pixel", "dpi": ("dot per inch", "dots per inch"),
     "W": "watt", "kW": "kilowatt", "KW": "kilowatt", "MW": "megawatt", "GW": "gigawatt", "kWh": "kilowatt hour",
     "MWh": "megawatt hour", "Wh": "watt hour", "hp": ("horsepower", "horsepower"), "V": "volt", "kV": "kilovolt",
@@ -57,7 +59,7 @@ _HALVES = {"one half": "a half", "one quarter": "a quarter"}
 _KIND = r"(?:(sq|square|cu|cubic)\b\.? )?"
 _POWER = r"(?:(²|³|[23]\b)|(?<=\.)|(?!\w))"
 _MEASURE = (
-    rf"(?<![\d.,/])((?:\d{{1,4}} )?\d{{1,4}}/\d{{1,4}}|{AMOUNT})(?: ?(-)| ?){_KIND}({_UNIT}){_POWER}"
+    rf"(?<![\d.,/])((?:\d{{1,4}} )?\d{{1,4}}/\d{{1,4}}|{AMOUNT}(?: {SCALE}(?= ))?)(?: ?(-)| ?){_KIND}({_UNIT}){_POWER}"
     rf"(?:/{_KIND}({_DIVISOR}){_POWER})?(?!'){STOP}"
 )
 _DEGREES = {"C": "Celsius", "F": "Fahrenheit", "N": "north", "S": "south", "E": "east", "W": "west"}
@@ -78,6 +80,8 @@ def _money(match):
     unit, units, coin, coins = _MONEY[sign]
     country = _COUNTRIES.get(country or "", "")
     scale = next(filter(None, scales[:3]), None)
+    if cents and not scale and not cents[2:].strip("0"):
+        cents = cents[:2].ljust(2, "0")  # $20.5 and $20.500
     if scale or (cents and len(cents) != 2):
         return words(numbers.decimal(whole, cents), _SCALES.get(scale, scale), country, units)
     said = [words(numbers.cardinal(whole), country, unit if whole == "1" or match["thing"] is not None else units)]
@@ -87,9 +91,13 @@ def _money(match):
 
 
 def _money_range(match):
-    scale = next(filter(None, match.groups()[3:6]), "")
-    low, high = (numbers.decimal(*f"{amount}.".split(".")[:2]) for amount in (match[2], match[3]))
-    return words(low, "to", high, _SCALES.get(scale, scale), _MONEY[match[1]][1])
+    """$5-10 million names the unit once; $2-$3 and $2.50-3.50 twice, when the rule for money has read both."""
+    sign, low, again, high, *scales = match.groups()
+    scale = next(filter(None, scales), "")
+    if not scale and (again or "." in low + high):
+        return f"{sign}{low} to {sign}{high}"
+    low, high = (numbers.decimal(*f"{amount}.".split(".")[:2]) for amount in (low, high))
+    return words(low, "to", high, _SCALES.get(scale, scale), _MONEY[sign][1])
 
 
 def _old_money(match):
@@ -109,6 +117,11 @@ def _measure(match):
     below = _PREFIXES.get(below or "") or _POWERS.get(below_power or "")
     per = words("per", below, _names(divisor)[0]) if divisor else ""
     return words(number, kind, _names(unit)[0 if hyphen else not _is_one(number)], per)
+
+
+def _thousands(digits):
+    """1800: 1,800, which is no year."""
+    return f"{int(digits):,}" if digits[0] != "0" else digits
 
 
 def _degrees(match):
@@ -134,7 +147,7 @@ def _fraction(match):
 
 MONEY = (
     rule("range of money", "$5-10 million", "five to ten million dollars",
-         rf"({_SIGN}) ?({AMOUNT})-{_SIGN}?({AMOUNT}){_SCALED}", _money_range),
+         rf"({_SIGN}) ?({AMOUNT})-({_SIGN})?({AMOUNT}){_SCALED}", _money_range),
     rule("range of amounts", "5%-6%", "five percent to six percent",
          rf"(?<=%)-(?=\d)|(?<=\d)-(?={_SIGN}\d)", " to "),
     rule("money without a whole", "$.50", "fifty cents", rf"(?<={_SIGN})\.(?=\d)", "0."),
@@ -165,11 +178,16 @@ MEASURES = (
     rule("caliber", ".38-caliber", "thirty-eight-caliber",
          r"(?<!\w)\.(\d\d)(?=[ -](?:cal\b|[Cc]aliber|[Cc]alibre|[Ss]pecial|[Mm]agnum|[Rr]evolver|[Pp]istol|[Rr]ifle))",
          r"\1"),
+    rule("range of measures", "1500-1800 kg", "one thousand five hundred to one thousand eight hundred kilograms",
+         rf"{START}(\d{{4}})-(\d{{1,4}})(?= ?(?:{_UNIT})\b)",
+         lambda m: f"{numbers.cardinal(m[1])} to {_thousands(m[2])}"),
     rule("measure", "10 km/h, 6 sq. ft.", "ten kilometers per hour, six square feet.", _MEASURE, _measure),
     rule("mixed number", "2 1/2", "two and a half", r"(?<![\d.,/])(\d{1,6})[ -](\d{1,2})/(\d{1,3})(?![\d/])", _mixed),
     rule("fraction", "3/4", "three quarters", r"(?<![\w.,/])(\d{1,3})/(\d{1,4})(?![\w/]|[.,]\d)", _fraction),
     rule("times", "3x4", "three by four", r"(?<=\d)x(?=\d)", " by "),
     rule("power", "10^6", "ten to the power of six", r"(?<=\w)\^(?=-?\w)", " to the power of "),
+    rule("difference", "3-1=2", "three minus one equals two", r"(?<=\d) ?- ?(?=\d+ ?=)", " minus "),
+    rule("per unit", "12/kg", "twelve per kilogram", rf"(?<=\d)/({_DIVISOR})\b", lambda m: f" per {_names(m[1])[0]}"),
     rule("sum", "2+2=4", "two plus two equals four", r"(?<=[\d\w)]) ?([+=<>]) ?(?=[-\d(]|[a-z]\b)",
          lambda m: {"+": " plus ", "=": " equals ", "<": " less than ", ">": " greater than "}[m[1]]),
     rule("plus", "+5", "plus five", r"(?<!\w)\+(?=\.?\d)", "plus "),

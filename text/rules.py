@@ -16,7 +16,11 @@ MONTHS = (
     "January", "February", "March", "April", "May", "June",
     "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
-MONTH = f"(?:{'|'.join((*MONTHS, *(month.lower() for month in MONTHS if month not in ('March', 'May'))))})"
+_VERBS = ("March", "May")  # in lower case these are rather verbs
+_SMALL = [month.lower() for month in MONTHS if month not in _VERBS]
+MONTH = f"(?:{'|'.join((*MONTHS, *_SMALL))})"
+PLAIN_MONTH = f"(?:{'|'.join((*_SMALL, *(month.upper() for month in MONTHS)))})"  # as nobody writes them in a sentence
+ALONE = r"(?![-/:]\d|[.,]\d|\w|,? (?:to|and|or) \d)"  # after a day that is neither part of a number nor of a range
 
 
 def any_of(choices) -> str:

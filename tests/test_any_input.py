@@ -1,0 +1,135 @@
+"""Any text at all: it is said in symbols that a voice knows, or refused with one clear line; nothing else is raised.
+
+Thousands of texts that hypothesis makes up, of whole Unicode and of the pieces that rules look for; and operations
+counted over texts of one and two lengths, since seconds say little on a busy machine.
+"""
+
+import functools
+import sys
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from text import SYMBOLS, FrontEnd, TextError
+from text.normalise import english
+
+PIECES = [
+    "Dr. ", "St. ", "No. ", "$", "£", "€", "5", "07", "1,000", "3.5", "1/2", "12:36", " p.m.", "May ", "1914-18",
+    "'45", "%", "°", " ft.", "km/h", "IV", "William ", "C2766", "+44 ", "(555) ", "www.", ".com", "a@b.org",
+    "http://", "#", "&", "<b>", "[[", "]]", "[[ ə ]]", "ˈ", "<break", '<break time="300ms"/>', '<break time="', "/>",
+    "*", "_", "-", "--", "...", "\"", "'", "word ", "The ", "A", " ", "\n", "\0", "\x1b", "\ud800", "\udfff",
+    "\u200b", "\u200d", "\u202e", "\ue000", "\u0301", "\u0316", "é", "ß", "ﬁ", "１", "٣", "½", "Ⅷ", "😀", "❤", "中文",
+    "العربية", "שלום", "हिन्दी", "ไทย", "\U0010ffff",
+]  # fmt: skip
+TEXTS = st.one_of(
+    st.text(st.characters(), max_size=40),  # surrogates too
+    st.lists(st.sampled_from(PIECES), max_size=12).map("".join),
+    st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=3)), max_size=10).map("".join),
+)
+NAMES = ("espeak", "cmudict")
+KNOWN = frozenset(SYMBOLS)
+MOST_OF_A_LINE = 500  # characters of a message: it quotes 40 of the text, which may be escapes of 10 each
+
+
+@functools.cache
+def made(name):
+    return FrontEnd(units="phones", phonemizer=name)
+
+
+def said_or_refused(front_end, text):
+    """Whether a text is said; it is in symbols, or the refusal is one line."""
+    try:
+        words, phonemes = front_end.normalise(text), front_end.phonemise(text)
+        ids, pauses = front_end.to_ids(phonemes), front_end.pauses(phonemes)
+    except TextError as error:
+        message = str(error)
+        assert message.isprintable() and message.isascii() and 10 < len(message) < MOST_OF_A_LINE
+        return False
+    outside = "".join(part.partition("]]")[2] for part in ("]]" + words).split("[["))
+    assert (
+        not any(char.isdigit() for char in outside.replace('<break time="', "").replace("ms", "")) or "<break" in words
+    )
+    assert words == " ".join(words.split()) and ids
+    assert all(0 <= index < len(ids) and seconds > 0 for index, seconds in pauses.items())
+    assert set(phonemes) <= KNOWN | set("<>0123456789ms")
+    return True
+
+
+def any_texts(n):
+    """Runs a test on n texts, always the same."""
+    slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    fixed = settings(max_examples=n, derandomize=True, deadline=None, database=None, suppress_health_check=slow)
+    return lambda test: fixed(given(TEXTS)(test))
+
+
+@example("")
+@example("\0" * 1000)
+@example("\ud800")
+@example("<b [[ə]] >")
+@any_texts(1000)
+def test_any_text_with_espeak(text):
+    said_or_refused(made("espeak"), text)
+
+
+@any_texts(1000)
+def test_any_text_with_cmudict(text):
+    said_or_refused(made("cmudict"), text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_any_of_twenty_thousand_texts(name):
+    @any_texts(10_000)
+    def each(text):
+        said_or_refused(made(name), text)
+
+    each()
+
+
+def test_most_texts_are_said():
+    """The property does not hold because all is refused."""
+    said = [said_or_refused(made("cmudict"), f"{piece} word {piece}") for piece in PIECES]
+    assert sum(said) > 0.9 * len(said)
+
+
+@pytest.mark.parametrize("unit", [*PIECES, "a", "a ", "x-", "aB1", "IIII", "[[a", "= ", ",.", "grelf's "])
+def test_work_grows_with_the_length(unit):
+    """Calls of functions, whatever the machine; the time of the patterns is watched in test_normalise.py."""
+    front_end = made("cmudict")
+    calls = [_calls(front_end, unit * (length // len(unit))) for length in (200, 2000, 4000)]
+    assert calls[2] < 2.3 * calls[1] + 500
+
+
+def _calls(front_end, text):
+    count = 0
+
+    def counted(_frame, event, _argument):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(counted)
+    try:
+        said_or_refused(front_end, text)
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize(
+    "unit", ["x", "9", "Dr. 12:30, £5 ", "[[ ə ]]", '<break time="1s"/> a', "مرحبا ", "\ud800\0a", "grelf "]
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_hundred_thousand_characters(name, unit):
+    assert said_or_refused(made(name), unit * (100_000 // len(unit)))
+
+
+@pytest.mark.parametrize("text", ["", " ", "?!", "\0", "\ud800", "\u202e", "\u0301", "😀", "\ue000"])
+def test_nothing_to_say_is_refused_alike(text):
+    for name in NAMES:
+        with pytest.raises(TextError, match="nothing to say"):
+            made(name).phonemise(text)
+
+
+def test_what_english_leaves_is_plain():
+    assert english("\ue000").strip("\ue000") == ""

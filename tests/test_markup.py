@@ -1,0 +1,172 @@
+"""What a writer says of the reading: phonemes between brackets, pauses, and a lexicon."""
+
+import pytest
+
+from text import FrontEnd, TextError, markup
+from text.symbols import label
+
+
+@pytest.fixture(scope="module")
+def front_end():
+    return FrontEnd(units="phones")
+
+
+@pytest.fixture
+def lexicon(tmp_path):
+    """Writes a lexicon of some lines and gives its path."""
+
+    def write(*lines):
+        path = tmp_path / "lexicon.txt"
+        path.write_text("\n".join(lines), encoding="utf-8")
+        return path
+
+    return write
+
+
+def labels(front_end, text):
+    return " ".join(map(label, front_end.ids(text)))
+
+
+# -- phonemes
+
+
+def test_phonemes_are_said_as_they_stand(front_end):
+    assert front_end.phonemise("Say [[ fəˈniːmz ]], $3.") == "sˈeɪ fəˈniːmz, θɹˈiː dˈɑːlɚz."
+    assert front_end.phonemise('"[[ə]]"') == '"ə"'
+    assert front_end.phonemise("[[ˌʌn]]told [[a b]]") == "ˌʌntˈoʊld a b"
+    assert front_end.phonemise("A [[ə]], a [[ə]], plan A") == "ɐ ə, ɐ ə, plˈæn ˈeɪ"
+    assert labels(front_end, "[[ ˈtuːlɪ ]]") == "_ t ˈuː l ɪ _"
+
+
+def test_words_show_the_phonemes_and_are_said_again(front_end):
+    written = 'Dr. [[ fəˈniːmz ]] <break time="0.25s"/> at 5.'
+    words = front_end.normalise(written)
+    assert words == 'doctor [[fəˈniːmz]] <break time="250ms"/> at five.'
+    assert front_end.phonemise(words) == front_end.phonemise(written)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("[[ k☃t ]]", "u2603"),
+        ("[[ Main Page ]]", "'M' in"),
+        ("[[ _ ]]", "'_' in"),
+        ("so [[]] so", "no phonemes"),
+        ("[[ . ]]", "no phonemes"),
+        ("<break/>", "must be <break time="),
+        ('<break time="fast"/>', "must be <break time="),
+        ('<break time="0ms"/>', "up to 10 s"),
+        ('<break time="10.01s"/>', "up to 10 s"),
+        ('<break time="-1s"/>', "up to 10 s"),
+    ],
+)
+def test_wrong_markup_is_named(front_end, wrong, says):
+    for method in (front_end.normalise, front_end.phonemise, front_end.ids):
+        with pytest.raises(TextError, match=says) as caught:
+            method(f"Well, {wrong} now")
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 150
+    assert front_end.phonemise_many([wrong, "Hello"]) == ["", "həlˈoʊ"]
+
+
+@pytest.mark.parametrize("text", ["[[ unclosed", "closed ]]", "[one]", "break time", "<b>break</b>", "a [[ b [[ c"])
+def test_what_only_looks_like_markup_is_read(front_end, text):
+    assert front_end.phonemise(text)
+
+
+# -- pauses
+
+
+@pytest.mark.parametrize("time", ["300ms", "0.3s"])
+def test_a_pause_is_a_symbol_with_its_seconds(front_end, time):
+    text = f'Hello <break time="{time}"/> world'
+    phonemes = front_end.phonemise(text)
+    assert phonemes == "həlˈoʊ <300ms> wˈɜːld"
+    assert " ".join(map(label, front_end.to_ids(phonemes))) == "_ h ə l ˈo ʊ , w ˈɜː l d _"
+    assert front_end.pauses(phonemes) == {6: 0.3}
+
+
+@pytest.mark.parametrize("units", ["characters", "blanks", "phones"])
+@pytest.mark.parametrize(
+    ("phonemes", "marks"),
+    [
+        ("a <300ms> b", [(",", 0.3)]),
+        ("a. <300ms> b", [(".", 0.3)]),
+        ("<300ms> a", [("first", 0.3)]),
+        ("a <300ms>", [(",", 0.3)]),
+        ("a; <100ms> <200ms> b <1000ms> c?", [(";", 0.3), (",", 1.0)]),
+        ("<100ms> <200ms> a", [("first", 0.3)]),
+        ("a b", []),
+    ],
+)
+def test_each_pause_finds_its_symbol(units, phonemes, marks):
+    front_end = FrontEnd(units=units)
+    ids, pauses = front_end.to_ids(phonemes), front_end.pauses(phonemes)
+    first = "_" if units == "phones" else ","
+    expected = [(first if mark == "first" else mark, seconds) for mark, seconds in marks]
+    assert [(label(ids[index]), pytest.approx(seconds)) for index, seconds in sorted(pauses.items())] == expected
+    without = markup._PAUSE.sub("", phonemes)
+    spoken = [i for i in ids if label(i) not in ",.;?_ "]
+    assert spoken == [i for i in front_end.to_ids(without) if label(i) not in ",.;?_ "]
+
+
+def test_a_mark_beside_a_pause_is_said_before_it(front_end):
+    assert front_end.phonemise('Hello <break time="1s"/>, world.') == "həlˈoʊ, <1000ms> wˈɜːld."
+
+
+def test_many_pauses_take_linear_work(front_end):
+    phonemes = "a <300ms> " * 20_000
+    assert len(front_end.pauses(phonemes)) == 20_000
+
+
+def test_pauses_alone_are_nothing_to_say(front_end):
+    with pytest.raises(TextError, match="nothing to say"):
+        front_end.phonemise('<break time="1s"/>')
+
+
+# -- the lexicon
+
+
+def test_a_lexicon_says_words(lexicon):
+    path = lexicon(
+        "\ufeff# names", "", "nguyen = [[ wˈɪn ]]", "NiSETS = nice ets  # ours", "Lee = lay", "IBEX = [[ ˈaɪbɛks ]]"
+    )
+    front_end = FrontEnd(lexicon=path)
+    assert front_end.phonemise("Nguyen, NGUYEN and nguyen's") == "wˈɪn, wˈɪn ænd wˈɪnz"
+    assert front_end.phonemise("IBEX's [[ə]]") == "ˈaɪbɛksɪz ə"
+    assert front_end.normalise("Mrs. Lee, NiSETS, nisets, lee and Leeds") == (
+        "missus lay, nice ets, nisets, lee and Leeds"
+    )
+    assert FrontEnd().phonemise("Nguyen") != "wˈɪn"
+
+
+def test_a_lexicon_is_of_the_cmudict_way_too(lexicon):
+    front_end = FrontEnd(phonemizer="cmudict", lexicon=lexicon("grelf = [[ ɡɹˈɛlv ]]"))
+    assert front_end.phonemise("one grelf") == "wˈʌn ɡɹˈɛlv"
+    assert front_end.unknown("one grelf") == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (["a = b", "c d"], ":2: expected word = respelling"),
+        (["# a", "two words = b"], ":2: expected word = respelling"),
+        (["word ="], ":1: expected word = respelling"),
+        (["= b"], ":1: expected word = respelling"),
+        (["a = b", "a = c"], ":2: 'a' stands there for the second time"),
+        (["a = [[ ☃ ]]"], ":1: '\\\\u2603' in"),
+        (["a = [[ ]]"], ":1: .* no phonemes"),
+    ],
+)
+def test_a_wrong_line_is_named(lexicon, lines, says):
+    path = lexicon(*lines)
+    with pytest.raises(TextError, match=f"lexicon.txt{says}") as caught:
+        FrontEnd(lexicon=path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_lexicon_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(TextError, match=r"none\.txt: No such file"):
+        FrontEnd(lexicon=tmp_path / "none.txt")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9 = caff ay")
+    with pytest.raises(TextError, match="latin.txt: not UTF-8"):
+        FrontEnd(lexicon=tmp_path / "latin.txt")

@@ -365,13 +365,13 @@ def _split(model, utterances):
     """Twice as many Gaussians where the frames are enough, a little apart; each frame then takes the likelier one."""
     if model.mean.shape[1] >= MAX_GAUSSIANS:
         return
-    n_gaussians = model.mean.shape[1]
     count = np.zeros(model.log_weight.shape)
     for utterance in utterances:
         np.add.at(count, (np.repeat(_classes(model, utterance, False), utterance.durations), utterance.gaussians), 1)
-    apart = SPLIT * np.sqrt(model.variance) * (count >= 2 * FRAMES_PER_GAUSSIAN)[:, :, None]
-    second = np.where(count >= 2 * FRAMES_PER_GAUSSIAN, model.log_weight - math.log(2), -np.inf)
-    model.log_weight = np.concatenate([np.where(second > -np.inf, second, model.log_weight), second], axis=1)
+    enough = count >= 2 * FRAMES_PER_GAUSSIAN  # (n_classes, n_gaussians)
+    apart = SPLIT * np.sqrt(model.variance) * enough[:, :, None]
+    half = model.log_weight - math.log(2)
+    model.log_weight = np.hstack([np.where(enough, half, model.log_weight), np.where(enough, half, -np.inf)])
     model.mean = np.concatenate([model.mean - apart, model.mean + apart], axis=1)
     model.variance = np.tile(model.variance, (1, 2, 1))
     for utterance in utterances:

@@ -1,7 +1,8 @@
 """Monotonic alignment search (Glow-TTS, Kim et al. 2020, Algorithm 1): which frames belong to which symbol.
 
 Q[j, t] = max(Q[j - 1, t - 1], Q[j, t - 1]) + scores[j, t], followed back from the last symbol and the last frame
-(equation 11). A symbol may be declared optional: then the path may also come from before it. core.pyx does it in C; where that cannot be built, fallback.py gives the same paths in numpy.
+(equation 11). A symbol may be declared optional: then the path may also come from the one before it. core.pyx does it
+in C; where that cannot be built, fallback.py gives the same paths in numpy.
 """
 
 import functools

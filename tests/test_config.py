@@ -22,6 +22,7 @@ FAULTS = [
     ("system.seed=1e3", "system.seed = '1e3'", "int"),
     ("system.seed=", "system.seed = None", "int"),
     ("system.seed=-1", "system.seed = -1", "positive"),
+    ("text.language=de system.best_metric=cer", "system.best_metric = cer", "English"),
     ("system.log_step=0", "system.log_step = 0", "positive"),
     ("log.name=5", "log.name = 5", "str"),
     ("log.name=[a]", "log.name = ['a']", "str"),

@@ -256,8 +256,9 @@ def evaluate(args: argparse.Namespace) -> dict:
     if not systems:
         raise EvaluationError(f"no recording of {len(clips)} clips, {clips[0].wav_path} for one, and nothing else to "
                               "measure: name WAVs with --systems, --wavs, or a run with -id")  # fmt: skip
+    timed = dict.fromkeys([args.device, "cpu"])
     about = {"clips": len(clips), "seed": args.seed, "threads": torch.get_num_threads(), "command": args.command,
-             "against": args.against, "device": device_name(args.device) if voice else None}  # fmt: skip
+             "against": args.against, "device": "; ".join(map(device_name, timed)) if voice else None}  # fmt: skip
     found = _found(clips, systems, spoken, config, args)
     return {
         "about": {**about, "voice": about_voice},

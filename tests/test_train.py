@@ -23,7 +23,7 @@ from data_util.config import ROOT
 from data_util.dataset import batches
 from data_util.run_log import RunLog
 from data_util.world import World
-from tests.conftest import StubFrontEnd, with_keys
+from tests.conftest import StubFrontEnd, with_keys, without_judges
 
 ALONE = World(0, 1, torch.device("cpu"))
 PROBES = {"score_ratio_1", "score_ratio_0.5", "score_ratio_0.2"}
@@ -43,6 +43,7 @@ def runs(tmp_path, monkeypatch, stub_front_end):
     """A folder for the runs of this process, where the front end reads letters."""
     assert text.FrontEnd is stub_front_end
     monkeypatch.setattr(checkpoint, "RUNS", tmp_path / "runs")
+    without_judges(monkeypatch)
     return tmp_path / "runs"
 
 
@@ -584,18 +585,14 @@ def test_the_best_voice_is_the_one_that_is_heard_best(config, tiny, tmp_path, me
 
 
 @pytest.mark.parametrize("metric", ["cer", "dnsmos"])
-def test_a_metric_whose_package_is_not_there_stops_before_anything_is_made(
-    arguments, runs, capsys, monkeypatch, metric
-):
-    monkeypatch.setattr(measures, "missing_packages", lambda names=("a",): [*names])
+def test_a_metric_whose_package_is_not_there_stops_before_anything_is_made(arguments, runs, capsys, metric):
     assert train.main([*arguments, f"system.best_metric={metric}"]) == 1
     error = capsys.readouterr().err.strip()
     assert re.fullmatch(f"train.py: system.best_metric = {metric}: needs .*: pip install -r .*txt", error), error
     assert not runs.exists()
 
 
-def test_without_the_packages_the_rest_is_measured_and_it_is_said_once(arguments, runs, caplog, monkeypatch):
-    monkeypatch.setattr(measures, "missing_packages", lambda names=("jiwer", "speechmos"): [*names])
+def test_without_the_packages_the_rest_is_measured_and_it_is_said_once(arguments, runs, caplog):
     with caplog.at_level("INFO", logger="train"):
         assert train.main(arguments) == 0
     assert caplog.text.count("measured without jiwer, speechmos: pip install") == 1
@@ -610,6 +607,8 @@ def test_only_a_voice_is_listened_to(config, tiny, tmp_path, sounding, reading):
     state.sounding, state.reading = sounding, reading
     numbers = train.validate(state, tiny, tmp_path)
     assert ("mcd" in numbers) == (sounding and reading)
+    if sounding and reading and not measures.missing_packages():
+        assert 1 <= numbers["dnsmos"] <= 5 and numbers["cer"] >= 0
 
 
 def test_what_is_measured_of_the_recording_itself_is_perfect(config, real_root):

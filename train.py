@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
-from data_util import checkpoint, means
+from data_util import checkpoint, means, measures
 from data_util import config as configuration
 from data_util.audio import save_wav
 from data_util.config import ROOT, Config, ConfigError, Stage
@@ -200,8 +201,11 @@ def global_counts(batch: Batch, world: World) -> Tensor:
 
 @torch.no_grad()
 def validate(state: State, corpus: Corpus, folder: Path) -> dict[str, float]:
-    """Measure the averaged weights on held-out clips; leave pictures and WAVs of the first few in samples/<step>/."""
-    config, model, rows = state.config, state.ema, []
+    """Measure the averaged weights on held-out clips; leave pictures and WAVs of the first few in samples/<step>/.
+
+    Where there is a voice, it speaks those, and is measured as evaluate.py does.
+    """
+    config, model, rows, spoken = state.config, state.ema, [], []
     for i in range(min(config.system.validation_clips, len(corpus))):
         numbers, durations = {}, None
         x, mel, f0 = clip_tensors(state, corpus, i)
@@ -218,8 +222,18 @@ def validate(state: State, corpus: Corpus, folder: Path) -> dict[str, float]:
             if state.sounding and state.reading:
                 wavs["one_step"] = model.synthesise(x, generator=noise).wav[0, 0].cpu().numpy()
             save_sample(state, corpus, i, folder, wavs, durations)
+            if "one_step" in wavs:
+                spoken.append(measure_spoken(config, wavs, corpus.clips[i].text))
         rows.append({name: float(value) for name, value in numbers.items()})
-    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in rows[0]}
+    averages = {name: float(np.mean([row[name] for row in rows if name in row])) for name in rows[0]}
+    heard = measures.pooled(spoken)
+    return averages | {name: heard[name] for name in measures.WATCHED if name in heard}
+
+
+def measure_spoken(config: Config, wavs: dict[str, np.ndarray], text: str) -> measures.Pairs:
+    """What evaluate.py measures of one_step beside recording, (T_wav,) each, as far as its packages are installed."""
+    sounds = [measures.Sound.of(wavs[kind].clip(-1, 1), config) for kind in ("one_step", "recording")]
+    return measures.measure(*sounds, measures.reference_of(text, config.text.language))[0]
 
 
 def clip_tensors(state: State, corpus: Corpus, index: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -337,6 +351,7 @@ def prepare_data(config: Config, world: World) -> Data:
 
     The first process makes what the cache does not have; the others then read it, or end where the first has failed.
     """
+    check_packages(config)
     if world.first:
         with world.telling_of_failure():
             return read_data(config, progress=True)
@@ -356,6 +371,21 @@ def read_data(config: Config, progress: bool) -> Data:
     if config.with_f0:
         log.info("ln F0: mean %.3f, standard deviation %.3f", *clips.f0_statistics())
     return Data(clips, clips, valid)
+
+
+def check_packages(config: Config) -> None:
+    """Raise ConfigError where what measures system.best_metric is not installed, before anything that takes time."""
+    needed = {"cer": measures.RECOGNISER, "dnsmos": measures.DNSMOS}.get(config.system.best_metric, ())
+    missing = measures.missing_packages(needed)
+    if missing:
+        raise ConfigError(f"system.best_metric = {config.system.best_metric}: needs {', '.join(missing)}: "
+                          "pip install -r requirements-extra.txt")  # fmt: skip
+
+
+def tell_of_missing_packages() -> None:
+    missing = measures.missing_packages()
+    if missing:
+        log.info("held-out voices are measured without %s: pip install -r requirements-extra.txt", ", ".join(missing))
 
 
 def own_indices(clips: str, n_clips: int) -> range:
@@ -391,7 +421,12 @@ def train(state: State, data: Data, folder: Path, run_log: RunLog | None, latent
     system, last = config.system, config.training.train_num_steps
     stream = batches(data.own, config, first_step=state.step, rank=world.rank, world_size=world.size, latents=latents)
     first_step = state.step
-    with tqdm(total=last, initial=state.step, desc=folder.name, unit="step", disable=not world.first) as bar:
+    if state.sounding and state.reading:
+        tell_of_missing_packages()
+    with (
+        logging_redirect_tqdm(),
+        tqdm(total=last, initial=state.step, desc=folder.name, unit="step", disable=not world.first) as bar,
+    ):
         while True:
             saves, is_new = state.step % system.save_ckpt == 0 or state.step == last, state.step > first_step
             if state.step > 0 and (state.step % system.validation_step == 0 or state.step == last):
@@ -434,7 +469,8 @@ def keep_best(state: State, folder: Path, run_log: RunLog) -> None:
     """Keep the best voices by system.best_metric, and the newest; say so when it has stopped getting better."""
     system = state.config.system
     lines = [line for line in run_log.read() if line["kind"] == "valid" and system.best_metric in line]
-    ranked = sorted(lines, key=lambda line: line[system.best_metric])
+    sign = -1 if system.best_metric in measures.BETTER_IF_MORE else 1
+    ranked = sorted(lines, key=lambda line: sign * line[system.best_metric])
     if not ranked:
         return
     checkpoint.keep_voices(folder, {line["step"] for line in ranked[: system.keep_best]} | {state.step})
@@ -603,6 +639,7 @@ def run_lanes(args: argparse.Namespace, config: Config, world: World) -> tuple[s
         state = make_state(args, config, world, data, None)
         start_from(state, last_projects(config, folder, list(config.training.lanes)))
         state.step = config.training.train_num_steps
+        tell_of_missing_packages()
         validate_once(state, data.valid, folder, RunLog(folder, state.step, wandb_run))
     return name, 0
 

@@ -27,7 +27,9 @@ class System:
     sample_clips: int
     save_ckpt: int
     keep_ckpt: int
-    best_metric: Literal["latent_l1", "copy_mel_l1", "loss_prior", "loss_frame", "loss_duration"]
+    best_metric: Literal[
+        "latent_l1", "copy_mel_l1", "loss_prior", "loss_frame", "loss_duration", "cer", "dnsmos", "mcd"
+    ]
     keep_best: int
 
 
@@ -465,6 +467,8 @@ def _check(config):
     _check_audio(config.audio, config.pitch)
     _check_networks(config)
     _check_training(config)
+    _require(config.system.best_metric != "cer" or config.text.language.startswith("en"), "system.best_metric", "cer",
+             f"another where text.language is {config.text.language}: the recogniser knows English only")  # fmt: skip
 
 
 def _check_ranges(config):

@@ -6,7 +6,6 @@ import html
 import io
 import struct
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,56 +13,13 @@ import soundfile
 
 from data_util.audio import AudioError, MelSpectrogram
 from data_util.features import compute_mel
+from data_util.measures import MEASURES
 
 N_BANDS, N_COLUMNS = 80, 320  # of the picture of a row's longest sound: about 10 kB
 N_LEVELS = 32  # shades of it; more can hardly be told apart and fill the file
+MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # Hz, those of MPEG 1, 2 and 2.5
+MP3_COMPRESSION = 0.5  # 0, the largest, to 1; at 22,050 Hz 7 kB a second of speech, and nothing cut off under 10 kHz
 DEPTH = 8.0  # nats of amplitude from the brightest shade to the darkest, about 70 dB
-
-
-@dataclass(frozen=True)
-class Measure:
-    """heading: in the table; scale: the table's value by report.json's; digits: after the point; meaning: in a line;
-    limits: what it does not tell, as a sentence."""
-
-    heading: str
-    scale: float
-    digits: int
-    meaning: str
-    limits: str
-
-
-MEASURES = {
-    "cer": Measure("CER, %", 100, 1, "edits by the characters of the text, as pocketsphinx hears it",
-                   "A small recogniser errs on recordings too: read it beside theirs"),
-    "wer": Measure("WER, %", 100, 1, "edits by the words", "A word that is half right is wrong"),
-    "dnsmos": Measure("DNSMOS", 1, 2, "overall quality as DNSMOS P.835 predicts it, 1 to 5",
-                      "It learnt from noisy calls, and knows neither the text nor the speaker"),
-    "dnsmos_signal": Measure("signal", 1, 2, "its part about the speech", "Wrong words can score well"),
-    "dnsmos_background": Measure("background", 1, 2, "its part about noise", "A wrong voice without noise scores well"),
-    "mcd": Measure("MCD, dB", 1, 2, "mel-cepstral distortion along the best time warping, 0 for the same sound",
-                   "Another good reading of the sentence is far as well"),
-    "f0_rmse": Measure("ln F0 RMSE", 1, 3, "root mean square of the difference in ln F0 along that path, "
-                       "where both are voiced", "Another good melody is far as well"),
-    "voicing_error": Measure("V/UV, %", 100, 1, "frames along that path of which one alone is voiced",
-                             "A pause elsewhere counts as much as a sound that lost its voice"),
-    "duration": Measure("duration", 1, 3, "length by the recording's, mean of the clips",
-                        "It says nothing of the rhythm within"),
-    "duration_total": Measure("total", 1, 3, "length of all clips by that of their recordings",
-                              "Too long and too short cancel out"),
-    "f0_spread": Measure("F0 spread", 1, 3, "standard deviation of ln F0 within a clip: how lively the melody is",
-                         "The melody need not fit the sentence, and mistakes of the tracker spread too"),
-    "f0_spread_ratio": Measure("by recording", 1, 2, "mean F0 spread by that of the recordings", "As above"),
-    "f0_shift": Measure("F0 shift, st", 1, 2, "mean ln F0 less the recording's, in semitones",
-                        "It says nothing of the melody"),
-    "mel_variance": Measure("mel variance", 1, 2, "variance of the log-mel over time by that of the recordings: under "
-                            "1 is blurred", "Noise in the pauses lowers it too"),
-    "real_time_factor": Measure("RTF", 1, 3, "time to speak by time spoken, median of the clips after one to warm up",
-                                "Of this machine, with whatever else it did then"),
-    "real_time_factor_cold": Measure("RTF cold", 1, 3, "the same of the first call in a fresh process",
-                                     "Without loading the voice"),
-    "memory": Measure("memory, MB", 1e-6, 0, "the most main memory of the process that spoke, libraries included",
-                      "Without the memory of a GPU"),
-}  # fmt: skip
 
 
 # -- what both have in common
@@ -139,7 +95,8 @@ def page(report: dict, folder: Path, n_clips: int) -> str:
     rows = "\n".join(_sentence(name, clip, systems, folder) for name, clip in clips)
     about = "".join(f"<dt>{_text(what)}</dt><dd>{_text(how)}</dd>" for what, how in header(report).items())
     n_all = len(report["clips"])
-    count = f"<p>The first {n_clips} of {n_all} sentences.</p>" if n_clips < n_all else ""
+    count = f"The first {n_clips} of {n_all} sentences. " if n_clips < n_all else ""
+    count = f"<p>{count}The players have MP3s of the WAVs.</p>"
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -266,12 +223,15 @@ def read_sound(path: Path) -> tuple[np.ndarray, int]:
 
 
 def audio_uri(wav: np.ndarray, sample_rate: int) -> str:
-    """16-bit FLAC, or WAV where libsndfile was built without it. wav: (T_wav, n_channels) in [-1, 1]."""
-    kind = "flac" if "FLAC" in soundfile.available_formats() else "wav"
-    pcm = np.clip(np.round(wav * 32768), -32768, 32767).astype(np.int16)
+    """MP3 of about 55 kbit/s, which every browser plays; WAV for a rate that MP3 does not have, or where libsndfile was
+    built without it. wav: (T_wav, n_channels) in [-1, 1]."""
     memory = io.BytesIO()
-    soundfile.write(memory, pcm, sample_rate, format=kind.upper(), subtype="PCM_16")
-    return _uri(f"audio/{kind}", memory.getvalue())
+    if "MP3" in soundfile.available_formats() and sample_rate in MP3_RATES:
+        soundfile.write(memory, wav, sample_rate, format="MP3", subtype="MPEG_LAYER_III",
+                        bitrate_mode="VARIABLE", compression_level=MP3_COMPRESSION)  # fmt: skip
+        return _uri("audio/mpeg", memory.getvalue())
+    soundfile.write(memory, np.clip(wav, -1, 1), sample_rate, format="WAV", subtype="PCM_16")
+    return _uri("audio/wav", memory.getvalue())
 
 
 def spectrograms(sounds: dict[str, tuple[np.ndarray, int]]) -> dict[str, tuple[str, float]]:

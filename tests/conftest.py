@@ -11,6 +11,7 @@ import torch
 
 import text
 from data_util import config as configuration
+from data_util import measures
 from data_util.audio import save_wav
 from data_util.corpus import prepare
 
@@ -48,6 +49,11 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(n_threads)
+
+
+def without_judges(patch):
+    """As if recogniser and DNSMOS were not installed, which take seconds a validation. patch: a MonkeyPatch."""
+    patch.setattr(measures, "missing_packages", lambda names=("jiwer", "speechmos"): [*names])
 
 
 @pytest.fixture

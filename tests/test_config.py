@@ -223,6 +223,12 @@ def test_each_fault_names_its_key_its_value_and_what_would_be_right(override, be
     refused(begin, right, change, SHIPPED, [override])
 
 
+def test_the_recogniser_ranks_voices_of_english_only():
+    refused("system.best_metric = cer", "another where text.language is de", change, SHIPPED,
+            ["system.best_metric=cer", "text.language=de"])  # fmt: skip
+    assert change(SHIPPED, ["system.best_metric=mcd", "text.language=de"]).system.best_metric == "mcd"
+
+
 @pytest.mark.parametrize(("changes", "begin", "right"), STAGE_FAULTS)
 def test_each_fault_of_a_stage_names_it(changes, begin, right):
     tree = plain()

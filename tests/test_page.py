@@ -13,7 +13,8 @@ import pytest
 import soundfile
 
 from data_util.audio import AudioError, save_wav
-from data_util.page import MEASURES, N_BANDS, N_COLUMNS, markdown, page, png, spectrograms
+from data_util.measures import MEASURES
+from data_util.page import N_BANDS, N_COLUMNS, audio_uri, markdown, page, png, read_sound, spectrograms
 
 RATE = 22050
 TEXTS = {"a": "Shall we? <script>alert(1)</script> & \"so\" it 'goes'.", "b": "Two, here.", "c": None}
@@ -136,17 +137,29 @@ def test_the_sounds_are_those_of_the_wavs(report, tmp_path):
     sounds = [one["src"] for one in Parsed(page(report, tmp_path, 24)).all("audio")]
     paths = [one["wav"] for clip in report["clips"].values() for one in clip["systems"].values()]
     for uri, path in zip(sounds, paths, strict=True):
-        content = content_of(uri, "audio/flac")
+        content = content_of(uri, "audio/mpeg")
         (wav, rate), (expected, expected_rate) = soundfile.read(io.BytesIO(content)), soundfile.read(tmp_path / path)
-        assert rate == expected_rate and wav.shape == expected.shape
-        assert np.abs(wav - expected).max() < 1 / 32768
-        assert len(content) < 0.8 * 2 * wav.size
+        assert rate == expected_rate and wav.shape == expected.shape  # nothing before it, and nothing after
+        assert np.square(wav - expected).sum() < 0.01 * np.square(expected).sum()
+        assert len(content) < 0.5 * 2 * wav.size
 
 
-def test_where_there_is_no_flac_it_is_wav(report, tmp_path, monkeypatch):
-    monkeypatch.setattr(soundfile, "available_formats", lambda: {"WAV": ""})
-    uri = Parsed(page(report, tmp_path, 1)).all("audio")[0]["src"]
-    assert soundfile.info(io.BytesIO(content_of(uri, "audio/wav"))).duration == pytest.approx(0.6, abs=1e-4)
+def test_eight_sentences_of_six_systems_fit_into_four_megabytes(real_root):
+    """7 s each: by the second of speech, as the sounds of a page and its pictures are."""
+    paths = sorted(real_root.glob("wavs/*.wav"))[:4]
+    sounds = {path.stem: read_sound(path) for path in paths}
+    seconds = sum(len(wav) / rate for wav, rate in sounds.values())
+    n_bytes = sum(len(audio_uri(*sound)) for sound in sounds.values())
+    pictures = sum(len(uri) for uri, _ in spectrograms(sounds).values())
+    assert 8 * 6 * (7 * n_bytes / seconds + pictures / len(paths)) < 4e6
+
+
+@pytest.mark.parametrize(("formats", "rate"), [({"WAV": ""}, RATE), ({"MP3": ""}, 20000)])
+def test_where_there_is_no_mp3_it_is_wav(monkeypatch, formats, rate):
+    monkeypatch.setattr(soundfile, "available_formats", lambda: formats)
+    wav = voiced(0.3, rate=rate)[:, None].astype(np.float32)
+    found, found_rate = soundfile.read(io.BytesIO(content_of(audio_uri(wav, rate), "audio/wav")), always_2d=True)
+    assert found_rate == rate and np.abs(found - wav).max() < 1 / 32768
 
 
 def test_a_picture_stays_small_whatever_the_sound():

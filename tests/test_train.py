@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,17 +12,18 @@ import time
 import numpy as np
 import pytest
 import safetensors.torch
+import soundfile
 import torch
 
 import text
 import train
-from data_util import checkpoint
+from data_util import checkpoint, measures
 from data_util import config as configuration
 from data_util.config import ROOT
 from data_util.dataset import batches
 from data_util.run_log import RunLog
 from data_util.world import World
-from tests.conftest import StubFrontEnd, with_keys
+from tests.conftest import StubFrontEnd, with_keys, without_judges
 
 ALONE = World(0, 1, torch.device("cpu"))
 PROBES = {"score_ratio_1", "score_ratio_0.5", "score_ratio_0.2"}
@@ -41,6 +43,7 @@ def runs(tmp_path, monkeypatch, stub_front_end):
     """A folder for the runs of this process, where the front end reads letters."""
     assert text.FrontEnd is stub_front_end
     monkeypatch.setattr(checkpoint, "RUNS", tmp_path / "runs")
+    without_judges(monkeypatch)
     return tmp_path / "runs"
 
 
@@ -106,6 +109,7 @@ def test_a_run_writes_what_the_design_lists(arguments, runs, capsys):
     valid = [line for line in log if line["kind"] == "valid"]
     assert [line["step"] for line in valid] == [4, 8]
     assert set(valid[0]) >= PROBES | {"loss_prior", "loss_duration", "latent_l1", "copy_mel_l1"}
+    assert set(valid[0]) >= {"mcd", "voicing_error", "duration_total", "global_variance"}
     assert all(np.isfinite(value) for line in log for value in line.values() if not isinstance(value, str))
     about = json.loads((run / "voice_00000008.json").read_text())
     assert about["symbols"] == list(StubFrontEnd.symbols) and about["step"] == 8
@@ -567,3 +571,60 @@ def test_the_best_voices_and_the_newest_are_kept(config, tiny, tmp_path, caplog)
             assert checkpoint.steps(tmp_path, "voice") == sorted({*best, step})
             assert ("has not improved" in caplog.text) == (step >= 2 + train.STALE_VALIDATIONS)
     assert "best at step 2, 0.2" in caplog.text
+
+
+@pytest.mark.parametrize("metric", ["cer", "dnsmos"])
+def test_the_best_voice_is_the_one_that_is_heard_best(config, tiny, tmp_path, metric):
+    config = with_keys(config, "system", best_metric=metric, keep_best=1)
+    state, run_log = train.build_state(config, ALONE, tiny.symbols), RunLog(tmp_path, 0)
+    for state.step, number in enumerate((0.3, 0.1, 0.9, 0.5), 1):
+        checkpoint.save_voice(tmp_path, state.step, state.ema.state_dict(), config, tiny.symbols)
+        run_log.write("valid", state.step, {metric: number, "latent_l1": 1.0})
+        train.keep_best(state, tmp_path, run_log)
+    assert checkpoint.steps(tmp_path, "voice") == [{"cer": 2, "dnsmos": 3}[metric], 4]
+
+
+@pytest.mark.parametrize("metric", ["cer", "dnsmos"])
+def test_a_metric_whose_package_is_not_there_stops_before_anything_is_made(arguments, runs, capsys, metric):
+    assert train.main([*arguments, f"system.best_metric={metric}"]) == 1
+    error = capsys.readouterr().err.strip()
+    assert re.fullmatch(f"train.py: system.best_metric = {metric}: needs .*: pip install -r .*txt", error), error
+    assert not runs.exists()
+
+
+def test_without_the_packages_the_rest_is_measured_and_it_is_said_once(arguments, runs, caplog):
+    with caplog.at_level("INFO", logger="train"):
+        assert train.main(arguments) == 0
+    assert caplog.text.count("measured without jiwer, speechmos: pip install") == 1
+    valid = [line for line in lines(only(runs)) if line["kind"] == "valid"]
+    assert len(valid) == 2 and all({"mcd", "duration_total"} <= set(line) for line in valid)
+    assert not {"cer", "dnsmos"} & set(valid[0])
+
+
+@pytest.mark.parametrize(("sounding", "reading"), [(True, True), (True, False), (False, True)])
+def test_only_a_voice_is_listened_to(config, tiny, tmp_path, sounding, reading):
+    state = train.build_state(config, ALONE, tiny.symbols)
+    state.sounding, state.reading = sounding, reading
+    numbers = train.validate(state, tiny, tmp_path)
+    assert ("mcd" in numbers) == (sounding and reading)
+    if sounding and reading and not measures.missing_packages():
+        assert 1 <= numbers["dnsmos"] <= 5 and numbers["cer"] >= 0
+
+
+def test_what_is_measured_of_the_recording_itself_is_perfect(config, real_root):
+    wav, _ = soundfile.read(min(real_root.glob("wavs/*.wav"), key=lambda path: path.stat().st_size), dtype="float32")
+    found = measures.pooled([train.measure_spoken(config, {"one_step": wav, "recording": wav}, "")])
+    assert {name: found[name] for name in ("mcd", "voicing_error", "duration_total", "global_variance")} == {
+        "mcd": 0, "voicing_error": 0, "duration_total": 1, "global_variance": 1}  # fmt: skip
+
+
+def test_listening_changes_nothing_that_is_trained(arguments, runs, monkeypatch):
+    projects = []
+    for heard in (True, False):
+        if not heard:
+            monkeypatch.setattr(train, "measure_spoken", lambda *_: {})
+        assert train.main(arguments) == 0
+        run = max(runs.iterdir(), key=lambda folder: folder.stat().st_mtime)
+        projects.append(checkpoint.load_project(checkpoint.find(run, "project")))
+    assert len(list(runs.iterdir())) == 2
+    same(*projects)

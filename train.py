@@ -592,6 +592,8 @@ def make_state(args: argparse.Namespace, config: Config, world: World, data: Dat
     for model in (state.model, state.ema):
         model.latent_mean.fill_(data.clips.statistics()[0])
         model.latent_std.fill_(data.clips.statistics()[1])
+        if config.text.units == "phones" and data.clips.durations is not None:
+            model.pause_scale.fill_(flat_start.pause_scale(data.clips.ids, data.clips.durations))
         if config.with_f0:
             model.f0_mean.fill_(data.clips.f0_statistics()[0])
             model.f0_std.fill_(data.clips.f0_statistics()[1])

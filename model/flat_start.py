@@ -200,6 +200,16 @@ def corpus_alignment(config: Config, corpus: Corpus, search: Search, progress: b
     return found
 
 
+def pause_scale(ids: Sequence[np.ndarray], durations: Sequence[np.ndarray]) -> float:
+    """How much longer clips are than their symbols without the pauses that corpus_alignment has found; at least 1.
+
+    ids, durations: (T_x,) of each clip, where units are phones.
+    """
+    total = sum(int(one.sum()) for one in durations)
+    pauses = sum(int(d[x == SYMBOLS.index(" ")].sum()) for x, d in zip(ids, durations))
+    return total / (total - pauses)
+
+
 def _slope(cepstra):
     t_mel, ks = cepstra.shape[1], range(1, DELTA_FRAMES + 1)
     padded = np.pad(cepstra, ((0, 0), (DELTA_FRAMES, DELTA_FRAMES)), mode="edge")

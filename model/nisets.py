@@ -81,6 +81,7 @@ class NiSETS(nn.Module):
         self.register_buffer("latent_mean", torch.zeros(()))
         self.register_buffer("latent_std", torch.ones(()))
         self.register_buffer("logw_variance", torch.zeros(()))  # of log-durations about logw, running
+        self.register_buffer("pause_scale", torch.ones(()))  # length over that of the symbols which a text gives
         self.register_buffer("f0_mean", torch.zeros(()))  # of ln F0, voiced frames
         self.register_buffer("f0_std", torch.ones(()))
 
@@ -393,7 +394,7 @@ class NiSETS(nn.Module):
         numbers = {
             "loss_prior": losses.prior_loss(z0, coarse, mask, mask.sum()),
             "loss_duration": losses.duration_loss(logw, durations, x_mask, x_mask.sum()),
-            "duration_ratio": predict_durations(logw, self.logw_variance, 1.0).sum() / mask.sum(),
+            "duration_ratio": predict_durations(logw, self.logw_variance, self.pause_scale.item()).sum() / mask.sum(),
         }
         if self.frame_encoder is not None:
             numbers["loss_frame"] = losses.prior_loss(z0, mu, mask, mask.sum())
@@ -488,7 +489,8 @@ class NiSETS(nn.Module):
         x_mask = torch.ones_like(x[:, None], dtype=torch.float32)
         c, values = self._draw_values(x, x_mask, draw)
         mu_x, logw, h = self.encode(x, x_mask, values)
-        durations = predict_durations(logw, self.logw_variance, length_scale)
+        # the pauses that no text announces are spread over it, so that speech has the length that it was recorded with
+        durations = predict_durations(logw, self.logw_variance, length_scale * self.pause_scale.item())
         for index, n_frames in (pauses or {}).items():
             durations[0, index] = n_frames
         mask = torch.ones(1, 1, int(durations.sum()), device=x.device)

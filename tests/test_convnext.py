@@ -47,11 +47,11 @@ def draw(batch, frames, seed=0):
 
 
 def sources(batch, frames, seed=0):
-    """x, f0 and noise of a generator."""
+    """x, f0, voicing and noise of a generator."""
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(batch, N_INPUTS, frames, generator=g)
     f0 = 100 + 300 * torch.rand(batch, 1, frames, generator=g)
-    return x, f0, torch.randn(batch, 1, frames * HOP, generator=g)
+    return x, f0, torch.rand(batch, 1, frames, generator=g), torch.randn(batch, 1, frames * HOP, generator=g)
 
 
 def mask_of(lengths, frames):
@@ -248,9 +248,38 @@ def test_pulses_of_no_voice_are_finite(f0):
 def test_spectra_of_pulses_and_noise_are_equally_flat():
     torch.manual_seed(0)
     excitation = Excitation(1024, 256, RATE)
-    power = excitation(torch.full((1, 1, 400), 210.0)).abs().square()[:, 0, :, 3:-3].mean(-1)  # (2, 513)
+    power = excitation(torch.full((1, 1, 400), 210.0), torch.ones(1, 1, 400)).abs().square()[:, 0, :, 3:-3].mean(-1)  # (2, 513)
     level = 10 * torch.log10(power[:, 10:490].unflatten(1, (-1, 40)).mean(2) / (3 / 8 * 1024))
     assert level.abs().max() < 0.7  # dB, in each of twelve bands
+
+
+def spectra_of(wav, n_fft=1024, hop=256):
+    """wav: (T hop,). Returns (n_fft / 2 + 1, T) as defined: silence on both sides, a Hann window, a DFT a frame."""
+    padded = np.pad(wav, (n_fft - hop) // 2)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+    return np.stack([np.fft.rfft(window * padded[i : i + n_fft]) for i in range(0, len(wav), hop)], axis=1)
+
+
+def test_pulses_are_silent_without_voice_and_whole_with_it():
+    f0 = torch.linspace(90, 300, 30)[None, None]
+    voicing = torch.cat([torch.ones(10), torch.zeros(10), torch.ones(10)])[None, None]
+    noise = torch.randn(1, 1, 30 * 256, generator=torch.Generator().manual_seed(0))
+    excitation = Excitation(1024, 256, RATE)
+    whole, silent, mixed = (excitation(f0, v, noise) for v in (torch.ones_like(f0), torch.zeros_like(f0), voicing))
+    assert np.abs(whole[0, 0].numpy() - spectra_of(pulses_of(f0[0, 0]))).max() < 1e-2
+    assert not silent[0].any()
+    apart = [*range(8), *range(22, 30)]  # whose windows reach no frame of other voicing
+    assert torch.equal(mixed[0][..., apart], whole[0][..., apart])
+    assert not mixed[0, ..., 12:18].any() and mixed[0, ..., 10].any()
+    assert torch.equal(whole[1], silent[1]) and torch.equal(whole[1], mixed[1])  # the noise knows of no voice
+
+
+def test_voicing_is_interpolated_from_frame_to_frame():
+    f0, voicing = torch.full((1, 1, 6), 150.0), torch.tensor([0.0, 0.2, 1.0, 1.0, 0.5, 0.0])[None, None]
+    places = ((np.arange(6 * 256) + 0.5) / 256 - 0.5).clip(0, 5)  # in frames
+    gain = np.interp(places, np.arange(6), voicing[0, 0])
+    found = Excitation(1024, 256, RATE)(f0, voicing)[0, 0].numpy()
+    assert np.abs(found - spectra_of(gain * pulses_of(f0[0, 0]))).max() < 1e-2
 
 
 # the generator
@@ -260,25 +289,26 @@ def test_spectra_of_pulses_and_noise_are_equally_flat():
 @HEADS
 @pytest.mark.parametrize("frames", [1, 2, 7, 40])
 def test_a_frame_is_hop_length_samples(head, frames):
-    x, f0, _ = sources(2, frames)
-    wav = build(head)(x, None, f0)
+    x, f0, voicing, _ = sources(2, frames)
+    wav = build(head)(x, None, f0, voicing)
     assert wav.shape == (2, 1, frames * HOP) and wav.dtype == torch.float32
 
 
-def test_the_source_head_alone_needs_f0():
-    x, _, _ = sources(1, 4)
+def test_the_source_head_alone_needs_f0_and_voicing():
+    x, f0, voicing, _ = sources(1, 4)
     assert build("source").needs_f0 and not build("plain").needs_f0
     build("plain")(x)
-    with pytest.raises(ValueError, match="f0"):
-        build("source")(x)
+    for given in ({}, {"f0": f0}, {"voicing": voicing}):
+        with pytest.raises(ValueError, match="f0 and voicing"):
+            build("source")(x, **given)
 
 
 @torch.no_grad()
 @HEADS
 def test_it_starts_quiet_but_heard(head):
-    x, f0, _ = sources(4, 200)
+    x, f0, voicing, _ = sources(4, 200)
     sizes = {"channels": 64, "hidden_channels": 64, "n_fft": 1024, "hop_length": 256}
-    level = 20 * build(head, **sizes)(x, None, f0).square().mean().sqrt().log10()
+    level = 20 * build(head, **sizes)(x, None, f0, voicing).square().mean().sqrt().log10()
     assert level == pytest.approx(-40, abs=5)
 
 
@@ -288,13 +318,12 @@ def test_it_starts_quiet_but_heard(head):
 @PADDINGS
 def test_padding_changes_nothing_of_the_sound(head, length, padding):
     generator = perturbed(build(head), std=0.5)
-    x, f0, noise = sources(1, length)
-    wav = generator(x, None, f0, noise)
-    garbage = sources(1, padding, seed=1)
-    f0_garbage = torch.where(garbage[1] < 250, -garbage[1], 0)
-    x, noise = torch.cat([x, 10 * garbage[0]], 2), torch.cat([noise, 10 * garbage[2]], 2)
-    mask = mask_of([length], length + padding)
-    padded_wav = generator(x, mask, torch.cat([f0, f0_garbage], 2), noise)
+    inputs = sources(1, length)
+    wav = generator(inputs[0], None, *inputs[1:])
+    x, f0, voicing, noise = sources(1, padding, seed=1)
+    garbage = 10 * x, torch.where(f0 < 250, -f0, 0), 10 * voicing, 10 * noise
+    x, *source = (torch.cat(pair, dim=2) for pair in zip(inputs, garbage))
+    padded_wav = generator(x, mask_of([length], length + padding), *source)
     assert wav.abs().max() > 0.01
     assert (padded_wav[..., : length * HOP] - wav).abs().max() <= 1e-5
     assert not padded_wav[..., length * HOP :].any()
@@ -304,23 +333,24 @@ def test_padding_changes_nothing_of_the_sound(head, length, padding):
 @HEADS
 def test_a_batch_is_its_singles(head):
     generator, lengths = perturbed(build(head)), [13, 1, 6]
-    x, f0, noise = sources(3, 13)
-    wav = generator(x, mask_of(lengths, 13), f0, noise)
+    x, f0, voicing, noise = sources(3, 13)
+    wav = generator(x, mask_of(lengths, 13), f0, voicing, noise)
     for i, n in enumerate(lengths):
-        alone = generator(x[i : i + 1, :, :n], None, f0[i : i + 1, :, :n], noise[i : i + 1, :, : n * HOP])
+        one = slice(i, i + 1), slice(None), slice(n)
+        alone = generator(x[one], None, f0[one], voicing[one], noise[i : i + 1, :, : n * HOP])
         assert (wav[i, :, : n * HOP] - alone[0]).abs().max() <= 1e-5
 
 
 @torch.no_grad()
 def test_the_noise_is_all_that_is_random():
     generator = build("source")
-    x, f0, noise = sources(2, 12)
-    assert torch.equal(generator(x, None, f0, noise), generator(x, None, f0, noise))
-    assert not torch.allclose(generator(x, None, f0), generator(x, None, f0), atol=1e-4)
+    x, *source, noise = sources(2, 12)
+    assert torch.equal(generator(x, None, *source, noise), generator(x, None, *source, noise))
+    assert not torch.allclose(generator(x, None, *source), generator(x, None, *source), atol=1e-4)
     torch.manual_seed(5)
-    drawn = generator(x, None, f0)
+    drawn = generator(x, None, *source)
     torch.manual_seed(5)
-    assert torch.equal(drawn, generator(x, None, f0, torch.randn_like(noise)))
+    assert torch.equal(drawn, generator(x, None, *source, torch.randn_like(noise)))
 
 
 @torch.no_grad()
@@ -333,7 +363,8 @@ def test_without_noise_the_sound_repeats_at_f0():
     angle.copy_(0.3 * torch.sin(bins / 50))
 
     def repeats():
-        wav = generator(torch.ones(1, N_INPUTS, 60), None, torch.full((1, 1, 60), 210.0))[0, 0, 2048:-2048]
+        x, f0 = torch.ones(1, N_INPUTS, 60), torch.full((1, 1, 60), 210.0)
+        wav = generator(x, None, f0, torch.ones_like(f0))[0, 0, 2048:-2048]
         return ((wav[105:] - wav[:-105]).norm() / wav.norm()).item()  # 22050 / 210 = 105 samples
 
     noise_gain.fill_(-100)
@@ -343,12 +374,13 @@ def test_without_noise_the_sound_repeats_at_f0():
 
 
 @HEADS
-def test_every_parameter_learns_and_f0_does_not(head):
+def test_every_parameter_learns_and_f0_and_voicing_do_not(head):
     generator = perturbed(build(head))
-    x, f0, noise = sources(2, 9)
+    x, f0, voicing, noise = sources(2, 9)
     f0.requires_grad_()
-    generator(x, mask_of([9, 4], 9), f0, noise).square().sum().backward()
-    assert f0.grad is None
+    voicing.requires_grad_()
+    generator(x, mask_of([9, 4], 9), f0, voicing, noise).square().sum().backward()
+    assert f0.grad is None and voicing.grad is None
     for name, parameter in generator.named_parameters():
         assert parameter.grad.isfinite().all() and parameter.grad.abs().max() > 0, name
 
@@ -359,9 +391,9 @@ def test_the_loudest_and_the_quietest_are_finite_and_so_are_their_gradients(head
         generator = build(head)
         with torch.no_grad():
             generator.head.out.bias.fill_(bias)
-        x, f0, noise = sources(1, 9)
+        x, *source = sources(1, 9)
         x = (1e4 * x).requires_grad_()
-        wav = generator(x, None, f0, noise)
+        wav = generator(x, None, *source)
         wav.sum().backward()
         assert wav.isfinite().all() and wav.abs().max() <= 10 * MAX_GAIN
         assert x.grad.isfinite().all()
@@ -371,10 +403,10 @@ def test_the_loudest_and_the_quietest_are_finite_and_so_are_their_gradients(head
 @HEADS
 def test_half_precision_differs_little(head):
     generator = build(head)
-    x, f0, noise = sources(2, 20)
-    wav = generator(x, None, f0, noise).detach()
+    x, *source = sources(2, 20)
+    wav = generator(x, None, *source).detach()
     with torch.autocast("cpu", torch.bfloat16):
-        half = generator(x, None, f0, noise)
+        half = generator(x, None, *source)
     assert half.dtype == torch.float32
     assert (half - wav).norm() < 0.05 * wav.norm()
     half.square().sum().backward()
@@ -410,7 +442,7 @@ def test_a_vowel_is_learnt_in_a_handful_of_steps(head):
     optimiser = torch.optim.Adam(generator.parameters(), 5e-3, betas=(0.8, 0.99))
     x, wanted, values = mel(wav) / 3 + 2, log_spectra(wav), []
     for _ in range(60):
-        loss = sum((a - b).abs().mean() for a, b in zip(log_spectra(generator(x, None, f0)), wanted))
+        loss = sum((a - b).abs().mean() for a, b in zip(log_spectra(generator(x, None, f0, torch.ones_like(f0))), wanted))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -54,7 +54,7 @@ def test_a_folded_period_is_a_convolution_of_k_by_one(period, length):
     logits, features = member(wav, embedding)
 
     padded = F.pad(wav, (0, -length % period), "reflect")
-    x = padded.view(3, 1, -1, period)  # (B, 1, T / period, period): row after row
+    x = 10 * padded.view(3, 1, -1, period)  # (B, 1, T / period, period): row after row
     strides = (3, 3, 1)
     for i, (conv, time) in enumerate(zip(member.stack.convs, member.stack.times)):
         x = F.conv2d(x, conv.weight[..., None], conv.bias, stride=(strides[i], 1), padding=(2, 0))
@@ -165,6 +165,83 @@ def test_a_spectrogram_of_a_short_segment_is_judged(length):
     assert logits.shape == (2, 1, 17, max(length, 385) // 256)
     assert [feature.shape[1:3] for feature in features] == [(4, 65), (4, 33), (4, 17)]
     assert torch.isfinite(logits).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("n_fft", [512, 1024, 2048])
+def test_what_the_layers_are_given_is_near_zero_mean_and_unit_variance(n_fft):
+    """For a sound as loud as speech; for spectrograms, speech is a good deal quieter in most bands than on average."""
+    wav, heard = noise_like_speech(2), []
+    for member in (PeriodDiscriminator(3, (4,), 8), SpectrogramDiscriminator(n_fft, (4,), 8)):
+        member.stack.forward = lambda x, embedding: heard.append(x)
+        member(wav, torch.zeros(2, 8))
+    assert heard[0].std() == pytest.approx(1, abs=0.1) and heard[0].mean().abs() < 0.1
+    assert 0.2 < heard[1].std() < 2 and heard[1].mean().abs() < 1
+
+
+def noise_like_speech(n_items, seed=0):
+    """White noise as loud as speech is, RMS 0.1."""
+    return 0.1 * torch.randn(n_items, 1, 8192, generator=torch.Generator().manual_seed(seed))
+
+
+MEMBERS = [
+    lambda: PeriodDiscriminator(2, (16, 32, 64, 64, 64), 16),
+    lambda: PeriodDiscriminator(7, (16, 32, 64, 64, 64), 16),
+    lambda: ScaleDiscriminator(0, (32, 32, 64, 64, 64, 64, 64), 16),
+    lambda: SpectrogramDiscriminator(1024, (32, 32, 32, 32, 32), 16),
+]
+MEMBERS = pytest.mark.parametrize("build", MEMBERS, ids=["period 2", "period 7", "scale", "spectrogram"])
+
+
+def fading(member):
+    """By how much what the sound moves is less in the last layer than in the first: the deviations from the mean of
+    each channel, which t and the biases move alone."""
+    with torch.no_grad():
+        features = member(noise_like_speech(4), torch.zeros(4, 16))[1]
+    first, last = (
+        x.transpose(0, 1).flatten(1).var(1).mean().sqrt().item() for x in (features[0], features[-1])
+    )
+    return first / last
+
+
+@MEMBERS
+@pytest.mark.parametrize("seed", range(3))
+def test_sound_reaches_the_last_layer_at_the_scale_of_the_first(build, seed):
+    torch.manual_seed(seed)
+    assert 1 / 3 < fading(build()) < 3
+
+
+@MEMBERS
+def test_sound_would_fade_out_with_the_default_start(build):
+    torch.manual_seed(0)
+    member = build()
+    for conv in member.stack.convs:
+        plain = type(conv).__mro__[1]
+        channels, kernel = (conv.in_channels, conv.out_channels), conv.kernel_size
+        conv.weight = plain(*channels, kernel, groups=conv.groups).weight
+    assert fading(member) > 6
+
+
+@MEMBERS
+def test_a_few_steps_tell_noise_from_a_tone(build):
+    torch.manual_seed(0)
+    member, tell = build(), torch.zeros(4, 16)
+    optimiser = torch.optim.AdamW(member.parameters(), 2e-4, betas=(0.8, 0.99))
+    time = torch.arange(2048) / 22050
+
+    def judge():
+        hertz, phase = 100 + 900 * torch.rand(4, 1, 1), 6.3 * torch.rand(4, 1, 1)
+        tones = 0.1 * 2**0.5 * torch.sin(2 * torch.pi * hertz * time + phase)
+        return member(tones, tell)[0], member(0.1 * torch.randn(4, 1, 2048), tell)[0]
+
+    for _ in range(100):
+        real, generated = judge()
+        optimiser.zero_grad()
+        ((real - 1).square().mean() + generated.square().mean()).backward()
+        optimiser.step()
+    with torch.no_grad():
+        real, generated = judge()
+    assert (real - 1).square().mean() + generated.square().mean() < 0.2  # 0.5 for one that cannot tell
 
 
 @torch.no_grad()

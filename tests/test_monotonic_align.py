@@ -33,12 +33,22 @@ def forget():
     monotonic_align._module.cache_clear()
 
 
-def brute_force(scores):
-    """The best of all ways to divide the frames, (T_x,)."""
+def brute_force(scores, optional):
+    """The best of all ways to divide the frames over all symbols but any of the optional ones, (T_x,)."""
     t_x, t_mel = scores.shape
-    cuts = itertools.combinations(range(1, t_mel), t_x - 1)
-    ways = [np.diff([0, *cut, t_mel]) for cut in cuts]
+    ways = []
+    for skipped in itertools.product(*[(False, True) if one else (False,) for one in optional]):
+        kept = ~np.array(skipped)
+        for cut in itertools.combinations(range(1, t_mel), kept.sum() - 1) if kept.any() else ():
+            way = np.zeros(t_x, dtype=np.int64)
+            way[kept] = np.diff([0, *cut, t_mel])
+            ways.append(way)
     return max(ways, key=lambda durations: along(scores, durations))
+
+
+def no(scores):
+    """No symbol is optional."""
+    return np.zeros(scores.shape[:2], dtype=bool)
 
 
 def along(scores, durations):
@@ -57,9 +67,9 @@ def batch(rng, n_items, t_x, t_mel, ties=False):
 def test_equals_brute_force(t_x, t_mel):
     scores = np.random.default_rng(t_x * 10 + t_mel).standard_normal((20, t_x, t_mel)).astype(np.float32)
     x_lengths, mel_lengths = np.full(20, t_x, dtype=np.int32), np.full(20, t_mel, dtype=np.int32)
-    expected = [brute_force(item) for item in scores]
+    expected = [brute_force(item, optional) for item, optional in zip(scores, no(scores))]
     np.testing.assert_array_equal(search(scores, x_lengths, mel_lengths), expected)
-    np.testing.assert_array_equal(fallback.search(scores, x_lengths, mel_lengths), expected)
+    np.testing.assert_array_equal(fallback.search(scores, x_lengths, mel_lengths, no(scores)), expected)
 
 
 def test_every_symbol_has_a_frame_and_every_frame_a_symbol():
@@ -82,7 +92,7 @@ def test_padded_batch_equals_singles_whatever_the_padding_holds(garbage):
         scores[item, t_x:] = garbage
         scores[item, :, t_mel:] = garbage
     durations = search(scores, x_lengths, mel_lengths)
-    np.testing.assert_array_equal(durations, fallback.search(scores, x_lengths, mel_lengths))
+    np.testing.assert_array_equal(durations, fallback.search(scores, x_lengths, mel_lengths, no(scores)))
     for item, (t_x, t_mel) in enumerate(zip(x_lengths, mel_lengths)):
         single = search(scores[item : item + 1, :t_x, :t_mel], [t_x], [t_mel])
         np.testing.assert_array_equal(durations[item, :t_x], single[0])
@@ -99,8 +109,83 @@ def test_the_best_path_is_worth_more_than_any_other_tried():
 
 def test_a_tie_stays_in_the_later_symbol():
     for run in (search, fallback.search):
-        durations = run(np.zeros((1, 3, 7), dtype=np.float32), np.array([3]), np.array([7]))
+        durations = run(np.zeros((1, 3, 7), dtype=np.float32), np.array([3]), np.array([7]), np.zeros((1, 3), bool))
         np.testing.assert_array_equal(durations, [[1, 1, 5]])
+
+
+def some_optional(rng, scores):
+    """Symbols drawn at random, of which no two are neighbours."""
+    optional = rng.random(scores.shape[:2]) < 0.5
+    for j in range(1, scores.shape[1]):
+        optional[:, j] &= ~optional[:, j - 1]
+    return optional
+
+
+OPTIONAL = [flags for t_x in range(1, 6) for flags in itertools.product((False, True), repeat=t_x)
+            if not any(a and b for a, b in itertools.pairwise(flags))]  # fmt: skip
+
+
+@pytest.mark.parametrize("flags", OPTIONAL, ids=lambda flags: "".join("-o"[flag] for flag in flags))
+def test_optional_symbols_equal_brute_force(flags):
+    t_x = len(flags)
+    for t_mel in range(max(1, t_x - sum(flags)), 8):
+        scores = np.random.default_rng(t_mel).standard_normal((10, t_x, t_mel)).astype(np.float32)
+        optional, lengths = np.tile(flags, (10, 1)), (np.full(10, t_x), np.full(10, t_mel))
+        expected = [brute_force(item, np.array(flags)) for item in scores]
+        np.testing.assert_array_equal(search(scores, *lengths, optional), expected)
+        np.testing.assert_array_equal(fallback.search(scores, *lengths, optional), expected)
+
+
+def test_symbols_are_skipped_only_where_it_pays():
+    scores = np.zeros((2, 3, 6), dtype=np.float32)
+    scores[0, 1], scores[1, 1, 2:4] = -1, 1
+    durations = search(scores, [3, 3], [6, 6], np.array([[False, True, False]] * 2))
+    np.testing.assert_array_equal(durations, [[1, 0, 5], [2, 2, 2]])
+    assert (search(scores, [3, 3], [6, 6])[:, 1] >= 1).all()
+
+
+def test_an_optional_symbol_that_ends_an_item_is_followed_by_padding():
+    scores = np.full((2, 4, 5), -1.0, dtype=np.float32)
+    scores[:, 0] = 0
+    optional = np.array([[False, True, False, True]] * 2)
+    durations = search(scores, [2, 4], [3, 5], optional)
+    np.testing.assert_array_equal(durations, fallback.search(scores, np.array([2, 4]), np.array([3, 5]), optional))
+    np.testing.assert_array_equal(durations, [[3, 0, 0, 0], [4, 0, 1, 0]])
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_cython_equals_fallback_with_optional_symbols(core, ties, n_threads):
+    rng = np.random.default_rng(7)
+    for t_x, t_mel in ((2, 2), (7, 8), (60, 300), (201, 803)):
+        scores, x_lengths, mel_lengths = batch(rng, 8, t_x, t_mel, ties)
+        optional = some_optional(rng, scores)
+        mel_lengths[:4] = [max(1, (~one[:n]).sum()) for one, n in zip(optional[:4], x_lengths[:4])]  # not one to spare
+        expected = fallback.search(scores, x_lengths, mel_lengths, optional)
+        np.testing.assert_array_equal(core.search(scores, x_lengths, mel_lengths, optional, n_threads), expected)
+        np.testing.assert_array_equal(search(scores, x_lengths, mel_lengths, optional), expected)
+        np.testing.assert_array_equal(expected.sum(axis=1), mel_lengths)
+        needed = ~optional & (np.arange(t_x) < x_lengths[:, None])
+        assert expected[needed].min() >= 1 and expected.min() >= 0
+
+
+@pytest.mark.parametrize(
+    "mel_length, optional, words",
+    [
+        (6, [False, True, True, False], r"item 1 \(T_x = 4, T_mel = 6\): two optional symbols in a row"),
+        (2, [False, True, False, False], r"item 1 \(T_x = 4, T_mel = 2\): fewer frames"),
+        (6, [False, True, False], r"optional \(2, 3\) must be \(B, T_x\) of scores \(2, 4, 6\)"),
+    ],
+)
+def test_optional_symbols_that_do_not_fit_are_refused(mel_length, optional, words):
+    allowed = [False] * len(optional)
+    with pytest.raises(ValueError, match=words):
+        search(np.zeros((2, 4, 6), dtype=np.float32), [4, 4], [6, mel_length], np.array([allowed, optional]))
+
+
+def test_optional_symbols_past_the_end_may_be_neighbours():
+    durations = search(np.zeros((1, 4, 6), dtype=np.float32), [2], [6], np.array([[False, False, True, True]]))
+    np.testing.assert_array_equal(durations, [[1, 5, 0, 0]])
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -109,15 +194,16 @@ def test_cython_equals_fallback(core, ties, n_threads):
     rng = np.random.default_rng(3)
     for t_x, t_mel in ((1, 1), (1, 9), (7, 8), (60, 300), (201, 803)):
         arguments = batch(rng, 8, t_x, t_mel, ties)
-        expected = fallback.search(*arguments)
-        np.testing.assert_array_equal(core.search(*arguments, n_threads), expected)
+        expected = fallback.search(*arguments, no(arguments[0]))
+        np.testing.assert_array_equal(core.search(*arguments, no(arguments[0]), n_threads), expected)
 
 
 def test_cython_equals_fallback_where_float32_sums_would_round(core):
     scores, x_lengths, mel_lengths = batch(np.random.default_rng(4), 4, 40, 400, ties=True)
-    arguments = scores + np.float32(2**23), x_lengths, mel_lengths
-    np.testing.assert_array_equal(core.search(*arguments), fallback.search(scores, x_lengths, mel_lengths))
-    np.testing.assert_array_equal(fallback.search(*arguments), fallback.search(scores, x_lengths, mel_lengths))
+    lengths = x_lengths, mel_lengths, no(scores)
+    expected = fallback.search(scores, *lengths)
+    np.testing.assert_array_equal(core.search(scores + np.float32(2**23), *lengths), expected)
+    np.testing.assert_array_equal(fallback.search(scores + np.float32(2**23), *lengths), expected)
 
 
 def test_gives_the_kind_it_is_given():

@@ -81,7 +81,8 @@ class Excitation(nn.Module):
         Returns (2, B, n_fft / 2 + 1, T) complex, the pulses' spectra and the noise's, frames as of InverseSTFT.
         """
         pulses = self.pulses(f0, mask)
-        pulses = pulses * F.interpolate(voicing.to(pulses.dtype), scale_factor=self.hop_length, mode="linear")
+        gain = F.interpolate(held(voicing, mask).to(pulses.dtype), scale_factor=self.hop_length, mode="linear")
+        pulses = pulses * gain
         noise = torch.randn_like(pulses) if noise is None else noise.to(pulses.dtype)
         wavs = torch.stack([pulses, noise]).squeeze(2)  # (2, B, T hop_length)
         if mask is not None:
@@ -95,12 +96,8 @@ class Excitation(nn.Module):
         All n harmonics below the Nyquist frequency in one closed form, the Dirichlet kernel:
         cos x + cos 2x + ... + cos n x = (sin((2n + 1) x / 2) / sin(x / 2) - 1) / 2.
         """
-        f0 = full(f0)
+        f0 = held(full(f0), mask)
         nyquist = self.sample_rate / 2
-        if mask is not None:  # past its end, an item's last F0: what stands there is heard before the end otherwise
-            places = torch.arange(f0.shape[-1], device=f0.device)
-            last = (mask.long().sum(-1, keepdim=True) - 1).clamp(min=0)  # (B, 1, 1)
-            f0 = f0.gather(2, torch.minimum(places, last))
         # in float64: after a minute float32 is off by 1e-3 of a cycle, and the highest harmonic by a hundred times that
         contour = F.interpolate(f0.double(), scale_factor=self.hop_length, mode="linear")
         cycles = torch.cumsum(contour / self.sample_rate, dim=-1)
@@ -109,6 +106,18 @@ class Excitation(nn.Module):
         kernel = torch.sin((2 * n_harmonics + 1) * half) / torch.sin(half)
         kernel = torch.where(half == 0, 2 * n_harmonics + 1, kernel)
         return (kernel - 1) / (2 * n_harmonics).sqrt()
+
+
+def held(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Past an item's end its last value: what stands there is heard before the end otherwise, where it is interpolated.
+
+    values: (B, 1, T), mask: (B, 1, T) or None.
+    """
+    if mask is None:
+        return values
+    places = torch.arange(values.shape[-1], device=values.device)
+    last = (mask.long().sum(-1, keepdim=True) - 1).clamp(min=0)  # (B, 1, 1)
+    return values.gather(2, torch.minimum(places, last))
 
 
 class PlainHead(nn.Module):

@@ -12,6 +12,8 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from model.layers import LEAKY_SLOPE, TimeEmbedding, full, leaky_relu
 
+WAV_GAIN = 10.0  # brings speech at its usual level to a standard deviation of about 1, which the layers want
+
 
 class ConvStack(nn.Module):
     """Convolutions over one axis or two with the embedding of t added to each, then one to a logit per place."""
@@ -42,8 +44,6 @@ class ConvStack(nn.Module):
 class PeriodDiscriminator(nn.Module):
     """Sees every period-th sample. The period is folded into the batch: the same sums as a (k, 1) convolution's."""
 
-    gain = 10.0  # speech at its usual level comes to a standard deviation of about 1, which the layers want
-
     def __init__(self, period: int, channels: tuple[int, ...], t_channels: int):
         super().__init__()
         self.period = period
@@ -54,7 +54,7 @@ class PeriodDiscriminator(nn.Module):
 
     def forward(self, wav: Tensor, embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
         """wav: (B, 1, T), embedding: (B, t_channels). Returns logits and features, (B period, ..., T')."""
-        wav = self.gain * F.pad(wav, (0, -wav.shape[-1] % self.period), "reflect")
+        wav = WAV_GAIN * F.pad(wav, (0, -wav.shape[-1] % self.period), "reflect")
         x = wav.view(wav.shape[0], -1, self.period).transpose(1, 2).reshape(-1, 1, wav.shape[-1] // self.period)
         return self.stack(x, embedding.repeat_interleave(self.period, dim=0))
 
@@ -75,7 +75,7 @@ class ScaleDiscriminator(nn.Module):
         """wav: (B, 1, T), embedding: (B, t_channels). Returns logits and features, (B, ..., T')."""
         for _ in range(self.scale):
             wav = F.avg_pool1d(wav, 4, stride=2, padding=2)
-        return self.stack(wav, embedding)
+        return self.stack(WAV_GAIN * wav, embedding)
 
 
 class SpectrogramDiscriminator(nn.Module):

@@ -248,7 +248,9 @@ def test_pulses_of_no_voice_are_finite(f0):
 def test_spectra_of_pulses_and_noise_are_equally_flat():
     torch.manual_seed(0)
     excitation = Excitation(1024, 256, RATE)
-    power = excitation(torch.full((1, 1, 400), 210.0), torch.ones(1, 1, 400)).abs().square()[:, 0, :, 3:-3].mean(-1)  # (2, 513)
+    power = (
+        excitation(torch.full((1, 1, 400), 210.0), torch.ones(1, 1, 400)).abs().square()[:, 0, :, 3:-3].mean(-1)
+    )  # (2, 513)
     level = 10 * torch.log10(power[:, 10:490].unflatten(1, (-1, 40)).mean(2) / (3 / 8 * 1024))
     assert level.abs().max() < 0.7  # dB, in each of twelve bands
 
@@ -442,7 +444,9 @@ def test_a_vowel_is_learnt_in_a_handful_of_steps(head):
     optimiser = torch.optim.Adam(generator.parameters(), 5e-3, betas=(0.8, 0.99))
     x, wanted, values = mel(wav) / 3 + 2, log_spectra(wav), []
     for _ in range(60):
-        loss = sum((a - b).abs().mean() for a, b in zip(log_spectra(generator(x, None, f0, torch.ones_like(f0))), wanted))
+        loss = sum(
+            (a - b).abs().mean() for a, b in zip(log_spectra(generator(x, None, f0, torch.ones_like(f0))), wanted)
+        )
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

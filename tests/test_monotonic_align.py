@@ -138,7 +138,7 @@ def test_optional_symbols_equal_brute_force(flags):
 
 def test_symbols_are_skipped_only_where_it_pays():
     scores = np.zeros((2, 3, 6), dtype=np.float32)
-    scores[0, 1], scores[1, 1, 2:4] = -1, 1
+    scores[:, 1], scores[1, 1, 2:4] = -1, 1
     durations = search(scores, [3, 3], [6, 6], np.array([[False, True, False]] * 2))
     np.testing.assert_array_equal(durations, [[1, 0, 5], [2, 2, 2]])
     assert (search(scores, [3, 3], [6, 6])[:, 1] >= 1).all()

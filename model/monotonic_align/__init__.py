@@ -114,6 +114,9 @@ def _module() -> ModuleType:
 
 
 def _import_core():
+    built = [HERE / f"core{suffix}" for suffix in EXTENSION_SUFFIXES if (HERE / f"core{suffix}").exists()]
+    if built and built[0].stat().st_mtime < (HERE / "core.pyx").stat().st_mtime:
+        raise ImportError("the extension is older than its source")
     importlib.invalidate_caches()
     return importlib.import_module(".core", __package__)
 

@@ -9,7 +9,13 @@ import torch
 from torch.nn import functional as F
 
 from data_util import config as configuration
-from model.discriminator import Discriminators, PeriodDiscriminator, ScaleDiscriminator, SpectrogramDiscriminator
+from model.discriminator import (
+    WAV_GAIN,
+    Discriminators,
+    PeriodDiscriminator,
+    ScaleDiscriminator,
+    SpectrogramDiscriminator,
+)
 
 F64 = torch.float64
 SIZES = {
@@ -83,7 +89,7 @@ def test_a_scale_hears_the_average_of_its_samples():
     for _ in range(2):
         padded = F.pad(pooled, (2, 2))[:, 0]
         pooled = padded.unfold(1, 4, 2).mean(2)[:, None]
-    logits, features = member.stack(pooled, embedding)
+    logits, features = member.stack(WAV_GAIN * pooled, embedding)
     assert difference([member(wav, embedding)[0], *member(wav, embedding)[1]], [logits, *features]) < 1e-6
 
 

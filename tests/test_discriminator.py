@@ -112,10 +112,10 @@ def test_items_do_not_see_each_other(discriminators):
     for i in range(3):
         alone = discriminators(wav[i : i + 1], t[i : i + 1])
         for member, one in zip(together, alone):
-            assert difference(item(member, i, 3), item(one, 0, 1)) < 1e-6
+            assert difference(item(member, i, 3), item(one, 0, 1)) < 1e-5
     halves = [[x.chunk(3)[1] for x in (logits, *features)] for logits, features in together]  # as training cuts them
     for half, one in zip(halves, discriminators(wav[1:2], t[1:2])):
-        assert difference(half, [one[0], *one[1]]) < 1e-6
+        assert difference(half, [one[0], *one[1]]) < 1e-5
 
 
 @torch.no_grad()

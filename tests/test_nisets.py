@@ -621,7 +621,7 @@ def test_every_entry_of_the_state_has_its_part():
     model = make_variant("source")
     owners = {name: model.part_of(name) for name in model.state_dict()}
     of_corpus = {name for name, part in owners.items() if part == ""}
-    assert of_corpus == {"latent_mean", "latent_std", "f0_mean", "f0_std"}
+    assert of_corpus == {"latent_mean", "latent_std", "f0_mean", "f0_std", "pause_scale"}
     assert owners["logw_variance"] == "text_encoder"
     for part, modules in model.parts().items():
         n_owned = sum(p.numel() for name, p in model.named_parameters() if owners[name] == part)

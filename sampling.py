@@ -6,34 +6,99 @@ import secrets
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import torchaudio
 
 from data_util import checkpoint
 from data_util.audio import save_wav
 from data_util.config import ROOT
 from data_util.corpus import make_front_end, read_metafile
 from data_util.pitch import track_f0
-from model.nisets import NiSETS
+from model.nisets import NiSETS, Plan
 from model.sde import SOLVERS, default_solver
 from text import TextError
+from text.markup import LONGEST_BREAK
+from text.pieces import ends, split
+from text.symbols import label
 
 STEM_LENGTH = 40  # characters of a text that its file is named by
+LONGEST_TEXT = 1_000_000  # characters, some twenty hours of speech
+SENTENCE_PAUSE, CLAUSE_PAUSE = 0.4, 0.15  # seconds between two pieces of a long text, after what they end
+FADE = 0.005  # seconds, at both sides of where two pieces meet
+BATCH_FRAMES = 4096  # that are spoken at once, padding included
+BATCH_TEXTS = 64  # of a file, between two moves of the progress bar
+LOUDNESS_BLOCK = 0.4  # seconds, what loudness is measured over
+QUIETEST = -70.0  # LUFS, under which nothing is measured
+PEAK = 0.99  # of full scale, which no gain exceeds
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a text is spoken; ValueError for a value out of range.
+
+    n_timesteps: evaluations of the score network; solver: posterior (only for 1, the default there), dpm2m (the
+    default beyond) or ddim; seed: the same seed and text give the same sound, None a new one each time;
+    temperature: of the noise, 0 or more; length_scale: over 1 slower, under 1 faster;
+    sentence_pause: seconds between two sentences, 0 to 10, each of which is then spoken for itself; None: as the voice
+    pauses, and SENTENCE_PAUSE where a long text is cut; loudness: LUFS that each piece is brought to, over -70 and at
+    most 0, by a gain alone and less where the peaks would pass full scale; None: as the voice speaks.
+    """
+
+    n_timesteps: int = 1
+    solver: str | None = None
+    seed: int | None = None
+    temperature: float = 1.0
+    length_scale: float = 1.0
+    sentence_pause: float | None = None
+    loudness: float | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "solver", self.solver or default_solver(self.n_timesteps))
+        if self.solver not in SOLVERS:
+            raise ValueError(f"solver {self.solver!r}: must be one of {', '.join(SOLVERS)}")
+        if self.n_timesteps < 1 or (self.solver == "posterior" and self.n_timesteps != 1):
+            wanted = "at least 1, and exactly 1 for solver posterior"
+            raise ValueError(f"n_timesteps = {self.n_timesteps}: must be {wanted}")
+        if not (self.temperature >= 0 and np.isfinite(self.temperature)):
+            raise ValueError(f"temperature = {self.temperature}: must be 0 or more")
+        if not (self.length_scale > 0 and np.isfinite(self.length_scale)):
+            raise ValueError(f"length_scale = {self.length_scale}: must be over 0")
+        if self.sentence_pause is not None and not 0 <= self.sentence_pause <= LONGEST_BREAK:
+            raise ValueError(f"sentence_pause = {self.sentence_pause}: must be 0 to {LONGEST_BREAK:g} seconds")
+        if self.loudness is not None and not QUIETEST < self.loudness <= 0:
+            raise ValueError(f"loudness = {self.loudness}: must be over {QUIETEST:g} and at most 0 LUFS")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Phonemes that are spoken at a time: their ids; pauses: frames, by index in ids; gap: frames of silence after."""
+
+    phonemes: str
+    ids: list[int]
+    pauses: dict[int, int]
+    gap: int
+    is_first: bool
+    is_last: bool
 
 
 @dataclass(frozen=True)
 class Speech:
-    """wav: (T_wav,) float32 in [-1, 1]; sample_rate: Hz; phonemes: IPA; durations: (T_x,) frames of each id."""
+    """wav: (T_wav,) float32 in [-1, 1]; sample_rate: Hz; phonemes: IPA, pieces of a long text joined by spaces;
+    durations: (T_x,) frames of each symbol, which sum to the whole; symbols: T_x labels, "" for the silence between
+    pieces; words: of each symbol, which word it is of, None for what is between words."""
 
     wav: np.ndarray
     sample_rate: int
     text: str
     phonemes: str
     durations: np.ndarray
+    symbols: tuple[str, ...]
+    words: tuple[int | None, ...]
 
     @property
     def seconds(self) -> float:
@@ -70,36 +135,109 @@ class Voice:
             path = checkpoint.find(path, "voice")
         return cls(checkpoint.load_voice(path), device, lexicon)
 
-    def speak(
-        self,
-        text: str,
-        *,
-        n_timesteps: int = 1,
-        solver: str | None = None,
-        seed: int | None = None,
-        temperature: float = 1.0,
-        length_scale: float = 1.0,
-    ) -> Speech:
+    def speak(self, text: str, **settings) -> Speech:
         """Speak a text, which may have phonemes in it, `[[ fəˈniːmz ]]`, and pauses, `<break time="300ms"/>`.
 
-        n_timesteps: evaluations of the score network; solver: posterior (only for 1, the default there), dpm2m (the
-        default beyond) or ddim; seed: the same seed and text give the same sound, None a new one each time;
-        temperature: of the noise, 0 or more; length_scale: over 1 slower, under 1 faster.
-        Raises TextError where there is nothing to say, ValueError for a setting out of range.
+        settings: the fields of Settings. A text longer than text.longest is spoken in pieces, one after another.
+        Raises TextError where there is nothing to say or too much, ValueError for a setting out of range.
         """
-        solver = solver or default_solver(n_timesteps)
-        _check_settings(n_timesteps, solver, temperature, length_scale)
+        settings = Settings(**settings)
+        pieces = self._pieces(text, settings)
+        return self._joined(text, pieces, [self._render([piece], settings)[0] for piece in pieces])
+
+    def stream(self, text: str, **settings) -> Iterator[np.ndarray]:
+        """speak, but giving each piece, (T_wav,) float32, as soon as it is made; together they are speak's wav.
+
+        What is made is not kept, so that the memory needed does not grow with the text's sound. Raises as speak does.
+        """
+        settings = Settings(**settings)
+        pieces = self._pieces(text, settings)
+        return (self._render([piece], settings)[0][0] for piece in pieces)
+
+    def speak_batch(self, texts: Sequence[str], **settings) -> list[Speech]:
+        """speak for each text, several at once: the same durations, and samples to the rounding of float32.
+
+        Raises as speak does, for the first text that it would raise for.
+        """
+        settings = Settings(**settings)
+        pieces = [self._pieces(text, settings) for text in texts]
+        places = [(i, j) for i, row in enumerate(pieces) for j in range(len(row))]
+        rendered: list[list] = [[None] * len(row) for row in pieces]
+        batch: list[tuple[int, int]] = []
+        plans: list[Plan] = []
+        for i, j in sorted(places, key=lambda place: len(pieces[place[0]][place[1]].ids)):
+            plan = self._plan(pieces[i][j], settings)
+            longest = max(one.mu.shape[-1] for one in [*plans, plan])
+            if plans and longest * (len(plans) + 1) > BATCH_FRAMES:
+                self._render_into(rendered, pieces, batch, plans, settings)
+                batch, plans = [], []
+            batch.append((i, j))
+            plans.append(plan)
+        if plans:
+            self._render_into(rendered, pieces, batch, plans, settings)
+        return [self._joined(*each) for each in zip(texts, pieces, rendered)]
+
+    def _pieces(self, text, settings):
+        if len(text) > LONGEST_TEXT:
+            raise TextError(f"a text of {len(text):,} characters: at most {LONGEST_TEXT:,}, so speak it in parts")
         phonemes = self.front_end.phonemise(text)
-        x = torch.tensor(self.front_end.to_ids(phonemes), device=self.device)[None]
-        pauses = {index: self._frames(seconds) for index, seconds in self.front_end.pauses(phonemes).items()}
-        generator = _generator(seed, phonemes)
-        spoken = self.model.synthesise(x, n_timesteps, solver, temperature, length_scale, generator, pauses)
-        wav = spoken.wav[0, 0].clamp(-1, 1).cpu().numpy()
-        return Speech(wav, self.saved.config.audio.sample_rate, text, phonemes, spoken.durations[0].cpu().numpy())
+        by_sentence = settings.sentence_pause is not None
+        parts = split(phonemes, self.saved.config.text.longest, by_sentence)
+        seconds = {"sentence": settings.sentence_pause if by_sentence else SENTENCE_PAUSE, "clause": CLAUSE_PAUSE}
+        pieces = []
+        for i, part in enumerate(parts):
+            is_last = i == len(parts) - 1
+            gap = 0 if is_last else self._frames(seconds.get(ends(part), 0.0))
+            pauses = {index: max(1, self._frames(each)) for index, each in self.front_end.pauses(part).items()}
+            pieces.append(Piece(part, self.front_end.to_ids(part), pauses, gap, i == 0, is_last))
+        return pieces
+
+    def _plan(self, piece, settings):
+        x = torch.tensor(piece.ids, device=self.device)[None]
+        generator = _generator(settings.seed, piece.phonemes)
+        return self.model.plan(x, settings.temperature, settings.length_scale, generator, piece.pauses)
+
+    def _render(self, pieces, settings, plans=None):
+        """wav (T_wav,) with the silence after it and durations (T_x,), of each piece."""
+        plans = plans or [self._plan(piece, settings) for piece in pieces]
+        spoken = self.model.render(plans, settings.n_timesteps, settings.solver)
+        return [(self._finished(one.wav[0, 0], piece, settings), one.durations[0].cpu().numpy())
+                for piece, one in zip(pieces, spoken)]  # fmt: skip
+
+    def _render_into(self, rendered, pieces, batch, plans, settings):
+        for (i, j), result in zip(batch, self._render([pieces[i][j] for i, j in batch], settings, plans)):
+            rendered[i][j] = result
+
+    def _finished(self, wav, piece, settings):
+        audio = self.saved.config.audio
+        if settings.loudness is not None:
+            wav = wav * _gain(wav, audio.sample_rate, settings.loudness)
+        wav = wav.clamp(-1, 1).cpu().numpy().copy()
+        n_fade = min(round(FADE * audio.sample_rate), len(wav))
+        ramp = np.sin(np.linspace(0, np.pi / 2, n_fade, dtype=np.float32)) ** 2
+        if not piece.is_first:
+            wav[:n_fade] *= ramp
+        if not piece.is_last:
+            wav[len(wav) - n_fade :] *= ramp[::-1]
+        return np.pad(wav, (0, piece.gap * audio.hop_length))
+
+    def _joined(self, text, pieces, rendered):
+        durations, symbols, words, n_words = [], [], [], 0
+        for piece, (_, frames) in zip(pieces, rendered):
+            of = self.front_end.words_of(piece.ids)
+            durations += [*frames, piece.gap] if piece.gap else [*frames]
+            symbols += [label(i) for i in piece.ids] + [""] * bool(piece.gap)
+            words += [None if word is None else word + n_words for word in of] + [None] * bool(piece.gap)
+            n_words += 1 + max((word for word in of if word is not None), default=-1)
+        wav = np.concatenate([wav for wav, _ in rendered])
+        phonemes = " ".join(piece.phonemes for piece in pieces)
+        durations = np.array(durations, dtype=np.int64)
+        sample_rate = self.saved.config.audio.sample_rate
+        return Speech(wav, sample_rate, text, phonemes, durations, tuple(symbols), tuple(words))
 
     def _frames(self, seconds):
         audio = self.saved.config.audio
-        return max(1, round(seconds * audio.sample_rate / audio.hop_length))
+        return round(seconds * audio.sample_rate / audio.hop_length)
 
     def copy(self, wav: np.ndarray) -> np.ndarray:
         """Copy synthesis: the generator on the true latent of a recording.
@@ -122,15 +260,15 @@ class Voice:
         return copied[0, 0].clamp(-1, 1).cpu().numpy()
 
 
-def _check_settings(n_timesteps, solver, temperature, length_scale):
-    if solver not in SOLVERS:
-        raise ValueError(f"solver {solver!r}: must be one of {', '.join(SOLVERS)}")
-    if n_timesteps < 1 or (solver == "posterior" and n_timesteps != 1):
-        raise ValueError(f"n_timesteps = {n_timesteps}: must be at least 1, and exactly 1 for solver posterior")
-    if not (temperature >= 0 and np.isfinite(temperature)):
-        raise ValueError(f"temperature = {temperature}: must be 0 or more")
-    if not (length_scale > 0 and np.isfinite(length_scale)):
-        raise ValueError(f"length_scale = {length_scale}: must be over 0")
+def _gain(wav, sample_rate, loudness):
+    """What brings a sound (T_wav,) to a loudness in LUFS (ITU-R BS.1770, as torchaudio computes it), 1 for silence."""
+    wav = wav.detach().cpu()
+    # a sound shorter than the block is measured as if it went on
+    n_times = -(-round(LOUDNESS_BLOCK * sample_rate) // len(wav))
+    measured = torchaudio.functional.loudness(wav.repeat(n_times)[None], sample_rate).item()
+    if not np.isfinite(measured) or measured <= QUIETEST:
+        return 1.0
+    return min(10 ** ((loudness - measured) / 20), PEAK / wav.abs().max().item())
 
 
 def _generator(seed, phonemes):

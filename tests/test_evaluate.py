@@ -66,7 +66,7 @@ class StubVoice:
         time.sleep(self.slow * self.fresh)
         self.fresh = False
         self.asked.append((text, n_timesteps, solver, seed))
-        return Speech(voiced(0.6, f0=100 * n_timesteps), RATE, text, "ab", np.array([20, 32]))
+        return Speech(voiced(0.6, f0=100 * n_timesteps), RATE, text, "ab", np.array([20, 32]), ("a", "b"), (0, 0))
 
     def copy(self, wav):
         return 0.5 * wav

@@ -4,6 +4,7 @@ import argparse
 import logging
 import secrets
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,11 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchaudio
+from tqdm import tqdm
 
-from data_util import checkpoint
+from data_util import checkpoint, timestamps
 from data_util.audio import save_wav
 from data_util.config import ROOT
 from data_util.corpus import make_front_end, read_metafile
+from data_util.files import write_atomic
 from data_util.pitch import track_f0
 from model.nisets import NiSETS, Plan
 from model.sde import SOLVERS, default_solver
@@ -177,6 +180,18 @@ class Voice:
             self._render_into(rendered, pieces, batch, plans, settings)
         return [self._joined(*each) for each in zip(texts, pieces, rendered)]
 
+    def check(self, text: str) -> None:
+        """Raise TextError where speak would."""
+        self._pieces(text, Settings())
+
+    def timestamps(self, speech: Speech, kind: str) -> str:
+        """When each phoneme and each word of a speech is said: the content of a file. kind: json, srt or textgrid."""
+        frame = speech.seconds / int(speech.durations.sum())
+        phonemes = timestamps.phoneme_spans(speech.symbols, speech.durations, frame)
+        labels = timestamps.word_labels(self.front_end.normalise(speech.text), speech.phonemes)
+        words = timestamps.word_spans(speech.symbols, speech.words, speech.durations, frame, labels)
+        return timestamps.FORMATS[kind](phonemes, words)
+
     def _pieces(self, text, settings):
         if len(text) > LONGEST_TEXT:
             raise TextError(f"a text of {len(text):,} characters: at most {LONGEST_TEXT:,}, so speak it in parts")
@@ -324,7 +339,7 @@ def named(texts: list[tuple[str | None, str]], out: Path) -> Iterator[tuple[Path
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Speak with a trained voice.", allow_abbrev=False)
     parser.add_argument("text", nargs="*", help="what to say, or - for standard input; nothing: the validation list")
-    parser.add_argument("-f", dest="file", metavar="FILE", help="one text a line, or path|text")
+    parser.add_argument("-f", dest="file", metavar="FILE", help="one text a line, or path|text; what is there stays")
     parser.add_argument("-id", metavar="ID", help="the run in checkpoint/; without it the newest")
     parser.add_argument("-ckpt", type=int, metavar="STEP", help="the voice of this step; without it the newest")
     parser.add_argument("-o", dest="out", type=Path, default=Path("speech"), help="a WAV for one text, else a folder")
@@ -333,6 +348,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--temperature", type=float, default=1.0, help="of the noise")
     parser.add_argument("--length-scale", type=float, default=1.0, help="over 1 slower, under 1 faster")
+    parser.add_argument("--sentence-pause", type=float, metavar="SECONDS", help="between two sentences")
+    parser.add_argument("--loudness", type=float, metavar="LUFS", help="to bring the sound to, for example -23")
+    parser.add_argument("--timestamps", choices=list(timestamps.FORMATS), help="of words and phonemes, beside each WAV")
     parser.add_argument("-l", dest="lexicon", metavar="FILE", help="words and how they are said: word = respelling")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -342,25 +360,81 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def run(args: argparse.Namespace) -> int:
-    """Speak all that was asked for; a text with nothing to say does not stop the others. Returns the exit status."""
-    folder = newest_run() if args.id is None else checkpoint.RUNS / args.id
-    voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)), args.device, args.lexicon)
-    print(f"run {folder.name}, step {voice.saved.step}, on {args.device}")
+def check_folder(out: Path) -> None:
+    """Raise OSError, before anything is spoken, where nothing can be written to a folder, or to that of a WAV."""
+    folder = out.parent if out.suffix == ".wav" else out
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"{folder} cannot be written ({error.strerror}): name another place with -o") from error
+
+
+def outputs(path: Path, args: argparse.Namespace) -> list[Path]:
+    """The files that one text becomes."""
+    return [path, *([path.with_suffix(timestamps.SUFFIXES[args.timestamps])] if args.timestamps else [])]
+
+
+def save(voice: Voice, speech: Speech, path: Path, args: argparse.Namespace) -> None:
+    wav, *others = outputs(path, args)
+    for other in others:  # the WAV comes last: where it is, all is
+        write_atomic(other, voice.timestamps(speech, args.timestamps).encode("utf-8"))
+    save_wav(wav, speech.wav, speech.sample_rate)
+
+
+def speak_each(voice: Voice, jobs: list[tuple[Path, str]], args: argparse.Namespace, settings: dict) -> int:
+    """Speak texts one by one, a line for each. Returns how many had nothing to say."""
     unspoken = 0
-    for path, text in named(texts_of(args, voice), args.out):
+    for path, text in jobs:
         start = time.perf_counter()
         try:
-            speech = voice.speak(text, n_timesteps=args.n_timesteps, solver=args.solver, seed=args.seed,
-                                 temperature=args.temperature, length_scale=args.length_scale)  # fmt: skip
+            speech = voice.speak(text, **settings)
         except TextError as error:
             unspoken += 1
             print(f"sampling.py: {error}", file=sys.stderr)
             continue
         spent = time.perf_counter() - start
-        save_wav(path, speech.wav, speech.sample_rate)
+        save(voice, speech, path, args)
         print(f"{path}: {speech.seconds:.2f} s, real-time factor {spent / speech.seconds:.3f}")
-    return 1 if unspoken else 0
+    return unspoken
+
+
+def speak_file(voice: Voice, jobs: list[tuple[Path, str]], args: argparse.Namespace, settings: dict) -> int:
+    """Speak the texts whose files are not there, in batches, with a progress bar. Returns as speak_each does."""
+    todo = [(path, text) for path, text in jobs if not all(map(Path.exists, outputs(path, args)))]
+    unspoken, seconds, start = 0, 0.0, time.perf_counter()
+    with tqdm(total=len(todo), desc="speaking", disable=not todo) as progress:
+        for i in range(0, len(todo), BATCH_TEXTS):
+            good = []
+            for path, text in todo[i : i + BATCH_TEXTS]:
+                try:
+                    voice.check(text)
+                    good.append((path, text))
+                except TextError as error:
+                    unspoken += 1
+                    progress.write(f"sampling.py: {path.name}: {error}", file=sys.stderr)
+            for (path, _), speech in zip(good, voice.speak_batch([text for _, text in good], **settings)):
+                save(voice, speech, path, args)
+                seconds += speech.seconds
+            progress.update(len(todo[i : i + BATCH_TEXTS]))
+    spent = time.perf_counter() - start
+    speed = f", {seconds:.2f} s, real-time factor {spent / seconds:.3f}" if seconds else ""
+    print(f"{args.out}: {len(todo) - unspoken} texts spoken{speed}; {len(jobs) - len(todo)} were there")
+    return unspoken
+
+
+def run(args: argparse.Namespace) -> int:
+    """Speak all that was asked for; a text with nothing to say does not stop the others. Returns the exit status."""
+    settings = {name: getattr(args, name) for name in Settings.__dataclass_fields__}
+    Settings(**settings)  # what is out of range is refused before a voice is loaded
+    folder = newest_run() if args.id is None else checkpoint.RUNS / args.id
+    voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)), args.device, args.lexicon)
+    print(f"run {folder.name}, step {voice.saved.step}, on {args.device}")
+    jobs = list(named(texts_of(args, voice), args.out))
+    check_folder(args.out)
+    speak = speak_each if args.file is None else speak_file
+    return 1 if speak(voice, jobs, args, settings) else 0
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -442,6 +442,37 @@ def test_a_file_of_texts(capsys, tmp_path, voice):
         assert heard(tmp_path / "out" / name, voice.speak(text, seed=0))
 
 
+def test_a_file_goes_on_where_it_stopped(capsys, tmp_path, voice):
+    (tmp_path / "list.txt").write_text("a|Hello there.\nb|...\nc|Good day.\n", "utf-8")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.wav").write_bytes(b"made before")
+    for spoken, there in ((1, 1), (0, 2)):
+        status, lines, errors = command(capsys, "-f", "list.txt", "-o", tmp_path / "out")
+        assert status == 1 and sum("b.wav: nothing to say" in line for line in errors) == 1
+        assert re.fullmatch(rf".*out: {spoken} texts spoken.*; {there} were there", lines[1])
+        assert (tmp_path / "out" / "a.wav").read_bytes() == b"made before"
+        assert heard(tmp_path / "out" / "c.wav", voice.speak("Good day.", seed=0))
+
+
+@pytest.mark.parametrize("by", ["text", "file"])
+def test_timestamps_are_written_beside_the_sound(capsys, tmp_path, voice, by):
+    (tmp_path / "list.txt").write_text("a.wav|Nobody spoke, twice.\n", "utf-8")
+    what = ("Nobody spoke, twice.", "-o", tmp_path / "a.wav") if by == "text" else ("-f", "list.txt", "-o", tmp_path)
+    for kind, suffix in (("json", ".json"), ("srt", ".srt"), ("textgrid", ".TextGrid")):
+        assert command(capsys, *what, "--timestamps", kind)[0] == 0
+        assert (tmp_path / "a").with_suffix(suffix).stat().st_size > 0
+    times = json.loads((tmp_path / "a.json").read_text("utf-8"))
+    assert times["seconds"] == pytest.approx(len(read(tmp_path / "a.wav")) / RATE, abs=1e-9)
+    assert [word["label"] for word in times["words"] if word["label"]] == ["Nobody", "spoke", "twice"]
+    for tier in ("phonemes", "words"):  # one after another, from the first sample to the last
+        assert times[tier][0]["start"] == 0 and times[tier][-1]["end"] == times["seconds"]
+        assert all(a["end"] == b["start"] for a, b in zip(times[tier], times[tier][1:]))
+    speech = voice.speak("Nobody spoke, twice.", seed=0)
+    assert sum(span["end"] - span["start"] for span in times["phonemes"]) == pytest.approx(speech.seconds)
+    said = "".join(span["label"] for span in times["phonemes"])
+    assert said == "".join(s for s, n in zip(speech.symbols, speech.durations) if n and s not in "_ ,.")
+
+
 def test_a_name_for_two_texts_is_refused(capsys, tmp_path):
     (tmp_path / "list.txt").write_text("a/one.wav|Hello.\nb/one.wav|Good day.\n", "utf-8")
     status, _, errors = command(capsys, "-f", "list.txt", "-o", tmp_path / "out")
@@ -459,7 +490,7 @@ def test_a_text_with_nothing_to_say_does_not_stop_the_others(capsys, tmp_path):
 def test_standard_input(capsys, tmp_path, monkeypatch, voice, arguments):
     monkeypatch.setattr("sys.stdin", io.StringIO("Hello there.\n\nGood day.\n"))
     status, lines, _ = command(capsys, *arguments, "-o", tmp_path / "out")
-    assert status == 0 and len(lines) == 3
+    assert status == 0 and len(lines) == 4 - len(arguments)
     assert heard(tmp_path / "out" / "000_Hello_there.wav", voice.speak("Hello there.", seed=0))
     assert heard(tmp_path / "out" / "001_Good_day.wav", voice.speak("Good day.", seed=0))
 
@@ -496,7 +527,10 @@ def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, runs, monkey
         (("Hello.", "--length-scale", "0"), "length_scale = 0"),
         (("Hello.", "--temperature", "nan"), "temperature = nan"),
         (("Hello.", "--seed", "-1"), "seed|non-negative"),
-        (("Hello.", "-o", "file/out.wav"), "file"),
+        (("Hello.", "-o", "file/out.wav"), "file cannot be written .*: name another place with -o"),
+        (("Hello.", "-o", "file/folder"), "folder cannot be written .*: name another place with -o"),
+        (("Hello.", "--sentence-pause", "-1"), "sentence_pause = -1"),
+        (("Hello.", "--loudness", "nan"), "loudness = nan"),
     ],
 )
 def test_refusals_are_one_line_and_status_one(capsys, tmp_path, arguments, match):

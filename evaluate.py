@@ -37,7 +37,6 @@ from data_util.page import markdown, page
 from model.sde import SOLVERS, default_solver
 from sampling import Voice, newest_run
 from text import TextError
-from text.symbols import label
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +128,7 @@ def speak_all(path: Path, device: str, n_threads: int, clips: list[Clip], settin
         clips_spoken[clip.id] = {
             "pairs": {f"real_time_factor{of}": spent},
             "phonemes": speech.phonemes,
-            "symbols": [label(i) for i in voice.front_end.to_ids(speech.phonemes)],
+            "symbols": list(speech.symbols),
             "durations": [round(int(n) * audio.hop_length / audio.sample_rate, 4) for n in speech.durations],
         }
     once[f"memory{of}"] = torch.cuda.max_memory_allocated(device) if on_gpu else peak_memory()

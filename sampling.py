@@ -4,36 +4,104 @@ import argparse
 import logging
 import secrets
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import torchaudio
+from tqdm import tqdm
 
-from data_util import checkpoint
+from data_util import checkpoint, timestamps
 from data_util.audio import save_wav
 from data_util.config import ROOT
 from data_util.corpus import make_front_end, read_metafile
+from data_util.files import write_atomic
 from data_util.pitch import track_f0
-from model.nisets import NiSETS
+from model.nisets import NiSETS, Plan
 from model.sde import SOLVERS, default_solver
 from text import TextError
+from text.markup import LONGEST_BREAK
+from text.pieces import ends, split
+from text.symbols import label
 
 STEM_LENGTH = 40  # characters of a text that its file is named by
+LONGEST_TEXT = 1_000_000  # characters, some twenty hours of speech
+SENTENCE_PAUSE, CLAUSE_PAUSE = 0.4, 0.15  # seconds between two pieces of a long text, after what they end
+FADE = 0.005  # seconds, at both sides of where two pieces meet
+BATCH_FRAMES = 4096  # that are spoken at once, padding included
+BATCH_TEXTS = 64  # of a file, between two moves of the progress bar
+LOUDNESS_BLOCK = 0.4  # seconds, what loudness is measured over
+QUIETEST = -70.0  # LUFS, under which nothing is measured
+PEAK = 0.99  # of full scale, which no gain exceeds
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a text is spoken; ValueError for a value out of range.
+
+    n_timesteps: evaluations of the score network; solver: posterior (only for 1, the default there), dpm2m (the
+    default beyond) or ddim; seed: the same seed and text give the same sound, None a new one each time;
+    temperature: of the noise, 0 or more; length_scale: over 1 slower, under 1 faster;
+    sentence_pause: seconds between two sentences, 0 to 10, each of which is then spoken for itself; None: as the voice
+    pauses, and SENTENCE_PAUSE where a long text is cut; loudness: LUFS that each piece is brought to, over -70 and at
+    most 0, by a gain alone and less where the peaks would pass full scale; None: as the voice speaks.
+    """
+
+    n_timesteps: int = 1
+    solver: str | None = None
+    seed: int | None = None
+    temperature: float = 1.0
+    length_scale: float = 1.0
+    sentence_pause: float | None = None
+    loudness: float | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "solver", self.solver or default_solver(self.n_timesteps))
+        if self.solver not in SOLVERS:
+            raise ValueError(f"solver {self.solver!r}: must be one of {', '.join(SOLVERS)}")
+        if self.n_timesteps < 1 or (self.solver == "posterior" and self.n_timesteps != 1):
+            wanted = "at least 1, and exactly 1 for solver posterior"
+            raise ValueError(f"n_timesteps = {self.n_timesteps}: must be {wanted}")
+        if not (self.temperature >= 0 and np.isfinite(self.temperature)):
+            raise ValueError(f"temperature = {self.temperature}: must be 0 or more")
+        if not (self.length_scale > 0 and np.isfinite(self.length_scale)):
+            raise ValueError(f"length_scale = {self.length_scale}: must be over 0")
+        if self.sentence_pause is not None and not 0 <= self.sentence_pause <= LONGEST_BREAK:
+            raise ValueError(f"sentence_pause = {self.sentence_pause}: must be 0 to {LONGEST_BREAK:g} seconds")
+        if self.loudness is not None and not QUIETEST < self.loudness <= 0:
+            raise ValueError(f"loudness = {self.loudness}: must be over {QUIETEST:g} and at most 0 LUFS")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Phonemes that are spoken at a time: their ids; pauses: frames, by index in ids; gap: frames of silence after."""
+
+    phonemes: str
+    ids: list[int]
+    pauses: dict[int, int]
+    gap: int
+    is_first: bool
+    is_last: bool
 
 
 @dataclass(frozen=True)
 class Speech:
-    """wav: (T_wav,) float32 in [-1, 1]; sample_rate: Hz; phonemes: IPA; durations: (T_x,) frames of each id."""
+    """wav: (T_wav,) float32 in [-1, 1]; sample_rate: Hz; phonemes: IPA, pieces of a long text joined by spaces;
+    durations: (T_x,) frames of each symbol, which sum to the whole; symbols: T_x labels, "" for the silence between
+    pieces; words: of each symbol, which word it is of, None for what is between words."""
 
     wav: np.ndarray
     sample_rate: int
     text: str
     phonemes: str
     durations: np.ndarray
+    symbols: tuple[str, ...]
+    words: tuple[int | None, ...]
 
     @property
     def seconds(self) -> float:
@@ -70,36 +138,121 @@ class Voice:
             path = checkpoint.find(path, "voice")
         return cls(checkpoint.load_voice(path), device, lexicon)
 
-    def speak(
-        self,
-        text: str,
-        *,
-        n_timesteps: int = 1,
-        solver: str | None = None,
-        seed: int | None = None,
-        temperature: float = 1.0,
-        length_scale: float = 1.0,
-    ) -> Speech:
+    def speak(self, text: str, **settings) -> Speech:
         """Speak a text, which may have phonemes in it, `[[ fəˈniːmz ]]`, and pauses, `<break time="300ms"/>`.
 
-        n_timesteps: evaluations of the score network; solver: posterior (only for 1, the default there), dpm2m (the
-        default beyond) or ddim; seed: the same seed and text give the same sound, None a new one each time;
-        temperature: of the noise, 0 or more; length_scale: over 1 slower, under 1 faster.
-        Raises TextError where there is nothing to say, ValueError for a setting out of range.
+        settings: the fields of Settings. A text longer than text.longest is spoken in pieces, one after another.
+        Raises TextError where there is nothing to say or too much, ValueError for a setting out of range.
         """
-        solver = solver or default_solver(n_timesteps)
-        _check_settings(n_timesteps, solver, temperature, length_scale)
+        settings = Settings(**settings)
+        pieces = self._pieces(text, settings)
+        return self._joined(text, pieces, [self._render([piece], settings)[0] for piece in pieces])
+
+    def stream(self, text: str, **settings) -> Iterator[np.ndarray]:
+        """speak, but giving each piece, (T_wav,) float32, as soon as it is made; together they are speak's wav.
+
+        What is made is not kept, so that the memory needed does not grow with the text's sound. Raises as speak does.
+        """
+        settings = Settings(**settings)
+        pieces = self._pieces(text, settings)
+        return (self._render([piece], settings)[0][0] for piece in pieces)
+
+    def speak_batch(self, texts: Sequence[str], **settings) -> list[Speech]:
+        """speak for each text, several at once: the same durations, and samples to the rounding of float32.
+
+        Raises as speak does, for the first text that it would raise for.
+        """
+        settings = Settings(**settings)
+        pieces = [self._pieces(text, settings) for text in texts]
+        places = [(i, j) for i, row in enumerate(pieces) for j in range(len(row))]
+        rendered: list[list] = [[None] * len(row) for row in pieces]
+        batch: list[tuple[int, int]] = []
+        plans: list[Plan] = []
+        for i, j in sorted(places, key=lambda place: len(pieces[place[0]][place[1]].ids)):
+            plan = self._plan(pieces[i][j], settings)
+            longest = max(one.mu.shape[-1] for one in [*plans, plan])
+            if plans and longest * (len(plans) + 1) > BATCH_FRAMES:
+                self._render_into(rendered, pieces, batch, plans, settings)
+                batch, plans = [], []
+            batch.append((i, j))
+            plans.append(plan)
+        if plans:
+            self._render_into(rendered, pieces, batch, plans, settings)
+        return [self._joined(*each) for each in zip(texts, pieces, rendered)]
+
+    def check(self, text: str) -> None:
+        """Raise TextError where speak would."""
+        self._pieces(text, Settings())
+
+    def timestamps(self, speech: Speech, kind: str) -> str:
+        """When each phoneme and each word of a speech is said: the content of a file. kind: json, srt or textgrid."""
+        frame = speech.seconds / int(speech.durations.sum())
+        phonemes = timestamps.phoneme_spans(speech.symbols, speech.durations, frame)
+        labels = timestamps.word_labels(self.front_end.normalise(speech.text), speech.phonemes)
+        words = timestamps.word_spans(speech.symbols, speech.words, speech.durations, frame, labels)
+        return timestamps.FORMATS[kind](phonemes, words)
+
+    def _pieces(self, text, settings):
+        if len(text) > LONGEST_TEXT:
+            raise TextError(f"a text of {len(text):,} characters: at most {LONGEST_TEXT:,}, so speak it in parts")
         phonemes = self.front_end.phonemise(text)
-        x = torch.tensor(self.front_end.to_ids(phonemes), device=self.device)[None]
-        pauses = {index: self._frames(seconds) for index, seconds in self.front_end.pauses(phonemes).items()}
-        generator = _generator(seed, phonemes)
-        spoken = self.model.synthesise(x, n_timesteps, solver, temperature, length_scale, generator, pauses)
-        wav = spoken.wav[0, 0].clamp(-1, 1).cpu().numpy()
-        return Speech(wav, self.saved.config.audio.sample_rate, text, phonemes, spoken.durations[0].cpu().numpy())
+        by_sentence = settings.sentence_pause is not None
+        parts = split(phonemes, self.saved.config.text.longest, by_sentence)
+        seconds = {"sentence": settings.sentence_pause if by_sentence else SENTENCE_PAUSE, "clause": CLAUSE_PAUSE}
+        pieces = []
+        for i, part in enumerate(parts):
+            is_last = i == len(parts) - 1
+            gap = 0 if is_last else self._frames(seconds.get(ends(part), 0.0))
+            pauses = {index: max(1, self._frames(each)) for index, each in self.front_end.pauses(part).items()}
+            pieces.append(Piece(part, self.front_end.to_ids(part), pauses, gap, i == 0, is_last))
+        return pieces
+
+    def _plan(self, piece, settings):
+        x = torch.tensor(piece.ids, device=self.device)[None]
+        generator = _generator(settings.seed, piece.phonemes)
+        return self.model.plan(x, settings.temperature, settings.length_scale, generator, piece.pauses)
+
+    def _render(self, pieces, settings, plans=None):
+        """wav (T_wav,) with the silence after it and durations (T_x,), of each piece."""
+        plans = plans or [self._plan(piece, settings) for piece in pieces]
+        spoken = self.model.render(plans, settings.n_timesteps, settings.solver)
+        return [(self._finished(one.wav[0, 0], piece, settings), one.durations[0].cpu().numpy())
+                for piece, one in zip(pieces, spoken)]  # fmt: skip
+
+    def _render_into(self, rendered, pieces, batch, plans, settings):
+        for (i, j), result in zip(batch, self._render([pieces[i][j] for i, j in batch], settings, plans)):
+            rendered[i][j] = result
+
+    def _finished(self, wav, piece, settings):
+        audio = self.saved.config.audio
+        if settings.loudness is not None:
+            wav = wav * _gain(wav, audio.sample_rate, settings.loudness)
+        wav = wav.clamp(-1, 1).cpu().numpy().copy()
+        n_fade = min(round(FADE * audio.sample_rate), len(wav))
+        ramp = np.sin(np.linspace(0, np.pi / 2, n_fade, dtype=np.float32)) ** 2
+        if not piece.is_first:
+            wav[:n_fade] *= ramp
+        if not piece.is_last:
+            wav[len(wav) - n_fade :] *= ramp[::-1]
+        return np.pad(wav, (0, piece.gap * audio.hop_length))
+
+    def _joined(self, text, pieces, rendered):
+        durations, symbols, words, n_words = [], [], [], 0
+        for piece, (_, frames) in zip(pieces, rendered):
+            of = self.front_end.words_of(piece.ids)
+            durations += [*frames, piece.gap] if piece.gap else [*frames]
+            symbols += [label(i) for i in piece.ids] + [""] * bool(piece.gap)
+            words += [None if word is None else word + n_words for word in of] + [None] * bool(piece.gap)
+            n_words += 1 + max((word for word in of if word is not None), default=-1)
+        wav = np.concatenate([wav for wav, _ in rendered])
+        phonemes = " ".join(piece.phonemes for piece in pieces)
+        durations = np.array(durations, dtype=np.int64)
+        sample_rate = self.saved.config.audio.sample_rate
+        return Speech(wav, sample_rate, text, phonemes, durations, tuple(symbols), tuple(words))
 
     def _frames(self, seconds):
         audio = self.saved.config.audio
-        return max(1, round(seconds * audio.sample_rate / audio.hop_length))
+        return round(seconds * audio.sample_rate / audio.hop_length)
 
     def copy(self, wav: np.ndarray) -> np.ndarray:
         """Copy synthesis: the generator on the true latent of a recording.
@@ -122,15 +275,15 @@ class Voice:
         return copied[0, 0].clamp(-1, 1).cpu().numpy()
 
 
-def _check_settings(n_timesteps, solver, temperature, length_scale):
-    if solver not in SOLVERS:
-        raise ValueError(f"solver {solver!r}: must be one of {', '.join(SOLVERS)}")
-    if n_timesteps < 1 or (solver == "posterior" and n_timesteps != 1):
-        raise ValueError(f"n_timesteps = {n_timesteps}: must be at least 1, and exactly 1 for solver posterior")
-    if not (temperature >= 0 and np.isfinite(temperature)):
-        raise ValueError(f"temperature = {temperature}: must be 0 or more")
-    if not (length_scale > 0 and np.isfinite(length_scale)):
-        raise ValueError(f"length_scale = {length_scale}: must be over 0")
+def _gain(wav, sample_rate, loudness):
+    """What brings a sound (T_wav,) to a loudness in LUFS (ITU-R BS.1770, as torchaudio computes it), 1 for silence."""
+    wav = wav.detach().cpu()
+    # a sound shorter than the block is measured as if it went on
+    n_times = -(-round(LOUDNESS_BLOCK * sample_rate) // len(wav))
+    measured = torchaudio.functional.loudness(wav.repeat(n_times)[None], sample_rate).item()
+    if not np.isfinite(measured) or measured <= QUIETEST:
+        return 1.0
+    return min(10 ** ((loudness - measured) / 20), PEAK / wav.abs().max().item())
 
 
 def _generator(seed, phonemes):
@@ -186,7 +339,7 @@ def named(texts: list[tuple[str | None, str]], out: Path) -> Iterator[tuple[Path
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Speak with a trained voice.", allow_abbrev=False)
     parser.add_argument("text", nargs="*", help="what to say, or - for standard input; nothing: the validation list")
-    parser.add_argument("-f", dest="file", metavar="FILE", help="one text a line, or path|text")
+    parser.add_argument("-f", dest="file", metavar="FILE", help="one text a line, or path|text; what is there stays")
     parser.add_argument("-id", metavar="ID", help="the run in checkpoint/; without it the newest")
     parser.add_argument("-ckpt", type=int, metavar="STEP", help="the voice of this step; without it the newest")
     parser.add_argument("-o", dest="out", type=Path, default=Path("speech"), help="a WAV for one text, else a folder")
@@ -195,6 +348,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--temperature", type=float, default=1.0, help="of the noise")
     parser.add_argument("--length-scale", type=float, default=1.0, help="over 1 slower, under 1 faster")
+    parser.add_argument("--sentence-pause", type=float, metavar="SECONDS", help="between two sentences")
+    parser.add_argument("--loudness", type=float, metavar="LUFS", help="to bring the sound to, for example -23")
+    parser.add_argument("--timestamps", choices=list(timestamps.FORMATS), help="of words and phonemes, beside each WAV")
     parser.add_argument("-l", dest="lexicon", metavar="FILE", help="words and how they are said: word = respelling")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -204,25 +360,81 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def run(args: argparse.Namespace) -> int:
-    """Speak all that was asked for; a text with nothing to say does not stop the others. Returns the exit status."""
-    folder = newest_run() if args.id is None else checkpoint.RUNS / args.id
-    voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)), args.device, args.lexicon)
-    print(f"run {folder.name}, step {voice.saved.step}, on {args.device}")
+def check_folder(out: Path) -> None:
+    """Raise OSError, before anything is spoken, where nothing can be written to a folder, or to that of a WAV."""
+    folder = out.parent if out.suffix == ".wav" else out
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"{folder} cannot be written ({error.strerror}): name another place with -o") from error
+
+
+def outputs(path: Path, args: argparse.Namespace) -> list[Path]:
+    """The files that one text becomes."""
+    return [path, *([path.with_suffix(timestamps.SUFFIXES[args.timestamps])] if args.timestamps else [])]
+
+
+def save(voice: Voice, speech: Speech, path: Path, args: argparse.Namespace) -> None:
+    wav, *others = outputs(path, args)
+    for other in others:  # the WAV comes last: where it is, all is
+        write_atomic(other, voice.timestamps(speech, args.timestamps).encode("utf-8"))
+    save_wav(wav, speech.wav, speech.sample_rate)
+
+
+def speak_each(voice: Voice, jobs: list[tuple[Path, str]], args: argparse.Namespace, settings: dict) -> int:
+    """Speak texts one by one, a line for each. Returns how many had nothing to say."""
     unspoken = 0
-    for path, text in named(texts_of(args, voice), args.out):
+    for path, text in jobs:
         start = time.perf_counter()
         try:
-            speech = voice.speak(text, n_timesteps=args.n_timesteps, solver=args.solver, seed=args.seed,
-                                 temperature=args.temperature, length_scale=args.length_scale)  # fmt: skip
+            speech = voice.speak(text, **settings)
         except TextError as error:
             unspoken += 1
             print(f"sampling.py: {error}", file=sys.stderr)
             continue
         spent = time.perf_counter() - start
-        save_wav(path, speech.wav, speech.sample_rate)
+        save(voice, speech, path, args)
         print(f"{path}: {speech.seconds:.2f} s, real-time factor {spent / speech.seconds:.3f}")
-    return 1 if unspoken else 0
+    return unspoken
+
+
+def speak_file(voice: Voice, jobs: list[tuple[Path, str]], args: argparse.Namespace, settings: dict) -> int:
+    """Speak the texts whose files are not there, in batches, with a progress bar. Returns as speak_each does."""
+    todo = [(path, text) for path, text in jobs if not all(map(Path.exists, outputs(path, args)))]
+    unspoken, seconds, start = 0, 0.0, time.perf_counter()
+    with tqdm(total=len(todo), desc="speaking", disable=not todo) as progress:
+        for i in range(0, len(todo), BATCH_TEXTS):
+            good = []
+            for path, text in todo[i : i + BATCH_TEXTS]:
+                try:
+                    voice.check(text)
+                    good.append((path, text))
+                except TextError as error:
+                    unspoken += 1
+                    progress.write(f"sampling.py: {path.name}: {error}", file=sys.stderr)
+            for (path, _), speech in zip(good, voice.speak_batch([text for _, text in good], **settings)):
+                save(voice, speech, path, args)
+                seconds += speech.seconds
+            progress.update(len(todo[i : i + BATCH_TEXTS]))
+    spent = time.perf_counter() - start
+    speed = f", {seconds:.2f} s, real-time factor {spent / seconds:.3f}" if seconds else ""
+    print(f"{args.out}: {len(todo) - unspoken} texts spoken{speed}; {len(jobs) - len(todo)} were there")
+    return unspoken
+
+
+def run(args: argparse.Namespace) -> int:
+    """Speak all that was asked for; a text with nothing to say does not stop the others. Returns the exit status."""
+    settings = {name: getattr(args, name) for name in Settings.__dataclass_fields__}
+    Settings(**settings)  # what is out of range is refused before a voice is loaded
+    folder = newest_run() if args.id is None else checkpoint.RUNS / args.id
+    voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)), args.device, args.lexicon)
+    print(f"run {folder.name}, step {voice.saved.step}, on {args.device}")
+    jobs = list(named(texts_of(args, voice), args.out))
+    check_folder(args.out)
+    speak = speak_each if args.file is None else speak_file
+    return 1 if speak(voice, jobs, args, settings) else 0
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -70,6 +70,7 @@ class Text:
     language: str
     phonemizer: Literal["espeak", "cmudict"]
     units: Literal["blanks", "characters", "phones"]
+    longest: int
     lexicon: str
 
 

@@ -51,6 +51,18 @@ class Synthesis:
     f0: Tensor | None
 
 
+@dataclass
+class Plan:
+    """One text before the score network: mu (1, n_latents, T_mel), durations (1, T_x) frames, f0 (1, 2, T_mel) or None
+    as of Synthesis, r_1 (1, n_latents, T_mel) the noise that it starts from; generator: where the rest comes from."""
+
+    mu: Tensor
+    durations: Tensor
+    f0: Tensor | None
+    r_1: Tensor
+    generator: torch.Generator | None
+
+
 class NiSETS(nn.Module):
     """The whole model but for the discriminators, which only training needs.
 
@@ -482,6 +494,18 @@ class NiSETS(nn.Module):
     ) -> Synthesis:
         """Speak one text. x: (1, T_x) ids; generator: on the CPU, where the noise comes from; pauses: frames of the ids
         whose duration is not predicted, by index."""
+        return self.render([self.plan(x, temperature, length_scale, generator, pauses)], n_timesteps, solver)[0]
+
+    @torch.no_grad()
+    def plan(
+        self,
+        x: Tensor,
+        temperature: float = 1.0,
+        length_scale: float = 1.0,
+        generator: torch.Generator | None = None,
+        pauses: dict[int, int] | None = None,
+    ) -> Plan:
+        """All that comes before the score network, of one text; arguments as of synthesise."""
 
         def draw(like: Tensor) -> Tensor:
             return torch.randn(like.shape, generator=generator).to(like.device)
@@ -497,10 +521,35 @@ class NiSETS(nn.Module):
         place = places(durations, mask)
         f0 = self._draw_contour(c, values, durations, place, mask)
         mu = self.refine(stretch(mu_x, durations, mask), stretch(h, durations, mask), place, mask, f0)
-        z0_hat = mu + self.solve(temperature * draw(mu), mu, mask, n_timesteps, solver, draw, f0)
-        t = torch.full((1,), grid(n_timesteps)[-1], device=x.device)
-        noise = draw(mu.new_empty(1, 1, mu.shape[-1] * self.config.audio.hop_length))
-        return Synthesis(self.generate(z0_hat, mu=mu, f0=f0, t=t, noise=noise), z0_hat, mu, durations, f0)
+        return Plan(mu, durations, f0, temperature * draw(mu), generator)
+
+    @torch.no_grad()
+    def render(self, plans: list[Plan], n_timesteps: int = 1, solver: str = "posterior") -> list[Synthesis]:
+        """Speak several texts at once; one by one they sound the same, to the rounding of float32."""
+        lengths = [plan.mu.shape[-1] for plan in plans]
+        longest, device = max(lengths), plans[0].mu.device
+        mask = sequence_mask(torch.tensor(lengths, device=device), longest).to(plans[0].mu.dtype)  # (B, 1, T_mel)
+
+        def draw(like: Tensor, samples_a_frame: int = 1) -> Tensor:
+            sizes = [(1, like.shape[1], samples_a_frame * n) for n in lengths]
+            drawn = [torch.randn(size, generator=plan.generator) for size, plan in zip(sizes, plans)]
+            return side_by_side(drawn, samples_a_frame * longest).to(device)
+
+        mu, r_1 = (side_by_side([getattr(plan, name) for plan in plans], longest) for name in ("mu", "r_1"))
+        f0 = None
+        if plans[0].f0 is not None:  # past an end the last value goes on: the pulses there reach back over the end
+            f0 = side_by_side([plan.f0 for plan in plans], longest, mode="replicate")
+        z0_hat = mu + self.solve(r_1, mu, mask, n_timesteps, solver, draw, f0)
+        t = torch.full((len(plans),), grid(n_timesteps)[-1], device=device)
+        noise = draw(mu[:, :1], self.config.audio.hop_length)
+        wav = self.generate(z0_hat, mask if min(lengths) < longest else None, mu=mu, f0=f0, t=t, noise=noise)
+        return [
+            Synthesis(
+                wav[b : b + 1, :, : n * self.config.audio.hop_length], z0_hat[b : b + 1, :, :n], plan.mu,
+                plan.durations, plan.f0,
+            )
+            for b, (n, plan) in enumerate(zip(lengths, plans))
+        ]  # fmt: skip
 
     def solve(
         self, r_1: Tensor, mu: Tensor, mask: Tensor, n_timesteps: int, solver: str, draw, f0: Tensor | None = None
@@ -560,6 +609,11 @@ def stretch(mu_x: Tensor, durations: Tensor, mel_mask: Tensor) -> Tensor:
     symbol = torch.searchsorted(durations.cumsum(1), frames, right=True)  # (B, T_mel)
     symbol = symbol.clamp(max=mu_x.shape[2] - 1)[:, None].expand(-1, mu_x.shape[1], -1)
     return mu_x.gather(2, symbol) * mel_mask
+
+
+def side_by_side(items: list[Tensor], length: int, mode: str = "constant") -> Tensor:
+    """items: (1, C, T) each. Returns (B, C, length), each item followed by zeros, or by its last value: replicate."""
+    return torch.cat([F.pad(item, (0, length - item.shape[-1]), mode=mode) for item in items])
 
 
 def predict_durations(logw: Tensor, logw_variance: Tensor, length_scale: float) -> Tensor:

@@ -27,6 +27,8 @@ FAULTS = [
     ("log.name=[a]", "log.name = ['a']", "str"),
     ("text.units=1", "text.units = 1", "one of blanks, characters, phones"),
     ("text.phonemizer=festival", "text.phonemizer = 'festival'", "one of espeak, cmudict"),
+    ("text.longest=1.5", "text.longest = 1.5", "int"),
+    ("text.longest=0", "text.longest = 0", "positive"),
     ("text.lexicon=", "text.lexicon = None", "str"),
     ("text.units=letters", "text.units = 'letters'", "one of blanks, characters, phones"),
     ("pitch.f_min=500", "pitch.f_max = 450", "at least twice pitch.f_min"),

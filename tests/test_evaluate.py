@@ -57,7 +57,6 @@ class StubVoice:
     def __init__(self, config, path):
         self.saved = SimpleNamespace(config=config, step=30, path=path)
         self.model = torch.nn.Linear(2, 3)
-        self.front_end = SimpleNamespace(to_ids=lambda phonemes: [SYMBOLS.index(c) for c in phonemes])
         self.fresh = True
 
     def speak(self, text, *, n_timesteps, solver, seed):
@@ -66,7 +65,7 @@ class StubVoice:
         time.sleep(self.slow * self.fresh)
         self.fresh = False
         self.asked.append((text, n_timesteps, solver, seed))
-        return Speech(voiced(0.6, f0=100 * n_timesteps), RATE, text, "ab", np.array([20, 32]))
+        return Speech(voiced(0.6, f0=100 * n_timesteps), RATE, text, "ab", np.array([20, 32]), ("a", "b"), (0, 0))
 
     def copy(self, wav):
         return 0.5 * wav

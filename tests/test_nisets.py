@@ -745,6 +745,20 @@ def test_one_step_is_the_posterior_mean_of_the_noise_to_the_bit(name):
     assert torch.equal(spoken.wav, wav)
 
 
+@pytest.mark.parametrize("n_timesteps", [1, 3])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_texts_spoken_together_sound_as_each_alone(name, n_timesteps):
+    model, solver = make_variant(name).eval(), nisets.default_solver(n_timesteps)
+    texts = [SPOKEN, SPOKEN[:, :3], torch.cat([SPOKEN, SPOKEN, SPOKEN], dim=1)]
+    together = model.render([model.plan(x, 0.8, 2.0, seeded(i)) for i, x in enumerate(texts)], n_timesteps, solver)
+    assert len({one.wav.shape[-1] for one in together}) == 3  # there is padding
+    for i, (x, one) in enumerate(zip(texts, together)):
+        alone = model.synthesise(x, n_timesteps, solver, 0.8, 2.0, seeded(i))
+        assert torch.equal(one.durations, alone.durations)
+        for name_of in ("wav", "z0_hat", "mu"):
+            torch.testing.assert_close(getattr(one, name_of), getattr(alone, name_of), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_seed_decides_all_that_is_spoken(name):
     model = make_variant(name).eval()

@@ -19,7 +19,7 @@ from data_util import config as configuration
 from data_util.checkpoint import CheckpointError
 from model.nisets import NiSETS
 from sampling import Speech, Voice
-from text import SYMBOLS, TextError, phonemise, text_to_ids
+from text import SYMBOLS, TextError, markup, phonemise, text_to_ids
 from text.symbols import label
 
 TEXT = "A short sentence, spoken by nobody."
@@ -205,6 +205,10 @@ def test_length_scale_lengthens(voice):
         ({"length_scale": 0}, "length_scale = 0"),
         ({"length_scale": -1}, "length_scale = -1"),
         ({"length_scale": float("nan")}, "length_scale = nan"),
+        ({"sentence_pause": -1}, "sentence_pause = -1: must be 0 to 10 seconds"),
+        ({"sentence_pause": float("nan")}, "sentence_pause = nan"),
+        ({"loudness": 1}, "loudness = 1: must be over -70 and at most 0 LUFS"),
+        ({"loudness": float("nan")}, "loudness = nan"),
     ],
 )
 def test_settings_out_of_range_are_refused(voice, settings, match):
@@ -216,6 +220,112 @@ def test_settings_out_of_range_are_refused(voice, settings, match):
 def test_nothing_to_say_is_refused(voice, text):
     with pytest.raises(TextError, match="nothing to say"):
         voice.speak(text)
+
+
+STORY = 'One two, three. Four five; six [[ fəˈniːmz ]] <break time="300ms"/> seven! Eight nine ten eleven twelve?'
+STEP = 1 / 32768  # of 16 bits
+FADED = round(sampling.FADE * RATE)
+
+
+@pytest.fixture(scope="module")
+def brief(runs):
+    """A voice whose longest piece is 30 characters of IPA."""
+    saved = checkpoint.load_voice(checkpoint.find(runs / "off_new", "voice"))
+    return Voice(dataclasses.replace(saved, config=configuration.change(CONFIG, ["text.longest=30"])))
+
+
+def test_a_long_text_is_its_pieces_one_after_another(brief):
+    speech = brief.speak(STORY, seed=1)
+    assert speech.phonemes == phonemise(STORY)
+    pieces = brief._pieces(STORY, sampling.Settings())
+    assert len(pieces) > 2 and max(len(markup.pauses(piece.phonemes)[0][0]) for piece in pieces) <= 30
+    at = 0
+    for i, piece in enumerate(pieces):
+        x = torch.tensor([piece.ids])
+        alone = brief.model.synthesise(x, generator=sampling._generator(1, piece.phonemes), pauses=piece.pauses)
+        alone = alone.wav[0, 0].clamp(-1, 1).numpy()
+        inside = slice(FADED * (i > 0), len(alone) - FADED * (i < len(pieces) - 1))
+        heard = speech.wav[at : at + len(alone)]
+        assert np.abs(heard[inside] - alone[inside]).max() <= STEP
+        after = speech.wav[at + len(alone) : at + len(alone) + piece.gap * HOP]
+        assert not after.any()
+        if i < len(pieces) - 1:  # without clicks: nothing jumps where two pieces meet
+            assert abs(heard[-1]) < 1e-4 and abs(speech.wav[at + len(alone) + len(after)]) < 1e-4
+        at += len(alone) + len(after)
+    assert at == len(speech.wav) == speech.durations.sum() * HOP
+    assert len(speech.durations) == len(speech.symbols) == len(speech.words)
+    index = next(i for i, n in enumerate(speech.durations) if n == round(0.3 * RATE / HOP) and speech.symbols[i] == ",")
+    assert speech.words[index] is None
+
+
+def test_a_stream_is_made_as_it_is_taken(brief, monkeypatch):
+    made = []
+    render = brief.model.render
+    monkeypatch.setattr(brief.model, "render", lambda *arguments: made.append(1) or render(*arguments))
+    stream = brief.stream(STORY, seed=1)
+    assert made == []
+    first = next(stream)
+    assert len(made) == 1
+    wav = np.concatenate([first, *stream])
+    assert wav.tobytes() == brief.speak(STORY, seed=1).wav.tobytes() and len(made) > 2
+    with pytest.raises(ValueError, match="temperature = -1"):
+        brief.stream(STORY, temperature=-1)
+
+
+@pytest.mark.parametrize("budget", [1, 150, sampling.BATCH_FRAMES])
+def test_a_batch_is_its_texts_alone(brief, monkeypatch, budget):
+    texts = [STORY, "Hello.", TEXT, "Hello.", "A much longer one of these, so that there is some padding."]
+    alone = [brief.speak(text, seed=3) for text in texts]
+    sizes, render = [], brief.model.render
+
+    def watch(plans, *arguments):
+        sizes.append(len(plans) * max(plan.mu.shape[-1] for plan in plans))
+        assert len(plans) == 1 or sizes[-1] <= budget
+        return render(plans, *arguments)
+
+    monkeypatch.setattr(sampling, "BATCH_FRAMES", budget)
+    monkeypatch.setattr(brief.model, "render", watch)
+    for order in (1, -1):
+        for one, other in zip(alone[::order], brief.speak_batch(texts[::order], seed=3)):
+            assert (one.text, one.phonemes, one.symbols, one.words) == (
+                other.text, other.phonemes, other.symbols, other.words)  # fmt: skip
+            assert np.array_equal(one.durations, other.durations)
+            assert np.abs(one.wav - other.wav).max() <= 1e-5  # under a step of 16 bits, which is 3e-5
+    n_pieces = 2 * sum(len(brief._pieces(text, sampling.Settings())) for text in texts)
+    assert len(sizes) == n_pieces if budget == 1 else len(sizes) < n_pieces
+    assert brief.speak_batch([]) == []
+
+
+def test_the_pause_between_sentences_can_be_set(voice):
+    short, long = (voice.speak("One. Two? Three!", seed=1, sentence_pause=pause) for pause in (0.0, 0.5))
+    n_frames = round(0.5 * RATE / HOP)
+    assert long.durations.sum() - short.durations.sum() == 2 * n_frames
+    gaps = [i for i, symbol in enumerate(long.symbols) if symbol == ""]
+    assert [long.durations[i] for i in gaps] == [n_frames, n_frames]
+    assert "" not in voice.speak("One. Two? Three!", seed=1).symbols
+
+
+def test_loudness_is_brought_to_a_target(voice):
+    plain = voice.speak(TEXT, seed=1).wav
+    quiet, quieter = (voice.speak(TEXT, seed=1, loudness=loudness).wav for loudness in (-40.0, -46.0))
+    gain = np.abs(quiet).max() / np.abs(plain).max()
+    np.testing.assert_allclose(quiet, gain * plain, atol=1e-6)  # nothing but a gain
+    assert 20 * np.log10(np.abs(quiet).max() / np.abs(quieter).max()) == pytest.approx(6, abs=0.01)
+    loud = voice.speak(TEXT, seed=1, loudness=0).wav
+    assert np.abs(loud).max() <= 0.991
+
+
+@pytest.mark.parametrize("seconds", [0.05, 2])
+def test_loudness_is_that_of_a_sine_known_from_the_standard(seconds):
+    """ITU-R BS.1770: a full-scale sine of 997 Hz in one channel has -3.01 LUFS."""
+    sine = torch.sin(2 * torch.pi * 997 * torch.arange(round(seconds * RATE)) / RATE)
+    assert sampling._gain(sine, RATE, -23.0) == pytest.approx(10 ** ((-23 + 3.01) / 20), rel=0.06)  # half a dB
+    assert sampling._gain(torch.zeros(1000), RATE, -23.0) == 1
+
+
+def test_a_text_of_ten_megabytes_is_refused(voice):
+    with pytest.raises(TextError, match="10,000,000 characters: at most 1,000,000, so speak it in parts"):
+        voice.speak("a " * 5_000_000)
 
 
 def with_symbols(runs, tmp_path, symbols):
@@ -332,6 +442,37 @@ def test_a_file_of_texts(capsys, tmp_path, voice):
         assert heard(tmp_path / "out" / name, voice.speak(text, seed=0))
 
 
+def test_a_file_goes_on_where_it_stopped(capsys, tmp_path, voice):
+    (tmp_path / "list.txt").write_text("a|Hello there.\nb|...\nc|Good day.\n", "utf-8")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.wav").write_bytes(b"made before")
+    for spoken, there in ((1, 1), (0, 2)):
+        status, lines, errors = command(capsys, "-f", "list.txt", "-o", tmp_path / "out")
+        assert status == 1 and sum("b.wav: nothing to say" in line for line in errors) == 1
+        assert re.fullmatch(rf".*out: {spoken} texts spoken.*; {there} were there", lines[1])
+        assert (tmp_path / "out" / "a.wav").read_bytes() == b"made before"
+        assert heard(tmp_path / "out" / "c.wav", voice.speak("Good day.", seed=0))
+
+
+@pytest.mark.parametrize("by", ["text", "file"])
+def test_timestamps_are_written_beside_the_sound(capsys, tmp_path, voice, by):
+    (tmp_path / "list.txt").write_text("a.wav|Nobody spoke, twice.\n", "utf-8")
+    what = ("Nobody spoke, twice.", "-o", tmp_path / "a.wav") if by == "text" else ("-f", "list.txt", "-o", tmp_path)
+    for kind, suffix in (("json", ".json"), ("srt", ".srt"), ("textgrid", ".TextGrid")):
+        assert command(capsys, *what, "--timestamps", kind)[0] == 0
+        assert (tmp_path / "a").with_suffix(suffix).stat().st_size > 0
+    times = json.loads((tmp_path / "a.json").read_text("utf-8"))
+    assert times["seconds"] == pytest.approx(len(read(tmp_path / "a.wav")) / RATE, abs=1e-9)
+    assert [word["label"] for word in times["words"] if word["label"]] == ["Nobody", "spoke", "twice"]
+    for tier in ("phonemes", "words"):  # one after another, from the first sample to the last
+        assert times[tier][0]["start"] == 0 and times[tier][-1]["end"] == times["seconds"]
+        assert all(a["end"] == b["start"] for a, b in zip(times[tier], times[tier][1:]))
+    speech = voice.speak("Nobody spoke, twice.", seed=0)
+    assert sum(span["end"] - span["start"] for span in times["phonemes"]) == pytest.approx(speech.seconds)
+    said = "".join(span["label"] for span in times["phonemes"])
+    assert said == "".join(s for s, n in zip(speech.symbols, speech.durations) if n and s not in "_ ,.")
+
+
 def test_a_name_for_two_texts_is_refused(capsys, tmp_path):
     (tmp_path / "list.txt").write_text("a/one.wav|Hello.\nb/one.wav|Good day.\n", "utf-8")
     status, _, errors = command(capsys, "-f", "list.txt", "-o", tmp_path / "out")
@@ -349,7 +490,7 @@ def test_a_text_with_nothing_to_say_does_not_stop_the_others(capsys, tmp_path):
 def test_standard_input(capsys, tmp_path, monkeypatch, voice, arguments):
     monkeypatch.setattr("sys.stdin", io.StringIO("Hello there.\n\nGood day.\n"))
     status, lines, _ = command(capsys, *arguments, "-o", tmp_path / "out")
-    assert status == 0 and len(lines) == 3
+    assert status == 0 and len(lines) == 4 - len(arguments)
     assert heard(tmp_path / "out" / "000_Hello_there.wav", voice.speak("Hello there.", seed=0))
     assert heard(tmp_path / "out" / "001_Good_day.wav", voice.speak("Good day.", seed=0))
 
@@ -386,7 +527,10 @@ def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, runs, monkey
         (("Hello.", "--length-scale", "0"), "length_scale = 0"),
         (("Hello.", "--temperature", "nan"), "temperature = nan"),
         (("Hello.", "--seed", "-1"), "seed|non-negative"),
-        (("Hello.", "-o", "file/out.wav"), "file"),
+        (("Hello.", "-o", "file/out.wav"), "file cannot be written .*: name another place with -o"),
+        (("Hello.", "-o", "file/folder"), "folder cannot be written .*: name another place with -o"),
+        (("Hello.", "--sentence-pause", "-1"), "sentence_pause = -1"),
+        (("Hello.", "--loudness", "nan"), "loudness = nan"),
     ],
 )
 def test_refusals_are_one_line_and_status_one(capsys, tmp_path, arguments, match):

@@ -24,6 +24,7 @@ from text.symbols import (
     VOWELS,
     canonical,
     pack,
+    unpack,
 )
 
 _IDS = {symbol: i for i, symbol in enumerate(SYMBOLS)}
@@ -113,6 +114,22 @@ class FrontEnd:
     def pauses(self, phonemes: str) -> dict[int, float]:
         """The pauses that phonemes ask for: seconds, by the index in their ids."""
         return self._timed_ids(phonemes)[1]
+
+    def words_of(self, ids: list[int]) -> list[int | None]:
+        """Which word, counted from 0, each id is of; None for pauses and for what stands between words."""
+        words, n_words, inside = [], 0, False
+        for i in ids:
+            symbol, _, _, place = unpack(i)
+            if SYMBOLS[symbol] == BLANK and self.units == "blanks":
+                words.append(None)  # filled below where it stands inside a word
+                continue
+            speaks = SYMBOLS[symbol] != BLANK and SYMBOLS[symbol] not in MARKS
+            n_words += speaks and (not inside or self.units == "phones" and place in (FIRST, ONLY))
+            inside = speaks
+            words.append(n_words - 1 if speaks else None)
+        if self.units == "blanks":
+            words[2:-1:2] = [a if a == b else None for a, b in zip(words[1::2], words[3::2])]
+        return words
 
     def _timed_ids(self, phonemes):
         pieces, seconds = markup.pauses(canonical(phonemes))

@@ -51,6 +51,11 @@ def pauses(phonemes: str) -> tuple[list[str], list[float]]:
     return parts[::2], [int(milliseconds) / 1000 for milliseconds in parts[1::2]]
 
 
+def ends_in_pause(phonemes: str) -> bool:
+    """Whether the last that phonemes have is a pause that is asked for."""
+    return pauses(phonemes)[0][-1].strip() == "" and _PAUSE.search(phonemes) is not None
+
+
 def read_lexicon(path: str | Path) -> dict[str, str]:
     """Words and how they are said, of lines `word = respelling` or `word = [[ phonemes ]]`; # begins a comment.
 

@@ -1,0 +1,134 @@
+"""When each phoneme and each word is said, as JSON, as subtitles (SRT) and as Praat's TextGrid."""
+
+import itertools
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from text.symbols import BLANK, MARKS
+
+CUE = 60  # characters of a subtitle at most, but for a longer word
+CUE_PAUSE = 0.2  # seconds of silence at which a subtitle ends
+_CLAUSES = re.compile(r"""[.,;:!?"()¡¿]+|(?<!\S)-+(?!\S)""")  # what normalised text and its phonemes have in common
+_PAUSE = re.compile(r"<[0-9]{1,6}ms>|<break[^<>]*>")
+
+
+@dataclass(frozen=True)
+class Span:
+    """Something that is said from start to end, seconds; label "" is silence."""
+
+    start: float
+    end: float
+    label: str
+
+
+def phoneme_spans(symbols: Sequence[str], durations: Sequence[int], frame: float) -> list[Span]:
+    """Spans of the symbols that last, one after another from 0 to the end of the sound.
+
+    symbols: T_x labels; durations: T_x frames; frame: seconds of one.
+    """
+    spans, before = [], 0
+    for symbol, n_frames in zip(symbols, durations):
+        after = before + int(n_frames)
+        if after > before:
+            label = "" if symbol in MARKS or symbol == BLANK else symbol
+            spans.append(Span(before * frame, after * frame, label))
+        before = after
+    return spans
+
+
+def word_spans(
+    symbols: Sequence[str],
+    words: Sequence[int | None],
+    durations: Sequence[int],
+    frame: float,
+    labels: Sequence[tuple[str, int]],
+) -> list[Span]:
+    """Spans of the words and of the silences between, from 0 to the end of the sound.
+
+    words: T_x, which word each symbol is of, None for none; symbols, durations, frame: as of phoneme_spans; labels: how
+    words are written, as word_labels gives them; where they stand for another number of words, words are their symbols.
+    """
+    n_words = 1 + max((word for word in words if word is not None), default=-1)
+    if sum(number for _, number in labels) != n_words:
+        spelt = ["".join(a for a, b in zip(symbols, words) if b == word and a != BLANK) for word in range(n_words)]
+        labels = [(one, 1) for one in spelt]
+    ends = [0, *itertools.accumulate(int(n_frames) for n_frames in durations)]
+    written = [i for i, (_, number) in enumerate(labels) for _ in range(number)]  # the label of each word
+    places: dict[int, list[int]] = {}  # of each label, the symbols
+    for i, word in enumerate(words):
+        if word is not None:
+            places.setdefault(written[word], []).append(i)
+    spans, before = [], 0
+    for i, inside in sorted(places.items()):
+        start, end = ends[inside[0]], ends[inside[-1] + 1]
+        spans += [Span(before * frame, start * frame, ""), Span(start * frame, end * frame, labels[i][0])]
+        before = end
+    spans.append(Span(before * frame, ends[-1] * frame, ""))
+    return [span for span in spans if span.end > span.start]
+
+
+def word_labels(normalised: str, phonemes: str) -> list[tuple[str, int]]:
+    """How the words of phonemes are written, each with the number of words in phonemes that it stands for.
+
+    normalised: the text as it is read. Where a clause has fewer or more words than its phonemes (espeak-ng says "of
+    the" as one) its words go together. Nothing where even the clauses differ.
+    """
+    written, said = ([clause.split() for clause in _clauses(one)] for one in (normalised, phonemes))
+    if len(written) != len(said):
+        return []
+    labels: list[tuple[str, int]] = []
+    for ours, theirs in zip(written, said):
+        labels += zip(ours, [1] * len(ours)) if len(ours) == len(theirs) else [(" ".join(ours), len(theirs))]
+    return labels
+
+
+def to_json(phonemes: list[Span], words: list[Span]) -> str:
+    """An object with "seconds", "phonemes" and "words", each of these a list of start, end and label."""
+    tiers = {"phonemes": [asdict(span) for span in phonemes], "words": [asdict(span) for span in words]}
+    return json.dumps({"seconds": phonemes[-1].end, **tiers}, ensure_ascii=False, indent=1) + "\n"
+
+
+def to_srt(_phonemes: list[Span], words: list[Span]) -> str:
+    """Subtitles of the words, a new one after a silence and where a line is full."""
+    cues: list[Span] = []
+    goes_on = False
+    for span in words:
+        if not span.label:
+            goes_on = goes_on and span.end - span.start < CUE_PAUSE
+        elif goes_on and len(cues[-1].label) + 1 + len(span.label) <= CUE:
+            cues[-1] = Span(cues[-1].start, span.end, f"{cues[-1].label} {span.label}")
+        else:
+            cues.append(span)
+            goes_on = True
+    return "\n".join(f"{i}\n{_clock(cue.start)} --> {_clock(cue.end)}\n{cue.label}\n" for i, cue in enumerate(cues, 1))
+
+
+def to_textgrid(phonemes: list[Span], words: list[Span]) -> str:
+    """Praat's TextGrid, in its long form, with the tiers words and phonemes."""
+    seconds = phonemes[-1].end
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {seconds:.6f}",
+             "tiers? <exists>", "size = 2", "item []:"]  # fmt: skip
+    for i, (name, spans) in enumerate((("words", words), ("phonemes", phonemes)), 1):
+        lines += [f"    item [{i}]:", '        class = "IntervalTier"', f'        name = "{name}"', "        xmin = 0",
+                  f"        xmax = {seconds:.6f}", f"        intervals: size = {len(spans)}"]  # fmt: skip
+        for j, span in enumerate(spans, 1):
+            label = span.label.replace('"', '""')
+            lines += [f"        intervals [{j}]:", f"            xmin = {span.start:.6f}",
+                      f"            xmax = {span.end:.6f}", f'            text = "{label}"']  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+FORMATS = {"json": to_json, "srt": to_srt, "textgrid": to_textgrid}
+SUFFIXES = {"json": ".json", "srt": ".srt", "textgrid": ".TextGrid"}
+
+
+def _clauses(text):
+    return [clause for clause in (" ".join(each.split()) for each in _CLAUSES.split(_PAUSE.sub(" ", text))) if clause]
+
+
+def _clock(seconds):
+    """hours:minutes:seconds,milliseconds."""
+    total = round(1000 * seconds)
+    return f"{total // 3_600_000:02d}:{total // 60_000 % 60:02d}:{total // 1000 % 60:02d},{total % 1000:03d}"

@@ -6,12 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from text.markup import BREAK
 from text.symbols import BLANK, MARKS
 
 CUE = 60  # characters of a subtitle at most, but for a longer word
 CUE_PAUSE = 0.2  # seconds of silence at which a subtitle ends
 _CLAUSES = re.compile(r"""[.,;:!?"()¡¿]+|(?<!\S)-+(?!\S)""")  # what normalised text and its phonemes have in common
-_PAUSE = re.compile(r"<[0-9]{1,6}ms>|<break[^<>]*>")
+_PAUSE = re.compile(f"{BREAK}|<break[^<>]*>")
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,8 @@ def corpus_alignment(config: Config, corpus: Corpus, search: Search, progress: b
     """
     alignment, audio = config.alignment, config.audio
     rate = audio.sample_rate / audio.hop_length
-    settings = (asdict(alignment), config.text.units, config.system.seed, asdict(audio))
+    fitting = (alignment.em_iterations, alignment.em_minutes, alignment.shortest_pause)
+    settings = (fitting, config.text.units, config.system.seed, asdict(audio))
     path = ROOT / config.dataset.cache / "alignments" / f"{digest(corpus.content, str(settings))}.npz"
     with contextlib.suppress(OSError, ValueError, EOFError, KeyError), np.load(path, allow_pickle=False) as known:
         ends = np.cumsum(known["lengths"])[:-1]
@@ -372,7 +373,7 @@ def _estimate(model, utterances, tied, floor):
 
 
 def _split(model, utterances):
-    """Twice as many Gaussians where the frames are enough, a little apart; each frame then takes the likelier one."""
+    """Twice as many Gaussians where the frames are enough, a little apart."""
     if model.mean.shape[1] >= MAX_GAUSSIANS:
         return
     count = np.zeros(model.log_weight.shape)
@@ -384,11 +385,6 @@ def _split(model, utterances):
     model.log_weight = np.hstack([np.where(enough, half, model.log_weight), np.where(enough, half, -np.inf)])
     model.mean = np.concatenate([model.mean - apart, model.mean + apart], axis=1)
     model.variance = np.tile(model.variance, (1, 2, 1))
-    for utterance in utterances:
-        classes = np.unique(_classes(model, utterance, False))
-        _, gaussians = _scores(model, classes, utterance.frames)
-        places = np.searchsorted(classes, np.repeat(_classes(model, utterance, False), utterance.durations))
-        utterance.gaussians = gaussians[places, np.arange(len(places))]
 
 
 def _realign(model, utterance, tied):

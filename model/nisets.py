@@ -536,9 +536,7 @@ class NiSETS(nn.Module):
             return side_by_side(drawn, samples_a_frame * longest).to(device)
 
         mu, r_1 = (side_by_side([getattr(plan, name) for plan in plans], longest) for name in ("mu", "r_1"))
-        f0 = None
-        if plans[0].f0 is not None:  # past an end the last value goes on: the pulses there reach back over the end
-            f0 = side_by_side([plan.f0 for plan in plans], longest, mode="replicate")
+        f0 = None if plans[0].f0 is None else side_by_side([plan.f0 for plan in plans], longest)
         z0_hat = mu + self.solve(r_1, mu, mask, n_timesteps, solver, draw, f0)
         t = torch.full((len(plans),), grid(n_timesteps)[-1], device=device)
         noise = draw(mu[:, :1], self.config.audio.hop_length)
@@ -611,9 +609,9 @@ def stretch(mu_x: Tensor, durations: Tensor, mel_mask: Tensor) -> Tensor:
     return mu_x.gather(2, symbol) * mel_mask
 
 
-def side_by_side(items: list[Tensor], length: int, mode: str = "constant") -> Tensor:
-    """items: (1, C, T) each. Returns (B, C, length), each item followed by zeros, or by its last value: replicate."""
-    return torch.cat([F.pad(item, (0, length - item.shape[-1]), mode=mode) for item in items])
+def side_by_side(items: list[Tensor], length: int) -> Tensor:
+    """items: (1, C, T) each. Returns (B, C, length), each item followed by zeros."""
+    return torch.cat([F.pad(item, (0, length - item.shape[-1])) for item in items])
 
 
 def predict_durations(logw: Tensor, logw_variance: Tensor, length_scale: float) -> Tensor:

@@ -10,7 +10,15 @@ import torch
 import torchaudio
 from scipy.fft import idct
 
-from model.flat_start import FRAMES_PER_GAUSSIAN, VARIANCE_FLOOR, align_corpus, corpus_alignment, features, fit
+from model.flat_start import (
+    FRAMES_PER_GAUSSIAN,
+    VARIANCE_FLOOR,
+    align_corpus,
+    corpus_alignment,
+    features,
+    fit,
+    pause_scale,
+)
 from model.monotonic_align import search
 from tests.conftest import with_keys
 from text.symbols import FIRST, INSIDE, LAST, ONLY, SYMBOLS, pack
@@ -266,6 +274,13 @@ def test_a_silence_shorter_than_a_pause_is_the_end_of_the_phone_before():
         assert durations.min() >= 1 and durations.sum() == mel.shape[1]
     assert (labels(apart) == labels(truth)).mean() >= 0.98
     assert (labels(together) == labels(joined)).mean() >= 0.98
+
+
+def test_the_scale_of_pauses_is_the_whole_by_the_rest():
+    ids = [np.array([3, SPACE, 4, COMMA]), np.array([5, 6])]
+    durations = [np.array([10, 15, 5, 10]), np.array([20, 15])]  # 75 frames, of which 15 no text announces
+    assert pause_scale(ids, durations) == pytest.approx(75 / 60)
+    assert pause_scale(ids[1:], durations[1:]) == 1
 
 
 def test_there_is_no_pause_within_a_word():

@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -251,6 +252,17 @@ def test_scores_that_are_not_finite_are_refused(value):
 
 
 @pytest.mark.usefixtures("forget")
+def test_an_extension_older_than_its_source_is_not_used(core, monkeypatch, tmp_path):
+    built = Path(shutil.copy(core.__file__, tmp_path))
+    source = Path(shutil.copy(monotonic_align.HERE / "core.pyx", tmp_path))
+    monkeypatch.setattr(monotonic_align, "HERE", tmp_path)
+    os.utime(built, (2e9, 2e9))
+    assert monotonic_align._import_core() is core
+    os.utime(source, (2.1e9, 2.1e9))
+    with pytest.raises(ImportError, match="older than its source"):
+        monotonic_align._import_core()
+
+
 def test_a_build_that_fails_falls_back_with_one_warning(monkeypatch, caplog):
     def missing():
         raise ModuleNotFoundError("no core")

@@ -280,6 +280,18 @@ def test_predicted_durations_keep_the_total_and_the_mean_of_a_log_normal():
     assert nisets.predict_durations(torch.full((1, 1, 2), -20.0), variance, 1.0).sum() == 1
 
 
+def test_pauses_that_no_text_announces_lengthen_all_of_it(model):
+    model.eval()
+    x = torch.randint(0, 27, (1, 30))
+
+    def durations(pause_scale, length_scale):
+        model.pause_scale.fill_(pause_scale)
+        return model.synthesise(x, length_scale=length_scale, generator=torch.Generator().manual_seed(0)).durations
+
+    assert torch.equal(durations(1.5, 2.0), durations(1.0, 3.0))
+    assert durations(1.5, 1.0).sum() > durations(1.0, 1.0).sum()
+
+
 def test_synthesise_makes_as_many_evaluations_as_steps_and_counts_frames(model):
     model.eval()
     x = torch.randint(0, 27, (1, 12))

@@ -137,7 +137,7 @@ class FrontEnd:
         ids, pauses = [], {}
         for i, piece in enumerate(pieces):
             known = "".join(char for char in piece if char in _IDS)
-            if _speaks(known) or not seconds:
+            if markup.speaks(known) or not seconds:
                 ids += self._pack(_paused(known) if i < len(seconds) else known, begun=bool(ids))
             if i < len(seconds):
                 if not ids:
@@ -183,7 +183,7 @@ class FrontEnd:
         if self.phonemizer == "espeak" and self._is_english:
             said = [[_article(each, part) for each, part in zip(*both)] for both in zip(said, texts)]
         phonemes = [markup.joined([_spaced(*pair) for pair in zip(*both)]) for both in zip(said, texts)]
-        return [each if _speaks("".join(markup.pauses(each)[0])) else "" for each in phonemes]
+        return [each if markup.speaks(each) else "" for each in phonemes]
 
     @property
     def _is_english(self):
@@ -266,12 +266,8 @@ def _spaced(said, text):
     return f"{' ' if text[0].isspace() else ''}{said}{' ' if text[-1].isspace() else ''}"
 
 
-def _speaks(text):
-    return any(char not in MARKS for char in text)
-
-
 def _something(result, text):
-    if not _speaks(result):
+    if not markup.speaks(result):
         raise TextError(f"nothing to say in {_short(text)}")
     return result
 

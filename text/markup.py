@@ -7,11 +7,12 @@ from text.errors import TextError
 from text.symbols import BLANK, MARKS, SYMBOLS, canonical
 
 LONGEST_BREAK = 10.0  # seconds
+BREAK = "<[0-9]{1,6}ms>"  # among phonemes, as a pattern
 
 _MARKUP = re.compile(r"(\[\[[^\[\]]*\]\]|<break\b[^<>]*>)")
 _TIME = re.compile(r"<break\s+time\s*=\s*[\"']?(\d{1,6}(?:\.\d{1,6})?)(ms|s)[\"']?\s*/?>", re.ASCII)
-_PAUSE = re.compile("<([0-9]{1,6})ms>")  # a break among phonemes
-_PAUSE_BEFORE_MARK = re.compile(rf"\s*({_PAUSE.pattern.replace('(', '(?:')})\s*([.,;:!?]+)")
+_PAUSE = re.compile(f"({BREAK})")
+_PAUSE_BEFORE_MARK = re.compile(rf"\s*({BREAK})\s*([.,;:!?]+)")
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _POSSESSIVE = re.compile(r"(\w+)['’]s")
 _SPEAKABLE = frozenset(SYMBOLS) - {BLANK}
@@ -48,7 +49,12 @@ def joined(parts: list[str]) -> str:
 def pauses(phonemes: str) -> tuple[list[str], list[float]]:
     """Phonemes cut where pauses are asked for, and the seconds of each pause: one fewer."""
     parts = _PAUSE.split(phonemes)
-    return parts[::2], [int(milliseconds) / 1000 for milliseconds in parts[1::2]]
+    return parts[::2], [int(part[1:-3]) / 1000 for part in parts[1::2]]
+
+
+def speaks(phonemes: str) -> bool:
+    """Whether there is more than punctuation and pauses."""
+    return any(char not in MARKS for piece in pauses(phonemes)[0] for char in piece)
 
 
 def ends_in_pause(phonemes: str) -> bool:

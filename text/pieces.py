@@ -3,9 +3,9 @@
 import re
 
 from text import markup
-from text.symbols import LENGTHS, MARKS, MODIFIERS, STRESS
+from text.symbols import LENGTHS, MODIFIERS, STRESS
 
-_PAUSES = "(?: <[0-9]{1,6}ms>)"  # those asked for stay with what is before them
+_PAUSES = f"(?: {markup.BREAK})"  # those asked for stay with what is before them
 _SENTENCE_END = r"""[.?!][.?!"()]*"""
 _CLAUSE_END = r"""[,;:"()-]+"""
 _CUTS = (
@@ -13,7 +13,7 @@ _CUTS = (
     re.compile(f"(?:{_CLAUSE_END}{_PAUSES}*|{_PAUSES}+) "),
     re.compile(" (?!<)"),
 )
-_WORD = re.compile(f"((?:<[0-9]{{1,6}}ms> )*)(.*?)({_PAUSES}*)")
+_WORD = re.compile(f"((?:{markup.BREAK} )*)(.*?)({_PAUSES}*)")
 _ENDS_SENTENCE = re.compile(f"{_SENTENCE_END}$")
 _ENDS_CLAUSE = re.compile(f"{_CLAUSE_END}$")
 
@@ -60,7 +60,7 @@ def _units(phonemes, cut):
     units, start = [], 0
     for end in [*(match.end() for match in cut.finditer(phonemes)), len(phonemes)]:
         unit, start = phonemes[start:end].strip(), end
-        if units and not (_speaks(unit) and _speaks(units[-1])):
+        if units and not (markup.speaks(unit) and markup.speaks(units[-1])):
             units[-1] += f" {unit}"
         else:
             units.append(unit)
@@ -80,10 +80,6 @@ def _cut_word(word, longest):
     pieces.append(word)
     pieces[0], pieces[-1] = before + pieces[0], pieces[-1] + after
     return pieces
-
-
-def _speaks(phonemes):
-    return any(char not in MARKS for piece in markup.pauses(phonemes)[0] for char in piece)
 
 
 def _length(phonemes):

@@ -330,6 +330,13 @@ def change(config: "Config", overrides: typing.Sequence[str]) -> "Config":
     return from_dict(_override(to_dict(config), overrides))
 
 
+def completed(tree: dict) -> Config:
+    """from_dict of a tree that was written when there were fewer keys: those it lacks are as config.yaml has them."""
+    whole = _read(ROOT / "config.yaml")
+    _merge(whole, tree, "")
+    return from_dict(whole)
+
+
 def from_dict(tree: dict) -> Config:
     """Check a tree of plain values, as YAML or JSON gives it, and make it a Config."""
     config = _typed(Config, tree, "")

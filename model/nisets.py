@@ -17,6 +17,7 @@ from model import losses, monotonic_align
 from model.convnext import ConvNeXtGenerator, ConvNeXtScore
 from model.discriminator import Discriminators
 from model.hifigan import HiFiGAN, ISTFTNet
+from model.latent import Compression
 from model.layers import TimeEmbedding, full
 from model.sde import SDE, SOLVERS, default_solver, expand, grid
 from model.text_encoder import N_PLACES, FrameEncoder, TextEncoder, places
@@ -73,7 +74,8 @@ class NiSETS(nn.Module):
     def __init__(self, config: Config, n_symbols: int, amp: bool = False):
         super().__init__()
         self.config, self.amp = config, amp
-        n_latents, kind = config.n_latents, config.variance.kind
+        n_latents, kind, latent = config.n_latents, config.variance.kind, config.latent.kind
+        self.compression = None if latent == "normalised" else Compression(latent, config.audio.n_mels, n_latents)
         self.sde = SDE(**asdict(config.sde))
         self.variance_sde = replace(self.sde, sigma_data=1.0, parametrisation="edm")  # pitch and energy are normalised
         self.mark_sizes = MARK_SIZES if config.text.units == "phones" else ()
@@ -145,8 +147,19 @@ class NiSETS(nn.Module):
     # -- features and latents
 
     def latent(self, mel: Tensor) -> Tensor:
-        """mel: (B, n_mels, T_mel) natural log of amplitude. Returns z0 (B, n_latents, T_mel), normalised."""
+        """mel: (B, n_mels, T_mel) natural log of amplitude. Returns z0 (B, n_latents, T_mel) of unit variance."""
+        normalised = self.normalised(mel)
+        return normalised if self.compression is None else self.compression(normalised)
+
+    def normalised(self, mel: Tensor) -> Tensor:
+        """mel: (B, n_mels, T_mel) natural log of amplitude. Returns it by the corpus's one mean and deviation."""
         return (mel - self.latent_mean) / self.latent_std
+
+    def mel(self, z0: Tensor) -> Tensor:
+        """The log-mel (B, n_mels, T_mel) that a latent (B, n_latents, T_mel) stands for: the reverse of latent, as far
+        as the latent has kept it."""
+        normalised = z0 if self.compression is None else self.compression.expand(z0)
+        return normalised * self.latent_std + self.latent_mean
 
     def conditions(self, f0: Tensor) -> Tensor | None:
         """f0: (B, 2, T_mel), ln of F0 in Hz and voicing. Returns it as the networks read it: normalised, and voicing;
@@ -155,12 +168,13 @@ class NiSETS(nn.Module):
             return None
         return torch.cat([(f0[:, :1] - self.f0_mean) / self.f0_std, f0[:, 1:]], dim=1)
 
-    def values(self, z0: Tensor, f0: Tensor, durations: Tensor) -> Tensor:
-        """Pitch, the mean of normalised ln F0 over a symbol's voiced frames, and energy, that of the latent.
+    def values(self, mel: Tensor, f0: Tensor, durations: Tensor) -> Tensor:
+        """Pitch, the mean of normalised ln F0 over a symbol's voiced frames, and energy, that of the log-mel.
 
-        z0: (B, n_latents, T_mel), f0: (B, 2, T_mel) from conditions(), durations: (B, T_x). Returns (B, 2, T_x).
+        mel: (B, n_mels, T_mel) from normalised(), f0: (B, 2, T_mel) from conditions(), durations: (B, T_x).
+        Returns (B, 2, T_x).
         """
-        energy = z0.mean(1, keepdim=True)  # over the bands
+        energy = mel.mean(1, keepdim=True)  # over the bands
         weights = torch.cat([f0[:, 1:], torch.ones_like(energy)], dim=1)
         return symbol_values(torch.cat([f0[:, :1], energy], dim=1), weights, durations)
 
@@ -246,15 +260,26 @@ class NiSETS(nn.Module):
         """Durations (B, T_x) in frames, the path on which z0 is likeliest under N(mu, I) (Glow-TTS, equation 11)."""
         return monotonic_align.search(frame_log_likelihood(mu_x, z0), x_lengths, mel_lengths)
 
+    @torch.no_grad()
+    def realign(self, mu_x: Tensor, z0: Tensor, x_lengths: Tensor, mel_lengths: Tensor, noise: float) -> Tensor:
+        """align() for a training step: with alignment.prior_scale's prior, and noise in deviations of the scores."""
+        scores = frame_log_likelihood(mu_x, z0)
+        if self.config.alignment.prior_scale > 0:
+            prior = monotonic_align.diagonal_prior(x_lengths, mel_lengths, self.config.alignment.prior_scale)
+            scores = scores + prior.to(scores)
+        if noise > 0:
+            scores = scores + noise * spread(scores, x_lengths, mel_lengths) * torch.randn_like(scores)
+        return monotonic_align.search(scores, x_lengths, mel_lengths)
+
     # -- training
 
-    def forward(self, batch: Batch, counts: Tensor, stage: Stage, realign: bool) -> Output:
+    def forward(self, batch: Batch, counts: Tensor, stage: Stage, realign: bool, search_noise: float = 0.0) -> Output:
         """One training pass.
 
         counts: (4,) symbols, frames, cut frames and segment frames of the global batch, divided by the number of
             processes: what masked losses divide by.
         stage: which parts train and which gradients flow.
-        realign: search for the durations, else take the batch's.
+        realign: search for the durations, else take the batch's; search_noise: as of realign().
         """
         training = self.config.training
         mel_mask = sequence_mask(batch.mel_lengths, batch.mel.shape[2]).to(batch.mel.dtype)  # (B, 1, T_mel)
@@ -266,7 +291,7 @@ class NiSETS(nn.Module):
         f0_segment = None if f0 is None else cut(f0, starts, training.segment_frames)
         out, mu = Output({}), None
         if stage.latents == "joint":
-            z0_hat, mu, t = self._text_side(out, batch, counts, stage, realign, z0, f0, mel_mask)
+            z0_hat, mu, t = self._text_side(out, batch, counts, stage, realign, search_noise, z0, f0, mel_mask)
             if not {"generator", "discriminators"} & set(stage.parts) and stage.feature_gradient == "off":
                 return out
             feature = self._let_through(z0_hat, t, stage.feature_gradient)
@@ -288,6 +313,7 @@ class NiSETS(nn.Module):
         counts: Tensor,
         stage: Stage,
         realign: bool,
+        search_noise: float,
         z0: Tensor,
         f0: Tensor | None,
         mel_mask: Tensor,
@@ -296,11 +322,13 @@ class NiSETS(nn.Module):
         n_symbols, n_frames, n_cut_frames, _ = counts.unbind()
         n_cut = self.config.training.cut_frames
         x_mask = sequence_mask(batch.x_lengths, batch.x.shape[1]).to(mel_mask.dtype)  # (B, 1, T_x)
-        values = None if f0 is None else self.values(z0, f0, batch.durations) * x_mask
+        mel, durations = self.normalised(batch.mel) * mel_mask, batch.durations
+        values = None if f0 is None else self.values(mel, f0, durations) * x_mask
         mu_x, logw, h = self.encode(batch.x, x_mask, values)
-        durations = self.align(mu_x, z0, batch.x_lengths, batch.mel_lengths) if realign else batch.durations
+        if realign:
+            durations = self.realign(mu_x, z0, batch.x_lengths, batch.mel_lengths, search_noise)
         if realign and values is not None:  # those of the path that is learnt; the batch may have none at all
-            values = self.values(z0, f0, durations)
+            values = self.values(mel, f0, durations)
             mu_x, logw, h = self.encode(batch.x, x_mask, values)
         mu = stretch(mu_x, durations, mel_mask)
         out.losses["loss_duration"] = losses.duration_loss(logw, durations, x_mask, n_symbols)
@@ -366,11 +394,17 @@ class NiSETS(nn.Module):
         mask = sequence_mask(batch.segment_lengths, self.config.training.segment_frames).to(feature.dtype)
         out.wav = batch.wav
         out.wav_hat = self.generate(feature, None if batch.segments_full else mask, mu=mu, f0=f0, t=out.t)
-        weight = 1 / (1 + self.sde.posterior_variance(out.t) / loss.mel_blur)  # (B,)
+        weight = self.mel_weight(out.t)
         mel_hat, mel = self.full_band(out.wav_hat), self.full_band(out.wav)
         out.losses["loss_mel"] = losses.mel_loss(mel_hat, mel, weight, mask, n_segment_frames)
         if loss.stft > 0:
             out.losses["loss_stft"] = losses.stft_loss(out.wav_hat, out.wav, loss.stft_resolutions, weight)
+
+    def mel_weight(self, t: Tensor) -> Tensor:
+        """What loss.mel is multiplied by, (B,) at most 1: less where a posterior mean is blurred, as no ear would have
+        it. t: (B,)."""
+        blur = self.config.loss.mel_blur
+        return torch.ones_like(t) if blur == 0 else 1 / (1 + self.sde.posterior_variance(t) / blur)
 
     @staticmethod
     def _let_through(z0_hat: Tensor, t: Tensor, feature_gradient: str) -> Tensor:
@@ -391,14 +425,14 @@ class NiSETS(nn.Module):
 
         x: (1, T_x) ids; mel: (1, n_mels, T_mel) natural log; f0: (1, 2, T_mel) ln of Hz and voicing, empty where
         nothing reads it; generator: on the CPU, where the noise comes from.
-        Returns numbers by name and durations (1, T_x) frames. score_ratio_<t> is the score loss at t over that of an
-        output of 0: under 1, the network knows something that mu does not say. latent_l1 is the distance of the
-        one-step z0_hat from z0, in nats of log-amplitude; duration_ratio the length that it would be spoken in, by its
-        own.
+        Returns numbers by name and durations (1, T_x) frames. score_ratio_<t> is the squared error of z0_hat at t over
+        that of an output of 0 under EDM, whatever the parametrisation: under 1, the network knows something that mu
+        does not say. latent_l1 is the distance of the log-mel of the one-step z0_hat from the clip's, in nats;
+        duration_ratio the length that it would be spoken in, by its own.
         """
         x_mask, mask = torch.ones_like(x[:, None], dtype=mel.dtype), torch.ones_like(mel[:, :1])
         z0, f0 = self.latent(mel), self.conditions(f0)
-        durations, values, (mu_x, logw, h) = self._align_held_out(x, x_mask, z0, f0, mask)
+        durations, values, (mu_x, logw, h) = self._align_held_out(x, x_mask, mel, f0, mask)
         place = places(durations, mask)
         coarse = stretch(mu_x, durations, mask)
         mu = self.refine(coarse, stretch(h, durations, mask), place, mask, f0)
@@ -412,17 +446,20 @@ class NiSETS(nn.Module):
             numbers["loss_frame"] = losses.prior_loss(z0, mu, mask, mask.sum())
         if self.variance is not None:
             numbers |= self._measure_variance(x, x_mask, values, f0, durations, place, mask, generator)
+        r_0, edm = z0 - mu, replace(self.sde, parametrisation="edm")
         for time in PROBED_TIMES:
             t = torch.full((1,), time, device=z0.device)
-            target = self.sde.target(z0 - mu, noise, t)
-            r_0_hat, output = self.denoise(self.sde.perturb(z0 - mu, noise, t), mu, mask, t, f0)
-            numbers[f"score_ratio_{time:g}"] = ((output - target) ** 2).sum() / (target**2).sum()
+            r_t = self.sde.perturb(r_0, noise, t)
+            r_0_hat, _ = self.denoise(r_t, mu, mask, t, f0)
+            least = expand(edm.coefficients(t)[0]) * r_t  # what is known of r_0 without a network
+            numbers[f"score_ratio_{time:g}"] = ((r_0_hat - r_0) ** 2).sum() / ((least - r_0) ** 2).sum()
             if time == 1.0:
-                numbers["latent_l1"] = (mu + r_0_hat - z0).abs().mean() * self.latent_std
+                numbers["latent_l1"] = (self.mel(mu + r_0_hat) - mel).abs().mean()
         return numbers, durations
 
-    def _align_held_out(self, x: Tensor, x_mask: Tensor, z0: Tensor, f0: Tensor | None, mask: Tensor):
+    def _align_held_out(self, x: Tensor, x_mask: Tensor, mel: Tensor, f0: Tensor | None, mask: Tensor):
         """The best path, and what encode gives for the pitch and energy along it: (durations, values, encoded)."""
+        z0, mel = self.latent(mel), self.normalised(mel)
 
         def search(encoded: tuple[Tensor, Tensor, Tensor]) -> Tensor:
             return self.align(encoded[0], z0, x_mask.sum((1, 2)), mask.sum((1, 2)))
@@ -432,8 +469,8 @@ class NiSETS(nn.Module):
             return search(encoded), None, encoded
         # pitch and energy want a path, and the path mu: first along a path for the middling values of every symbol
         durations = search(self.encode(x, x_mask, torch.zeros_like(x_mask).expand(-1, N_VALUES, -1)))
-        durations = search(self.encode(x, x_mask, self.values(z0, f0, durations)))
-        values = self.values(z0, f0, durations)
+        durations = search(self.encode(x, x_mask, self.values(mel, f0, durations)))
+        values = self.values(mel, f0, durations)
         return durations, values, self.encode(x, x_mask, values)
 
     def _measure_variance(
@@ -467,7 +504,7 @@ class NiSETS(nn.Module):
         """
         x_mask, mask = torch.ones_like(x[:, None], dtype=mel.dtype), torch.ones_like(mel[:, :1])
         z0, f0 = self.latent(mel), self.conditions(f0)
-        values = None if f0 is None else self.values(z0, f0, durations)
+        values = None if f0 is None else self.values(self.normalised(mel), f0, durations)
         mu_x, _, h = self.encode(x, x_mask, values)
         mu = stretch(mu_x, durations, mask)
         mu = self.refine(mu, stretch(h, durations, mask), places(durations, mask), mask, f0)
@@ -595,6 +632,13 @@ def frame_log_likelihood(mu_x: Tensor, z0: Tensor) -> Tensor:
     mu_x: (B, n_latents, T_x), z0: (B, n_latents, T_mel). Returns (B, T_x, T_mel), nats.
     """
     return mu_x.transpose(1, 2) @ z0 - 0.5 * (mu_x**2).sum(1)[:, :, None]
+
+
+def spread(scores: Tensor, x_lengths: Tensor, mel_lengths: Tensor) -> Tensor:
+    """The standard deviation of each item's valid scores, (B, 1, 1). scores: (B, T_x, T_mel), lengths: (B,)."""
+    valid = (sequence_mask(x_lengths, scores.shape[1]).mT & sequence_mask(mel_lengths, scores.shape[2])).to(scores)
+    n, total = valid.sum((1, 2), keepdim=True), (scores * valid).sum((1, 2), keepdim=True)
+    return (((scores - total / n) ** 2 * valid).sum((1, 2), keepdim=True) / n).sqrt()
 
 
 def stretch(mu_x: Tensor, durations: Tensor, mel_mask: Tensor) -> Tensor:

@@ -343,8 +343,13 @@ def from_dict(tree: dict) -> Config:
 
 
 def completed(tree: dict) -> dict:
-    """A configuration that an earlier version wrote, with the keys that it did not have, as config.yaml has them."""
+    """A configuration that an earlier version wrote, with the keys that it did not have, as config.yaml has them.
+
+    What is no tree of sections is given back as it is, for from_dict to refuse.
+    """
     shipped = _read(ROOT / "config.yaml")
+    if not isinstance(tree, dict) or not all(isinstance(tree.get(name, {}), dict) for name in shipped):
+        return tree
     return tree | {name: keys | tree.get(name, {}) for name, keys in shipped.items()}
 
 

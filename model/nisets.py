@@ -19,7 +19,7 @@ from model.discriminator import Discriminators
 from model.hifigan import HiFiGAN, ISTFTNet
 from model.latent import Compression
 from model.layers import TimeEmbedding, full
-from model.sde import SDE, SOLVERS, default_solver, expand, grid
+from model.sde import SDE, SOLVERS, default_solver, expand, result_time, solver_times
 from model.text_encoder import N_PLACES, FrameEncoder, TextEncoder, places
 from model.unet import UNet
 from model.variance import N_VALUES, Variance, symbol_values
@@ -256,17 +256,22 @@ class NiSETS(nn.Module):
         return full(wav)
 
     @torch.no_grad()
-    def align(self, mu_x: Tensor, z0: Tensor, x_lengths: Tensor, mel_lengths: Tensor) -> Tensor:
-        """Durations (B, T_x) in frames, the path on which z0 is likeliest under N(mu, I) (Glow-TTS, equation 11)."""
-        return monotonic_align.search(frame_log_likelihood(mu_x, z0), x_lengths, mel_lengths)
+    def align(
+        self,
+        mu_x: Tensor,
+        z0: Tensor,
+        x_lengths: Tensor,
+        mel_lengths: Tensor,
+        prior_scale: float = 0.0,
+        noise: float = 0.0,
+    ) -> Tensor:
+        """Durations (B, T_x) in frames, the path on which z0 is likeliest under N(mu, I) (Glow-TTS, equation 11).
 
-    @torch.no_grad()
-    def realign(self, mu_x: Tensor, z0: Tensor, x_lengths: Tensor, mel_lengths: Tensor, noise: float) -> Tensor:
-        """align() for a training step: with alignment.prior_scale's prior, and noise in deviations of the scores."""
+        prior_scale: over 0: of a diagonal_prior that is added; noise: over 0: on the scores, in their deviations.
+        """
         scores = frame_log_likelihood(mu_x, z0)
-        if self.config.alignment.prior_scale > 0:
-            prior = monotonic_align.diagonal_prior(x_lengths, mel_lengths, self.config.alignment.prior_scale)
-            scores = scores + prior.to(scores)
+        if prior_scale > 0:
+            scores = scores + monotonic_align.diagonal_prior(x_lengths, mel_lengths, prior_scale).to(scores)
         if noise > 0:
             scores = scores + noise * spread(scores, x_lengths, mel_lengths) * torch.randn_like(scores)
         return monotonic_align.search(scores, x_lengths, mel_lengths)
@@ -279,7 +284,7 @@ class NiSETS(nn.Module):
         counts: (4,) symbols, frames, cut frames and segment frames of the global batch, divided by the number of
             processes: what masked losses divide by.
         stage: which parts train and which gradients flow.
-        realign: search for the durations, else take the batch's; search_noise: as of realign().
+        realign: search for the durations, else take the batch's; search_noise: on its scores, in their deviations.
         """
         training = self.config.training
         mel_mask = sequence_mask(batch.mel_lengths, batch.mel.shape[2]).to(batch.mel.dtype)  # (B, 1, T_mel)
@@ -326,7 +331,8 @@ class NiSETS(nn.Module):
         values = None if f0 is None else self.values(mel, f0, durations) * x_mask
         mu_x, logw, h = self.encode(batch.x, x_mask, values)
         if realign:
-            durations = self.realign(mu_x, z0, batch.x_lengths, batch.mel_lengths, search_noise)
+            lengths, prior_scale = (batch.x_lengths, batch.mel_lengths), self.config.alignment.prior_scale
+            durations = self.align(mu_x, z0, *lengths, prior_scale, search_noise)
         if realign and values is not None:  # those of the path that is learnt; the batch may have none at all
             values = self.values(mel, f0, durations)
             mu_x, logw, h = self.encode(batch.x, x_mask, values)
@@ -433,9 +439,7 @@ class NiSETS(nn.Module):
         x_mask, mask = torch.ones_like(x[:, None], dtype=mel.dtype), torch.ones_like(mel[:, :1])
         z0, f0 = self.latent(mel), self.conditions(f0)
         durations, values, (mu_x, logw, h) = self._align_held_out(x, x_mask, mel, f0, mask)
-        place = places(durations, mask)
-        coarse = stretch(mu_x, durations, mask)
-        mu = self.refine(coarse, stretch(h, durations, mask), place, mask, f0)
+        place, coarse, mu = self._along(durations, mu_x, h, mask, f0)
         noise = torch.randn(z0.shape, generator=generator).to(z0.device)
         numbers = {
             "loss_prior": losses.prior_loss(z0, coarse, mask, mask.sum()),
@@ -456,6 +460,31 @@ class NiSETS(nn.Module):
             if time == 1.0:
                 numbers["latent_l1"] = (self.mel(mu + r_0_hat) - mel).abs().mean()
         return numbers, durations
+
+    @torch.no_grad()
+    def copy_latent(
+        self, x: Tensor, mel: Tensor, f0: Tensor, n_timesteps: int, solver: str, generator: torch.Generator
+    ) -> Tensor:
+        """What a solver makes of a clip's text along the clip's own best alignment: its log-mel (1, n_mels, T_mel).
+
+        x, mel, f0, generator: as of measure.
+        """
+        x_mask, mask = torch.ones_like(x[:, None], dtype=mel.dtype), torch.ones_like(mel[:, :1])
+        f0 = self.conditions(f0)
+        durations, _, (mu_x, _, h) = self._align_held_out(x, x_mask, mel, f0, mask)
+        _, _, mu = self._along(durations, mu_x, h, mask, f0)
+
+        def draw(like: Tensor) -> Tensor:
+            return torch.randn(like.shape, generator=generator).to(like.device)
+
+        return self.mel(mu + self.solve(draw(mu), mu, mask, n_timesteps, solver, draw, f0))
+
+    def _along(
+        self, durations: Tensor, mu_x: Tensor, h: Tensor, mask: Tensor, f0: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """place, mu as it is of each symbol, and mu refined, over the frames of given durations."""
+        place, coarse = places(durations, mask), stretch(mu_x, durations, mask)
+        return place, coarse, self.refine(coarse, stretch(h, durations, mask), place, mask, f0)
 
     def _align_held_out(self, x: Tensor, x_mask: Tensor, mel: Tensor, f0: Tensor | None, mask: Tensor):
         """The best path, and what encode gives for the pitch and energy along it: (durations, values, encoded)."""
@@ -506,8 +535,7 @@ class NiSETS(nn.Module):
         z0, f0 = self.latent(mel), self.conditions(f0)
         values = None if f0 is None else self.values(self.normalised(mel), f0, durations)
         mu_x, _, h = self.encode(x, x_mask, values)
-        mu = stretch(mu_x, durations, mask)
-        mu = self.refine(mu, stretch(h, durations, mask), places(durations, mask), mask, f0)
+        _, _, mu = self._along(durations, mu_x, h, mask, f0)
         z0_hats = []
         for time in times:
             t = torch.full((1,), time, device=z0.device)
@@ -575,7 +603,7 @@ class NiSETS(nn.Module):
         mu, r_1 = (side_by_side([getattr(plan, name) for plan in plans], longest) for name in ("mu", "r_1"))
         f0 = None if plans[0].f0 is None else side_by_side([plan.f0 for plan in plans], longest)
         z0_hat = mu + self.solve(r_1, mu, mask, n_timesteps, solver, draw, f0)
-        t = torch.full((len(plans),), grid(n_timesteps)[-1], device=device)
+        t = torch.full((len(plans),), result_time(solver, n_timesteps), device=device)
         noise = draw(mu[:, :1], self.config.audio.hop_length)
         wav = self.generate(z0_hat, mask if min(lengths) < longest else None, mu=mu, f0=f0, t=t, noise=noise)
         return [
@@ -589,12 +617,13 @@ class NiSETS(nn.Module):
     def solve(
         self, r_1: Tensor, mu: Tensor, mask: Tensor, n_timesteps: int, solver: str, draw, f0: Tensor | None = None
     ) -> Tensor:
-        """r_1: (B, n_latents, T_mel) residual at t = 1. Returns the residual's posterior mean at the last time."""
+        """r_1: (B, n_latents, T_mel) residual at t = 1. Returns what the solver ends with, masked: for all but euler
+        and original the residual's posterior mean at the last time."""
 
         def mean(r_t: Tensor, t: float) -> Tensor:
             return self.denoise(r_t, mu, mask, torch.full((r_t.shape[0],), t, device=r_t.device), f0)[0]
 
-        return SOLVERS[solver](self.sde, mean, r_1, grid(n_timesteps), draw)
+        return SOLVERS[solver](self.sde, mean, r_1, solver_times(solver, n_timesteps), draw) * mask
 
     def _draw_values(self, x: Tensor, x_mask: Tensor, draw) -> tuple[Tensor | None, Tensor | None]:
         """Pitch and energy as the text may be said: (c, values (1, 2, T_x)), None where there are none."""
@@ -608,8 +637,9 @@ class NiSETS(nn.Module):
 
         temperatures = x_mask.new_tensor((variance.pitch_temperature, variance.energy_temperature))[:, None]
         r_1 = temperatures * draw(x_mask.expand(-1, N_VALUES, -1))
-        solver = SOLVERS[default_solver(variance.n_timesteps)]
-        return c, solver(self.variance_sde, mean, r_1, grid(variance.n_timesteps), draw)
+        solver = default_solver(variance.n_timesteps)
+        times = solver_times(solver, variance.n_timesteps)
+        return c, SOLVERS[solver](self.variance_sde, mean, r_1, times, draw)
 
     def _draw_contour(
         self, c: Tensor | None, values: Tensor | None, durations: Tensor, place: Tensor, mask: Tensor

@@ -114,6 +114,7 @@ def load_project(path: Path) -> dict:
         raise CheckpointError(f"{path} was not loaded: {reason}. Name an earlier step with -ckpt") from error
     if not isinstance(project, dict) or not {"step", "config", "symbols", "model"} <= set(project):
         raise CheckpointError(f"{path} is no checkpoint of this project")
+    project["config"] = configuration.completed(project["config"])
     return project
 
 
@@ -140,7 +141,7 @@ def load_voice(path: Path) -> Voice:
     try:
         about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         weights = {name: tensor.float() for name, tensor in safetensors.torch.load_file(path).items()}
-        config = configuration.completed(about["config"])
+        config = configuration.from_dict(configuration.completed(about["config"]))
         return Voice(weights, config, tuple(about["symbols"]), int(about["step"]), about["statistics"], path)
     except FileNotFoundError as error:
         raise CheckpointError(

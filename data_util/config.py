@@ -108,12 +108,21 @@ class Variance:
 
 
 @dataclass(frozen=True)
+class Latent:
+    kind: Literal["normalised", "pooled", "pca", "learned"]
+    channels: int
+
+
+@dataclass(frozen=True)
 class Alignment:
     init: Literal["em", "none"]
     init_steps: int
     em_iterations: int
     em_minutes: float
     shortest_pause: float
+    prior_scale: float
+    noise: float
+    noise_steps: int
 
 
 @dataclass(frozen=True)
@@ -277,6 +286,7 @@ class Config:
     text: Text
     text_encoder: TextEncoder
     variance: Variance
+    latent: Latent
     alignment: Alignment
     sde: Sde
     decoder: Decoder
@@ -293,7 +303,7 @@ class Config:
     @property
     def n_latents(self) -> int:
         """Channels of the latent that the decoder works on."""
-        return self.audio.n_mels
+        return self.audio.n_mels if self.latent.kind == "normalised" else self.latent.channels
 
     @property
     def has_source(self) -> bool:
@@ -330,18 +340,22 @@ def change(config: "Config", overrides: typing.Sequence[str]) -> "Config":
     return from_dict(_override(to_dict(config), overrides))
 
 
-def completed(tree: dict) -> Config:
-    """from_dict of a tree that was written when there were fewer keys: those it lacks are as config.yaml has them."""
-    whole = _read(ROOT / "config.yaml")
-    _merge(whole, tree, "")
-    return from_dict(whole)
-
-
 def from_dict(tree: dict) -> Config:
     """Check a tree of plain values, as YAML or JSON gives it, and make it a Config."""
     config = _typed(Config, tree, "")
     _check(config)
     return config
+
+
+def completed(tree: dict) -> dict:
+    """A configuration that an earlier version wrote, with the keys that it did not have, as config.yaml has them.
+
+    What is no tree of sections is given back as it is, for from_dict to refuse.
+    """
+    shipped = _read(ROOT / "config.yaml")
+    if not isinstance(tree, dict) or not all(isinstance(tree.get(name, {}), dict) for name in shipped):
+        return tree
+    return tree | {name: keys | tree.get(name, {}) for name, keys in shipped.items()}
 
 
 def to_dict(config) -> dict:
@@ -370,6 +384,12 @@ def stage_at(config: Config, step: int) -> tuple[Stage, float]:
     cosine = stage.final + (1 - stage.final) * 0.5 * (1 + math.cos(math.pi * progress))
     warm_up = min(1.0, (step - first + 1) / max(1, min(training.warmup_steps, 0.1 * (end - first))))
     return stage, warm_up * cosine
+
+
+def search_noise(config: Config, step: int) -> float:
+    """The noise on the alignment search at a step, in standard deviations of its scores."""
+    alignment = config.alignment
+    return alignment.noise * max(0.0, 1 - step / alignment.noise_steps)
 
 
 def lane_config(config: Config, name: str) -> Config:
@@ -487,8 +507,8 @@ def _check(config):
 def _check_ranges(config):
     may_be_zero = {"system.seed", "system.num_workers", "audio.f_min", "alignment.init_steps", "text_encoder.window",
                    "text_encoder.frame_layers", "variance.dropout", "variance.pitch_temperature",
-                   "variance.energy_temperature", "discriminators.scales", "training.warmup_steps",
-                   "training.weight_decay", "training.true_latents"}  # fmt: skip
+                   "variance.energy_temperature", "alignment.prior_scale", "alignment.noise", "discriminators.scales",
+                   "training.warmup_steps", "training.weight_decay", "training.true_latents"}  # fmt: skip
     may_be_empty = {"discriminators.periods", "discriminators.resolutions"}
     shares = {"text_encoder.prenet_dropout", "text_encoder.dropout", "variance.dropout", "sde.t_one", "sde.t_uniform",
               "training.true_latents", "training.ema_decay"}  # fmt: skip
@@ -536,6 +556,7 @@ def _check_networks(config):
     n_timesteps = config.variance.n_timesteps
     _require(n_timesteps == 1 or n_timesteps >= 5, "variance.n_timesteps", n_timesteps,
              "1, the mean, or at least 5: fewer give something between the mean and a sample")  # fmt: skip
+    _check_latent(config)
     if config.decoder.kind == "unet2d":
         _check_unet(config)
     _check_generator(config)
@@ -549,13 +570,25 @@ def _check_networks(config):
     _require(discriminators.t_channels % 2 == 0, "discriminators.t_channels", discriminators.t_channels, "even")
 
 
+def _check_latent(config):
+    kind, channels, n_mels = config.latent.kind, config.latent.channels, config.audio.n_mels
+    if kind == "normalised":
+        return
+    _require(channels <= n_mels, "latent.channels", channels, f"at most audio.n_mels ({n_mels})")
+    _require(kind != "pooled" or n_mels % channels == 0, "latent.channels", channels,
+             f"a divisor of audio.n_mels ({n_mels}) where latent.kind is pooled")  # fmt: skip
+    _require(kind == "pooled" or config.decoder.kind == "convnext1d", "latent.kind", kind,
+             "normalised or pooled where decoder.kind is unet2d, which reads channels as neighbours")  # fmt: skip
+
+
 def _check_unet(config):
     unet = config.unet2d
     _require(unet.channels % (2 * unet.groups) == 0, "unet2d.channels", unet.channels,
              f"a multiple of twice unet2d.groups ({unet.groups})")  # fmt: skip
     stride = 2 ** (len(unet.multipliers) - 1)
     right = f"a multiple of {stride}, the stride of the decoder's deepest resolution (unet2d.multipliers)"
-    _require(config.n_latents % stride == 0, "audio.n_mels", config.n_latents, right)
+    name = "audio.n_mels" if config.latent.kind == "normalised" else "latent.channels"
+    _require(config.n_latents % stride == 0, name, config.n_latents, right)
     _require(config.training.cut_frames % stride == 0, "training.cut_frames", config.training.cut_frames, right)
 
 

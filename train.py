@@ -50,7 +50,8 @@ def train_step(state: State, batch: Batch) -> dict[str, Tensor]:
     realign = not (batch.has_durations and step < config.alignment.init_steps)
 
     judged = {}
-    out: Output = state.wrapped["model"](batch, global_counts(batch, state.world), stage, realign)
+    noise = configuration.search_noise(config, step)
+    out: Output = state.wrapped["model"](batch, global_counts(batch, state.world), stage, realign, noise)
     if "discriminators" in stage.parts:
         judged = discriminator_step(state, out)
         out.losses.update(adversarial_losses(state, out))

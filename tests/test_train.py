@@ -298,9 +298,9 @@ def test_torchrun_trains_with_two_processes(arguments, tmp_path):
 def test_the_search_takes_over_from_the_flat_start(arguments, runs, monkeypatch, init, steps):
     done, passes = [], NiSETS.forward
 
-    def forward(model, batch, counts, stage, realign):
+    def forward(model, batch, counts, stage, realign, noise):
         done.append(realign)
-        return passes(model, batch, counts, stage, realign)
+        return passes(model, batch, counts, stage, realign, noise)
 
     monkeypatch.setattr(NiSETS, "forward", forward)
     assert train.main([*arguments, f"alignment.init={init}", "training.train_num_steps=4"]) == 0

@@ -11,7 +11,7 @@ from data_util import checkpoint
 from data_util import config as configuration
 from data_util.config import Config, Stage
 from data_util.world import World, seed_everything
-from model import flat_start
+from model import flat_start, latent
 from model.discriminator import Discriminators
 from model.nisets import NiSETS, build_discriminators
 from training.data import Data
@@ -69,7 +69,10 @@ def make_state(args: argparse.Namespace, config: Config, world: World, data: Dat
     if project is not None:
         restore(state, project)
         return state
+    compression = latent.corpus_compression(config, data.clips)
     for model in (state.model, state.ema):
+        if compression is not None:
+            model.compression.load_state_dict(compression)
         model.latent_mean.fill_(data.clips.statistics()[0])
         model.latent_std.fill_(data.clips.statistics()[1])
         if config.text.units == "phones" and data.clips.durations is not None:

@@ -35,7 +35,7 @@ from data_util.measures import (
 )
 from data_util.page import markdown, page
 from model.sde import ONE_STEP, SOLVERS, default_solver
-from sampling import Voice, newest_run
+from sampling import Voice
 from text import TextError
 
 log = logging.getLogger(__name__)
@@ -335,7 +335,7 @@ def _summaries(found, systems, spoken, args):
 
 
 def _load_voice(args):
-    folder = newest_run() if args.id is None else checkpoint.RUNS / args.id
+    folder = checkpoint.newest_run() if args.id is None else checkpoint.RUNS / args.id
     voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)), args.device)
     n_parameters = sum(parameter.numel() for parameter in voice.model.parameters())
     solver = None

@@ -294,14 +294,6 @@ def _generator(seed, phonemes):
 # -- the command
 
 
-def newest_run() -> Path:
-    """The run that wrote a voice last. Raises CheckpointError where there is none."""
-    runs = [folder for folder in checkpoint.RUNS.glob("*") if folder.is_dir() and checkpoint.steps(folder, "voice")]
-    if not runs:
-        raise checkpoint.CheckpointError(f"no voice in {checkpoint.RUNS} yet: train one with bash run.sh")
-    return max(runs, key=lambda folder: checkpoint.find(folder, "voice").stat().st_mtime)
-
-
 def texts_of(args: argparse.Namespace, voice: Voice) -> list[tuple[str | None, str]]:
     """(name or None, text) of all that is to be spoken; the voice's validation list where nothing is named."""
     if args.file is not None:
@@ -426,7 +418,7 @@ def run(args: argparse.Namespace) -> int:
     """Speak all that was asked for; a text with nothing to say does not stop the others. Returns the exit status."""
     settings = {name: getattr(args, name) for name in Settings.__dataclass_fields__}
     Settings(**settings)  # what is out of range is refused before a voice is loaded
-    folder = newest_run() if args.id is None else checkpoint.RUNS / args.id
+    folder = checkpoint.newest_run() if args.id is None else checkpoint.RUNS / args.id
     voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)), args.device, args.lexicon)
     print(f"run {folder.name}, step {voice.saved.step}, on {args.device}")
     jobs = list(named(texts_of(args, voice), args.out))

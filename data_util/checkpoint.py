@@ -21,6 +21,7 @@ from data_util.config import ROOT, Config
 from data_util.files import write_atomic, write_json
 
 RUNS = ROOT / "checkpoint"
+SHIPPED = RUNS / "ljspeech-small"  # the voice that comes with the repository
 
 
 class CheckpointError(ValueError):
@@ -64,6 +65,14 @@ def find(folder: Path, kind: str, step: int | None = None) -> Path:
             f"run {folder.name} has no {kind} of step {step} (there are: {', '.join(map(str, there))})"
         )
     return folder / f"{kind}_{there[-1] if step is None else step:08d}.{'pt' if kind == 'project' else 'safetensors'}"
+
+
+def newest_run() -> Path:
+    """The run that wrote a voice last, else the voice that ships. Raises CheckpointError without either."""
+    runs = [folder for folder in RUNS.glob("*") if folder.is_dir() and steps(folder, "voice")]
+    if not runs:
+        raise CheckpointError(f"no voice in {RUNS} yet: train one with bash run.sh")
+    return max(runs, key=lambda folder: (folder != SHIPPED, find(folder, "voice").stat().st_mtime))
 
 
 def check_symbols(where: Path | str, saved: Sequence[str], ours: Sequence[str]) -> None:

@@ -221,6 +221,7 @@ class Loss:
     mel: float
     mel_blur: float
     stft: float
+    phase: float
     stft_resolutions: tuple[int, ...]
 
 
@@ -305,10 +306,14 @@ class Config:
         return self.audio.n_mels if self.latent.kind == "normalised" else self.latent.channels
 
     @property
+    def has_source(self) -> bool:
+        """Whether the generator filters pulses at F0."""
+        return self.generator.kind == "convnext" and self.convnext.head == "source"
+
+    @property
     def generator_needs_f0(self) -> bool:
         """Whether the generator is given F0 and voicing."""
-        source = self.generator.kind == "convnext" and self.convnext.head == "source"
-        return source or "f0" in self.generator.inputs
+        return self.has_source or "f0" in self.generator.inputs
 
     @property
     def with_f0(self) -> bool:
@@ -594,6 +599,8 @@ def _check_generator(config):
     if config.generator_needs_f0:
         _require(config.variance.kind == "frame", "variance.kind", config.variance.kind,
                  "frame, since the generator (generator.inputs, convnext.head) needs F0")  # fmt: skip
+    _require(config.loss.phase == 0 or config.has_source, "loss.phase", config.loss.phase,
+             "0, but for generator.kind convnext with convnext.head source")  # fmt: skip
     if generator.kind == "convnext":
         n_fft = config.convnext.n_fft
         _require(n_fft >= 2 * hop and n_fft % hop == 0 and (n_fft - hop) % 2 == 0, "convnext.n_fft", n_fft,

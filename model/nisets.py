@@ -235,12 +235,13 @@ class NiSETS(nn.Module):
         f0: Tensor | None = None,
         t: Tensor | None = None,
         noise: Tensor | None = None,
+        recording: Tensor | None = None,
     ) -> Tensor:
         """z0_hat: (B, n_latents, T_mel), mask: (B, 1, T_mel) or None. Returns wav (B, 1, T_mel hop_length).
 
         What generator.inputs or the generator's head does not ask for may be missing: mu like z0_hat, f0: (B, 2, T_mel)
         from conditions(), t: (B,) of z0_hat, by default 0; noise: (B, 1, T_mel hop_length) standard normal, by default
-        drawn.
+        drawn; recording: (B, 1, T_mel hop_length), with which head "source" keeps step, by default F0 alone.
         """
         t = z0_hat.new_zeros(z0_hat.shape[0]) if t is None else t
         given = {"z0_hat": z0_hat, "mu": mu, "f0": f0}
@@ -248,9 +249,9 @@ class NiSETS(nn.Module):
             given["t"] = self.t_embedding(t)[:, :, None].expand(-1, -1, z0_hat.shape[-1])
         inputs = torch.cat([given[name] for name in self.config.generator.inputs], dim=1)
         source = {}
-        if self.config.generator_needs_f0 and self.config.generator.kind == "convnext":
+        if self.config.has_source:
             hertz = (f0[:, :1] * self.f0_std + self.f0_mean).exp()
-            source = {"f0": hertz, "voicing": f0[:, 1:], "noise": noise}
+            source = {"f0": hertz, "voicing": f0[:, 1:], "noise": noise, "recording": recording}
         with self._precision(z0_hat):
             wav = self.generator(inputs, mask, **source)
         return full(wav)
@@ -399,12 +400,16 @@ class NiSETS(nn.Module):
         loss, n_segment_frames = self.config.loss, counts[3]
         mask = sequence_mask(batch.segment_lengths, self.config.training.segment_frames).to(feature.dtype)
         out.wav = batch.wav
-        out.wav_hat = self.generate(feature, None if batch.segments_full else mask, mu=mu, f0=f0, t=out.t)
+        valid = None if batch.segments_full else mask
+        out.wav_hat = self.generate(feature, valid, mu=mu, f0=f0, t=out.t, recording=out.wav)
         weight = self.mel_weight(out.t)
         mel_hat, mel = self.full_band(out.wav_hat), self.full_band(out.wav)
         out.losses["loss_mel"] = losses.mel_loss(mel_hat, mel, weight, mask, n_segment_frames)
         if loss.stft > 0:
             out.losses["loss_stft"] = losses.stft_loss(out.wav_hat, out.wav, loss.stft_resolutions, weight)
+        if loss.phase > 0:
+            voiced = f0[:, 1:] * mask
+            out.losses["loss_phase"] = losses.phase_loss(out.wav_hat, out.wav, voiced, self.config.audio.n_fft)
 
     def mel_weight(self, t: Tensor) -> Tensor:
         """What loss.mel is multiplied by, (B,) at most 1: less where a posterior mean is blurred, as no ear would have

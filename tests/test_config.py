@@ -57,6 +57,7 @@ FAULTS = [
     ("generator.inputs=[z0_hat, f0]", "variance.kind = off", "frame, since the generator"),
     ("discriminators.resolutions=[10]", "discriminators.resolutions", "a multiple of 4"),
     ("loss.stft_resolutions=[]", "loss.stft_resolutions = []", "something in it"),
+    ("loss.phase=1.0", "loss.phase = 1.0", "convnext.head source"),
     ("training.mean_times=[1.0, 1.5]", "training.mean_times", "at most 1"),
     ("training.mean_shares=[1.0]", "training.mean_shares", "one for each of training.mean_times (3)"),
     ("training.mean_shares=[1.0, 1.0, 1.0]", "training.mean_shares", "1 in all"),

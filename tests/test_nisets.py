@@ -40,7 +40,7 @@ VARIANTS = {
         "variance": {"kind": "frame"},
         "decoder": {"kind": "convnext1d"},
         "generator": {"kind": "convnext", "inputs": ["z0_hat", "f0", "t"]},
-        "loss": {"stft": 1.0},
+        "loss": {"stft": 1.0, "phase": 1.0},
     },
     "pooled": {"latent": {"kind": "pooled", "channels": 40}},
     "learned": {
@@ -466,7 +466,7 @@ def steady_draws(model):
 
 def loss_names(config, latents):
     """What forward is to give."""
-    names = {"loss_mel"} | ({"loss_stft"} if config.loss.stft else set())
+    names = {"loss_mel"} | {f"loss_{name}" for name in ("stft", "phase") if getattr(config.loss, name)}
     if latents != "joint":
         return names
     names |= {"loss_duration", "loss_prior", "loss_score"}
@@ -547,7 +547,7 @@ def test_which_loss_reaches_which_network_of_a_variant(name, mu_gradient, featur
     encoders = {"text_encoder", "frame_encoder"} if model.frame_encoder is not None else {"text_encoder"}
     behind_mu = encoders if mu_gradient else set()
     sound = {"generator"} | ({"decoder"} | behind_mu if feature_gradient == "on" else set())
-    wanted = {name: sound for name in ("loss_mel", "loss_stft", "loss_adversarial", "loss_feature")}
+    wanted = {name: sound for name in ("loss_mel", "loss_stft", "loss_phase", "loss_adversarial", "loss_feature")}
     wanted |= {name: {"variance"} for name in ("loss_variance", "loss_f0", "loss_voicing")}
     wanted |= {name: {"text_encoder"} for name in ("loss_duration", "loss_prior")}
     wanted |= {"loss_frame": encoders, "loss_score": {"decoder"} | behind_mu}
@@ -602,7 +602,7 @@ def test_a_batch_of_a_variant_is_the_sum_of_its_singles(name):
         out = model(dataclasses.replace(batch, **tensors, segments_full=full), counts, stage_with(model.config), True)
         assert torch.allclose(out.wav_hat, whole.wav_hat[i : i + 1], atol=1e-5)
         for key, value in out.losses.items():
-            total[key] += value.item() / (4 if key == "loss_stft" else 1)  # which is the mean over the items
+            total[key] += value.item() / (4 if key in ("loss_stft", "loss_phase") else 1)  # the means over the items
     for key in {"loss_prior", "loss_frame"} & set(total):
         total[key] -= 3 * 0.5 * losses.LOG_TWO_PI  # the constant, counted once a call
     for key, value in whole.losses.items():
@@ -958,7 +958,7 @@ def test_measuring_gives_finite_numbers_and_leaves_no_trace(name):
     again, _ = model.measure(x, mel, f0, seeded(0))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
-    wanted = loss_names(model.config, "joint") - {"loss_mel", "loss_stft", "loss_score"}
+    wanted = loss_names(model.config, "joint") - {"loss_mel", "loss_stft", "loss_phase", "loss_score"}
     wanted |= {"latent_l1", "duration_ratio", *(f"score_ratio_{t:g}" for t in nisets.PROBED_TIMES)}
     assert set(numbers) == wanted
     assert all(value.isfinite() and torch.equal(value, again[key]) for key, value in numbers.items())

@@ -19,7 +19,7 @@ from data_util.corpus import Corpus, prepare
 from data_util.features import bar
 from data_util.files import read_json, write_atomic, write_json
 from model.sde import ONE_STEP, SOLVERS
-from sampling import Voice, newest_run
+from sampling import Voice
 
 COLUMNS = {"latent_l1": "latent L1, nats", "cer": "CER", "dnsmos": "DNSMOS", "mcd": "MCD, dB"}
 
@@ -104,7 +104,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> str:
     """Measure what has not been measured yet. Returns the table."""
-    folder = newest_run() if args.id is None else checkpoint.RUNS / args.id
+    folder = checkpoint.newest_run() if args.id is None else checkpoint.RUNS / args.id
     path = checkpoint.find(folder, "voice", args.ckpt)
     voice = Voice(checkpoint.load_voice(path), args.device)
     config = voice.saved.config

@@ -101,7 +101,7 @@ def test_learned_starts_as_pca_and_learns_what_is_no_linear_function():
     x = normalised(mels)
     linear, learned = fit("pca", 2, mels, STATISTICS, 0), fit("learned", 2, mels, STATISTICS, 0)
     lost_linear, lost = (((x - one.expand(one(x))) ** 2).mean().item() for one in (linear, learned))
-    assert lost < 0.5 * lost_linear
+    assert lost < 0.8 * lost_linear
     assert torch.equal(learned.encode_matrix, linear.encode_matrix)
     for network in (learned.encoder, learned.decoder):  # without what they have learnt it is pca
         torch.nn.init.zeros_(network[-1].weight)

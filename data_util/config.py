@@ -326,12 +326,13 @@ def load(
 ) -> "Config":
     """Read config.yaml, an overlay over it, and overrides over both.
 
-    overlay: a file, or a name in configs/; overrides: `section.key=value`, the value in YAML.
+    overlay: a file, or a name in configs/, which may itself lie over another, `over: NAME`; overrides:
+    `section.key=value`, the value in YAML.
     Returns a Config; raises ConfigError, which names the dotted key.
     """
     tree = _read(base)
-    if overlay is not None:
-        _merge(tree, _read(_overlay_path(overlay)), "")
+    for layer in [] if overlay is None else _layers(overlay, ()):
+        _merge(tree, layer, "")
     return from_dict(_override(tree, overrides))
 
 
@@ -409,6 +410,16 @@ def _overlay_path(overlay):
         known = ", ".join(sorted(p.stem for p in (ROOT / "configs").glob("*.yaml")))
         raise ConfigError(f"-c {overlay}: no such file, and no such overlay in configs/ (there are: {known})")
     return path
+
+
+def _layers(overlay, above):
+    """The overlay's keys, after those of the one that it lies over. above: those that lie over this one."""
+    path = _overlay_path(overlay)
+    if path in above:
+        raise ConfigError(f"{path} lies over itself (over: {overlay})")
+    tree = _read(path)
+    under = tree.pop("over", None)
+    return [*([] if under is None else _layers(under, (*above, path))), tree]
 
 
 def _override(tree, overrides):

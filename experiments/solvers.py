@@ -74,9 +74,10 @@ def picture(results: dict[str, dict[str, float]]) -> bytes:
     figure = Figure(figsize=(3.6 * len(names), 3.2), layout="constrained")
     for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
         for solver in SOLVERS:
-            rows = [(int(way.split()[1]), one[name]) for way, one in results.items() if way.split()[0] == solver]
+            ours = {way: one for way, one in results.items() if way.split()[0] == solver and name in one}
+            rows = sorted((int(way.split()[1]), one[name]) for way, one in ours.items())
             if rows:
-                axis.plot(*zip(*sorted(rows)), "o-", linewidth=1, markersize=4, label=solver)
+                axis.plot(*zip(*rows), "o-", linewidth=1, markersize=4, label=solver)
         steps = sorted({int(way.split()[1]) for way in results})
         axis.set(xscale="log", xlabel="evaluations", title=COLUMNS[name])
         axis.set_xticks(steps, steps)

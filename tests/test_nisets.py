@@ -14,7 +14,7 @@ from data_util.audio import cut, sequence_mask
 from data_util.dataset import Batch, fixed_batch
 from model import losses, nisets
 from model.nisets import NiSETS
-from model.sde import grid
+from model.sde import grid, solver_times
 from model.text_encoder import places
 from tests.conftest import HOP, TINY_FRAMES, with_keys
 
@@ -915,6 +915,27 @@ def test_the_generator_is_told_the_t_of_the_last_evaluation(n, solver):
     speak(model, n_timesteps=n, solver=solver)
     assert len(asked) == n and asked[-1].item() == pytest.approx(grid(n)[-1])
     assert torch.equal(heard[0][0][0, 82:, 0], model.t_embedding(asked[-1])[0])
+
+
+@pytest.mark.parametrize(("n", "solver"), [(1, "original"), (2, "euler")])
+def test_the_generator_is_told_that_a_sample_is_one(n, solver):
+    model = make_variant("source").eval()
+    heard, asked, denoise = listen(model), [], model.denoise
+    model.denoise = lambda *args: asked.append(args[3].item()) or denoise(*args)
+    speak(model, n_timesteps=n, solver=solver)
+    assert asked == list(solver_times(solver, n))
+    assert torch.equal(heard[0][0][0, 82:, 0], model.t_embedding(torch.zeros(1))[0])
+
+
+@pytest.mark.parametrize(("n", "solver"), [(1, "original"), (3, "sde")])
+def test_solvers_that_draw_noise_draw_each_text_its_own(n, solver):
+    model = make_variant("learned").eval()
+    texts = [SPOKEN, SPOKEN[:, :3]]
+    together = model.render([model.plan(x, generator=seeded(i)) for i, x in enumerate(texts)], n, solver)
+    for i, (x, one) in enumerate(zip(texts, together)):
+        alone = model.synthesise(x, n, solver, generator=seeded(i))
+        torch.testing.assert_close(one.z0_hat, alone.z0_hat, atol=1e-5, rtol=0)
+        assert not torch.equal(alone.z0_hat, model.synthesise(x, n, solver, generator=seeded(9)).z0_hat)
 
 
 def clip_of(model, i=1):

@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LADDER = {"text": 0, "data_util": 1, "model": 2, "training": 3}
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))  # stand beside the scripts, and may import them
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")}
 FILES = sorted(path for folder in (*LADDER, ".") for path in (ROOT / folder).glob("*.py")) + sorted(
     (ROOT / "model" / "monotonic_align").glob("*.py")
@@ -25,7 +26,7 @@ def imports_of(path):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in names if name.split(".")[0] in set(LADDER) | SCRIPTS | {"tests"}}
+    return {name for name in names if name.split(".")[0] in set(LADDER) | SCRIPTS | {"experiments", "tests"}}
 
 
 def rung(module):
@@ -36,11 +37,16 @@ def rung(module):
 def test_a_file_imports_leftwards_only(path):
     ours = rung(module_of(path))
     for name in imports_of(path):
-        assert name.split(".")[0] != "tests", f"{module_of(path)} imports {name}"
+        assert name.split(".")[0] not in ("tests", "experiments"), f"{module_of(path)} imports {name}"
         assert rung(name) <= ours, f"{module_of(path)} imports {name}, which stands to its right"
         if path.parent == ROOT and name.split(".")[0] == "sampling":
             continue  # a script may speak as whoever imports the project does
         assert rung(name) < len(LADDER), f"{module_of(path)} imports {name}: a script is imported by nobody"
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=module_of)
+def test_an_experiment_imports_the_project_and_no_other_experiment(path):
+    assert {name.split(".")[0] for name in imports_of(path)} <= {*LADDER, *SCRIPTS}
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.parent.name == "model"], ids=module_of)

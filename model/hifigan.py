@@ -30,6 +30,22 @@ class ResBlock(nn.Module):
         return x
 
 
+def reach_of(
+    upsample_rates: tuple[int, ...],
+    upsample_kernels: tuple[int, ...],
+    resblock_kernels: tuple[int, ...],
+    resblock_dilations: tuple[int, ...],
+    beyond: int,
+) -> int:
+    """Frames to either side that what an Upsampler makes of a frame depends on, if that is used with `beyond` outputs
+    of conv_out to either side."""
+    widest = max(kernel // 2 * sum(dilation + 1 for dilation in resblock_dilations) for kernel in resblock_kernels)
+    reach = beyond + 3
+    for rate, kernel in zip(reversed(upsample_rates), reversed(upsample_kernels)):
+        reach = -(-(reach + widest + (kernel - rate) // 2) // rate)
+    return reach + 3
+
+
 class Upsampler(nn.Module):
     """Transposed convolutions, each followed by the mean of residual blocks of several widths."""
 
@@ -96,6 +112,7 @@ class HiFiGAN(Upsampler):
         resblock_dilations: tuple[int, ...],
     ):
         super().__init__(n_inputs, 1, channels, upsample_rates, upsample_kernels, resblock_kernels, resblock_dilations)
+        self.reach = reach_of(upsample_rates, upsample_kernels, resblock_kernels, resblock_dilations, 0)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x: (B, n_inputs, T), as normalised latents; mask: (B, 1, T) or None where every frame is valid.
@@ -129,6 +146,9 @@ class ISTFTNet(Upsampler):
         )
         start_quiet(self.conv_out.bias)
         self.inverse_stft = InverseSTFT(n_fft, hop_length)
+        self.reach = reach_of(
+            upsample_rates, upsample_kernels, resblock_kernels, resblock_dilations, self.inverse_stft.reach
+        )
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x: (B, n_inputs, T), as normalised latents; mask: (B, 1, T) or None where every frame is valid.

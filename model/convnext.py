@@ -90,7 +90,7 @@ class Excitation(nn.Module):
         Returns the real and the imaginary part, (2, B, n_fft / 2 + 1, T) each: the pulses' spectra and the noise's,
         frames as of InverseSTFT.
         """
-        pulses = self.pulses(f0, mask, phase)
+        pulses = self.pulses(f0, mask, self.phase(f0, voicing, mask) if phase is None else phase)
         gain = F.interpolate(held(voicing, mask).to(pulses.dtype), scale_factor=self.hop_length, mode="linear")
         pulses = pulses * gain
         noise = torch.randn_like(pulses) if noise is None else noise.to(pulses.dtype)
@@ -101,10 +101,12 @@ class Excitation(nn.Module):
         real, imag = self.fourier(frames * self.window)
         return real.transpose(2, 3), imag.transpose(2, 3)
 
-    def phase(self, f0: Tensor, mask: Tensor | None = None) -> Tensor:
+    def phase(self, f0: Tensor, voicing: Tensor, mask: Tensor | None = None) -> Tensor:
         """The cycles of the pulses before each frame, within half a cycle of 0: what a part of a text has to be told.
 
-        f0, mask: as of pulses. Returns (B, 1, T), F0's precision or more.
+        Where they are silent the count begins anew: so that the rounding of F0, which other machines and runtimes do
+        otherwise, adds up over a stretch of voice alone. f0, voicing, mask: as of forward. Returns (B, 1, T), F0's
+        precision or more.
         """
         f0 = held(full(f0), mask)
         before, after = torch.cat([f0[..., :1], f0[..., :-1]], dim=-1), torch.cat([f0[..., 1:], f0[..., -1:]], dim=-1)
@@ -115,17 +117,21 @@ class Excitation(nn.Module):
         # in float64: after a minute float32 is off by 1e-3 of a cycle, and the highest harmonic by a hundred times that
         cycles = torch.cumsum(total / self.sample_rate, dim=-1)
         cycles = F.pad(cycles[..., :-1], (1, 0))
+        silent = held(voicing, mask) == 0
+        anew = torch.cat([torch.zeros_like(silent[..., :1]), silent[..., 1:] & silent[..., :-1]], dim=-1)
+        n_anew = anew.long().cumsum(-1)
+        starts = torch.zeros_like(F.pad(cycles, (0, 1))).scatter(-1, n_anew * anew, cycles * anew)
+        cycles = cycles - starts.gather(-1, n_anew)
         return (cycles - cycles.round()).to(f0.dtype)
 
-    def pulses(self, f0: Tensor, mask: Tensor | None = None, phase: Tensor | None = None) -> Tensor:
-        """f0: (B, 1, T) Hz, mask: (B, 1, T) or None; phase: (B, 1, T) of phase(), None: f0 is all that there is.
+    def pulses(self, f0: Tensor, mask: Tensor | None, phase: Tensor) -> Tensor:
+        """f0: (B, 1, T) Hz, mask: (B, 1, T) or None; phase: (B, 1, T) of phase().
 
         Returns (B, 1, T hop_length) of power one, F0's precision or more.
 
         All n harmonics below the Nyquist frequency in one closed form, the Dirichlet kernel:
         cos x + cos 2x + ... + cos n x = (sin((2n + 1) x / 2) / sin(x / 2) - 1) / 2.
         """
-        phase = self.phase(f0, mask) if phase is None else phase
         f0 = held(full(f0), mask)
         contour = F.interpolate(f0, scale_factor=self.hop_length, mode="linear")
         within = contour.unflatten(-1, (-1, self.hop_length)).cumsum(-1) / self.sample_rate  # (B, 1, T, hop_length)

@@ -258,7 +258,7 @@ class NiSETS(nn.Module):
 
         f0: (B, 2, T_mel) from conditions(), of the whole text.
         """
-        return self.generator.excitation.phase(self.hertz(f0)) if self.has_source else None
+        return self.generator.excitation.phase(self.hertz(f0), f0[:, 1:]) if self.has_source else None
 
     @torch.no_grad()
     def align(self, mu_x: Tensor, z0: Tensor, x_lengths: Tensor, mel_lengths: Tensor) -> Tensor:
@@ -533,7 +533,7 @@ class NiSETS(nn.Module):
         durations, *features = self.read(x, length_scale, draw)
         for index, n_frames in (pauses or {}).items():
             durations[0, index] = n_frames
-        mu, f0 = self.unfold(durations, *features)
+        mu, f0 = self.unfold(durations, torch.ones(1, 1, int(durations.sum()), device=x.device), *features)
         return Plan(mu, durations, f0, temperature * draw(mu), generator)
 
     def read(
@@ -551,10 +551,12 @@ class NiSETS(nn.Module):
         return durations, mu_x, h, c, values
 
     def unfold(
-        self, durations: Tensor, mu_x: Tensor, h: Tensor, c: Tensor | None, values: Tensor | None
+        self, durations: Tensor, mask: Tensor, mu_x: Tensor, h: Tensor, c: Tensor | None, values: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """A text's frames, of what read gives: mu (1, n_latents, T_mel), f0 (1, 2, T_mel) as of Synthesis, or None."""
-        mask = torch.ones(1, 1, int(durations.sum()), device=mu_x.device)
+        """A text's frames, of what read gives: mu (1, n_latents, T_mel), f0 (1, 2, T_mel) as of Synthesis, or None.
+
+        mask: (1, 1, T_mel), as many ones as durations sum to.
+        """
         place = places(durations, mask)
         f0 = self._draw_contour(c, values, durations, place, mask)
         return self.refine(stretch(mu_x, durations, mask), stretch(h, durations, mask), place, mask, f0), f0

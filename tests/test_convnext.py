@@ -182,8 +182,8 @@ def test_magnitudes_are_bounded_smoothly_and_start_out_exponential():
 
 def pulses_of(f0):
     """f0: (T,) Hz. Returns (T 256,) float64."""
-    pulses = Excitation(1024, 256, RATE).pulses(torch.as_tensor(f0, dtype=torch.float32)[None, None])
-    return pulses[0, 0].double().numpy()
+    excitation, f0 = Excitation(1024, 256, RATE), torch.as_tensor(f0, dtype=torch.float32)[None, None]
+    return excitation.pulses(f0, None, excitation.phase(f0, torch.ones_like(f0)))[0, 0].double().numpy()
 
 
 def harmonics_of(f0, n):
@@ -270,10 +270,29 @@ def test_pulses_are_silent_without_voice_and_whole_with_it():
     whole, silent, mixed = (torch.complex(*excitation(f0, gain, noise)) for gain in gains)
     assert np.abs(whole[0, 0].numpy() - spectra_of(pulses_of(f0[0, 0]))).max() < 1e-2
     assert not silent[0].any()
+    anew = excitation.pulses(f0, None, excitation.phase(f0, voicing))[0, 0].numpy()
     apart = [*range(8), *range(22, 30)]  # whose windows reach no frame of other voicing
-    assert torch.equal(mixed[0][..., apart], whole[0][..., apart])
+    assert np.abs(mixed[0, 0].numpy() - spectra_of(anew))[..., apart].max() < 1e-2
+    assert torch.equal(mixed[0][..., :8], whole[0][..., :8])
     assert not mixed[0, ..., 12:18].any() and mixed[0, ..., 10].any()
     assert torch.equal(whole[1], silent[1]) and torch.equal(whole[1], mixed[1])  # the noise knows of no voice
+
+
+def test_the_pulses_phase_is_their_cycles_since_they_were_silent():
+    excitation, f0 = Excitation(1024, 256, RATE), torch.linspace(90, 300, 30, dtype=torch.float64)[None, None]
+    places = ((np.arange(30 * 256) + 0.5) / 256 - 0.5).clip(0, 29)  # in frames
+    cycles = np.cumsum(np.interp(places, np.arange(30), f0[0, 0])) / RATE
+    before = np.concatenate([[0], cycles[255:-1:256]])  # of all frames before
+
+    def check(silent, since):
+        voicing = torch.ones_like(f0)
+        voicing[..., silent] = 0
+        apart = excitation.phase(f0, voicing)[0, 0].numpy() - (before - before[since])
+        assert np.abs(apart - apart.round()).max() < 1e-9
+
+    check([], [0] * 30)
+    check([12], [0] * 30)  # one silent frame alone is heard at both ends
+    check([0, 1, 12, 13, 14], [0, *[1] * 12, 13, *[14] * 16])
 
 
 def test_voicing_is_interpolated_from_frame_to_frame():

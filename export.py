@@ -171,21 +171,33 @@ def example() -> dict[str, Tensor]:
             "noise_values": torch.randn(1, 2, x.shape[1], generator=generator)}  # fmt: skip
 
 
+def graphs(model: NiSETS) -> tuple[Encoder, Decoder, Generator]:
+    """What speaks, one after another."""
+    return Encoder(model), Decoder(model), Generator(model)
+
+
+def stride_of(model: NiSETS) -> int:
+    """Of how many frames the decoder takes a multiple."""
+    return getattr(model.decoder, "stride", 1)
+
+
+def call(graph: nn.Module, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A graph's outputs by name, of those values that it reads."""
+    made = graph(*(values[name] for name in graph.inputs))
+    return dict(zip(graph.outputs, made if isinstance(made, tuple) else (made,)))
+
+
 @torch.no_grad()
 def graphs_of(model: NiSETS) -> dict:
-    """{name: onnx.ModelProto} of the graphs that speak, one after another. model: folded, changed in place."""
-    model, values, protos = without_complex_numbers(model), example(), {}
-    stride = getattr(model.decoder, "stride", 1)
-    for graph in (Encoder(model), Decoder(model), Generator(model)):
-        name = type(graph).__name__.lower()
-        if name == "decoder":
-            n_frames = max(stride, -(-int(values["durations"].sum()) // stride) * stride)
+    """{name: onnx.ModelProto} of the graphs. model: folded, changed in place."""
+    model, values, protos, stride = without_complex_numbers(model), example(), {}, stride_of(model)
+    for graph in graphs(model):
+        if "noise_latents" in graph.inputs:
+            n_frames = max(2, -(-int(values["durations"].sum()) // stride)) * stride  # 1 would be taken for a constant
             values["noise_latents"] = torch.randn(1, model.config.n_latents, n_frames)
-        if "noise_wav" in graph.inputs:
             values["noise_wav"] = torch.randn(1, 1, n_frames * model.config.audio.hop_length)
-        protos[name] = to_onnx(graph, values, stride)
-        made = graph(*(values[each] for each in graph.inputs))
-        values |= dict(zip(graph.outputs, made if isinstance(made, tuple) else (made,)))
+        protos[type(graph).__name__.lower()] = to_onnx(graph, values, stride)
+        values |= call(graph, values)
     return protos
 
 
@@ -267,7 +279,7 @@ def about(voice: Voice, weights: str, contents: dict[str, bytes]) -> dict:
     return {
         "run": voice.saved.path.parent.name, "step": voice.saved.step, "weights": weights,
         "audio": {name: asdict(config.audio)[name] for name in ("sample_rate", "hop_length")}, "text": text,
-        "n_latents": config.n_latents, "stride": getattr(model.decoder, "stride", 1), "reach": model.generator.reach,
+        "n_latents": config.n_latents, "stride": stride_of(model), "reach": model.generator.reach,
         "symbols": list(voice.saved.symbols),
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     }  # fmt: skip

@@ -338,7 +338,7 @@ def starts(benches: list[Bench], args: argparse.Namespace) -> str:
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="How fast a voice speaks, part by part.", allow_abbrev=False)
     parser.add_argument("-c", dest="configs", nargs="+", default=["config", "small"], metavar="NAME",
-                        help="configurations, of random weights: config (.yaml), of configs/, or YAML files")  # fmt: skip
+                        help="config (config.yaml), of configs/, or YAML files; their weights are random")  # fmt: skip
     parser.add_argument("--runtimes", nargs="+", default=list(RUNTIMES), choices=RUNTIMES,
                         help="plain: eager, with HiFi-GAN as 1-D convolutions; compiled: torch.compile")  # fmt: skip
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N")

@@ -188,14 +188,16 @@ def run(args: argparse.Namespace) -> None:
             sys.stdout.buffer.write(to_pcm(chunk))
             sys.stdout.buffer.flush()
         return
-    out = Path(args.out)
+    out, sound = Path(args.out), voice.stream(text, **settings)
     if args.timestamps:
         speech = voice.speak(text, **settings)
-        times = voice.timestamps(speech, args.timestamps).encode("utf-8")
-        write_atomic(out.with_suffix(timestamps.SUFFIXES[args.timestamps]), times)
-        save(out, [speech.wav], speech.sample_rate)
-    else:
-        save(out, voice.stream(text, **settings), voice.reader.sample_rate)
+        times, sound = voice.timestamps(speech, args.timestamps), [speech.wav]
+    try:
+        if args.timestamps:
+            write_atomic(out.with_suffix(timestamps.SUFFIXES[args.timestamps]), times.encode("utf-8"))
+        save(out, sound, voice.reader.sample_rate)
+    except OSError as error:
+        raise OSError(f"{out} cannot be written ({error.strerror}): name another place with -o") from error
 
 
 def main(argv: list[str] | None = None) -> int:

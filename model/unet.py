@@ -18,14 +18,14 @@ class MaskedGroupNorm(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x: (B, C, F, T), zero where mask (B, 1, 1, T) is. Returns (B, C, F, T), not masked."""
-        channels, frames = x.shape[1], mask.shape[-1]
-        grouped = full(x).unflatten(1, (self.groups, -1))  # (B, groups, C / groups, F, T)
-        var, mean = torch.var_mean(grouped, dim=(2, 3, 4), correction=0)  # (B, groups)
-        # from the moments over all frames, zeros included, to those over the valid ones
-        ratio = frames / mask.sum((1, 2, 3))[:, None].clamp(min=1)
-        var = ratio * var + mean**2 * ratio * (1 - ratio)
-        scale = torch.rsqrt(var.clamp(min=0) + self.eps)  # (B, groups)
-        shift = -mean * ratio * scale
+        channels, bands = x.shape[1:3]
+        grouped = full(x).unflatten(1, (self.groups, -1)).flatten(2)  # (B, groups, C / groups F T)
+        count = channels // self.groups * bands * mask.sum((1, 2, 3))[:, None].clamp(min=1)
+        # sums see no padding, which is zero; on a CPU torch.var_mean takes twenty times as long as both
+        mean = grouped.sum(-1) / count  # (B, groups)
+        var = torch.linalg.vector_norm(grouped, dim=-1).square() / count - mean.square()
+        scale = torch.rsqrt(var.clamp(min=0) + self.eps)
+        shift = -mean * scale
         scale, shift = (s.repeat_interleave(channels // self.groups, dim=1) for s in (scale, shift))
         weight = scale * self.weight
         bias = shift * self.weight + self.bias

@@ -65,7 +65,7 @@ class Decoder(nn.Module):
         self.model = model
         self.inputs = ("noise_latents", *Encoder(model).outputs)
         wanted = {"mu": "mu" in model.config.generator.inputs, "f0": model.config.generator_needs_f0,
-                  "phase": model.has_source}  # fmt: skip
+                  "phase": model.config.has_source}  # fmt: skip
         self.outputs = ("z0_hat", *(name for name in wanted if wanted[name]))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -85,7 +85,7 @@ class Generator(nn.Module):
     def __init__(self, model: NiSETS):
         super().__init__()
         self.model = model
-        self.inputs = (*Decoder(model).outputs, *(("noise_wav",) if model.has_source else ()))
+        self.inputs = (*Decoder(model).outputs, *(("noise_wav",) if model.config.has_source else ()))
         self.outputs = ("wav",)
 
     def forward(self, *inputs: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from model.layers import (
     to_spectrum,
 )
 
+LOCK_SPAN = 0.03  # seconds of a recording by which the phase of its lowest harmonic is known
 MAX_GAIN = 30.0  # of the excitation, which has power one: a whole harmonic of a low voice may fill the scale
 
 
@@ -82,15 +83,16 @@ class Excitation(nn.Module):
         voicing: Tensor,
         noise: Tensor | None = None,
         mask: Tensor | None = None,
+        recording: Tensor | None = None,
         phase: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """f0: (B, 1, T) Hz; voicing: (B, 1, T), the pulses' gain, 0 where there is no voice; noise: (B, 1, T
-        hop_length) standard normal or None; mask: (B, 1, T) or None; phase: as of pulses.
+        hop_length) standard normal or None; mask: (B, 1, T) or None; recording, phase: as of pulses().
 
         Returns the real and the imaginary part, (2, B, n_fft / 2 + 1, T) each: the pulses' spectra and the noise's,
         frames as of InverseSTFT.
         """
-        pulses = self.pulses(f0, mask, self.phase(f0, voicing, mask) if phase is None else phase)
+        pulses = self.pulses(f0, mask, recording, self.phase(f0, voicing, mask) if phase is None else phase)
         gain = F.interpolate(held(voicing, mask).to(pulses.dtype), scale_factor=self.hop_length, mode="linear")
         pulses = pulses * gain
         noise = torch.randn_like(pulses) if noise is None else noise.to(pulses.dtype)
@@ -124,23 +126,41 @@ class Excitation(nn.Module):
         cycles = cycles - starts.gather(-1, n_anew)
         return (cycles - cycles.round()).to(f0.dtype)
 
-    def pulses(self, f0: Tensor, mask: Tensor | None, phase: Tensor) -> Tensor:
-        """f0: (B, 1, T) Hz, mask: (B, 1, T) or None; phase: (B, 1, T) of phase().
-
-        Returns (B, 1, T hop_length) of power one, F0's precision or more.
+    def pulses(
+        self,
+        f0: Tensor,
+        mask: Tensor | None = None,
+        recording: Tensor | None = None,
+        phase: Tensor | None = None,
+    ) -> Tensor:
+        """f0: (B, 1, T) Hz, mask: (B, 1, T) or None; recording: (B, 1, T hop_length), in whose lowest harmonic's phase
+        the pulses then are, or None; phase: (B, 1, T) of phase(), None: of F0 alone. Returns (B, 1, T hop_length) of
+        power one, F0's precision or more.
 
         All n harmonics below the Nyquist frequency in one closed form, the Dirichlet kernel:
         cos x + cos 2x + ... + cos n x = (sin((2n + 1) x / 2) / sin(x / 2) - 1) / 2.
         """
         f0 = held(full(f0), mask)
+        phase = self.phase(f0, torch.ones_like(f0), mask) if phase is None else phase
         contour = F.interpolate(f0, scale_factor=self.hop_length, mode="linear")
         within = contour.unflatten(-1, (-1, self.hop_length)).cumsum(-1) / self.sample_rate  # (B, 1, T, hop_length)
         cycles = (phase[..., None] + within).flatten(-2)
+        if recording is not None:
+            cycles = cycles + self.lead(recording, cycles)
         half = math.pi * (cycles - cycles.round())  # x / 2, within a quarter turn
         n_harmonics = (torch.ceil(self.sample_rate / 2 / contour) - 1).clamp(min=1)
         kernel = torch.sin((2 * n_harmonics + 1) * half) / torch.sin(half)
         kernel = torch.where(half == 0, 2 * n_harmonics + 1, kernel)
         return (kernel - 1) / (2 * n_harmonics).sqrt()
+
+    def lead(self, recording: Tensor, cycles: Tensor) -> Tensor:
+        """How many cycles, within half a one, a recording's lowest harmonic is ahead. Both (B, 1, T_wav), as is what is
+        returned; noise where there is no voice."""
+        window = torch.hann_window(2 * int(LOCK_SPAN / 2 * self.sample_rate) + 1, device=cycles.device)
+        angle = 2 * math.pi * (cycles - cycles.round()).to(window.dtype)
+        shifted = torch.cat([recording * angle.cos(), -recording * angle.sin()])  # down by F0
+        real, imag = F.conv1d(full(shifted), window[None, None], padding=len(window) // 2).chunk(2)
+        return torch.atan2(imag, real) / (2 * math.pi)
 
 
 def held(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -235,12 +255,13 @@ class ConvNeXtGenerator(nn.Module):
         f0: Tensor | None = None,
         voicing: Tensor | None = None,
         noise: Tensor | None = None,
+        recording: Tensor | None = None,
         phase: Tensor | None = None,
     ) -> Tensor:
         """x: (B, n_inputs, T), mask: (B, 1, T) or None where every frame is valid. For head "source" alone:
         f0: (B, 1, T) Hz, above zero in each valid frame; voicing: (B, 1, T) in [0, 1], the gain of the pulses;
-        noise: (B, 1, T hop_length) standard normal, None: drawn; phase: (B, 1, T) of Excitation.phase where these
-        are frames of a longer text, None: they are all of it.
+        noise: (B, 1, T hop_length) standard normal, None: drawn; recording: as of Excitation.pulses; phase: (B, 1, T)
+        of Excitation.phase where these are frames of a longer text, None: they are all of it.
 
         Returns wav (B, 1, T hop_length), about [-1, 1] and not held to it, zero past each end; float32.
         """
@@ -250,5 +271,6 @@ class ConvNeXtGenerator(nn.Module):
         for block in self.blocks:
             x = block(x, mask)
         x = self.norm(x.transpose(1, 2))  # (B, T, channels)
-        real, imag = self.head(x, self.excitation(f0, voicing, noise, mask, phase)) if self.needs_f0 else self.head(x)
+        spectra = (self.excitation(f0, voicing, noise, mask, recording, phase),) if self.needs_f0 else ()
+        real, imag = self.head(x, *spectra)
         return self.inverse_stft(real, imag, mask)

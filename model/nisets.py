@@ -20,8 +20,9 @@ from model import losses, monotonic_align
 from model.convnext import ConvNeXtGenerator, ConvNeXtScore
 from model.discriminator import Discriminators
 from model.hifigan import HiFiGAN, ISTFTNet
+from model.latent import Compression
 from model.layers import TimeEmbedding, full
-from model.sde import SDE, SOLVERS, default_solver, expand, grid
+from model.sde import SDE, SOLVERS, default_solver, expand, result_time, solver_times
 from model.text_encoder import N_PLACES, FrameEncoder, TextEncoder, places
 from model.unet import UNet
 from model.variance import N_VALUES, Variance, symbol_values
@@ -76,7 +77,8 @@ class NiSETS(nn.Module):
     def __init__(self, config: Config, n_symbols: int, amp: bool = False):
         super().__init__()
         self.config, self.amp = config, amp
-        n_latents, kind = config.n_latents, config.variance.kind
+        n_latents, kind, latent = config.n_latents, config.variance.kind, config.latent.kind
+        self.compression = None if latent == "normalised" else Compression(latent, config.audio.n_mels, n_latents)
         self.sde = SDE(**asdict(config.sde))
         self.variance_sde = replace(self.sde, sigma_data=1.0, parametrisation="edm")  # pitch and energy are normalised
         self.mark_sizes = MARK_SIZES if config.text.units == "phones" else ()
@@ -148,8 +150,19 @@ class NiSETS(nn.Module):
     # -- features and latents
 
     def latent(self, mel: Tensor) -> Tensor:
-        """mel: (B, n_mels, T_mel) natural log of amplitude. Returns z0 (B, n_latents, T_mel), normalised."""
+        """mel: (B, n_mels, T_mel) natural log of amplitude. Returns z0 (B, n_latents, T_mel) of unit variance."""
+        normalised = self.normalised(mel)
+        return normalised if self.compression is None else self.compression(normalised)
+
+    def normalised(self, mel: Tensor) -> Tensor:
+        """mel: (B, n_mels, T_mel) natural log of amplitude. Returns it by the corpus's one mean and deviation."""
         return (mel - self.latent_mean) / self.latent_std
+
+    def mel(self, z0: Tensor) -> Tensor:
+        """The log-mel (B, n_mels, T_mel) that a latent (B, n_latents, T_mel) stands for: the reverse of latent, as far
+        as the latent has kept it."""
+        normalised = z0 if self.compression is None else self.compression.expand(z0)
+        return normalised * self.latent_std + self.latent_mean
 
     def conditions(self, f0: Tensor) -> Tensor | None:
         """f0: (B, 2, T_mel), ln of F0 in Hz and voicing. Returns it as the networks read it: normalised, and voicing;
@@ -158,12 +171,13 @@ class NiSETS(nn.Module):
             return None
         return torch.cat([(f0[:, :1] - self.f0_mean) / self.f0_std, f0[:, 1:]], dim=1)
 
-    def values(self, z0: Tensor, f0: Tensor, durations: Tensor) -> Tensor:
-        """Pitch, the mean of normalised ln F0 over a symbol's voiced frames, and energy, that of the latent.
+    def values(self, mel: Tensor, f0: Tensor, durations: Tensor) -> Tensor:
+        """Pitch, the mean of normalised ln F0 over a symbol's voiced frames, and energy, that of the log-mel.
 
-        z0: (B, n_latents, T_mel), f0: (B, 2, T_mel) from conditions(), durations: (B, T_x). Returns (B, 2, T_x).
+        mel: (B, n_mels, T_mel) from normalised(), f0: (B, 2, T_mel) from conditions(), durations: (B, T_x).
+        Returns (B, 2, T_x).
         """
-        energy = z0.mean(1, keepdim=True)  # over the bands
+        energy = mel.mean(1, keepdim=True)  # over the bands
         weights = torch.cat([f0[:, 1:], torch.ones_like(energy)], dim=1)
         return symbol_values(torch.cat([f0[:, :1], energy], dim=1), weights, durations)
 
@@ -224,13 +238,15 @@ class NiSETS(nn.Module):
         f0: Tensor | None = None,
         t: Tensor | None = None,
         noise: Tensor | None = None,
+        recording: Tensor | None = None,
         phase: Tensor | None = None,
     ) -> Tensor:
         """z0_hat: (B, n_latents, T_mel), mask: (B, 1, T_mel) or None. Returns wav (B, 1, T_mel hop_length).
 
         What generator.inputs or the generator's head does not ask for may be missing: mu like z0_hat, f0: (B, 2, T_mel)
         from conditions(), t: (B,) of z0_hat, by default 0; noise: (B, 1, T_mel hop_length) standard normal, by default
-        drawn; phase: of phase() where these are frames of a longer text.
+        drawn; recording: (B, 1, T_mel hop_length), with which head "source" keeps step, by default F0 alone; phase: of
+        phase() where these are frames of a longer text.
         """
         t = z0_hat.new_zeros(z0_hat.shape[0]) if t is None else t
         given = {"z0_hat": z0_hat, "mu": mu, "f0": f0}
@@ -238,16 +254,12 @@ class NiSETS(nn.Module):
             given["t"] = self.t_embedding(t)[:, :, None].expand(-1, -1, z0_hat.shape[-1])
         inputs = torch.cat([given[name] for name in self.config.generator.inputs], dim=1)
         source = {}
-        if self.has_source:
-            source = {"f0": self.hertz(f0), "voicing": f0[:, 1:], "noise": noise, "phase": phase}
+        if self.config.has_source:
+            source = {"f0": self.hertz(f0), "voicing": f0[:, 1:], "noise": noise, "recording": recording,
+                      "phase": phase}  # fmt: skip
         with self._precision(z0_hat):
             wav = self.generator(inputs, mask, **source)
         return full(wav)
-
-    @property
-    def has_source(self) -> bool:
-        """Whether the generator filters pulses and noise."""
-        return isinstance(self.generator, ConvNeXtGenerator) and self.generator.needs_f0
 
     def hertz(self, f0: Tensor) -> Tensor:
         """f0: (B, 2, T_mel) from conditions(). Returns F0 in Hz (B, 1, T_mel)."""
@@ -258,22 +270,38 @@ class NiSETS(nn.Module):
 
         f0: (B, 2, T_mel) from conditions(), of the whole text.
         """
-        return self.generator.excitation.phase(self.hertz(f0), f0[:, 1:]) if self.has_source else None
+        return self.generator.excitation.phase(self.hertz(f0), f0[:, 1:]) if self.config.has_source else None
 
     @torch.no_grad()
-    def align(self, mu_x: Tensor, z0: Tensor, x_lengths: Tensor, mel_lengths: Tensor) -> Tensor:
-        """Durations (B, T_x) in frames, the path on which z0 is likeliest under N(mu, I) (Glow-TTS, equation 11)."""
-        return monotonic_align.search(frame_log_likelihood(mu_x, z0), x_lengths, mel_lengths)
+    def align(
+        self,
+        mu_x: Tensor,
+        z0: Tensor,
+        x_lengths: Tensor,
+        mel_lengths: Tensor,
+        prior_scale: float = 0.0,
+        noise: float = 0.0,
+    ) -> Tensor:
+        """Durations (B, T_x) in frames, the path on which z0 is likeliest under N(mu, I) (Glow-TTS, equation 11).
+
+        prior_scale: over 0: of a diagonal_prior that is added; noise: over 0: on the scores, in their deviations.
+        """
+        scores = frame_log_likelihood(mu_x, z0)
+        if prior_scale > 0:
+            scores = scores + monotonic_align.diagonal_prior(x_lengths, mel_lengths, prior_scale).to(scores)
+        if noise > 0:
+            scores = scores + noise * spread(scores, x_lengths, mel_lengths) * torch.randn_like(scores)
+        return monotonic_align.search(scores, x_lengths, mel_lengths)
 
     # -- training
 
-    def forward(self, batch: Batch, counts: Tensor, stage: Stage, realign: bool) -> Output:
+    def forward(self, batch: Batch, counts: Tensor, stage: Stage, realign: bool, search_noise: float = 0.0) -> Output:
         """One training pass.
 
         counts: (4,) symbols, frames, cut frames and segment frames of the global batch, divided by the number of
             processes: what masked losses divide by.
         stage: which parts train and which gradients flow.
-        realign: search for the durations, else take the batch's.
+        realign: search for the durations, else take the batch's; search_noise: on its scores, in their deviations.
         """
         training = self.config.training
         mel_mask = sequence_mask(batch.mel_lengths, batch.mel.shape[2]).to(batch.mel.dtype)  # (B, 1, T_mel)
@@ -285,7 +313,7 @@ class NiSETS(nn.Module):
         f0_segment = None if f0 is None else cut(f0, starts, training.segment_frames)
         out, mu = Output({}), None
         if stage.latents == "joint":
-            z0_hat, mu, t = self._text_side(out, batch, counts, stage, realign, z0, f0, mel_mask)
+            z0_hat, mu, t = self._text_side(out, batch, counts, stage, realign, search_noise, z0, f0, mel_mask)
             if not {"generator", "discriminators"} & set(stage.parts) and stage.feature_gradient == "off":
                 return out
             feature = self._let_through(z0_hat, t, stage.feature_gradient)
@@ -307,6 +335,7 @@ class NiSETS(nn.Module):
         counts: Tensor,
         stage: Stage,
         realign: bool,
+        search_noise: float,
         z0: Tensor,
         f0: Tensor | None,
         mel_mask: Tensor,
@@ -315,11 +344,14 @@ class NiSETS(nn.Module):
         n_symbols, n_frames, n_cut_frames, _ = counts.unbind()
         n_cut = self.config.training.cut_frames
         x_mask = sequence_mask(batch.x_lengths, batch.x.shape[1]).to(mel_mask.dtype)  # (B, 1, T_x)
-        values = None if f0 is None else self.values(z0, f0, batch.durations) * x_mask
+        mel, durations = self.normalised(batch.mel) * mel_mask, batch.durations
+        values = None if f0 is None else self.values(mel, f0, durations) * x_mask
         mu_x, logw, h = self.encode(batch.x, x_mask, values)
-        durations = self.align(mu_x, z0, batch.x_lengths, batch.mel_lengths) if realign else batch.durations
+        if realign:
+            lengths, prior_scale = (batch.x_lengths, batch.mel_lengths), self.config.alignment.prior_scale
+            durations = self.align(mu_x, z0, *lengths, prior_scale, search_noise)
         if realign and values is not None:  # those of the path that is learnt; the batch may have none at all
-            values = self.values(z0, f0, durations)
+            values = self.values(mel, f0, durations)
             mu_x, logw, h = self.encode(batch.x, x_mask, values)
         mu = stretch(mu_x, durations, mel_mask)
         out.losses["loss_duration"] = losses.duration_loss(logw, durations, x_mask, n_symbols)
@@ -384,12 +416,22 @@ class NiSETS(nn.Module):
         loss, n_segment_frames = self.config.loss, counts[3]
         mask = sequence_mask(batch.segment_lengths, self.config.training.segment_frames).to(feature.dtype)
         out.wav = batch.wav
-        out.wav_hat = self.generate(feature, None if batch.segments_full else mask, mu=mu, f0=f0, t=out.t)
-        weight = 1 / (1 + self.sde.posterior_variance(out.t) / loss.mel_blur)  # (B,)
+        valid = None if batch.segments_full else mask
+        out.wav_hat = self.generate(feature, valid, mu=mu, f0=f0, t=out.t, recording=out.wav)
+        weight = self.mel_weight(out.t)
         mel_hat, mel = self.full_band(out.wav_hat), self.full_band(out.wav)
         out.losses["loss_mel"] = losses.mel_loss(mel_hat, mel, weight, mask, n_segment_frames)
         if loss.stft > 0:
             out.losses["loss_stft"] = losses.stft_loss(out.wav_hat, out.wav, loss.stft_resolutions, weight)
+        if loss.phase > 0:
+            voiced = f0[:, 1:] * mask
+            out.losses["loss_phase"] = losses.phase_loss(out.wav_hat, out.wav, voiced, self.config.audio.n_fft)
+
+    def mel_weight(self, t: Tensor) -> Tensor:
+        """What loss.mel is multiplied by, (B,) at most 1: less where a posterior mean is blurred, as no ear would have
+        it. t: (B,)."""
+        blur = self.config.loss.mel_blur
+        return torch.ones_like(t) if blur == 0 else 1 / (1 + self.sde.posterior_variance(t) / blur)
 
     @staticmethod
     def _let_through(z0_hat: Tensor, t: Tensor, feature_gradient: str) -> Tensor:
@@ -410,17 +452,15 @@ class NiSETS(nn.Module):
 
         x: (1, T_x) ids; mel: (1, n_mels, T_mel) natural log; f0: (1, 2, T_mel) ln of Hz and voicing, empty where
         nothing reads it; generator: on the CPU, where the noise comes from.
-        Returns numbers by name and durations (1, T_x) frames. score_ratio_<t> is the score loss at t over that of an
-        output of 0: under 1, the network knows something that mu does not say. latent_l1 is the distance of the
-        one-step z0_hat from z0, in nats of log-amplitude; duration_ratio the length that it would be spoken in, by its
-        own.
+        Returns numbers by name and durations (1, T_x) frames. score_ratio_<t> is the squared error of z0_hat at t over
+        that of an output of 0 under EDM, whatever the parametrisation: under 1, the network knows something that mu
+        does not say. latent_l1 is the distance of the log-mel of the one-step z0_hat from the clip's, in nats;
+        duration_ratio the length that it would be spoken in, by its own.
         """
         x_mask, mask = torch.ones_like(x[:, None], dtype=mel.dtype), torch.ones_like(mel[:, :1])
         z0, f0 = self.latent(mel), self.conditions(f0)
-        durations, values, (mu_x, logw, h) = self._align_held_out(x, x_mask, z0, f0, mask)
-        place = places(durations, mask)
-        coarse = stretch(mu_x, durations, mask)
-        mu = self.refine(coarse, stretch(h, durations, mask), place, mask, f0)
+        durations, values, (mu_x, logw, h) = self._align_held_out(x, x_mask, mel, f0, mask)
+        place, coarse, mu = self._along(durations, mu_x, h, mask, f0)
         noise = torch.randn(z0.shape, generator=generator).to(z0.device)
         numbers = {
             "loss_prior": losses.prior_loss(z0, coarse, mask, mask.sum()),
@@ -431,17 +471,45 @@ class NiSETS(nn.Module):
             numbers["loss_frame"] = losses.prior_loss(z0, mu, mask, mask.sum())
         if self.variance is not None:
             numbers |= self._measure_variance(x, x_mask, values, f0, durations, place, mask, generator)
+        r_0, edm = z0 - mu, replace(self.sde, parametrisation="edm")
         for time in PROBED_TIMES:
             t = torch.full((1,), time, device=z0.device)
-            target = self.sde.target(z0 - mu, noise, t)
-            r_0_hat, output = self.denoise(self.sde.perturb(z0 - mu, noise, t), mu, mask, t, f0)
-            numbers[f"score_ratio_{time:g}"] = ((output - target) ** 2).sum() / (target**2).sum()
+            r_t = self.sde.perturb(r_0, noise, t)
+            r_0_hat, _ = self.denoise(r_t, mu, mask, t, f0)
+            least = expand(edm.coefficients(t)[0]) * r_t  # what is known of r_0 without a network
+            numbers[f"score_ratio_{time:g}"] = ((r_0_hat - r_0) ** 2).sum() / ((least - r_0) ** 2).sum()
             if time == 1.0:
-                numbers["latent_l1"] = (mu + r_0_hat - z0).abs().mean() * self.latent_std
+                numbers["latent_l1"] = (self.mel(mu + r_0_hat) - mel).abs().mean()
         return numbers, durations
 
-    def _align_held_out(self, x: Tensor, x_mask: Tensor, z0: Tensor, f0: Tensor | None, mask: Tensor):
+    @torch.no_grad()
+    def copy_latent(
+        self, x: Tensor, mel: Tensor, f0: Tensor, n_timesteps: int, solver: str, generator: torch.Generator
+    ) -> Tensor:
+        """What a solver makes of a clip's text along the clip's own best alignment: its log-mel (1, n_mels, T_mel).
+
+        x, mel, f0, generator: as of measure.
+        """
+        x_mask, mask = torch.ones_like(x[:, None], dtype=mel.dtype), torch.ones_like(mel[:, :1])
+        f0 = self.conditions(f0)
+        durations, _, (mu_x, _, h) = self._align_held_out(x, x_mask, mel, f0, mask)
+        _, _, mu = self._along(durations, mu_x, h, mask, f0)
+
+        def draw(like: Tensor) -> Tensor:
+            return torch.randn(like.shape, generator=generator).to(like.device)
+
+        return self.mel(mu + self.solve(draw(mu), mu, mask, n_timesteps, solver, draw, f0))
+
+    def _along(
+        self, durations: Tensor, mu_x: Tensor, h: Tensor, mask: Tensor, f0: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """place, mu as it is of each symbol, and mu refined, over the frames of given durations."""
+        place, coarse = places(durations, mask), stretch(mu_x, durations, mask)
+        return place, coarse, self.refine(coarse, stretch(h, durations, mask), place, mask, f0)
+
+    def _align_held_out(self, x: Tensor, x_mask: Tensor, mel: Tensor, f0: Tensor | None, mask: Tensor):
         """The best path, and what encode gives for the pitch and energy along it: (durations, values, encoded)."""
+        z0, mel = self.latent(mel), self.normalised(mel)
 
         def search(encoded: tuple[Tensor, Tensor, Tensor]) -> Tensor:
             return self.align(encoded[0], z0, x_mask.sum((1, 2)), mask.sum((1, 2)))
@@ -451,8 +519,8 @@ class NiSETS(nn.Module):
             return search(encoded), None, encoded
         # pitch and energy want a path, and the path mu: first along a path for the middling values of every symbol
         durations = search(self.encode(x, x_mask, torch.zeros_like(x_mask).expand(-1, N_VALUES, -1)))
-        durations = search(self.encode(x, x_mask, self.values(z0, f0, durations)))
-        values = self.values(z0, f0, durations)
+        durations = search(self.encode(x, x_mask, self.values(mel, f0, durations)))
+        values = self.values(mel, f0, durations)
         return durations, values, self.encode(x, x_mask, values)
 
     def _measure_variance(
@@ -486,10 +554,9 @@ class NiSETS(nn.Module):
         """
         x_mask, mask = torch.ones_like(x[:, None], dtype=mel.dtype), torch.ones_like(mel[:, :1])
         z0, f0 = self.latent(mel), self.conditions(f0)
-        values = None if f0 is None else self.values(z0, f0, durations)
+        values = None if f0 is None else self.values(self.normalised(mel), f0, durations)
         mu_x, _, h = self.encode(x, x_mask, values)
-        mu = stretch(mu_x, durations, mask)
-        mu = self.refine(mu, stretch(h, durations, mask), places(durations, mask), mask, f0)
+        _, _, mu = self._along(durations, mu_x, h, mask, f0)
         z0_hats = []
         for time in times:
             t = torch.full((1,), time, device=z0.device)
@@ -575,8 +642,8 @@ class NiSETS(nn.Module):
             return side_by_side(noise, samples_a_frame * longest).to(like.device)
 
         z0_hat = mu + self.solve(r_1, mu, mask, n_timesteps, solver, draw, f0)
-        t = torch.full((len(plans),), grid(n_timesteps)[-1], device=mu.device)
-        noise = draw(mu[:, :1], hop_length) if self.has_source else None
+        t = torch.full((len(plans),), result_time(solver, n_timesteps), device=mu.device)
+        noise = draw(mu[:, :1], hop_length) if self.config.has_source else None
         wav = self.generate(z0_hat, mask if min(lengths) < longest else None, mu=mu, f0=f0, t=t, noise=noise)
         return [
             Synthesis(wav[b : b + 1, :, : n * hop_length], z0_hat[b : b + 1, :, :n], plan.mu, plan.durations, plan.f0)
@@ -595,8 +662,8 @@ class NiSETS(nn.Module):
             return drawn(plan.generator, like.shape).to(like.device)
 
         z0_hat = mu + self.solve(plan.r_1, mu, torch.ones_like(mu[:, :1]), n_timesteps, solver, draw, f0)
-        t = torch.full((1,), grid(n_timesteps)[-1], device=mu.device)
-        noise = draw(mu.new_empty(1, 1, mu.shape[-1] * hop_length)) if self.has_source else None
+        t = torch.full((1,), result_time(solver, n_timesteps), device=mu.device)
+        noise = draw(mu.new_empty(1, 1, mu.shape[-1] * hop_length)) if self.config.has_source else None
         whole = {"mu": mu, "f0": f0, "phase": self.phase(f0)}
         for read, kept in chunks(mu.shape[-1], self.generator.reach):
             part = {name: None if each is None else each[..., read] for name, each in whole.items()}
@@ -607,12 +674,13 @@ class NiSETS(nn.Module):
     def solve(
         self, r_1: Tensor, mu: Tensor, mask: Tensor, n_timesteps: int, solver: str, draw, f0: Tensor | None = None
     ) -> Tensor:
-        """r_1: (B, n_latents, T_mel) residual at t = 1. Returns the residual's posterior mean at the last time."""
+        """r_1: (B, n_latents, T_mel) residual at t = 1. Returns what the solver ends with, masked: for all but euler
+        and original the residual's posterior mean at the last time."""
 
         def mean(r_t: Tensor, t: float) -> Tensor:
             return self.denoise(r_t, mu, mask, torch.full((r_t.shape[0],), t, device=r_t.device), f0)[0]
 
-        return SOLVERS[solver](self.sde, mean, r_1, grid(n_timesteps), draw)
+        return SOLVERS[solver](self.sde, mean, r_1, solver_times(solver, n_timesteps), draw) * mask
 
     def _draw_values(self, x: Tensor, x_mask: Tensor, draw) -> tuple[Tensor | None, Tensor | None]:
         """Pitch and energy as the text may be said: (c, values (1, 2, T_x)), None where there are none."""
@@ -626,8 +694,9 @@ class NiSETS(nn.Module):
 
         temperatures = x_mask.new_tensor((variance.pitch_temperature, variance.energy_temperature))[:, None]
         r_1 = temperatures * draw(x_mask.expand(-1, N_VALUES, -1))
-        solver = SOLVERS[default_solver(variance.n_timesteps)]
-        return c, solver(self.variance_sde, mean, r_1, grid(variance.n_timesteps), draw)
+        solver = default_solver(variance.n_timesteps)
+        times = solver_times(solver, variance.n_timesteps)
+        return c, SOLVERS[solver](self.variance_sde, mean, r_1, times, draw)
 
     def _draw_contour(
         self, c: Tensor | None, values: Tensor | None, durations: Tensor, place: Tensor, mask: Tensor
@@ -650,6 +719,13 @@ def frame_log_likelihood(mu_x: Tensor, z0: Tensor) -> Tensor:
     mu_x: (B, n_latents, T_x), z0: (B, n_latents, T_mel). Returns (B, T_x, T_mel), nats.
     """
     return mu_x.transpose(1, 2) @ z0 - 0.5 * (mu_x**2).sum(1)[:, :, None]
+
+
+def spread(scores: Tensor, x_lengths: Tensor, mel_lengths: Tensor) -> Tensor:
+    """The standard deviation of each item's valid scores, (B, 1, 1). scores: (B, T_x, T_mel), lengths: (B,)."""
+    valid = (sequence_mask(x_lengths, scores.shape[1]).mT & sequence_mask(mel_lengths, scores.shape[2])).to(scores)
+    n, total = valid.sum((1, 2), keepdim=True), (scores * valid).sum((1, 2), keepdim=True)
+    return (((scores - total / n) ** 2 * valid).sum((1, 2), keepdim=True) / n).sqrt()
 
 
 def stretch(mu_x: Tensor, durations: Tensor, mel_mask: Tensor) -> Tensor:

@@ -261,6 +261,24 @@ def spectra_of(wav, n_fft=1024, hop=256):
     return np.stack([np.fft.rfft(window * padded[i : i + n_fft]) for i in range(0, len(wav), hop)], axis=1)
 
 
+@pytest.mark.parametrize("off", [0.0, 0.02])
+def test_pulses_keep_step_with_a_recording(off):
+    """The recording's F0 wavers by 1% about a contour that is `off` beside it; its lowest harmonic starts anywhere."""
+    places = np.arange(256 * 60) / RATE
+    cycles = np.cumsum(180 * (1 + 0.01 * np.sin(2 * np.pi * 6 * places))) / RATE + 0.37
+    recording = sum(np.cos(2 * np.pi * (k * cycles + (0 if k == 1 else 0.1 * k))) / k for k in range(1, 9))
+    excitation = Excitation(1024, 256, RATE)
+    f0 = torch.full((1, 1, 60), 180 * (1 + off))
+    recording = torch.as_tensor(recording, dtype=torch.float32)[None, None]
+    followed = excitation.pulses(f0, recording=recording)[0, 0].double().numpy()
+    n = math.ceil(RATE / 2 / (180 * (1 + off))) - 1
+    expected = sum(np.cos(2 * np.pi * k * cycles) for k in range(1, n + 1)) * np.sqrt(2 / n)
+    inner = slice(512, -512)  # the ends see less of the recording
+    assert np.corrcoef(followed[inner], expected[inner])[0, 1] > 0.9
+    free = excitation.pulses(f0)[0, 0].double().numpy()
+    assert np.corrcoef(free[inner], expected[inner])[0, 1] < 0.5
+
+
 def test_pulses_are_silent_without_voice_and_whole_with_it():
     f0 = torch.linspace(90, 300, 30)[None, None]
     voicing = torch.cat([torch.ones(10), torch.zeros(10), torch.ones(10)])[None, None]

@@ -64,11 +64,17 @@ class Case:
 
 
 class PlainHiFiGAN(nn.Module):
-    """HiFi-GAN as it is published, of 1-D convolutions on (B, C, T): what other arrangements of it are held against."""
+    """HiFi-GAN as it is published, of 1-D convolutions on (B, C, T): what other arrangements of it are held against.
+
+    generator: folded; its weights are laid out anew.
+    """
 
     def __init__(self, generator: HiFiGAN):
         super().__init__()
         self.generator, self.reach = generator, generator.reach
+        for module in generator.modules():
+            if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):  # not as another arrangement wants its weights
+                module.weight = nn.Parameter(module.weight.detach().contiguous(), requires_grad=False)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x: (B, n_inputs, T). Returns wav (B, 1, T hop_length); mask must be None."""
@@ -77,7 +83,7 @@ class PlainHiFiGAN(nn.Module):
         x = self._conv(generator.conv_in, x)
         for upsample, resblocks in zip(generator.upsamples, generator.resblocks):
             stride, padding = upsample.stride[-1], upsample.padding[-1]
-            x = F.conv_transpose1d(relu(x), upsample.weight.flatten(2), upsample.bias, stride, padding)
+            x = F.conv_transpose1d(relu(x), upsample.weight, upsample.bias, stride, padding)
             total = 0
             for resblock in resblocks:
                 y = x
@@ -88,7 +94,7 @@ class PlainHiFiGAN(nn.Module):
         return torch.tanh(self._conv(generator.conv_out, relu(x)))
 
     def _conv(self, conv, x):
-        return F.conv1d(x, conv.weight.flatten(2), conv.bias, padding=conv.padding[-1], dilation=conv.dilation[-1])
+        return F.conv1d(x, conv.weight, conv.bias, padding=conv.padding[-1], dilation=conv.dilation[-1])
 
 
 # -- what is measured

@@ -21,7 +21,7 @@ from model.convnext import ConvNeXtGenerator, ConvNeXtScore
 from model.discriminator import Discriminators
 from model.hifigan import HiFiGAN, ISTFTNet
 from model.latent import Compression
-from model.layers import TimeEmbedding, full
+from model.layers import TimeEmbedding, full, masked
 from model.sde import SDE, SOLVERS, default_solver, expand, result_time, solver_times
 from model.text_encoder import N_PLACES, FrameEncoder, TextEncoder, places
 from model.unet import UNet
@@ -204,12 +204,12 @@ class NiSETS(nn.Module):
         return mu + full(delta)
 
     def denoise(
-        self, r_t: Tensor, mu: Tensor, mask: Tensor, t: Tensor, f0: Tensor | None = None
+        self, r_t: Tensor, mu: Tensor, mask: Tensor | None, t: Tensor, f0: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """One evaluation of the score network, from any noise level.
 
-        r_t: (B, n_latents, T_mel) residual at t; mu: (B, n_latents, T_mel); mask: (B, 1, T_mel); t: (B,) in [0, 1];
-        f0: (B, 2, T_mel) from conditions().
+        r_t: (B, n_latents, T_mel) residual at t; mu: (B, n_latents, T_mel); mask: (B, 1, T_mel), or None where every
+        frame is valid, which is faster; t: (B,) in [0, 1]; f0: (B, 2, T_mel) from conditions().
         Returns the posterior mean of r_0 given r_t, and the network's output, which the score loss is about.
         """
         c_skip, c_out, c_in = (expand(c) for c in self.sde.coefficients(t))
@@ -219,7 +219,7 @@ class NiSETS(nn.Module):
             else:
                 output = self.decoder(c_in * r_t, mu, mask, t)
         output = full(output)
-        return (c_skip * r_t + c_out * output) * mask, output
+        return masked(c_skip * r_t + c_out * output, mask), output
 
     def denoise_values(self, r_t: Tensor, c: Tensor, x_mask: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """denoise for pitch and energy, whose mean is 0. r_t: (B, 2, T_x), c: (B, C, T_x) from variance.encode."""
@@ -634,6 +634,7 @@ class NiSETS(nn.Module):
         lengths, hop_length = [plan.mu.shape[-1] for plan in plans], self.config.audio.hop_length
         longest = max(lengths)
         mask = sequence_mask(torch.tensor(lengths, device=plans[0].mu.device), longest).to(plans[0].mu.dtype)
+        mask = None if min(lengths) == longest else mask  # (B, 1, T_mel)
         mu, r_1 = (side_by_side([getattr(plan, name) for plan in plans], longest) for name in ("mu", "r_1"))
         f0 = None if plans[0].f0 is None else side_by_side([plan.f0 for plan in plans], longest)
 
@@ -644,7 +645,7 @@ class NiSETS(nn.Module):
         z0_hat = mu + self.solve(r_1, mu, mask, n_timesteps, solver, draw, f0)
         t = torch.full((len(plans),), result_time(solver, n_timesteps), device=mu.device)
         noise = draw(mu[:, :1], hop_length) if self.config.has_source else None
-        wav = self.generate(z0_hat, mask if min(lengths) < longest else None, mu=mu, f0=f0, t=t, noise=noise)
+        wav = self.generate(z0_hat, mask, mu=mu, f0=f0, t=t, noise=noise)
         return [
             Synthesis(wav[b : b + 1, :, : n * hop_length], z0_hat[b : b + 1, :, :n], plan.mu, plan.durations, plan.f0)
             for b, (n, plan) in enumerate(zip(lengths, plans))
@@ -661,7 +662,7 @@ class NiSETS(nn.Module):
         def draw(like: Tensor) -> Tensor:
             return drawn(plan.generator, like.shape).to(like.device)
 
-        z0_hat = mu + self.solve(plan.r_1, mu, torch.ones_like(mu[:, :1]), n_timesteps, solver, draw, f0)
+        z0_hat = mu + self.solve(plan.r_1, mu, None, n_timesteps, solver, draw, f0)
         t = torch.full((1,), result_time(solver, n_timesteps), device=mu.device)
         noise = draw(mu.new_empty(1, 1, mu.shape[-1] * hop_length)) if self.config.has_source else None
         whole = {"mu": mu, "f0": f0, "phase": self.phase(f0)}
@@ -672,15 +673,23 @@ class NiSETS(nn.Module):
             yield wav[..., in_samples(kept, hop_length)]
 
     def solve(
-        self, r_1: Tensor, mu: Tensor, mask: Tensor, n_timesteps: int, solver: str, draw, f0: Tensor | None = None
+        self,
+        r_1: Tensor,
+        mu: Tensor,
+        mask: Tensor | None,
+        n_timesteps: int,
+        solver: str,
+        draw,
+        f0: Tensor | None = None,
     ) -> Tensor:
-        """r_1: (B, n_latents, T_mel) residual at t = 1. Returns what the solver ends with, masked: for all but euler
-        and original the residual's posterior mean at the last time."""
+        """r_1: (B, n_latents, T_mel) residual at t = 1; mask: (B, 1, T_mel), None where every frame is valid. Returns
+        what the solver ends with, masked: for all but euler and original the residual's posterior mean at the last
+        time."""
 
         def mean(r_t: Tensor, t: float) -> Tensor:
             return self.denoise(r_t, mu, mask, torch.full((r_t.shape[0],), t, device=r_t.device), f0)[0]
 
-        return SOLVERS[solver](self.sde, mean, r_1, solver_times(solver, n_timesteps), draw) * mask
+        return masked(SOLVERS[solver](self.sde, mean, r_1, solver_times(solver, n_timesteps), draw), mask)
 
     def _draw_values(self, x: Tensor, x_mask: Tensor, draw) -> tuple[Tensor | None, Tensor | None]:
         """Pitch and energy as the text may be said: (c, values (1, 2, T_x)), None where there are none."""

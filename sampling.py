@@ -21,7 +21,7 @@ from data_util.config import ROOT
 from data_util.corpus import make_front_end, read_metafile
 from data_util.files import write_atomic
 from data_util.pitch import track_f0
-from data_util.speech import Reader, Speech, noise_of
+from data_util.speech import Reader, Speech, noise_of, write_wav
 from model.nisets import NiSETS, Plan
 from model.sde import SOLVERS, default_solver, solver_times
 from text import TextError
@@ -98,6 +98,15 @@ class Voice:
         settings = Settings(**settings)
         pieces = self.reader.pieces(text, settings)
         return self.reader.joined(text, pieces, [self._render([piece], settings)[0] for piece in pieces])
+
+    def save(self, text: str, path: Path, **settings) -> float:
+        """speak into a WAV, one piece after another, none of which is kept. Returns the seconds of speech.
+
+        Raises as speak does, and OSError.
+        """
+        settings = Settings(**settings)
+        pieces = self.reader.pieces(text, settings)
+        return write_wav(path, (self._render([piece], settings)[0][0] for piece in pieces), self.reader.sample_rate)
 
     def stream(self, text: str, **settings) -> Iterator[np.ndarray]:
         """speak, but giving its sound as it is made, (n,) float32; together it is speak's, to the rounding of float32.
@@ -296,14 +305,18 @@ def speak_each(voice: Voice, jobs: list[tuple[Path, str]], args: argparse.Namesp
     for path, text in jobs:
         start = time.perf_counter()
         try:
-            speech = voice.speak(text, **settings)
+            if args.timestamps:
+                speech = voice.speak(text, **settings)
+                save(voice, speech, path, args)
+                seconds = speech.seconds
+            else:
+                seconds = voice.save(text, path, **settings)
         except TextError as error:
             unspoken += 1
             print(f"sampling.py: {error}", file=sys.stderr)
             continue
         spent = time.perf_counter() - start
-        save(voice, speech, path, args)
-        print(f"{path}: {speech.seconds:.2f} s, real-time factor {spent / speech.seconds:.3f}")
+        print(f"{path}: {seconds:.2f} s, real-time factor {spent / seconds:.3f}")
     return unspoken
 
 

@@ -8,8 +8,7 @@ import argparse
 import hashlib
 import json
 import sys
-import wave
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ import onnxruntime
 
 from data_util import timestamps
 from data_util.files import write_atomic
-from data_util.speech import Piece, Reader, Settings, Speech, chunks, in_samples, noise_of
+from data_util.speech import Piece, Reader, Settings, Speech, chunks, in_samples, noise_of, to_pcm, write_wav
 from text import FrontEnd
 
 GRAPHS = ("encoder", "decoder", "generator")
@@ -142,25 +141,6 @@ def _run(session, values):
 # -- the command
 
 
-def to_pcm(wav: np.ndarray) -> bytes:
-    """(n,) in [-1, 1] to 16 bits."""
-    return np.clip(np.round(wav * 32768.0), -32768, 32767).astype("<i2").tobytes()
-
-
-def save(path: Path, chunks: Iterable[np.ndarray], sample_rate: int) -> None:
-    """Write a WAV of 16 bits, as it is made, whole or not at all. Raises OSError."""
-
-    def content(file):
-        with wave.open(file, "wb") as wav:
-            wav.setnchannels(1)
-            wav.setsampwidth(2)
-            wav.setframerate(sample_rate)
-            for chunk in chunks:
-                wav.writeframes(to_pcm(chunk))
-
-    write_atomic(path, content)
-
-
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Speak with an exported voice.", allow_abbrev=False)
     parser.add_argument("text", help="what to say, or - for standard input")
@@ -195,7 +175,7 @@ def run(args: argparse.Namespace) -> None:
     try:
         if args.timestamps:
             write_atomic(out.with_suffix(timestamps.SUFFIXES[args.timestamps]), times.encode("utf-8"))
-        save(out, sound, voice.reader.sample_rate)
+        write_wav(out, sound, voice.reader.sample_rate)
     except OSError as error:
         raise OSError(f"{out} cannot be written ({error.strerror}): name another place with -o") from error
 

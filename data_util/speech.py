@@ -5,12 +5,15 @@ through ONNX Runtime.
 """
 
 import secrets
+import wave
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from data_util import timestamps
+from data_util.files import write_atomic
 from text import FrontEnd, TextError
 from text.markup import LONGEST_BREAK
 from text.pieces import ends, split
@@ -165,3 +168,29 @@ def chunks(n_frames: int, reach: int) -> Iterator[tuple[slice, slice]]:
 
 def in_samples(frames: slice, hop_length: int) -> slice:
     return slice(frames.start * hop_length, frames.stop * hop_length)
+
+
+def to_pcm(wav: np.ndarray) -> bytes:
+    """(n,) in [-1, 1] to 16 bits. Raises ValueError where a sample is not finite."""
+    if not np.isfinite(wav).all():
+        raise ValueError("the voice made samples that are not finite: take another checkpoint, or train it anew")
+    return np.clip(np.round(wav * 32768.0), -32768, 32767).astype("<i2").tobytes()
+
+
+def write_wav(path: Path, wavs: Iterable[np.ndarray], sample_rate: int) -> float:
+    """Write a WAV of 16 bits as its sound (n,) is made, whole or not at all. Returns its seconds; raises OSError, and
+    ValueError where a sample is not finite."""
+    n_samples = 0
+
+    def content(file):
+        nonlocal n_samples
+        with wave.open(file, "wb") as out:
+            out.setnchannels(1)
+            out.setsampwidth(2)
+            out.setframerate(sample_rate)
+            for wav in wavs:
+                out.writeframes(to_pcm(wav))
+                n_samples += len(wav)
+
+    write_atomic(path, content)
+    return n_samples / sample_rate

@@ -258,6 +258,19 @@ def test_a_long_text_is_its_pieces_one_after_another(brief):
     assert speech.words[index] is None
 
 
+def test_a_long_text_is_saved_as_it_is_spoken(brief, tmp_path):
+    speech = brief.speak(STORY, seed=1)
+    assert brief.save(STORY, tmp_path / "a.wav", seed=1) == speech.seconds
+    assert np.abs(read(tmp_path / "a.wav") - speech.wav).max() <= STEP / 2
+
+
+def test_what_is_not_finite_is_not_written(tmp_path):
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="not finite: take another checkpoint"):
+            speaking.write_wav(tmp_path / "a.wav", [np.zeros(5), np.array([0, bad])], RATE)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("loudness", [None, -40.0])
 def test_a_stream_is_made_as_it_is_taken(brief, monkeypatch, loudness):
     settings = {"seed": 1, "length_scale": 3.0, "loudness": loudness}

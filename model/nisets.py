@@ -17,7 +17,7 @@ from model import losses, monotonic_align
 from model.convnext import ConvNeXtGenerator, ConvNeXtScore
 from model.discriminator import Discriminators
 from model.hifigan import HiFiGAN, ISTFTNet
-from model.layers import TimeEmbedding, full
+from model.layers import TimeEmbedding, full, masked
 from model.sde import SDE, SOLVERS, default_solver, expand, grid
 from model.text_encoder import N_PLACES, FrameEncoder, TextEncoder, places
 from model.unet import UNet
@@ -187,12 +187,12 @@ class NiSETS(nn.Module):
         return mu + full(delta)
 
     def denoise(
-        self, r_t: Tensor, mu: Tensor, mask: Tensor, t: Tensor, f0: Tensor | None = None
+        self, r_t: Tensor, mu: Tensor, mask: Tensor | None, t: Tensor, f0: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """One evaluation of the score network, from any noise level.
 
-        r_t: (B, n_latents, T_mel) residual at t; mu: (B, n_latents, T_mel); mask: (B, 1, T_mel); t: (B,) in [0, 1];
-        f0: (B, 2, T_mel) from conditions().
+        r_t: (B, n_latents, T_mel) residual at t; mu: (B, n_latents, T_mel); mask: (B, 1, T_mel), or None where every
+        frame is valid, which is faster; t: (B,) in [0, 1]; f0: (B, 2, T_mel) from conditions().
         Returns the posterior mean of r_0 given r_t, and the network's output, which the score loss is about.
         """
         c_skip, c_out, c_in = (expand(c) for c in self.sde.coefficients(t))
@@ -202,7 +202,7 @@ class NiSETS(nn.Module):
             else:
                 output = self.decoder(c_in * r_t, mu, mask, t)
         output = full(output)
-        return (c_skip * r_t + c_out * output) * mask, output
+        return masked(c_skip * r_t + c_out * output, mask), output
 
     def denoise_values(self, r_t: Tensor, c: Tensor, x_mask: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """denoise for pitch and energy, whose mean is 0. r_t: (B, 2, T_x), c: (B, C, T_x) from variance.encode."""
@@ -329,7 +329,8 @@ class NiSETS(nn.Module):
             mu_cut = mu_cut.detach()  # the text encoder learns from durations and prior alone
         t = self.sde.t_from_uniform(batch.u)
         r_0 = z0_cut - mu_cut
-        r_0_hat, output = self.denoise(self.sde.perturb(r_0, batch.noise, t) * cut_mask, mu_cut, cut_mask, t, f0_cut)
+        r_t, denoised_mask = self.sde.perturb(r_0, batch.noise, t) * cut_mask, None if batch.cuts_full else cut_mask
+        r_0_hat, output = self.denoise(r_t, mu_cut, denoised_mask, t, f0_cut)
         target = self.sde.target(r_0, batch.noise, t)
         out.losses["loss_score"] = losses.score_loss(output, target, cut_mask, n_cut_frames)
         return mu_cut + r_0_hat, mu_cut, t
@@ -594,7 +595,8 @@ def frame_log_likelihood(mu_x: Tensor, z0: Tensor) -> Tensor:
 
     mu_x: (B, n_latents, T_x), z0: (B, n_latents, T_mel). Returns (B, T_x, T_mel), nats.
     """
-    return mu_x.transpose(1, 2) @ z0 - 0.5 * (mu_x**2).sum(1)[:, :, None]
+    frames = z0.transpose(1, 2) @ mu_x - 0.5 * (mu_x**2).sum(1)[:, None]  # (B, T_mel, T_x), as the search reads it
+    return frames.transpose(1, 2)
 
 
 def stretch(mu_x: Tensor, durations: Tensor, mel_mask: Tensor) -> Tensor:

@@ -203,7 +203,8 @@ def test_a_batch_is_the_sum_of_its_singles(model, tiny, config):
             if not isinstance(getattr(batch, f.name), bool)
         }
         full = bool(batch.segment_lengths[i] == config.training.segment_frames)
-        single = dataclasses.replace(batch, **rows, segments_full=full)
+        cut_full = bool(batch.cut_lengths[i] == config.training.cut_frames)
+        single = dataclasses.replace(batch, **rows, cuts_full=cut_full, segments_full=full)
         single.x, single.durations = (s[:, : batch.x_lengths[i]] for s in (single.x, single.durations))
         single.mel = single.mel[:, :, : batch.mel_lengths[i]]
         out = model(single, counts, stage_with(config), realign=True)
@@ -433,6 +434,7 @@ def drawn_batch(config, x_lengths=(2, 5, 8, 4), mel_lengths=(5, 40, 64, 21), **c
         has_durations=True,
         cut_starts=(mel_lengths - cut_lengths) // 2,
         cut_lengths=cut_lengths,
+        cuts_full=bool((cut_lengths == training.cut_frames).all()),
         segment_starts=(cut_lengths - segment_lengths) // 3,
         segment_lengths=segment_lengths,
         segments_full=bool((segment_lengths == n_segment).all()),
@@ -599,8 +601,11 @@ def test_a_batch_of_a_variant_is_the_sum_of_its_singles(name):
         tensors = {key: value[i : i + 1] for key, value in vars(batch).items() if isinstance(value, torch.Tensor)}
         for key, lengths in (("x", "x"), ("durations", "x"), ("mel", "mel"), ("f0", "mel")):
             tensors[key] = tensors[key][..., : int(getattr(batch, f"{lengths}_lengths")[i])]
-        full = bool(batch.segment_lengths[i] == 8)
-        out = model(dataclasses.replace(batch, **tensors, segments_full=full), counts, stage_with(model.config), True)
+        full, cut_full = (
+            bool(getattr(batch, f"{name}_lengths")[i] == size) for name, size in (("segment", 8), ("cut", 32))
+        )
+        single = dataclasses.replace(batch, **tensors, cuts_full=cut_full, segments_full=full)
+        out = model(single, counts, stage_with(model.config), True)
         assert torch.allclose(out.wav_hat, whole.wav_hat[i : i + 1], atol=1e-5)
         for key, value in out.losses.items():
             total[key] += value.item() / (4 if key in ("loss_stft", "loss_phase") else 1)  # the means over the items

@@ -10,6 +10,7 @@ from scipy.stats import betabinom
 from torch.nn import functional as F
 
 from data_util import config as configuration
+from data_util import speech
 from data_util.audio import cut, sequence_mask
 from data_util.dataset import Batch, fixed_batch
 from model import losses, nisets
@@ -202,7 +203,8 @@ def test_a_batch_is_the_sum_of_its_singles(model, tiny, config):
             if not isinstance(getattr(batch, f.name), bool)
         }
         full = bool(batch.segment_lengths[i] == config.training.segment_frames)
-        single = dataclasses.replace(batch, **rows, segments_full=full)
+        cut_full = bool(batch.cut_lengths[i] == config.training.cut_frames)
+        single = dataclasses.replace(batch, **rows, cuts_full=cut_full, segments_full=full)
         single.x, single.durations = (s[:, : batch.x_lengths[i]] for s in (single.x, single.durations))
         single.mel = single.mel[:, :, : batch.mel_lengths[i]]
         out = model(single, counts, stage_with(config), realign=True)
@@ -350,7 +352,7 @@ def test_pauses_that_no_text_announces_lengthen_all_of_it(model):
 
     def durations(pause_scale, length_scale):
         model.pause_scale.fill_(pause_scale)
-        return model.synthesise(x, length_scale=length_scale, generator=torch.Generator().manual_seed(0)).durations
+        return model.synthesise(x, length_scale=length_scale, generator=np.random.default_rng(0)).durations
 
     assert torch.equal(durations(1.5, 2.0), durations(1.0, 3.0))
     assert durations(1.5, 1.0).sum() > durations(1.0, 1.0).sum()
@@ -362,7 +364,7 @@ def test_synthesise_makes_as_many_evaluations_as_steps_and_counts_frames(model):
     for n, solver in ((1, "posterior"), (2, "dpm2m"), (4, "ddim"), (7, "dpm2m")):
         calls = []
         hook = model.decoder.register_forward_hook(lambda *_, calls=calls: calls.append(1))
-        spoken = model.synthesise(x, n, solver, generator=torch.Generator().manual_seed(0))
+        spoken = model.synthesise(x, n, solver, generator=np.random.default_rng(0))
         hook.remove()
         assert len(calls) == n == len(grid(n))
         frames = int(spoken.durations.sum())
@@ -432,6 +434,7 @@ def drawn_batch(config, x_lengths=(2, 5, 8, 4), mel_lengths=(5, 40, 64, 21), **c
         has_durations=True,
         cut_starts=(mel_lengths - cut_lengths) // 2,
         cut_lengths=cut_lengths,
+        cuts_full=bool((cut_lengths == training.cut_frames).all()),
         segment_starts=(cut_lengths - segment_lengths) // 3,
         segment_lengths=segment_lengths,
         segments_full=bool((segment_lengths == n_segment).all()),
@@ -598,8 +601,11 @@ def test_a_batch_of_a_variant_is_the_sum_of_its_singles(name):
         tensors = {key: value[i : i + 1] for key, value in vars(batch).items() if isinstance(value, torch.Tensor)}
         for key, lengths in (("x", "x"), ("durations", "x"), ("mel", "mel"), ("f0", "mel")):
             tensors[key] = tensors[key][..., : int(getattr(batch, f"{lengths}_lengths")[i])]
-        full = bool(batch.segment_lengths[i] == 8)
-        out = model(dataclasses.replace(batch, **tensors, segments_full=full), counts, stage_with(model.config), True)
+        full, cut_full = (
+            bool(getattr(batch, f"{name}_lengths")[i] == size) for name, size in (("segment", 8), ("cut", 32))
+        )
+        single = dataclasses.replace(batch, **tensors, cuts_full=cut_full, segments_full=full)
+        out = model(single, counts, stage_with(model.config), True)
         assert torch.allclose(out.wav_hat, whole.wav_hat[i : i + 1], atol=1e-5)
         for key, value in out.losses.items():
             total[key] += value.item() / (4 if key in ("loss_stft", "loss_phase") else 1)  # the means over the items
@@ -804,20 +810,20 @@ def seeded(seed):
 
 
 def speak(model, seed=0, n_timesteps=1, **keywords):
-    return model.synthesise(SPOKEN, n_timesteps, generator=seeded(seed), **keywords)
+    return model.synthesise(SPOKEN, n_timesteps, generator=np.random.default_rng(seed), **keywords)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_one_step_is_the_posterior_mean_of_the_noise_to_the_bit(name):
     model = make_variant(name).eval()
-    spoken, generator = speak(model, temperature=0.8), seeded(0)
+    spoken, generator = speak(model, temperature=0.8), np.random.default_rng(0)
     if model.variance is not None:
-        torch.randn(1, 2, SPOKEN.shape[1], generator=generator)
-    r_1 = 0.8 * torch.randn(spoken.mu.shape, generator=generator)
+        nisets.drawn(generator, (1, 2, SPOKEN.shape[1]))
+    r_1 = 0.8 * nisets.drawn(generator, spoken.mu.shape)
     mask, t = torch.ones(1, 1, spoken.mu.shape[-1]), torch.ones(1)
     with torch.no_grad():
         r_0_hat, _ = model.denoise(r_1, spoken.mu, mask, t, spoken.f0)
-        noise = torch.randn(spoken.wav.shape, generator=generator)
+        noise = nisets.drawn(generator, spoken.wav.shape)
         wav = model.generate(spoken.z0_hat, mu=spoken.mu, f0=spoken.f0, t=t, noise=noise)
     assert torch.equal(spoken.z0_hat, spoken.mu + r_0_hat)
     assert torch.equal(spoken.wav, wav)
@@ -828,13 +834,54 @@ def test_one_step_is_the_posterior_mean_of_the_noise_to_the_bit(name):
 def test_texts_spoken_together_sound_as_each_alone(name, n_timesteps):
     model, solver = make_variant(name).eval(), nisets.default_solver(n_timesteps)
     texts = [SPOKEN, SPOKEN[:, :3], torch.cat([SPOKEN, SPOKEN, SPOKEN], dim=1)]
-    together = model.render([model.plan(x, 0.8, 2.0, seeded(i)) for i, x in enumerate(texts)], n_timesteps, solver)
+    plans = [model.plan(x, 0.8, 2.0, np.random.default_rng(i)) for i, x in enumerate(texts)]
+    together = model.render(plans, n_timesteps, solver)
     assert len({one.wav.shape[-1] for one in together}) == 3  # there is padding
     for i, (x, one) in enumerate(zip(texts, together)):
-        alone = model.synthesise(x, n_timesteps, solver, 0.8, 2.0, seeded(i))
+        alone = model.synthesise(x, n_timesteps, solver, 0.8, 2.0, np.random.default_rng(i))
         assert torch.equal(one.durations, alone.durations)
         for name_of in ("wav", "z0_hat", "mu"):
             torch.testing.assert_close(getattr(one, name_of), getattr(alone, name_of), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("n_timesteps", [1, 3])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_what_is_streamed_is_what_is_made_at_once(name, n_timesteps, monkeypatch):
+    monkeypatch.setattr(speech, "FIRST_CHUNK", 5)
+    monkeypatch.setattr(speech, "LONGEST_CHUNK", 40)
+    model, solver = make_variant(name).eval(), nisets.default_solver(n_timesteps)
+    x, rng = torch.cat([SPOKEN] * 4, dim=1), np.random.default_rng
+
+    def stream():
+        plan = model.plan(x, 0.8, 4.0, rng(0))
+        return list(model.stream(plan, n_timesteps, solver))
+
+    whole = model.synthesise(x, n_timesteps, solver, 0.8, 4.0, rng(0)).wav
+    parts = stream()
+    assert [part.shape[-1] for part in parts[:3]] == [5 * HOP, 10 * HOP, 20 * HOP] and len(parts) > 4
+    assert (torch.cat(parts, dim=-1) - whole).abs().max() <= 1e-5
+    model.generator.reach = 0
+    assert (torch.cat(stream(), dim=-1) - whole).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_reach_of_a_generator_is_as_far_as_a_frame_is_heard(name):
+    generator, n_frames = make_variant(name).eval().double().generator, 61
+    with torch.no_grad():
+        for parameter in generator.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    g = torch.Generator().manual_seed(0)
+    n_inputs = generator.conv_in.weight.shape[1]
+    x = torch.randn(1, n_inputs, n_frames, generator=g, dtype=torch.float64, requires_grad=True)
+    source = {}
+    if getattr(generator, "needs_f0", False):
+        hertz = torch.full((1, 1, n_frames), 150.0, dtype=torch.float64)
+        source = {"f0": hertz, "voicing": torch.ones_like(hertz), "noise": torch.zeros(1, 1, n_frames * HOP)}
+    wav = generator(x, None, **source)[0, 0, 30 * HOP : 31 * HOP]
+    heard = torch.zeros(n_frames, dtype=torch.bool)
+    for sample in (0, HOP // 2, HOP - 1):
+        heard |= torch.autograd.grad(wav[sample], x, retain_graph=True)[0].abs().amax((0, 1)) > 0
+    assert (heard.nonzero() - 30).abs().max() == generator.reach
 
 
 @pytest.mark.parametrize("name", VARIANTS)

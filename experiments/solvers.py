@@ -16,7 +16,7 @@ import torch
 
 from data_util import checkpoint, measures
 from data_util.corpus import Corpus, prepare
-from data_util.features import bar
+from data_util.features import bar, digest
 from data_util.files import read_json, write_atomic, write_json
 from model.sde import ONE_STEP, SOLVERS
 from sampling import Voice
@@ -27,6 +27,13 @@ COLUMNS = {"latent_l1": "latent L1, nats", "cer": "CER", "dnsmos": "DNSMOS", "mc
 def ways(solvers: list[str], steps: list[int]) -> list[tuple[str, int]]:
     """(solver, n_timesteps) of all that is asked for; a solver of one step only has that."""
     return [(solver, n) for solver in solvers for n in ([1] if solver in ONE_STEP else steps)]
+
+
+def clip_name(corpus: Corpus, i: int) -> str:
+    """A clip's id, and a digest of what is read of it: other features are other measurements."""
+    f0 = corpus.f0(i).tobytes().hex() if corpus.has_f0 else ""
+    content = digest(corpus.mel(i).tobytes().hex(), f0, corpus.ids[i].tobytes().hex())
+    return f"{corpus.clips[i].id} {content[:8]}"
 
 
 def latent_distance(voice: Voice, corpus: Corpus, i: int, solver: str, n_timesteps: int) -> measures.Pairs:
@@ -111,17 +118,18 @@ def run(args: argparse.Namespace) -> str:
     config = voice.saved.config
     corpus = prepare(config, args.ids or config.dataset.metafile_test)
     n_clips = min(args.clips, len(corpus))
-    kept, name = read_json(args.out / "solvers.json"), f"{folder.name}/{path.name}"
-    pairs = kept["pairs"] if isinstance(kept, dict) and kept.get("voice") == name else {}
+    kept, spoken_by = read_json(args.out / "solvers.json"), f"{folder.name}/{path.name}"
+    pairs = kept["pairs"] if isinstance(kept, dict) and kept.get("voice") == spoken_by else {}
     wanted = ways(args.solvers, args.steps)
     kinds = {"latent": latent_distance} | ({} if args.latents_only else {"speech": spoken_quality})
     todo = [(kind, solver, n, i) for kind in kinds for solver, n in wanted for i in range(n_clips)]
+    names = [clip_name(corpus, i) for i in range(n_clips)]
     for kind, solver, n, i in bar(todo, len(todo), "clips", True):
-        key = f"{solver} {n}|{kind}|{corpus.clips[i].id}"
+        key = f"{solver} {n}|{kind}|{names[i]}"
         if key not in pairs:
             pairs[key] = kinds[kind](voice, corpus, i, solver, n)
-            write_json(args.out / "solvers.json", {"voice": name, "pairs": pairs}, durable=False)
-    asked = {f"{kind}|{corpus.clips[i].id}" for kind in kinds for i in range(n_clips)}
+            write_json(args.out / "solvers.json", {"voice": spoken_by, "pairs": pairs}, durable=False)
+    asked = {f"{kind}|{name}" for kind in kinds for name in names}
     results = {f"{solver} {n}": pooled([pairs[f"{solver} {n}|{one}"] for one in sorted(asked)]) for solver, n in wanted}
     write_atomic(args.out / "table.md", table(results).encode())
     write_atomic(args.out / "solvers.png", picture(results))

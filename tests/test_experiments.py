@@ -13,6 +13,7 @@ from experiments import ablation, latents, solvers
 from model.nisets import NiSETS
 from model.sde import ONE_STEP, SOLVERS
 from tests.conftest import without_judges
+from training import validation
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -22,8 +23,8 @@ def command(tiny_root, tmp_path, monkeypatch, stub_front_end):
     """What makes the ablation train the tiny model on the tiny corpus for four steps."""
     assert text.FrontEnd is stub_front_end
     without_judges(monkeypatch)
-    monkeypatch.setattr(ablation.train, "save_validation", lambda *_: None)
-    monkeypatch.setattr(ablation.train, "save_curves", lambda *_: None)
+    for name in ("save_validation", "save_curves"):
+        monkeypatch.setattr(validation, name, lambda *_: None)
     paths = [f"dataset.prtpath={tiny_root}", f"dataset.cache={tmp_path / 'cache'}"]
     lists = [f"dataset.metafile_{name}={tiny_root / 'train.txt'}" for name in ("train", "valid", "test")]
     tiny = ["-c", str(ROOT / "tests" / "tiny.yaml"), "--steps", "4", "--save-every", "2", "--seeds", "1"]

@@ -978,11 +978,11 @@ def test_the_generator_is_told_that_a_sample_is_one(n, solver):
 def test_solvers_that_draw_noise_draw_each_text_its_own(n, solver):
     model = make_variant("learned").eval()
     texts = [SPOKEN, SPOKEN[:, :3]]
-    together = model.render([model.plan(x, generator=seeded(i)) for i, x in enumerate(texts)], n, solver)
+    together = model.render([model.plan(x, generator=np.random.default_rng(i)) for i, x in enumerate(texts)], n, solver)
     for i, (x, one) in enumerate(zip(texts, together)):
-        alone = model.synthesise(x, n, solver, generator=seeded(i))
+        alone = model.synthesise(x, n, solver, generator=np.random.default_rng(i))
         torch.testing.assert_close(one.z0_hat, alone.z0_hat, atol=1e-5, rtol=0)
-        assert not torch.equal(alone.z0_hat, model.synthesise(x, n, solver, generator=seeded(9)).z0_hat)
+        assert not torch.equal(alone.z0_hat, model.synthesise(x, n, solver, generator=np.random.default_rng(9)).z0_hat)
 
 
 def clip_of(model, i=1):

@@ -183,7 +183,7 @@ def test_magnitudes_are_bounded_smoothly_and_start_out_exponential():
 def pulses_of(f0):
     """f0: (T,) Hz. Returns (T 256,) float64."""
     excitation, f0 = Excitation(1024, 256, RATE), torch.as_tensor(f0, dtype=torch.float32)[None, None]
-    return excitation.pulses(f0, None, excitation.phase(f0, torch.ones_like(f0)))[0, 0].double().numpy()
+    return excitation.pulses(f0, phase=excitation.phase(f0, torch.ones_like(f0)))[0, 0].double().numpy()
 
 
 def harmonics_of(f0, n):
@@ -288,7 +288,7 @@ def test_pulses_are_silent_without_voice_and_whole_with_it():
     whole, silent, mixed = (torch.complex(*excitation(f0, gain, noise)) for gain in gains)
     assert np.abs(whole[0, 0].numpy() - spectra_of(pulses_of(f0[0, 0]))).max() < 1e-2
     assert not silent[0].any()
-    anew = excitation.pulses(f0, None, excitation.phase(f0, voicing))[0, 0].numpy()
+    anew = excitation.pulses(f0, phase=excitation.phase(f0, voicing))[0, 0].numpy()
     apart = [*range(8), *range(22, 30)]  # whose windows reach no frame of other voicing
     assert np.abs(mixed[0, 0].numpy() - spectra_of(anew))[..., apart].max() < 1e-2
     assert torch.equal(mixed[0][..., :8], whole[0][..., :8])

@@ -820,9 +820,9 @@ def test_one_step_is_the_posterior_mean_of_the_noise_to_the_bit(name):
     if model.variance is not None:
         nisets.drawn(generator, (1, 2, SPOKEN.shape[1]))
     r_1 = 0.8 * nisets.drawn(generator, spoken.mu.shape)
-    mask, t = torch.ones(1, 1, spoken.mu.shape[-1]), torch.ones(1)
+    t = torch.ones(1)
     with torch.no_grad():
-        r_0_hat, _ = model.denoise(r_1, spoken.mu, mask, t, spoken.f0)
+        r_0_hat, _ = model.denoise(r_1, spoken.mu, None, t, spoken.f0)
         noise = nisets.drawn(generator, spoken.wav.shape)
         wav = model.generate(spoken.z0_hat, mu=spoken.mu, f0=spoken.f0, t=t, noise=noise)
     assert torch.equal(spoken.z0_hat, spoken.mu + r_0_hat)

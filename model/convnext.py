@@ -52,8 +52,9 @@ class ConvNeXtScore(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Tensor, mu: Tensor, mask: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        """x, mu: (B, n_latents, T), mask: (B, 1, T), t: (B,) in [0, 1]; condition: (B, condition_channels, T) or None.
+    def forward(self, x: Tensor, mu: Tensor, mask: Tensor | None, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """x, mu: (B, n_latents, T), mask: (B, 1, T) or None where every frame is valid, t: (B,) in [0, 1]; condition:
+        (B, condition_channels, T) or None.
 
         Returns (B, n_latents, T), masked; zero before the first step of training.
         """

@@ -380,7 +380,8 @@ class NiSETS(nn.Module):
             mu_cut = mu_cut.detach()  # the text encoder learns from durations and prior alone
         t = self.sde.t_from_uniform(batch.u)
         r_0 = z0_cut - mu_cut
-        r_0_hat, output = self.denoise(self.sde.perturb(r_0, batch.noise, t) * cut_mask, mu_cut, cut_mask, t, f0_cut)
+        r_t, denoised_mask = self.sde.perturb(r_0, batch.noise, t) * cut_mask, None if batch.cuts_full else cut_mask
+        r_0_hat, output = self.denoise(r_t, mu_cut, denoised_mask, t, f0_cut)
         target = self.sde.target(r_0, batch.noise, t)
         out.losses["loss_score"] = losses.score_loss(output, target, cut_mask, n_cut_frames)
         return mu_cut + r_0_hat, mu_cut, t
@@ -727,7 +728,8 @@ def frame_log_likelihood(mu_x: Tensor, z0: Tensor) -> Tensor:
 
     mu_x: (B, n_latents, T_x), z0: (B, n_latents, T_mel). Returns (B, T_x, T_mel), nats.
     """
-    return mu_x.transpose(1, 2) @ z0 - 0.5 * (mu_x**2).sum(1)[:, :, None]
+    frames = z0.transpose(1, 2) @ mu_x - 0.5 * (mu_x**2).sum(1)[:, None]  # (B, T_mel, T_x), as the search reads it
+    return frames.transpose(1, 2)
 
 
 def spread(scores: Tensor, x_lengths: Tensor, mel_lengths: Tensor) -> Tensor:

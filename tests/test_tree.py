@@ -1,4 +1,4 @@
-"""The import rules: one ladder, text -> data_util -> model -> the scripts -> benchmarks, and one star inside model/."""
+"""The import rules: one ladder, text -> data_util -> model -> training -> scripts, and one star inside model/."""
 
 import ast
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LADDER = {"text": 0, "data_util": 1, "model": 2}
+LADDER = {"text": 0, "data_util": 1, "model": 2, "training": 3}
+LAST = ("benchmarks", "experiments")  # which may call any script
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")}
-LAST = "benchmarks"  # which may call any script
-FILES = sorted(path for folder in (*LADDER, ".", LAST) for path in (ROOT / folder).glob("*.py")) + sorted(
+FILES = sorted(path for folder in (*LADDER, ".", *LAST) for path in (ROOT / folder).glob("*.py")) + sorted(
     (ROOT / "model" / "monotonic_align").glob("*.py")
 )
 
@@ -26,21 +26,23 @@ def imports_of(path):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in names if name.split(".")[0] in set(LADDER) | SCRIPTS | {"tests", LAST}}
+    return {name for name in names if name.split(".")[0] in {*LADDER, *SCRIPTS, *LAST, "tests"}}
 
 
 def rung(module):
     folder = module.split(".")[0]
-    return len(LADDER) + 1 if folder == LAST else LADDER.get(folder, len(LADDER))
+    return len(LADDER) + 1 if folder in LAST else LADDER.get(folder, len(LADDER))
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)
 def test_a_file_imports_leftwards_only(path):
-    ours = rung(module_of(path))
+    ours, folder = rung(module_of(path)), path.parent.name
     for name in imports_of(path):
-        assert name.split(".")[0] != "tests", f"{module_of(path)} imports {name}"
+        theirs = name.split(".")[0]
+        assert theirs != "tests", f"{module_of(path)} imports {name}"
+        assert theirs not in LAST or theirs == folder, f"{module_of(path)} imports {name}"
         assert rung(name) <= ours, f"{module_of(path)} imports {name}, which stands to its right"
-        if path.parent.name == LAST or path.parent == ROOT and name.split(".")[0] == "sampling":
+        if folder in LAST or path.parent == ROOT and theirs == "sampling":
             continue  # a script may speak as whoever imports the project does
         assert rung(name) < len(LADDER), f"{module_of(path)} imports {name}: a script is imported by nobody"
 
@@ -54,7 +56,9 @@ def test_in_model_only_the_whole_knows_its_parts(path):
 
 
 def test_the_walk_sees_what_it_must():
-    assert {"text.front_end", "data_util.config", "model.nisets", "train", "sampling"} <= set(map(module_of, FILES))
+    assert {"text.front_end", "data_util.config", "model.nisets", "training.state", "train", "sampling"} <= set(
+        map(module_of, FILES)
+    )
     assert "model.unet" in imports_of(ROOT / "model" / "nisets.py")
     assert "data_util.dataset.Batch" in imports_of(ROOT / "model" / "nisets.py")
 

@@ -20,7 +20,7 @@ from data_util.config import ROOT
 from data_util.files import write_atomic, write_json
 from model.layers import Fourier
 from model.nisets import NiSETS
-from sampling import Voice, newest_run
+from sampling import Voice
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # in requirements-extra.txt
 SHIPPED = ("text/*.py", "data_util/__init__.py", "data_util/files.py", "data_util/speech.py", "data_util/timestamps.py")
@@ -337,7 +337,7 @@ def run(args: argparse.Namespace) -> None:
     if missing:
         raise ExportError(f"{', '.join(missing)} not installed: pip install -r requirements-extra.txt")
     check_folder(args.out)
-    folder = newest_run() if args.id is None else checkpoint.RUNS / args.id
+    folder = checkpoint.newest_run() if args.id is None else checkpoint.RUNS / args.id
     voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)))
     print(f"run {folder.name}, step {voice.saved.step}: three graphs, which takes a minute")
     differs = export(voice, args.out, args.weights)

@@ -548,7 +548,9 @@ def test_a_damaged_newest_checkpoint_is_passed_over(arguments, runs, caplog):
     run = only(runs)
     path = checkpoint.find(run, "project", 8)
     whole, content = checkpoint.load_project(path), bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    middle = len(content) // 2
+    for place in range(middle, middle + 600):  # more than the padding before an entry
+        content[place] ^= 1
     path.write_bytes(content)
     assert train.main(["-id", run.name, "-ckpt", "8"]) == 1  # who names it means it
     assert train.main(["-id", run.name]) == 0

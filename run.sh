@@ -51,4 +51,4 @@ except ChildFailedError as error:
     sys.exit(code if code > 0 else 1)
 except SignalException as error:
     sys.exit(128 + error.sigval)
-' --standalone --nproc_per_node="$N_PROCESSES" "$ROOT/train.py" "$@"
+' --standalone --max_restarts=3 --nproc_per_node="$N_PROCESSES" "$ROOT/train.py" "$@"

@@ -261,6 +261,11 @@ class Stage:
 class Training:
     train_num_steps: int
     batch_size: int
+    batch_frames: int
+    accumulate: int
+    rate_power: float
+    max_skipped: int
+    back_off: float
     cut_frames: int
     segment_frames: int
     true_latents: float
@@ -330,7 +335,7 @@ def load(
     `section.key=value`, the value in YAML.
     Returns a Config; raises ConfigError, which names the dotted key.
     """
-    tree = _read(base)
+    tree = _read(base) if base == ROOT / "config.yaml" else completed(_read(base))
     for layer in [] if overlay is None else _layers(overlay, ()):
         _merge(tree, layer, "")
     return from_dict(_override(tree, overrides))
@@ -519,10 +524,11 @@ def _check_ranges(config):
     may_be_zero = {"system.seed", "system.num_workers", "audio.f_min", "alignment.init_steps", "text_encoder.window",
                    "text_encoder.frame_layers", "variance.dropout", "variance.pitch_temperature",
                    "variance.energy_temperature", "alignment.prior_scale", "alignment.noise", "discriminators.scales",
-                   "training.warmup_steps", "training.weight_decay", "training.true_latents"}  # fmt: skip
+                   "training.warmup_steps", "training.weight_decay", "training.true_latents",
+                   "training.batch_frames", "training.rate_power"}  # fmt: skip
     may_be_empty = {"discriminators.periods", "discriminators.resolutions"}
     shares = {"text_encoder.prenet_dropout", "text_encoder.dropout", "variance.dropout", "sde.t_one", "sde.t_uniform",
-              "training.true_latents", "training.ema_decay"}  # fmt: skip
+              "training.true_latents", "training.ema_decay", "training.back_off", "training.rate_power"}  # fmt: skip
     for section, keys in to_dict(config).items():
         for name, value in keys.items():
             key = f"{section}.{name}"

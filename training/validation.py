@@ -25,6 +25,8 @@ log = logging.getLogger("train")
 def validate_once(state: State, corpus: Corpus, folder: Path, run_log: RunLog) -> bool:
     """Validate, and write the voice that was measured, unless that has been done at this very step: whether it did."""
     if run_log.has("valid", state.step):
+        if state.reading and state.sounding and state.step not in checkpoint.steps(folder, "voice"):
+            checkpoint.save_voice(folder, state.step, state.ema.state_dict(), state.run_config, state.symbols)
         return False
     numbers = validate(state, corpus, folder / "samples" / f"{state.step:08d}")
     watch_variance(state, numbers)

@@ -1,5 +1,6 @@
 """The configuration: frozen, typed, strict. config.yaml holds every value; this file holds every type and relation."""
 
+import copy
 import dataclasses
 import math
 import typing
@@ -72,6 +73,14 @@ class Text:
     units: Literal["blanks", "characters", "phones"]
     longest: int
     lexicon: str
+
+
+@dataclass(frozen=True)
+class Speakers:
+    """names: of those that the lists name, in the order of their ids; () for one voice that needs no name."""
+
+    names: tuple[str, ...]
+    balanced: bool
 
 
 @dataclass(frozen=True)
@@ -275,6 +284,7 @@ class Config:
     audio: Audio
     pitch: Pitch
     text: Text
+    speakers: Speakers
     text_encoder: TextEncoder
     variance: Variance
     alignment: Alignment
@@ -301,6 +311,10 @@ class Config:
         return self.generator.kind == "convnext" and self.convnext.head == "source"
 
     @property
+    def n_speakers(self) -> int:
+        return max(1, len(self.speakers.names))
+
+    @property
     def generator_needs_f0(self) -> bool:
         """Whether the generator is given F0 and voicing."""
         return self.has_source or "f0" in self.generator.inputs
@@ -312,15 +326,20 @@ class Config:
 
 
 def load(
-    overlay: str | Path | None = None, overrides: typing.Sequence[str] = (), base: Path = ROOT / "config.yaml"
+    overlays: str | Path | None | typing.Sequence[str | Path] = (),
+    overrides: typing.Sequence[str] = (),
+    base: Path | dict = ROOT / "config.yaml",
 ) -> "Config":
-    """Read config.yaml, an overlay over it, and overrides over both.
+    """Read config.yaml, overlays over it, one over the other, and overrides over all.
 
-    overlay: a file, or a name in configs/; overrides: `section.key=value`, the value in YAML.
+    overlays: files, or names in configs/; a single one may stand alone. overrides: `section.key=value`, the value in
+    YAML; base: a file, or the tree of a configuration.
     Returns a Config; raises ConfigError, which names the dotted key.
     """
-    tree = _read(base)
-    if overlay is not None:
+    tree = copy.deepcopy(base) if isinstance(base, dict) else _read(base)
+    if overlays is None or isinstance(overlays, (str, Path)):
+        overlays = () if overlays is None else (overlays,)
+    for overlay in overlays:
         _merge(tree, _read(_overlay_path(overlay)), "")
     return from_dict(_override(tree, overrides))
 
@@ -473,6 +492,9 @@ def _check(config):
     _check_audio(config.audio, config.pitch)
     _check_networks(config)
     _check_training(config)
+    names = config.speakers.names
+    _require(len(set(names)) == len(names) and all(name.strip() == name != "" and "|" not in name for name in names),
+             "speakers.names", list(names), "different names, none empty, without | and spaces around")  # fmt: skip
     _require(config.system.best_metric != "cer" or config.text.language.startswith("en"), "system.best_metric", "cer",
              f"another where text.language is {config.text.language}: the recogniser knows English only")  # fmt: skip
 
@@ -482,7 +504,7 @@ def _check_ranges(config):
                    "text_encoder.frame_layers", "variance.dropout", "variance.pitch_temperature",
                    "variance.energy_temperature", "discriminators.scales", "training.warmup_steps",
                    "training.weight_decay", "training.true_latents"}  # fmt: skip
-    may_be_empty = {"discriminators.periods", "discriminators.resolutions"}
+    may_be_empty = {"discriminators.periods", "discriminators.resolutions", "speakers.names"}
     shares = {"text_encoder.prenet_dropout", "text_encoder.dropout", "variance.dropout", "sde.t_one", "sde.t_uniform",
               "training.true_latents", "training.ema_decay"}  # fmt: skip
     for section, keys in to_dict(config).items():

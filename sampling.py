@@ -23,7 +23,7 @@ from data_util.corpus import make_front_end, read_metafile
 from data_util.files import write_atomic
 from data_util.pitch import track_f0
 from model.nisets import NiSETS, Plan
-from model.sde import SOLVERS, default_solver
+from model.sde import SOLVERS, default_solver, solver_times
 from text import TextError
 from text.markup import LONGEST_BREAK
 from text.pieces import ends, split
@@ -45,8 +45,8 @@ class Settings:
     """How a text is spoken; ValueError for a value out of range.
 
     n_timesteps: evaluations of the score network; solver: posterior (only for 1, the default there), dpm2m (the
-    default beyond) or ddim; seed: the same seed and text give the same sound, None a new one each time;
-    temperature: of the noise, 0 or more; length_scale: over 1 slower, under 1 faster;
+    default beyond), ddim, sde, euler or, for 1 alone, original; seed: the same seed and text give the same sound,
+    None a new one each time; temperature: of the noise, 0 or more; length_scale: over 1 slower, under 1 faster;
     sentence_pause: seconds between two sentences, 0 to 10, each of which is then spoken for itself; None: as the voice
     pauses, and SENTENCE_PAUSE where a long text is cut; loudness: LUFS that each piece is brought to, over -70 and at
     most 0, by a gain alone and less where the peaks would pass full scale; None: as the voice speaks.
@@ -64,9 +64,7 @@ class Settings:
         object.__setattr__(self, "solver", self.solver or default_solver(self.n_timesteps))
         if self.solver not in SOLVERS:
             raise ValueError(f"solver {self.solver!r}: must be one of {', '.join(SOLVERS)}")
-        if self.n_timesteps < 1 or (self.solver == "posterior" and self.n_timesteps != 1):
-            wanted = "at least 1, and exactly 1 for solver posterior"
-            raise ValueError(f"n_timesteps = {self.n_timesteps}: must be {wanted}")
+        solver_times(self.solver, self.n_timesteps)  # refuses what the solver cannot do
         if not (self.temperature >= 0 and np.isfinite(self.temperature)):
             raise ValueError(f"temperature = {self.temperature}: must be 0 or more")
         if not (self.length_scale > 0 and np.isfinite(self.length_scale)):
@@ -296,14 +294,6 @@ def _generator(seed, phonemes):
 # -- the command
 
 
-def newest_run() -> Path:
-    """The run that wrote a voice last. Raises CheckpointError where there is none."""
-    runs = [folder for folder in checkpoint.RUNS.glob("*") if folder.is_dir() and checkpoint.steps(folder, "voice")]
-    if not runs:
-        raise checkpoint.CheckpointError(f"no voice in {checkpoint.RUNS} yet: train one with bash run.sh")
-    return max(runs, key=lambda folder: checkpoint.find(folder, "voice").stat().st_mtime)
-
-
 def texts_of(args: argparse.Namespace, voice: Voice) -> list[tuple[str | None, str]]:
     """(name or None, text) of all that is to be spoken; the voice's validation list where nothing is named."""
     if args.file is not None:
@@ -428,7 +418,7 @@ def run(args: argparse.Namespace) -> int:
     """Speak all that was asked for; a text with nothing to say does not stop the others. Returns the exit status."""
     settings = {name: getattr(args, name) for name in Settings.__dataclass_fields__}
     Settings(**settings)  # what is out of range is refused before a voice is loaded
-    folder = newest_run() if args.id is None else checkpoint.RUNS / args.id
+    folder = checkpoint.newest_run() if args.id is None else checkpoint.RUNS / args.id
     voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)), args.device, args.lexicon)
     print(f"run {folder.name}, step {voice.saved.step}, on {args.device}")
     jobs = list(named(texts_of(args, voice), args.out))

@@ -31,7 +31,7 @@ from data_util.means import Means
 from data_util.picture import save_curves, save_validation
 from data_util.run_log import RunLog
 from data_util.world import World, seed_everything
-from model import flat_start, losses, monotonic_align
+from model import flat_start, latent, losses, monotonic_align
 from model.discriminator import Discriminators
 from model.layers import full
 from model.nisets import NiSETS, Output, build_discriminators
@@ -102,7 +102,8 @@ def train_step(state: State, batch: Batch) -> dict[str, Tensor]:
     realign = not (batch.has_durations and step < config.alignment.init_steps)
 
     judged = {}
-    out: Output = state.wrapped["model"](batch, global_counts(batch, state.world), stage, realign)
+    noise = configuration.search_noise(config, step)
+    out: Output = state.wrapped["model"](batch, global_counts(batch, state.world), stage, realign, noise)
     if "discriminators" in stage.parts:
         judged = discriminator_step(state, out)
         out.losses.update(adversarial_losses(state, out))
@@ -367,6 +368,7 @@ def read_data(config: Config, progress: bool) -> Data:
     if config.alignment.init == "em":
         aligned = flat_start.corpus_alignment(config, clips, monotonic_align.search, progress=progress)
         clips.ids, clips.durations = map(list, zip(*aligned))
+    latent.corpus_compression(config, clips)  # into the cache, where every process finds it
     log.info("latent: mean %.3f, standard deviation %.3f", *clips.statistics())
     if config.with_f0:
         log.info("ln F0: mean %.3f, standard deviation %.3f", *clips.f0_statistics())
@@ -589,7 +591,10 @@ def make_state(args: argparse.Namespace, config: Config, world: World, data: Dat
     if project is not None:
         restore(state, project)
         return state
+    compression = latent.corpus_compression(config, data.clips)
     for model in (state.model, state.ema):
+        if compression is not None:
+            model.compression.load_state_dict(compression)
         model.latent_mean.fill_(data.clips.statistics()[0])
         model.latent_std.fill_(data.clips.statistics()[1])
         if config.text.units == "phones" and data.clips.durations is not None:

@@ -21,6 +21,7 @@ from data_util.config import ROOT, Config
 from data_util.files import write_atomic, write_json
 
 RUNS = ROOT / "checkpoint"
+SHIPPED = RUNS / "ljspeech-small"  # the voice that comes with the repository
 
 
 class CheckpointError(ValueError):
@@ -66,6 +67,14 @@ def find(folder: Path, kind: str, step: int | None = None) -> Path:
     return folder / f"{kind}_{there[-1] if step is None else step:08d}.{'pt' if kind == 'project' else 'safetensors'}"
 
 
+def newest_run() -> Path:
+    """The run that wrote a voice last, else the voice that ships. Raises CheckpointError without either."""
+    runs = [folder for folder in RUNS.glob("*") if folder.is_dir() and steps(folder, "voice")]
+    if not runs:
+        raise CheckpointError(f"no voice in {RUNS} yet: train one with bash run.sh")
+    return max(runs, key=lambda folder: (folder != SHIPPED, find(folder, "voice").stat().st_mtime))
+
+
 def check_symbols(where: Path | str, saved: Sequence[str], ours: Sequence[str]) -> None:
     """Raise CheckpointError, with the difference, where a checkpoint's ids count in other symbols than text/ has."""
     if list(saved) != list(ours):
@@ -105,6 +114,7 @@ def load_project(path: Path) -> dict:
         raise CheckpointError(f"{path} was not loaded: {reason}. Name an earlier step with -ckpt") from error
     if not isinstance(project, dict) or not {"step", "config", "symbols", "model"} <= set(project):
         raise CheckpointError(f"{path} is no checkpoint of this project")
+    project["config"] = configuration.completed(project["config"])
     return project
 
 
@@ -131,7 +141,7 @@ def load_voice(path: Path) -> Voice:
     try:
         about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         weights = {name: tensor.float() for name, tensor in safetensors.torch.load_file(path).items()}
-        config = configuration.from_dict(about["config"])
+        config = configuration.from_dict(configuration.completed(about["config"]))
         return Voice(weights, config, tuple(about["symbols"]), int(about["step"]), about["statistics"], path)
     except FileNotFoundError as error:
         raise CheckpointError(

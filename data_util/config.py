@@ -117,12 +117,21 @@ class Variance:
 
 
 @dataclass(frozen=True)
+class Latent:
+    kind: Literal["normalised", "pooled", "pca", "learned"]
+    channels: int
+
+
+@dataclass(frozen=True)
 class Alignment:
     init: Literal["em", "none"]
     init_steps: int
     em_iterations: int
     em_minutes: float
     shortest_pause: float
+    prior_scale: float
+    noise: float
+    noise_steps: int
 
 
 @dataclass(frozen=True)
@@ -287,6 +296,7 @@ class Config:
     speakers: Speakers
     text_encoder: TextEncoder
     variance: Variance
+    latent: Latent
     alignment: Alignment
     sde: Sde
     decoder: Decoder
@@ -303,7 +313,7 @@ class Config:
     @property
     def n_latents(self) -> int:
         """Channels of the latent that the decoder works on."""
-        return self.audio.n_mels
+        return self.audio.n_mels if self.latent.kind == "normalised" else self.latent.channels
 
     @property
     def has_source(self) -> bool:
@@ -332,15 +342,15 @@ def load(
 ) -> "Config":
     """Read config.yaml, overlays over it, one over the other, and overrides over all.
 
-    overlays: files, or names in configs/; a single one may stand alone. overrides: `section.key=value`, the value in
-    YAML; base: a file, or the tree of a configuration.
+    overlays: files, or names in configs/, each of which may lie over another, `over: NAME`; a single one may stand
+    alone. overrides: `section.key=value`, the value in YAML; base: a file, or the tree of a configuration.
     Returns a Config; raises ConfigError, which names the dotted key.
     """
     tree = copy.deepcopy(base) if isinstance(base, dict) else _read(base)
     if overlays is None or isinstance(overlays, (str, Path)):
         overlays = () if overlays is None else (overlays,)
-    for overlay in overlays:
-        _merge(tree, _read(_overlay_path(overlay)), "")
+    for layer in (layer for overlay in overlays for layer in _layers(overlay, ())):
+        _merge(tree, layer, "")
     return from_dict(_override(tree, overrides))
 
 
@@ -354,6 +364,17 @@ def from_dict(tree: dict) -> Config:
     config = _typed(Config, tree, "")
     _check(config)
     return config
+
+
+def completed(tree: dict) -> dict:
+    """A configuration that an earlier version wrote, with the keys that it did not have, as config.yaml has them.
+
+    What is no tree of sections is given back as it is, for from_dict to refuse.
+    """
+    shipped = _read(ROOT / "config.yaml")
+    if not isinstance(tree, dict) or not all(isinstance(tree.get(name, {}), dict) for name in shipped):
+        return tree
+    return tree | {name: keys | tree.get(name, {}) for name, keys in shipped.items()}
 
 
 def to_dict(config) -> dict:
@@ -384,6 +405,12 @@ def stage_at(config: Config, step: int) -> tuple[Stage, float]:
     return stage, warm_up * cosine
 
 
+def search_noise(config: Config, step: int) -> float:
+    """The noise on the alignment search at a step, in standard deviations of its scores."""
+    alignment = config.alignment
+    return alignment.noise * max(0.0, 1 - step / alignment.noise_steps)
+
+
 def lane_config(config: Config, name: str) -> Config:
     """The configuration of one lane alone: its own stages, and the steps that they have together."""
     training = config.training
@@ -401,6 +428,16 @@ def _overlay_path(overlay):
         known = ", ".join(sorted(p.stem for p in (ROOT / "configs").glob("*.yaml")))
         raise ConfigError(f"-c {overlay}: no such file, and no such overlay in configs/ (there are: {known})")
     return path
+
+
+def _layers(overlay, above):
+    """The overlay's keys, after those of the one that it lies over. above: those that lie over this one."""
+    path = _overlay_path(overlay)
+    if path in above:
+        raise ConfigError(f"{path} lies over itself (over: {overlay})")
+    tree = _read(path)
+    under = tree.pop("over", None)
+    return [*([] if under is None else _layers(under, (*above, path))), tree]
 
 
 def _override(tree, overrides):
@@ -502,8 +539,8 @@ def _check(config):
 def _check_ranges(config):
     may_be_zero = {"system.seed", "system.num_workers", "audio.f_min", "alignment.init_steps", "text_encoder.window",
                    "text_encoder.frame_layers", "variance.dropout", "variance.pitch_temperature",
-                   "variance.energy_temperature", "discriminators.scales", "training.warmup_steps",
-                   "training.weight_decay", "training.true_latents"}  # fmt: skip
+                   "variance.energy_temperature", "alignment.prior_scale", "alignment.noise", "discriminators.scales",
+                   "training.warmup_steps", "training.weight_decay", "training.true_latents"}  # fmt: skip
     may_be_empty = {"discriminators.periods", "discriminators.resolutions", "speakers.names"}
     shares = {"text_encoder.prenet_dropout", "text_encoder.dropout", "variance.dropout", "sde.t_one", "sde.t_uniform",
               "training.true_latents", "training.ema_decay"}  # fmt: skip
@@ -551,6 +588,7 @@ def _check_networks(config):
     n_timesteps = config.variance.n_timesteps
     _require(n_timesteps == 1 or n_timesteps >= 5, "variance.n_timesteps", n_timesteps,
              "1, the mean, or at least 5: fewer give something between the mean and a sample")  # fmt: skip
+    _check_latent(config)
     if config.decoder.kind == "unet2d":
         _check_unet(config)
     _check_generator(config)
@@ -564,13 +602,25 @@ def _check_networks(config):
     _require(discriminators.t_channels % 2 == 0, "discriminators.t_channels", discriminators.t_channels, "even")
 
 
+def _check_latent(config):
+    kind, channels, n_mels = config.latent.kind, config.latent.channels, config.audio.n_mels
+    if kind == "normalised":
+        return
+    _require(channels <= n_mels, "latent.channels", channels, f"at most audio.n_mels ({n_mels})")
+    _require(kind != "pooled" or n_mels % channels == 0, "latent.channels", channels,
+             f"a divisor of audio.n_mels ({n_mels}) where latent.kind is pooled")  # fmt: skip
+    _require(kind == "pooled" or config.decoder.kind == "convnext1d", "latent.kind", kind,
+             "normalised or pooled where decoder.kind is unet2d, which reads channels as neighbours")  # fmt: skip
+
+
 def _check_unet(config):
     unet = config.unet2d
     _require(unet.channels % (2 * unet.groups) == 0, "unet2d.channels", unet.channels,
              f"a multiple of twice unet2d.groups ({unet.groups})")  # fmt: skip
     stride = 2 ** (len(unet.multipliers) - 1)
     right = f"a multiple of {stride}, the stride of the decoder's deepest resolution (unet2d.multipliers)"
-    _require(config.n_latents % stride == 0, "audio.n_mels", config.n_latents, right)
+    name = "audio.n_mels" if config.latent.kind == "normalised" else "latent.channels"
+    _require(config.n_latents % stride == 0, name, config.n_latents, right)
     _require(config.training.cut_frames % stride == 0, "training.cut_frames", config.training.cut_frames, right)
 
 

@@ -17,8 +17,9 @@ from model import losses, monotonic_align
 from model.convnext import ConvNeXtGenerator, ConvNeXtScore
 from model.discriminator import Discriminators
 from model.hifigan import HiFiGAN, ISTFTNet
+from model.latent import Compression
 from model.layers import TimeEmbedding, full
-from model.sde import SDE, SOLVERS, default_solver, expand, grid
+from model.sde import SDE, SOLVERS, default_solver, expand, result_time, solver_times
 from model.text_encoder import N_PLACES, FrameEncoder, TextEncoder, places
 from model.unet import UNet
 from model.variance import N_VALUES, Variance, symbol_values
@@ -73,7 +74,8 @@ class NiSETS(nn.Module):
     def __init__(self, config: Config, n_symbols: int, amp: bool = False):
         super().__init__()
         self.config, self.amp = config, amp
-        n_latents, kind = config.n_latents, config.variance.kind
+        n_latents, kind, latent = config.n_latents, config.variance.kind, config.latent.kind
+        self.compression = None if latent == "normalised" else Compression(latent, config.audio.n_mels, n_latents)
         self.sde = SDE(**asdict(config.sde))
         self.variance_sde = replace(self.sde, sigma_data=1.0, parametrisation="edm")  # pitch and energy are normalised
         self.mark_sizes = MARK_SIZES if config.text.units == "phones" else ()
@@ -145,8 +147,19 @@ class NiSETS(nn.Module):
     # -- features and latents
 
     def latent(self, mel: Tensor) -> Tensor:
-        """mel: (B, n_mels, T_mel) natural log of amplitude. Returns z0 (B, n_latents, T_mel), normalised."""
+        """mel: (B, n_mels, T_mel) natural log of amplitude. Returns z0 (B, n_latents, T_mel) of unit variance."""
+        normalised = self.normalised(mel)
+        return normalised if self.compression is None else self.compression(normalised)
+
+    def normalised(self, mel: Tensor) -> Tensor:
+        """mel: (B, n_mels, T_mel) natural log of amplitude. Returns it by the corpus's one mean and deviation."""
         return (mel - self.latent_mean) / self.latent_std
+
+    def mel(self, z0: Tensor) -> Tensor:
+        """The log-mel (B, n_mels, T_mel) that a latent (B, n_latents, T_mel) stands for: the reverse of latent, as far
+        as the latent has kept it."""
+        normalised = z0 if self.compression is None else self.compression.expand(z0)
+        return normalised * self.latent_std + self.latent_mean
 
     def conditions(self, f0: Tensor) -> Tensor | None:
         """f0: (B, 2, T_mel), ln of F0 in Hz and voicing. Returns it as the networks read it: normalised, and voicing;
@@ -155,12 +168,13 @@ class NiSETS(nn.Module):
             return None
         return torch.cat([(f0[:, :1] - self.f0_mean) / self.f0_std, f0[:, 1:]], dim=1)
 
-    def values(self, z0: Tensor, f0: Tensor, durations: Tensor) -> Tensor:
-        """Pitch, the mean of normalised ln F0 over a symbol's voiced frames, and energy, that of the latent.
+    def values(self, mel: Tensor, f0: Tensor, durations: Tensor) -> Tensor:
+        """Pitch, the mean of normalised ln F0 over a symbol's voiced frames, and energy, that of the log-mel.
 
-        z0: (B, n_latents, T_mel), f0: (B, 2, T_mel) from conditions(), durations: (B, T_x). Returns (B, 2, T_x).
+        mel: (B, n_mels, T_mel) from normalised(), f0: (B, 2, T_mel) from conditions(), durations: (B, T_x).
+        Returns (B, 2, T_x).
         """
-        energy = z0.mean(1, keepdim=True)  # over the bands
+        energy = mel.mean(1, keepdim=True)  # over the bands
         weights = torch.cat([f0[:, 1:], torch.ones_like(energy)], dim=1)
         return symbol_values(torch.cat([f0[:, :1], energy], dim=1), weights, durations)
 
@@ -243,19 +257,35 @@ class NiSETS(nn.Module):
         return full(wav)
 
     @torch.no_grad()
-    def align(self, mu_x: Tensor, z0: Tensor, x_lengths: Tensor, mel_lengths: Tensor) -> Tensor:
-        """Durations (B, T_x) in frames, the path on which z0 is likeliest under N(mu, I) (Glow-TTS, equation 11)."""
-        return monotonic_align.search(frame_log_likelihood(mu_x, z0), x_lengths, mel_lengths)
+    def align(
+        self,
+        mu_x: Tensor,
+        z0: Tensor,
+        x_lengths: Tensor,
+        mel_lengths: Tensor,
+        prior_scale: float = 0.0,
+        noise: float = 0.0,
+    ) -> Tensor:
+        """Durations (B, T_x) in frames, the path on which z0 is likeliest under N(mu, I) (Glow-TTS, equation 11).
+
+        prior_scale: over 0: of a diagonal_prior that is added; noise: over 0: on the scores, in their deviations.
+        """
+        scores = frame_log_likelihood(mu_x, z0)
+        if prior_scale > 0:
+            scores = scores + monotonic_align.diagonal_prior(x_lengths, mel_lengths, prior_scale).to(scores)
+        if noise > 0:
+            scores = scores + noise * spread(scores, x_lengths, mel_lengths) * torch.randn_like(scores)
+        return monotonic_align.search(scores, x_lengths, mel_lengths)
 
     # -- training
 
-    def forward(self, batch: Batch, counts: Tensor, stage: Stage, realign: bool) -> Output:
+    def forward(self, batch: Batch, counts: Tensor, stage: Stage, realign: bool, search_noise: float = 0.0) -> Output:
         """One training pass.
 
         counts: (4,) symbols, frames, cut frames and segment frames of the global batch, divided by the number of
             processes: what masked losses divide by.
         stage: which parts train and which gradients flow.
-        realign: search for the durations, else take the batch's.
+        realign: search for the durations, else take the batch's; search_noise: on its scores, in their deviations.
         """
         training = self.config.training
         mel_mask = sequence_mask(batch.mel_lengths, batch.mel.shape[2]).to(batch.mel.dtype)  # (B, 1, T_mel)
@@ -267,7 +297,7 @@ class NiSETS(nn.Module):
         f0_segment = None if f0 is None else cut(f0, starts, training.segment_frames)
         out, mu = Output({}), None
         if stage.latents == "joint":
-            z0_hat, mu, t = self._text_side(out, batch, counts, stage, realign, z0, f0, mel_mask)
+            z0_hat, mu, t = self._text_side(out, batch, counts, stage, realign, search_noise, z0, f0, mel_mask)
             if not {"generator", "discriminators"} & set(stage.parts) and stage.feature_gradient == "off":
                 return out
             feature = self._let_through(z0_hat, t, stage.feature_gradient)
@@ -289,6 +319,7 @@ class NiSETS(nn.Module):
         counts: Tensor,
         stage: Stage,
         realign: bool,
+        search_noise: float,
         z0: Tensor,
         f0: Tensor | None,
         mel_mask: Tensor,
@@ -297,11 +328,14 @@ class NiSETS(nn.Module):
         n_symbols, n_frames, n_cut_frames, _ = counts.unbind()
         n_cut = self.config.training.cut_frames
         x_mask = sequence_mask(batch.x_lengths, batch.x.shape[1]).to(mel_mask.dtype)  # (B, 1, T_x)
-        values = None if f0 is None else self.values(z0, f0, batch.durations) * x_mask
+        mel, durations = self.normalised(batch.mel) * mel_mask, batch.durations
+        values = None if f0 is None else self.values(mel, f0, durations) * x_mask
         mu_x, logw, h = self.encode(batch.x, x_mask, values)
-        durations = self.align(mu_x, z0, batch.x_lengths, batch.mel_lengths) if realign else batch.durations
+        if realign:
+            lengths, prior_scale = (batch.x_lengths, batch.mel_lengths), self.config.alignment.prior_scale
+            durations = self.align(mu_x, z0, *lengths, prior_scale, search_noise)
         if realign and values is not None:  # those of the path that is learnt; the batch may have none at all
-            values = self.values(z0, f0, durations)
+            values = self.values(mel, f0, durations)
             mu_x, logw, h = self.encode(batch.x, x_mask, values)
         mu = stretch(mu_x, durations, mel_mask)
         out.losses["loss_duration"] = losses.duration_loss(logw, durations, x_mask, n_symbols)
@@ -368,7 +402,7 @@ class NiSETS(nn.Module):
         out.wav = batch.wav
         valid = None if batch.segments_full else mask
         out.wav_hat = self.generate(feature, valid, mu=mu, f0=f0, t=out.t, recording=out.wav)
-        weight = 1 / (1 + self.sde.posterior_variance(out.t) / loss.mel_blur)  # (B,)
+        weight = self.mel_weight(out.t)
         mel_hat, mel = self.full_band(out.wav_hat), self.full_band(out.wav)
         out.losses["loss_mel"] = losses.mel_loss(mel_hat, mel, weight, mask, n_segment_frames)
         if loss.stft > 0:
@@ -376,6 +410,12 @@ class NiSETS(nn.Module):
         if loss.phase > 0:
             voiced = f0[:, 1:] * mask
             out.losses["loss_phase"] = losses.phase_loss(out.wav_hat, out.wav, voiced, self.config.audio.n_fft)
+
+    def mel_weight(self, t: Tensor) -> Tensor:
+        """What loss.mel is multiplied by, (B,) at most 1: less where a posterior mean is blurred, as no ear would have
+        it. t: (B,)."""
+        blur = self.config.loss.mel_blur
+        return torch.ones_like(t) if blur == 0 else 1 / (1 + self.sde.posterior_variance(t) / blur)
 
     @staticmethod
     def _let_through(z0_hat: Tensor, t: Tensor, feature_gradient: str) -> Tensor:
@@ -396,17 +436,15 @@ class NiSETS(nn.Module):
 
         x: (1, T_x) ids; mel: (1, n_mels, T_mel) natural log; f0: (1, 2, T_mel) ln of Hz and voicing, empty where
         nothing reads it; generator: on the CPU, where the noise comes from.
-        Returns numbers by name and durations (1, T_x) frames. score_ratio_<t> is the score loss at t over that of an
-        output of 0: under 1, the network knows something that mu does not say. latent_l1 is the distance of the
-        one-step z0_hat from z0, in nats of log-amplitude; duration_ratio the length that it would be spoken in, by its
-        own.
+        Returns numbers by name and durations (1, T_x) frames. score_ratio_<t> is the squared error of z0_hat at t over
+        that of an output of 0 under EDM, whatever the parametrisation: under 1, the network knows something that mu
+        does not say. latent_l1 is the distance of the log-mel of the one-step z0_hat from the clip's, in nats;
+        duration_ratio the length that it would be spoken in, by its own.
         """
         x_mask, mask = torch.ones_like(x[:, None], dtype=mel.dtype), torch.ones_like(mel[:, :1])
         z0, f0 = self.latent(mel), self.conditions(f0)
-        durations, values, (mu_x, logw, h) = self._align_held_out(x, x_mask, z0, f0, mask)
-        place = places(durations, mask)
-        coarse = stretch(mu_x, durations, mask)
-        mu = self.refine(coarse, stretch(h, durations, mask), place, mask, f0)
+        durations, values, (mu_x, logw, h) = self._align_held_out(x, x_mask, mel, f0, mask)
+        place, coarse, mu = self._along(durations, mu_x, h, mask, f0)
         noise = torch.randn(z0.shape, generator=generator).to(z0.device)
         numbers = {
             "loss_prior": losses.prior_loss(z0, coarse, mask, mask.sum()),
@@ -417,17 +455,45 @@ class NiSETS(nn.Module):
             numbers["loss_frame"] = losses.prior_loss(z0, mu, mask, mask.sum())
         if self.variance is not None:
             numbers |= self._measure_variance(x, x_mask, values, f0, durations, place, mask, generator)
+        r_0, edm = z0 - mu, replace(self.sde, parametrisation="edm")
         for time in PROBED_TIMES:
             t = torch.full((1,), time, device=z0.device)
-            target = self.sde.target(z0 - mu, noise, t)
-            r_0_hat, output = self.denoise(self.sde.perturb(z0 - mu, noise, t), mu, mask, t, f0)
-            numbers[f"score_ratio_{time:g}"] = ((output - target) ** 2).sum() / (target**2).sum()
+            r_t = self.sde.perturb(r_0, noise, t)
+            r_0_hat, _ = self.denoise(r_t, mu, mask, t, f0)
+            least = expand(edm.coefficients(t)[0]) * r_t  # what is known of r_0 without a network
+            numbers[f"score_ratio_{time:g}"] = ((r_0_hat - r_0) ** 2).sum() / ((least - r_0) ** 2).sum()
             if time == 1.0:
-                numbers["latent_l1"] = (mu + r_0_hat - z0).abs().mean() * self.latent_std
+                numbers["latent_l1"] = (self.mel(mu + r_0_hat) - mel).abs().mean()
         return numbers, durations
 
-    def _align_held_out(self, x: Tensor, x_mask: Tensor, z0: Tensor, f0: Tensor | None, mask: Tensor):
+    @torch.no_grad()
+    def copy_latent(
+        self, x: Tensor, mel: Tensor, f0: Tensor, n_timesteps: int, solver: str, generator: torch.Generator
+    ) -> Tensor:
+        """What a solver makes of a clip's text along the clip's own best alignment: its log-mel (1, n_mels, T_mel).
+
+        x, mel, f0, generator: as of measure.
+        """
+        x_mask, mask = torch.ones_like(x[:, None], dtype=mel.dtype), torch.ones_like(mel[:, :1])
+        f0 = self.conditions(f0)
+        durations, _, (mu_x, _, h) = self._align_held_out(x, x_mask, mel, f0, mask)
+        _, _, mu = self._along(durations, mu_x, h, mask, f0)
+
+        def draw(like: Tensor) -> Tensor:
+            return torch.randn(like.shape, generator=generator).to(like.device)
+
+        return self.mel(mu + self.solve(draw(mu), mu, mask, n_timesteps, solver, draw, f0))
+
+    def _along(
+        self, durations: Tensor, mu_x: Tensor, h: Tensor, mask: Tensor, f0: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """place, mu as it is of each symbol, and mu refined, over the frames of given durations."""
+        place, coarse = places(durations, mask), stretch(mu_x, durations, mask)
+        return place, coarse, self.refine(coarse, stretch(h, durations, mask), place, mask, f0)
+
+    def _align_held_out(self, x: Tensor, x_mask: Tensor, mel: Tensor, f0: Tensor | None, mask: Tensor):
         """The best path, and what encode gives for the pitch and energy along it: (durations, values, encoded)."""
+        z0, mel = self.latent(mel), self.normalised(mel)
 
         def search(encoded: tuple[Tensor, Tensor, Tensor]) -> Tensor:
             return self.align(encoded[0], z0, x_mask.sum((1, 2)), mask.sum((1, 2)))
@@ -437,8 +503,8 @@ class NiSETS(nn.Module):
             return search(encoded), None, encoded
         # pitch and energy want a path, and the path mu: first along a path for the middling values of every symbol
         durations = search(self.encode(x, x_mask, torch.zeros_like(x_mask).expand(-1, N_VALUES, -1)))
-        durations = search(self.encode(x, x_mask, self.values(z0, f0, durations)))
-        values = self.values(z0, f0, durations)
+        durations = search(self.encode(x, x_mask, self.values(mel, f0, durations)))
+        values = self.values(mel, f0, durations)
         return durations, values, self.encode(x, x_mask, values)
 
     def _measure_variance(
@@ -472,10 +538,9 @@ class NiSETS(nn.Module):
         """
         x_mask, mask = torch.ones_like(x[:, None], dtype=mel.dtype), torch.ones_like(mel[:, :1])
         z0, f0 = self.latent(mel), self.conditions(f0)
-        values = None if f0 is None else self.values(z0, f0, durations)
+        values = None if f0 is None else self.values(self.normalised(mel), f0, durations)
         mu_x, _, h = self.encode(x, x_mask, values)
-        mu = stretch(mu_x, durations, mask)
-        mu = self.refine(mu, stretch(h, durations, mask), places(durations, mask), mask, f0)
+        _, _, mu = self._along(durations, mu_x, h, mask, f0)
         z0_hats = []
         for time in times:
             t = torch.full((1,), time, device=z0.device)
@@ -543,7 +608,7 @@ class NiSETS(nn.Module):
         mu, r_1 = (side_by_side([getattr(plan, name) for plan in plans], longest) for name in ("mu", "r_1"))
         f0 = None if plans[0].f0 is None else side_by_side([plan.f0 for plan in plans], longest)
         z0_hat = mu + self.solve(r_1, mu, mask, n_timesteps, solver, draw, f0)
-        t = torch.full((len(plans),), grid(n_timesteps)[-1], device=device)
+        t = torch.full((len(plans),), result_time(solver, n_timesteps), device=device)
         noise = draw(mu[:, :1], self.config.audio.hop_length)
         wav = self.generate(z0_hat, mask if min(lengths) < longest else None, mu=mu, f0=f0, t=t, noise=noise)
         return [
@@ -557,12 +622,13 @@ class NiSETS(nn.Module):
     def solve(
         self, r_1: Tensor, mu: Tensor, mask: Tensor, n_timesteps: int, solver: str, draw, f0: Tensor | None = None
     ) -> Tensor:
-        """r_1: (B, n_latents, T_mel) residual at t = 1. Returns the residual's posterior mean at the last time."""
+        """r_1: (B, n_latents, T_mel) residual at t = 1. Returns what the solver ends with, masked: for all but euler
+        and original the residual's posterior mean at the last time."""
 
         def mean(r_t: Tensor, t: float) -> Tensor:
             return self.denoise(r_t, mu, mask, torch.full((r_t.shape[0],), t, device=r_t.device), f0)[0]
 
-        return SOLVERS[solver](self.sde, mean, r_1, grid(n_timesteps), draw)
+        return SOLVERS[solver](self.sde, mean, r_1, solver_times(solver, n_timesteps), draw) * mask
 
     def _draw_values(self, x: Tensor, x_mask: Tensor, draw) -> tuple[Tensor | None, Tensor | None]:
         """Pitch and energy as the text may be said: (c, values (1, 2, T_x)), None where there are none."""
@@ -576,8 +642,9 @@ class NiSETS(nn.Module):
 
         temperatures = x_mask.new_tensor((variance.pitch_temperature, variance.energy_temperature))[:, None]
         r_1 = temperatures * draw(x_mask.expand(-1, N_VALUES, -1))
-        solver = SOLVERS[default_solver(variance.n_timesteps)]
-        return c, solver(self.variance_sde, mean, r_1, grid(variance.n_timesteps), draw)
+        solver = default_solver(variance.n_timesteps)
+        times = solver_times(solver, variance.n_timesteps)
+        return c, SOLVERS[solver](self.variance_sde, mean, r_1, times, draw)
 
     def _draw_contour(
         self, c: Tensor | None, values: Tensor | None, durations: Tensor, place: Tensor, mask: Tensor
@@ -600,6 +667,13 @@ def frame_log_likelihood(mu_x: Tensor, z0: Tensor) -> Tensor:
     mu_x: (B, n_latents, T_x), z0: (B, n_latents, T_mel). Returns (B, T_x, T_mel), nats.
     """
     return mu_x.transpose(1, 2) @ z0 - 0.5 * (mu_x**2).sum(1)[:, :, None]
+
+
+def spread(scores: Tensor, x_lengths: Tensor, mel_lengths: Tensor) -> Tensor:
+    """The standard deviation of each item's valid scores, (B, 1, 1). scores: (B, T_x, T_mel), lengths: (B,)."""
+    valid = (sequence_mask(x_lengths, scores.shape[1]).mT & sequence_mask(mel_lengths, scores.shape[2])).to(scores)
+    n, total = valid.sum((1, 2), keepdim=True), (scores * valid).sum((1, 2), keepdim=True)
+    return (((scores - total / n) ** 2 * valid).sum((1, 2), keepdim=True) / n).sqrt()
 
 
 def stretch(mu_x: Tensor, durations: Tensor, mel_mask: Tensor) -> Tensor:

@@ -175,7 +175,8 @@ def test_every_overlay_loads_by_name_and_by_file(overlay):
     config, path = load(overlay), ROOT / "configs" / f"{overlay}.yaml"
     assert config == load(path) == load(str(path))
     over = yaml.safe_load(path.read_text(encoding="utf-8"))
-    expected = {section: keys | over.get(section, {}) for section, keys in plain().items()}
+    under = plain() if "over" not in over else to_dict(load(over["over"]))
+    expected = {section: keys | over.get(section, {}) for section, keys in under.items()}
     assert to_dict(config) == to_dict(from_dict(expected))
     assert config != load()
 
@@ -342,6 +343,20 @@ def test_an_overlay_with_faults(tmp_path):
     ]:
         path.write_text(content, encoding="utf-8")
         refused(begin, begin, load, path)
+
+
+def test_an_overlay_lies_over_another(tmp_path):
+    for name, content in (("low", "log: {name: low, project: low}"), ("high", "over: {}\nlog: {{name: high}}")):
+        (tmp_path / f"{name}.yaml").write_text(content.format(tmp_path / "low.yaml") if name == "high" else content)
+    log = load(tmp_path / "high.yaml").log
+    assert (log.name, log.project) == ("high", "low")
+    low, high = (tmp_path / f"{name}.yaml" for name in ("low", "high"))
+    low.write_text(f"over: {high}")
+    with pytest.raises(ConfigError, match="lies over itself"):
+        load(high)
+    low.write_text("over: nowhere")
+    with pytest.raises(ConfigError, match="nowhere"):
+        load(high)
 
 
 def test_an_overlay_that_is_not_there_lists_those_that_are(tmp_path):

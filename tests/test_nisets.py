@@ -40,9 +40,16 @@ VARIANTS = {
         "generator": {"kind": "convnext", "inputs": ["z0_hat", "f0", "t"]},
         "loss": {"stft": 1.0, "phase": 1.0},
     },
+    "pooled": {"latent": {"kind": "pooled", "channels": 40}},
+    "learned": {
+        "latent": {"kind": "learned", "channels": 20},
+        "text_encoder": {"frame_layers": 2},
+        "variance": {"kind": "phone"},
+        "decoder": {"kind": "convnext1d"},
+    },
     "istft": {"variance": {"kind": "frame"}, "generator": {"kind": "istft", "inputs": ["f0", "z0_hat"]}},
 }
-WITH_VARIANCE = ("phone", "source", "istft")
+WITH_VARIANCE = ("phone", "learned", "source", "istft")
 
 
 @pytest.fixture
@@ -68,6 +75,9 @@ def make_model(config, **keywords):
                 parameter.add_(0.1 * torch.randn_like(parameter))
     model.latent_mean.fill_(-5.0)
     model.latent_std.fill_(2.0)
+    if model.compression is not None:  # whatever corpora it may have been fitted on
+        torch.nn.init.orthogonal_(model.compression.encode_matrix)
+        model.compression.decode_matrix.copy_(model.compression.encode_matrix.T)
     return model
 
 
@@ -372,12 +382,12 @@ def drawn_batch(config, x_lengths=(2, 5, 8, 4), mel_lengths=(5, 40, 64, 21), **c
         segment_lengths=segment_lengths,
         segments_full=bool((segment_lengths == n_segment).all()),
         wav=0.1 * normal(1, n_segment * HOP) * sequence_mask(segment_lengths * HOP, n_segment * HOP),
-        noise=normal(80, training.cut_frames),
+        noise=normal(config.n_latents, training.cut_frames),
         u=torch.tensor([T_ONE, T_OTHER, 0.5, T_ONE])[:n_items],
         true_latent=torch.tensor([False, False, True, False])[:n_items],
         ids=[str(i) for i in range(n_items)],
         f0=torch.cat([f0, voicing], dim=1) * mel_mask,
-        latent=normal(80, n_segment) * sequence_mask(segment_lengths, n_segment),
+        latent=normal(config.n_latents, n_segment) * sequence_mask(segment_lengths, n_segment),
         latent_t=torch.tensor([1.0, 0.5, 1.0, 0.1])[:n_items],
     )
     return dataclasses.replace(batch, **changes)
@@ -437,7 +447,7 @@ def test_each_variant_gives_its_losses(name, latents):
     assert set(out.losses) == loss_names(model.config, latents)
     assert all(loss.shape == () and loss.dtype == torch.float32 and loss.isfinite() for loss in out.losses.values())
     assert out.wav_hat.shape == batch.wav.shape
-    z0_hat = heard[0][0][:, 2:] if name == "istft" else heard[0][0][:, :80]
+    z0_hat = heard[0][0][:, 2:] if name == "istft" else heard[0][0][:, : model.config.n_latents]
     mask = sequence_mask(batch.segment_lengths, 8)
     z0 = cut(model.latent(batch.mel), batch.cut_starts + batch.segment_starts, 8)
     true = batch.true_latent | (latents == "true")
@@ -498,8 +508,10 @@ def test_every_parameter_of_a_variant_is_reached_by_some_loss(name):
     model = make_variant(name)
     out = forward(model, drawn_batch(model.config))
     sum((out.losses | adversarial(model, out)).values()).backward()
-    silent = [name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
+    trainable = [(name, p) for name, p in model.named_parameters() if not name.startswith("compression.")]
+    silent = [name for name, p in trainable if p.grad is None or p.grad.abs().max() == 0]
     assert silent == []
+    assert all(p.grad is None for name, p in model.named_parameters() if name.startswith("compression."))
 
 
 @pytest.mark.parametrize(("name", "latents"), [(name, "joint") for name in VARIANTS] + [("source", "means")])
@@ -554,7 +566,7 @@ def test_pitch_and_energy_are_those_of_the_durations_that_are_learnt():
     model._values_loss = lambda *args: drawn.append(args[0]) or values_loss(*args)
     forward(model, batch)
     mask = sequence_mask(batch.mel_lengths)
-    wanted = model.values(model.latent(batch.mel) * mask, model.conditions(batch.f0) * mask, searched[0])
+    wanted = model.values(model.normalised(batch.mel) * mask, model.conditions(batch.f0) * mask, searched[0])
     assert len(searched) == 1 and searched[0].sum(1).tolist() == batch.mel_lengths.tolist()
     assert torch.equal(encoded[-1], wanted) and torch.equal(drawn[0], wanted)
 
@@ -866,12 +878,12 @@ def test_means_are_the_posterior_means_along_the_durations_given(name):
     state = torch.get_rng_state()
     means = model.means(x, mel, f0, durations, times, seeded(3))
     assert torch.equal(torch.get_rng_state(), state)
-    assert means.shape == (3, 80, mel.shape[-1])
+    assert means.shape == (3, model.config.n_latents, mel.shape[-1])
 
     generator, x_mask, mask = seeded(3), torch.ones(1, 1, x.shape[1]), torch.ones(1, 1, mel.shape[-1])
     with torch.no_grad():
-        z0, conditions = (mel + 5) / 2, model.conditions(f0)
-        values = None if conditions is None else model.values(z0, conditions, durations)
+        z0, conditions = model.latent(mel), model.conditions(f0)
+        values = None if conditions is None else model.values((mel + 5) / 2, conditions, durations)
         mu_x, _, h = model.text_encoder(x, x_mask, values)
         mu, h = (each.repeat_interleave(durations[0], dim=2) for each in (mu_x, h))
         if model.frame_encoder is not None:
@@ -899,16 +911,59 @@ def test_measuring_gives_finite_numbers_and_leaves_no_trace(name):
     assert durations.shape == x.shape and durations.sum() == mel.shape[-1] and durations.min() >= 1
 
 
+@pytest.mark.parametrize("name", ["plain", "pooled", "learned"])
+def test_what_is_measured_of_the_latents_is_in_nats_of_log_mel_and_of_edm(name):
+    """The one-step distance is that of copy_latent's log-mel; a ratio is the score loss over that of an output 0."""
+    model = make_variant(name).eval()
+    x, mel, f0, _ = clip_of(model)
+    numbers, durations = model.measure(x, mel, f0, seeded(3))
+    made = model.copy_latent(x, mel, f0, 1, "posterior", seeded(3))
+    if name == "plain":
+        torch.testing.assert_close(model.mel(model.latent(mel)), mel)
+        z0, generator, mask = (mel + 5) / 2, seeded(3), torch.ones(1, 1, mel.shape[-1])
+        noise = torch.randn(z0.shape, generator=generator)
+        with torch.no_grad():
+            mu = model.encode(x, torch.ones(1, 1, x.shape[1]))[0].repeat_interleave(durations[0], dim=2)
+            for t in nisets.PROBED_TIMES:
+                at, r_0 = torch.full((1,), t), z0 - mu
+                target = model.sde.target(r_0, noise, at)
+                r_0_hat, output = model.denoise(model.sde.perturb(r_0, noise, at), mu, mask, at)
+                ratio = ((output - target) ** 2).sum() / (target**2).sum()
+                assert numbers[f"score_ratio_{t:g}"].item() == pytest.approx(ratio.item(), rel=1e-4)
+                if t == 1:  # whose start is not alpha z0 + sigma noise, but differs from it by under a hundredth
+                    l1 = 2 * (r_0_hat - r_0).abs().mean().item()
+                    assert numbers["latent_l1"].item() == pytest.approx(l1, rel=1e-5)
+    assert made.shape == mel.shape
+    assert (made - mel).abs().mean().item() == pytest.approx(numbers["latent_l1"].item(), rel=0.05)
+
+
+@pytest.mark.parametrize("parametrisation", ["edm", "v", "z0"])
+def test_the_measured_ratios_do_not_depend_on_what_the_output_means(parametrisation):
+    """A network that knows nothing but r_t, as an EDM output of 0 does, has the ratio 1 under each parametrisation."""
+    model = make_variant("plain").eval()
+    edm = dataclasses.replace(model.sde, parametrisation="edm")
+    model.sde = dataclasses.replace(model.sde, parametrisation=parametrisation)
+
+    def knows_nothing(r_in, _mu, _mask, t):
+        c_skip, c_out, c_in = (each[:, None, None] for each in model.sde.coefficients(t))
+        return (edm.coefficients(t)[0][:, None, None] - c_skip) * r_in / c_in / c_out
+
+    model.decoder.forward = knows_nothing
+    numbers, _ = model.measure(*clip_of(model)[:3], seeded(3))
+    for t in nisets.PROBED_TIMES:
+        assert numbers[f"score_ratio_{t:g}"].item() == pytest.approx(1, abs=1e-3)
+
+
 @pytest.mark.parametrize("name", WITH_VARIANCE)
 def test_the_measured_variance_loss_is_the_mean_over_its_noise_levels(name):
     model = make_variant(name).eval()
     x, mel, f0, _ = clip_of(model)
     numbers, durations = model.measure(x, mel, f0, seeded(0))
     generator, x_mask, n = seeded(0), torch.ones(1, 1, x.shape[1]), nisets.PROBED_DRAWS
-    torch.randn(mel.shape, generator=generator)
+    torch.randn(model.latent(mel).shape, generator=generator)
     noise = torch.randn(n, 2, x.shape[1], generator=generator)
     with torch.no_grad():
-        values = model.values(model.latent(mel), model.conditions(f0), durations)
+        values = model.values(model.normalised(mel), model.conditions(f0), durations)
         c, total = model.variance.encode(x, x_mask), 0.0
         for i in range(n):
             t = model.variance_sde.t_from_uniform(torch.tensor([(i + 0.5) / n]))

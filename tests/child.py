@@ -16,6 +16,9 @@ from data_util import config as configuration
 from data_util.dataset import batches
 from data_util.world import World
 from tests.conftest import StubFrontEnd
+from training import lanes, validation
+from training.data import prepare_data
+from training.state import build_state
 
 
 def run_train(runs: str, argv: list[str]) -> int:
@@ -30,9 +33,9 @@ def run_lanes(runs: str, argv: list[str]) -> int:
     The environment's KILL_LANE_AT, a lane and a step, is when that lane kills itself.
     """
     text.FrontEnd = StubFrontEnd
-    train.save_validation = train.save_curves = lambda *_: None
+    validation.save_validation = validation.save_curves = lambda *_: None
     measures.missing_packages = lambda names=("jiwer", "speechmos"): [*names]
-    train.lane_command = lambda args, name: [sys.executable, "-m", "tests.child", "lanes", runs, "-id", args.id,
+    lanes.lane_command = lambda args, name: [sys.executable, "-m", "tests.child", "lanes", runs, "-id", args.id,
                                              "-lane", name]  # fmt: skip
     lane, _, step = os.environ.get("KILL_LANE_AT", "").partition(" ")
     if lane in argv:
@@ -51,10 +54,10 @@ def save_gradients(out: str, argv: list[str]) -> int:
     args = train.parse_args(argv)
     world = World.join()
     config = configuration.load(args.c, args.overrides)
-    corpus = train.prepare_data(config, world).own
+    corpus = prepare_data(config, world).own
     gradients = {}
     for stage, step in enumerate((0, config.training.train_num_steps - 1)):
-        state = train.build_state(config, world, corpus.symbols)
+        state = build_state(config, world, corpus.symbols)
         state.step = step
         for network in (state.model, state.ema, state.discriminators):
             network.double()

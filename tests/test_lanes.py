@@ -22,6 +22,7 @@ from data_util.config import ROOT
 from data_util.lanes import run_all
 from data_util.means import INDEX
 from tests.conftest import StubFrontEnd, without_judges
+from training import validation
 
 LENGTHS = (30, 12, 44, 25, 60, 33, 18)  # frames of clips 0, 1, ...: of four even and three odd ones
 LANES = ("even", "tone", "odd", "sound", "text")
@@ -185,7 +186,7 @@ class Watch:
 def without_pictures(patch):
     """Empty files instead, since drawing takes longer than these lanes."""
     for name in ("save_validation", "save_curves"):
-        patch.setattr(train, name, lambda path, *_: path.touch())
+        patch.setattr(validation, name, lambda path, *_: path.touch())
 
 
 @pytest.fixture(scope="module")
@@ -349,7 +350,7 @@ def test_a_lane_that_has_both_sides_writes_voices_too(again):
 def test_a_finished_run_is_not_trained_again(again, monkeypatch):
     before = {path: path.read_bytes() for path in again.rglob("*") if path.is_file()}
     monkeypatch.setattr(train, "train_step", None)
-    monkeypatch.setattr(train, "validate", None)
+    monkeypatch.setattr(validation, "validate", None)
     assert train.main(["-id", again.name]) == 0
     assert {path: path.read_bytes() for path in again.rglob("*") if path.is_file()} == before
 
@@ -417,13 +418,13 @@ def test_means_follow_the_lane_that_is_trained_on(again):
 @pytest.mark.parametrize(("patience", "last"), [(1, 4), (5, 6)])
 def test_the_voice_has_the_best_weights_of_the_variance_part(again, monkeypatch, patience, last):
     """Its held-out loss rises from step 2 on, and it stops, or comes to its end."""
-    validate, averages = train.validate, {}
+    validate, averages = validation.validate, {}
 
     def scripted(state, *rest):
         averages[state.step] = weights(state.ema.state_dict(), "variance")
         return validate(state, *rest) | {"loss_variance": float(state.step), "loss_f0": 0.0, "loss_voicing": 0.0}
 
-    monkeypatch.setattr(train, "validate", scripted)
+    monkeypatch.setattr(validation, "validate", scripted)
     forget(again, "text")
     assert train.main(["-id", again.name, "system.validation_step=2", f"variance.patience={patience}"]) == 0
     assert same(weights(voice_of(again), "variance"), averages[2])

@@ -23,7 +23,12 @@ from data_util.config import ROOT
 from data_util.dataset import batches
 from data_util.run_log import RunLog
 from data_util.world import World
+from model import monotonic_align
+from model.nisets import NiSETS
 from tests.conftest import StubFrontEnd, with_keys, without_judges
+from training import validation
+from training.data import prepare_data
+from training.state import build_state
 
 ALONE = World(0, 1, torch.device("cpu"))
 PROBES = {"score_ratio_1", "score_ratio_0.5", "score_ratio_0.2"}
@@ -127,7 +132,7 @@ def test_the_voice_is_the_average_of_the_weights(arguments, runs):
 
 
 def test_ema_follows_its_recursion(config, tiny):
-    state = train.build_state(config, ALONE, tiny.symbols)
+    state = build_state(config, ALONE, tiny.symbols)
     stream = batches(tiny, config)
     wanted = {name: p.detach().double().clone() for name, p in state.model.named_parameters()}
     for step in range(4):
@@ -141,7 +146,7 @@ def test_ema_follows_its_recursion(config, tiny):
 
 def test_losses_fall(config, tiny):
     config = with_keys(config, "training", train_num_steps=80)
-    state = train.build_state(config, ALONE, tiny.symbols)
+    state = build_state(config, ALONE, tiny.symbols)
     stream = batches(tiny, config)
     rows = [{name: value.item() for name, value in train.train_step(state, next(stream)).items()} for _ in range(80)]
     for name in ("loss_duration", "loss_prior", "loss_score", "loss_mel", "loss_discriminator"):
@@ -150,7 +155,7 @@ def test_losses_fall(config, tiny):
 
 
 def test_a_step_of_one_side_leaves_the_other_alone(config, tiny):
-    state = train.build_state(config, ALONE, tiny.symbols)
+    state = build_state(config, ALONE, tiny.symbols)
     batch = next(batches(tiny, config))
     train.enter_stage(state, config.training.stages[0], 1.0)
     before = {name: value.clone() for name, value in state.model.state_dict().items()}
@@ -169,7 +174,7 @@ def test_a_step_of_one_side_leaves_the_other_alone(config, tiny):
 
 
 def test_discriminators_are_told_the_t_of_the_feature(config, tiny):
-    state = train.build_state(config, ALONE, tiny.symbols)
+    state = build_state(config, ALONE, tiny.symbols)
     batch = next(batches(tiny, config))
     batch.true_latent[:] = torch.tensor([True, False, False, False])
     train.enter_stage(state, config.training.stages[0], 1.0)
@@ -187,10 +192,10 @@ def test_discriminators_are_told_the_t_of_the_feature(config, tiny):
 
 def test_without_a_flat_start_every_step_searches(config, tiny, monkeypatch):
     searches = []
-    search = train.monotonic_align.search
-    monkeypatch.setattr(train.monotonic_align, "search", lambda *args: searches.append(1) or search(*args))
+    search = monotonic_align.search
+    monkeypatch.setattr(monotonic_align, "search", lambda *args: searches.append(1) or search(*args))
     tiny.durations = None
-    state = train.build_state(config, ALONE, tiny.symbols)
+    state = build_state(config, ALONE, tiny.symbols)
     for _, batch in zip(range(3), batches(tiny, config)):
         train.train_step(state, batch)
     assert len(searches) == 3
@@ -203,7 +208,7 @@ def test_parts_that_a_stage_leaves_out_stay_as_they_are(config, tiny, part):
         del parts["discriminators"]
     stage = dataclasses.replace(config.training.stages[0], parts=parts, share=1.0)
     config = with_keys(config, "training", stages=(stage,))
-    state = train.build_state(config, ALONE, tiny.symbols)
+    state = build_state(config, ALONE, tiny.symbols)
     before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
     for _, batch in zip(range(2), batches(tiny, config)):
         train.train_step(state, batch)
@@ -229,7 +234,7 @@ def test_learning_rates_warm_up_fall_and_follow_the_stages(config):
 def test_training_does_not_depend_on_the_random_state_that_it_finds(config, tiny):
     weights = []
     for disturbance in (0, 1):
-        state = train.build_state(config, ALONE, tiny.symbols)
+        state = build_state(config, ALONE, tiny.symbols)
         for _, batch in zip(range(2), batches(tiny, config)):
             torch.manual_seed(disturbance)
             np.random.seed(disturbance)
@@ -291,13 +296,13 @@ def test_torchrun_trains_with_two_processes(arguments, tmp_path):
 
 @pytest.mark.parametrize(("init", "steps"), [("em", [2, 3]), ("none", [0, 1, 2, 3])])
 def test_the_search_takes_over_from_the_flat_start(arguments, runs, monkeypatch, init, steps):
-    done, passes = [], train.NiSETS.forward
+    done, passes = [], NiSETS.forward
 
     def forward(model, batch, counts, stage, realign):
         done.append(realign)
         return passes(model, batch, counts, stage, realign)
 
-    monkeypatch.setattr(train.NiSETS, "forward", forward)
+    monkeypatch.setattr(NiSETS, "forward", forward)
     assert train.main([*arguments, f"alignment.init={init}", "training.train_num_steps=4"]) == 0
     assert [step for step, realign in enumerate(done) if realign] == steps and only(runs)
 
@@ -445,7 +450,9 @@ def validated(state, step, loss):
         for network, value in ((state.ema, step), (state.model, step - 0.5)):
             for parameter in network.variance.parameters():
                 parameter.fill_(value)
-    train.watch_variance(state, {"loss_variance": loss - 0.75, "loss_f0": 0.5, "loss_voicing": 0.25, "loss_prior": -9})
+    validation.watch_variance(
+        state, {"loss_variance": loss - 0.75, "loss_f0": 0.5, "loss_voicing": 0.25, "loss_prior": -9}
+    )
 
 
 def variance_of(network):
@@ -455,7 +462,7 @@ def variance_of(network):
 
 
 def test_early_stopping_counts_misses_and_goes_back_to_the_best(variance_config):
-    state = train.build_state(with_keys(variance_config, "training", train_num_steps=100), ALONE, ("_", "a"))
+    state = build_state(with_keys(variance_config, "training", train_num_steps=100), ALONE, ("_", "a"))
     for step, loss, best, misses in ((1, 3.0, 1, 0), (2, 3.5, 1, 1), (3, 2.0, 3, 0), (4, 2.5, 3, 1)):
         validated(state, step, loss)
         assert (state.best_variance["misses"], state.best_variance["stopped"]) == (misses, False)
@@ -464,17 +471,17 @@ def test_early_stopping_counts_misses_and_goes_back_to_the_best(variance_config)
     assert state.best_variance["loss"] == 2.0
     validated(state, 5, 2.0)  # as good is no gain
     assert state.best_variance["stopped"] and variance_of(state.ema) == variance_of(state.model) == 3
-    train.watch_variance(state, {"loss_variance": 0.0})
+    validation.watch_variance(state, {"loss_variance": 0.0})
     assert state.best_variance["loss"] == 2.0 and variance_of(state.ema) == 3
 
 
 def test_the_end_goes_back_to_the_best_too(variance_config):
-    state = train.build_state(variance_config, ALONE, ("_", "a"))
+    state = build_state(variance_config, ALONE, ("_", "a"))
     validated(state, 4, 1.0)
     validated(state, 8, 2.0)
     assert state.best_variance["misses"] == 1 and state.best_variance["stopped"]
     assert variance_of(state.ema) == variance_of(state.model) == 4
-    state = train.build_state(variance_config, ALONE, ("_", "a"))
+    state = build_state(variance_config, ALONE, ("_", "a"))
     validated(state, 4, 2.0)
     validated(state, 8, 1.0)
     assert not state.best_variance["stopped"] and variance_of(state.ema) == 8
@@ -483,7 +490,7 @@ def test_the_end_goes_back_to_the_best_too(variance_config):
 def test_only_a_stage_that_trains_the_variance_part_watches_it(variance_config):
     (stage,) = variance_config.training.stages
     stages = (dataclasses.replace(stage, share=0.5), dataclasses.replace(stage, share=0.5, parts={"decoder": 1e-3}))
-    state = train.build_state(with_keys(variance_config, "training", stages=stages), ALONE, ("_", "a"))
+    state = build_state(with_keys(variance_config, "training", stages=stages), ALONE, ("_", "a"))
     validated(state, 4, 2.0)  # the last of the first stage's steps
     validated(state, 5, 1.0)
     assert state.best_variance["loss"] == 2.0 and state.best_variance["misses"] == 0
@@ -495,8 +502,8 @@ def test_what_has_stopped_is_left_alone(variance_config, tiny_root, stub_front_e
     if alone:
         stage = dataclasses.replace(variance_config.training.stages[0], parts={"variance": 1e-3})
         variance_config = with_keys(variance_config, "training", stages=(stage,))
-    clips = train.prepare_data(variance_config, ALONE).clips
-    state = train.build_state(variance_config, ALONE, clips.symbols)
+    clips = prepare_data(variance_config, ALONE).clips
+    state = build_state(variance_config, ALONE, clips.symbols)
     stream = batches(clips, variance_config)
     before = [{name: value.clone() for name, value in state.model.state_dict().items()}]
     for stopped in (False, True):
@@ -519,8 +526,8 @@ def test_what_has_stopped_is_left_alone(variance_config, tiny_root, stub_front_e
 def test_a_resumed_run_knows_what_its_validations_said(arguments, runs, monkeypatch):
     """Also where it goes on from the very step of a validation."""
     losses = {2: 1.0, 4: 0.5, 6: 0.7, 8: 0.8, 10: 0.9}
-    monkeypatch.setattr(train, "validate", lambda state, *_: {"loss_variance": losses[state.step]})
-    monkeypatch.setattr(train, "save_curves", lambda *_: None)  # which takes longer than the training
+    monkeypatch.setattr(validation, "validate", lambda state, *_: {"loss_variance": losses[state.step]})
+    monkeypatch.setattr(validation, "save_curves", lambda *_: None)  # which takes longer than the training
     more = [*VARIANCE, "system.validation_step=2", "system.keep_ckpt=9", "training.train_num_steps=10"]
     assert train.main([*arguments, *more]) == 0
     run = only(runs)
@@ -546,41 +553,41 @@ def test_one_clip_is_learned_by_heart(real_root, tmp_path):
         "final: 0.05, mu_gradient: false, feature_gradient: off}]", "training.batch_size=4", "sde.t_one=0.7",
         "unet2d.channels=32",
     ])  # fmt: skip
-    corpus = train.prepare_data(config, ALONE).own
-    state = train.build_state(config, ALONE, corpus.symbols)
+    corpus = prepare_data(config, ALONE).own
+    state = build_state(config, ALONE, corpus.symbols)
     mean, std = corpus.statistics()
     state.model.latent_mean.fill_(mean)
     state.model.latent_std.fill_(std)
     for _, batch in zip(range(config.training.train_num_steps), batches(corpus, config)):
         train.train_step(state, batch)
-    numbers = train.validate(state, corpus, tmp_path / "samples")
+    numbers = validation.validate(state, corpus, tmp_path / "samples")
     assert numbers["loss_prior"] < 1.05, numbers
     assert numbers["score_ratio_1"] < 0.1, numbers
 
 
 def test_the_best_voices_and_the_newest_are_kept(config, tiny, tmp_path, caplog):
-    state = train.build_state(config, ALONE, tiny.symbols)
+    state = build_state(config, ALONE, tiny.symbols)
     run_log, found = RunLog(tmp_path, 0), (0.5, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8)
     with caplog.at_level("INFO", logger="train"):
         for step, number in enumerate(found, 1):
             state.step = step
             checkpoint.save_voice(tmp_path, step, state.ema.state_dict(), config, tiny.symbols)
             run_log.write("valid", step, {"latent_l1": number})
-            train.keep_best(state, tmp_path, run_log)
+            validation.keep_best(state, tmp_path, run_log)
             best = sorted(range(1, step + 1), key=lambda each: found[each - 1])[: config.system.keep_best]
             assert checkpoint.steps(tmp_path, "voice") == sorted({*best, step})
-            assert ("has not improved" in caplog.text) == (step >= 2 + train.STALE_VALIDATIONS)
+            assert ("has not improved" in caplog.text) == (step >= 2 + validation.STALE_VALIDATIONS)
     assert "best at step 2, 0.2" in caplog.text
 
 
 @pytest.mark.parametrize("metric", ["cer", "dnsmos"])
 def test_the_best_voice_is_the_one_that_is_heard_best(config, tiny, tmp_path, metric):
     config = with_keys(config, "system", best_metric=metric, keep_best=1)
-    state, run_log = train.build_state(config, ALONE, tiny.symbols), RunLog(tmp_path, 0)
+    state, run_log = build_state(config, ALONE, tiny.symbols), RunLog(tmp_path, 0)
     for state.step, number in enumerate((0.3, 0.1, 0.9, 0.5), 1):
         checkpoint.save_voice(tmp_path, state.step, state.ema.state_dict(), config, tiny.symbols)
         run_log.write("valid", state.step, {metric: number, "latent_l1": 1.0})
-        train.keep_best(state, tmp_path, run_log)
+        validation.keep_best(state, tmp_path, run_log)
     assert checkpoint.steps(tmp_path, "voice") == [{"cer": 2, "dnsmos": 3}[metric], 4]
 
 
@@ -603,9 +610,9 @@ def test_without_the_packages_the_rest_is_measured_and_it_is_said_once(arguments
 
 @pytest.mark.parametrize(("sounding", "reading"), [(True, True), (True, False), (False, True)])
 def test_only_a_voice_is_listened_to(config, tiny, tmp_path, sounding, reading):
-    state = train.build_state(config, ALONE, tiny.symbols)
+    state = build_state(config, ALONE, tiny.symbols)
     state.sounding, state.reading = sounding, reading
-    numbers = train.validate(state, tiny, tmp_path)
+    numbers = validation.validate(state, tiny, tmp_path)
     assert ("mcd" in numbers) == (sounding and reading)
     if sounding and reading and not measures.missing_packages():
         assert 1 <= numbers["dnsmos"] <= 5 and numbers["cer"] >= 0
@@ -613,7 +620,7 @@ def test_only_a_voice_is_listened_to(config, tiny, tmp_path, sounding, reading):
 
 def test_what_is_measured_of_the_recording_itself_is_perfect(config, real_root):
     wav, _ = soundfile.read(min(real_root.glob("wavs/*.wav"), key=lambda path: path.stat().st_size), dtype="float32")
-    found = measures.pooled([train.measure_spoken(config, {"one_step": wav, "recording": wav}, "")])
+    found = measures.pooled([validation.measure_spoken(config, {"one_step": wav, "recording": wav}, "")])
     assert {name: found[name] for name in ("mcd", "voicing_error", "duration_total", "global_variance")} == {
         "mcd": 0, "voicing_error": 0, "duration_total": 1, "global_variance": 1}  # fmt: skip
 
@@ -622,7 +629,7 @@ def test_listening_changes_nothing_that_is_trained(arguments, runs, monkeypatch)
     projects = []
     for heard in (True, False):
         if not heard:
-            monkeypatch.setattr(train, "measure_spoken", lambda *_: {})
+            monkeypatch.setattr(validation, "measure_spoken", lambda *_: {})
         assert train.main(arguments) == 0
         run = max(runs.iterdir(), key=lambda folder: folder.stat().st_mtime)
         projects.append(checkpoint.load_project(checkpoint.find(run, "project")))

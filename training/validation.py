@@ -1,0 +1,142 @@
+"""Held-out clips: what the averaged weights make of them, and which voices are kept for it."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_util import checkpoint, measures
+from data_util import config as configuration
+from data_util.audio import save_wav
+from data_util.config import Config
+from data_util.corpus import Corpus
+from data_util.picture import save_curves, save_validation
+from data_util.run_log import RunLog
+from data_util.world import seed_everything
+from text.symbols import label
+from training.state import State
+
+STALE_VALIDATIONS = 5  # without a gain, after which training says so
+log = logging.getLogger("train")
+
+
+def validate_once(state: State, corpus: Corpus, folder: Path, run_log: RunLog) -> bool:
+    """Validate, and write the voice that was measured, unless that has been done at this very step: whether it did."""
+    if run_log.has("valid", state.step):
+        return False
+    numbers = validate(state, corpus, folder / "samples" / f"{state.step:08d}")
+    watch_variance(state, numbers)
+    if state.reading and state.sounding:
+        checkpoint.save_voice(folder, state.step, state.ema.state_dict(), state.run_config, state.symbols)
+    run_log.write("valid", state.step, numbers)
+    log.info("step %d, held out: %s", state.step, ", ".join(f"{name} {numbers[name]:.3g}" for name in numbers))
+    keep_best(state, folder, run_log)
+    save_curves(folder / "curves.png", run_log.read())
+    return True
+
+
+@torch.no_grad()
+def validate(state: State, corpus: Corpus, folder: Path) -> dict[str, float]:
+    """Measure the averaged weights on held-out clips; leave pictures and WAVs of the first few in samples/<step>/.
+
+    Where there is a voice, it speaks those, and is measured as evaluate.py does.
+    """
+    config, model, rows, spoken = state.config, state.ema, [], []
+    for i in range(min(config.system.validation_clips, len(corpus))):
+        numbers, durations = {}, None
+        x, mel, f0 = clip_tensors(state, corpus, i)
+        if state.reading:
+            numbers, durations = model.measure(x, mel, f0, torch.Generator().manual_seed(i))
+        if i < config.system.sample_clips:
+            noise = torch.Generator().manual_seed(config.system.seed)
+            wavs = {"recording": corpus.wav(i)}
+            if state.sounding and "mu" not in config.generator.inputs:
+                seed_everything(config.system.seed, 0, 0)  # a generator may draw noise of its own
+                copied = model.generate(model.latent(mel), f0=model.conditions(f0))
+                numbers["copy_mel_l1"] = (model.features(copied) - mel).abs().mean()
+                wavs["copy"] = copied[0, 0].cpu().numpy()
+            if state.sounding and state.reading:
+                wavs["one_step"] = model.synthesise(x, generator=noise).wav[0, 0].cpu().numpy()
+            save_sample(state, corpus, i, folder, wavs, durations)
+            if "one_step" in wavs:
+                spoken.append(measure_spoken(config, wavs, corpus.clips[i].text))
+        rows.append({name: float(value) for name, value in numbers.items()})
+    averages = {name: float(np.mean([row[name] for row in rows if name in row])) for name in rows[0]}
+    heard = measures.pooled(spoken)
+    return averages | {name: heard[name] for name in measures.WATCHED if name in heard}
+
+
+def measure_spoken(config: Config, wavs: dict[str, np.ndarray], text: str) -> measures.Pairs:
+    """What evaluate.py measures of one_step beside recording, (T_wav,) each, as far as its packages are installed."""
+    sounds = [measures.Sound.of(wavs[kind].clip(-1, 1), config) for kind in ("one_step", "recording")]
+    return measures.measure(*sounds, measures.reference_of(text, config.text.language))[0]
+
+
+def clip_tensors(state: State, corpus: Corpus, index: int) -> tuple[Tensor, Tensor, Tensor]:
+    """One clip as the model reads it: x (1, T_x), mel (1, n_mels, T_mel), f0 (1, 2, T_mel), empty where unread."""
+    mel = corpus.mel(index)
+    f0 = corpus.f0(index) if state.config.with_f0 else np.zeros((2, 0), dtype=np.float32)
+    return tuple(torch.from_numpy(array)[None].to(state.world.device) for array in (corpus.ids[index], mel, f0))
+
+
+def save_sample(
+    state: State, corpus: Corpus, index: int, folder: Path, wavs: dict[str, np.ndarray], durations: Tensor | None
+) -> None:
+    """A clip's recording and what was made of it, (T_wav,) each, as WAVs; their log-mels and the path as a picture."""
+    model, audio, name, mels = state.ema, state.config.audio, Path(corpus.clips[index].id).name, {}
+    for kind, samples in wavs.items():
+        save_wav(folder / f"{name}_{kind}.wav", samples, audio.sample_rate)
+        mel = model.features(torch.from_numpy(samples)[None].to(state.world.device))
+        mels[f"{name}: {kind}"] = mel[0].cpu().numpy()
+    symbols = [label(int(i)) for i in corpus.ids[index]]
+    seconds = audio.hop_length / audio.sample_rate
+    path = None if durations is None else durations[0].cpu().numpy()
+    save_validation(folder / f"{name}.png", mels, path, symbols, seconds)
+
+
+def watch_variance(state: State, numbers: dict[str, float]) -> None:
+    """Early stopping: keep the variance part's best weights, and go back to them for good when it gets no better.
+
+    numbers: of a validation. Its weights are shared with no other part, so that the best ones stay the best.
+    """
+    stage, _ = configuration.stage_at(state.config, max(0, state.step - 1))
+    best = state.best_variance
+    if "variance" not in stage.parts or best is not None and best["stopped"]:
+        return
+    loss = sum(numbers.get(f"loss_{name}", 0.0) for name in ("variance", "f0", "voicing"))
+    weights = {name: value.clone() for name, value in state.ema.variance.state_dict().items()}
+    if best is None or loss < best["loss"]:
+        state.best_variance = {"loss": loss, "weights": weights, "misses": 0, "stopped": False}
+    else:
+        best["misses"] += 1
+        if best["misses"] >= state.config.variance.patience or state.step >= state.config.training.train_num_steps:
+            best["stopped"] = True
+            state.model.variance.load_state_dict(best["weights"])
+            state.ema.variance.load_state_dict(best["weights"])
+            log.info(
+                "pitch, energy and contour: best at a held-out loss of %.4f; training goes on without them",
+                best["loss"],
+            )
+
+
+def keep_best(state: State, folder: Path, run_log: RunLog) -> None:
+    """Keep the best voices by system.best_metric, and the newest; say so when it has stopped getting better."""
+    system = state.config.system
+    lines = [line for line in run_log.read() if line["kind"] == "valid" and system.best_metric in line]
+    sign = -1 if system.best_metric in measures.BETTER_IF_MORE else 1
+    ranked = sorted(lines, key=lambda line: sign * line[system.best_metric])
+    if not ranked:
+        return
+    checkpoint.keep_voices(folder, {line["step"] for line in ranked[: system.keep_best]} | {state.step})
+    best, since = ranked[0], sum(line["step"] > ranked[0]["step"] for line in lines)
+    if since >= STALE_VALIDATIONS:
+        log.info("%s has not improved in %d validations: it was best at step %d, %.4g", system.best_metric, since,
+                 best["step"], best[system.best_metric])  # fmt: skip
+
+
+def tell_of_missing_packages() -> None:
+    missing = measures.missing_packages()
+    if missing:
+        log.info("held-out voices are measured without %s: pip install -r requirements-extra.txt", ", ".join(missing))

@@ -49,7 +49,8 @@ class Settings:
     None a new one each time; temperature: of the noise, 0 or more; length_scale: over 1 slower, under 1 faster;
     sentence_pause: seconds between two sentences, 0 to 10, each of which is then spoken for itself; None: as the voice
     pauses, and SENTENCE_PAUSE where a long text is cut; loudness: LUFS that each piece is brought to, over -70 and at
-    most 0, by a gain alone and less where the peaks would pass full scale; None: as the voice speaks.
+    most 0, by a gain alone and less where the peaks would pass full scale; None: as the voice speaks;
+    speaker: one of speakers.names, None: the first.
     """
 
     n_timesteps: int = 1
@@ -59,6 +60,7 @@ class Settings:
     length_scale: float = 1.0
     sentence_pause: float | None = None
     loudness: float | None = None
+    speaker: str | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "solver", self.solver or default_solver(self.n_timesteps))
@@ -208,12 +210,21 @@ class Voice:
     def _plan(self, piece, settings):
         x = torch.tensor(piece.ids, device=self.device)[None]
         generator = _generator(settings.seed, piece.phonemes)
-        return self.model.plan(x, settings.temperature, settings.length_scale, generator, piece.pauses)
+        with self.model.speaking_as(self._speaker_id(settings.speaker)):
+            return self.model.plan(x, settings.temperature, settings.length_scale, generator, piece.pauses)
+
+    def _speaker_id(self, speaker):
+        names = self.saved.config.speakers.names
+        if speaker is not None and speaker not in names:
+            known = ", ".join(names) or "none: it has a single voice"
+            raise ValueError(f"speaker {speaker!r}: the voice has not learnt it (it knows {known[:300]})")
+        return 0 if speaker is None else names.index(speaker)
 
     def _render(self, pieces, settings, plans=None):
         """wav (T_wav,) with the silence after it and durations (T_x,), of each piece."""
         plans = plans or [self._plan(piece, settings) for piece in pieces]
-        spoken = self.model.render(plans, settings.n_timesteps, settings.solver)
+        with self.model.speaking_as(self._speaker_id(settings.speaker)):
+            spoken = self.model.render(plans, settings.n_timesteps, settings.solver)
         return [(self._finished(one.wav[0, 0], piece, settings), one.durations[0].cpu().numpy())
                 for piece, one in zip(pieces, spoken)]  # fmt: skip
 
@@ -340,6 +351,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--length-scale", type=float, default=1.0, help="over 1 slower, under 1 faster")
     parser.add_argument("--sentence-pause", type=float, metavar="SECONDS", help="between two sentences")
     parser.add_argument("--loudness", type=float, metavar="LUFS", help="to bring the sound to, for example -23")
+    parser.add_argument("--speaker", metavar="NAME", help="of a voice of several; without it the first of them")
     parser.add_argument("--timestamps", choices=list(timestamps.FORMATS), help="of words and phonemes, beside each WAV")
     parser.add_argument("-l", dest="lexicon", metavar="FILE", help="words and how they are said: word = respelling")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

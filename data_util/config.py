@@ -28,6 +28,7 @@ class System:
     sample_clips: int
     save_ckpt: int
     keep_ckpt: int
+    patience: int
     best_metric: Literal[
         "latent_l1", "copy_mel_l1", "loss_prior", "loss_frame", "loss_duration", "cer", "dnsmos", "mcd"
     ]
@@ -235,6 +236,16 @@ class Loss:
 
 
 @dataclass(frozen=True)
+class FineTuning:
+    """start: the checkpoint whose weights a run begins with, which -from sets; '' for none. The others count with one
+    alone."""
+
+    start: str
+    rate: float
+    frozen: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Lane:
     """A training of its own. clips: all of the list, or every second one; start: lanes whose last weights it begins
     with, of each part those of the last lane that trains it; means: lanes whose posterior means its generator reads.
@@ -309,6 +320,7 @@ class Config:
     discriminators: Discriminators
     loss: Loss
     training: Training
+    fine_tuning: FineTuning
 
     @property
     def n_latents(self) -> int:
@@ -402,7 +414,18 @@ def stage_at(config: Config, step: int) -> tuple[Stage, float]:
     progress = min(1.0, (step - first) / max(1, end - first))
     cosine = stage.final + (1 - stage.final) * 0.5 * (1 + math.cos(math.pi * progress))
     warm_up = min(1.0, (step - first + 1) / max(1, min(training.warmup_steps, 0.1 * (end - first))))
-    return stage, warm_up * cosine
+    if not config.fine_tuning.start:
+        return stage, warm_up * cosine
+    return without(stage, config.fine_tuning.frozen), config.fine_tuning.rate * warm_up * cosine
+
+
+def without(stage: Stage, frozen: typing.Sequence[str]) -> Stage:
+    """The stage, but that some parts do not train: then neither do those that have nobody left to train against."""
+    parts = {name: rate for name, rate in stage.parts.items() if name not in frozen}
+    if "generator" not in parts:
+        parts.pop("discriminators", None)
+    gradient = stage.feature_gradient if {"decoder", "generator"} & set(parts) else "off"
+    return dataclasses.replace(stage, parts=parts, feature_gradient=gradient)
 
 
 def search_noise(config: Config, step: int) -> float:
@@ -532,16 +555,19 @@ def _check(config):
     names = config.speakers.names
     _require(len(set(names)) == len(names) and all(name.strip() == name != "" and "|" not in name for name in names),
              "speakers.names", list(names), "different names, none empty, without | and spaces around")  # fmt: skip
+    _require(set(config.fine_tuning.frozen) < set(PARTS), "fine_tuning.frozen", list(config.fine_tuning.frozen),
+             f"some of {', '.join(PARTS)}, and not all")  # fmt: skip
     _require(config.system.best_metric != "cer" or config.text.language.startswith("en"), "system.best_metric", "cer",
              f"another where text.language is {config.text.language}: the recogniser knows English only")  # fmt: skip
 
 
 def _check_ranges(config):
-    may_be_zero = {"system.seed", "system.num_workers", "audio.f_min", "alignment.init_steps", "text_encoder.window",
+    may_be_zero = {"system.seed", "system.patience", "system.num_workers", "audio.f_min",
+                   "alignment.init_steps", "text_encoder.window",
                    "text_encoder.frame_layers", "variance.dropout", "variance.pitch_temperature",
                    "variance.energy_temperature", "alignment.prior_scale", "alignment.noise", "discriminators.scales",
                    "training.warmup_steps", "training.weight_decay", "training.true_latents"}  # fmt: skip
-    may_be_empty = {"discriminators.periods", "discriminators.resolutions", "speakers.names"}
+    may_be_empty = {"discriminators.periods", "discriminators.resolutions", "speakers.names", "fine_tuning.frozen"}
     shares = {"text_encoder.prenet_dropout", "text_encoder.dropout", "variance.dropout", "sde.t_one", "sde.t_uniform",
               "training.true_latents", "training.ema_decay"}  # fmt: skip
     for section, keys in to_dict(config).items():

@@ -57,6 +57,7 @@ class Batch:
     f0: Tensor  # (B, 2, T_mel) Corpus.f0's log F0 and voicing, then 0.0; (B, 2, 0) where the corpus has none
     latent: Tensor  # (B, n_latents, segment_frames) the segment's, as Latents.read gave it, then 0.0; without (B, ., 0)
     latent_t: Tensor  # (B,) diffusion time of that latent; without Latents zeros
+    speaker: Tensor  # (B,) int64 ids of speakers.names, 0 for a single voice
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The same batch on another device."""
@@ -89,12 +90,26 @@ class BatchOrder:
     of the epochs behind has been used equally often but for those of the present window.
     """
 
-    def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size_global: int, seed: int, window: int = 16):
-        """lengths: (n_clips,), of any unit; batch_size_global: clips a step over all processes; window: batches."""
+    def __init__(
+        self,
+        lengths: Sequence[int] | np.ndarray,
+        batch_size_global: int,
+        seed: int,
+        window: int = 16,
+        groups: np.ndarray | None = None,
+    ):
+        """lengths: (n_clips,), of any unit; batch_size_global: clips a step over all processes; window: batches.
+
+        groups: (n_clips,), each of which has equally many places in an epoch, so that clips of small ones come again;
+        None: every clip comes once.
+        """
         self.lengths = np.asarray(lengths)
         if len(self.lengths) == 0:
             raise ValueError("no clips to put in order")
         self.batch_size_global, self.seed, self.window = batch_size_global, seed, window
+        self.groups = [np.arange(len(self.lengths))]
+        if groups is not None:
+            self.groups = [np.flatnonzero(groups == group) for group in np.unique(groups)]
         self._held: tuple[int, np.ndarray] | None = None  # the window asked for last
 
     def indices(self, step: int) -> np.ndarray:
@@ -105,14 +120,24 @@ class BatchOrder:
         return self._held[1][place].copy()
 
     def _window(self, number):
-        n_clips, size = len(self.lengths), self.window * self.batch_size_global
-        first, last = number * size // n_clips, (number * size + size - 1) // n_clips
-        epochs = [_generator(self.seed, epoch, _TAG_EPOCH).permutation(n_clips) for epoch in range(first, last + 1)]
-        offset = number * size - first * n_clips
+        n_epoch, size = len(self.groups) * max(map(len, self.groups)), self.window * self.batch_size_global
+        first, last = number * size // n_epoch, (number * size + size - 1) // n_epoch
+        epochs = [self._epoch(_generator(self.seed, epoch, _TAG_EPOCH)) for epoch in range(first, last + 1)]
+        offset = number * size - first * n_epoch
         clips = np.concatenate(epochs)[offset : offset + size]
         clips = clips[np.argsort(self.lengths[clips], kind="stable")]
         shuffle = _generator(self.seed, number, _TAG_WINDOW).permutation(self.window)
         return clips.reshape(self.window, self.batch_size_global)[shuffle].astype(np.int64)
+
+    def _epoch(self, generator):
+        if len(self.groups) == 1:
+            return generator.permutation(self.groups[0])
+        most = max(map(len, self.groups))
+        parts = []
+        for group in self.groups:
+            rounds = -(-most // len(group))
+            parts.append(np.concatenate([generator.permutation(group) for _ in range(rounds)])[:most])
+        return generator.permutation(np.concatenate(parts))
 
 
 def draw(seed: int, step: int, batch_size_global: int, place: int, *, true_latents: float, n_latents: int,
@@ -164,7 +189,8 @@ class _Places:
 
     def __init__(self, corpus, config, first_step, rank, world_size):
         self.batch_size, self.first_step, self.rank = config.training.batch_size, first_step, rank
-        self.order = BatchOrder(corpus.n_frames, self.batch_size * world_size, config.system.seed)
+        groups = corpus.speakers if config.speakers.balanced else None
+        self.order = BatchOrder(corpus.n_frames, self.batch_size * world_size, config.system.seed, groups=groups)
 
     def __iter__(self):
         places = range(self.rank * self.batch_size, (self.rank + 1) * self.batch_size)
@@ -208,6 +234,7 @@ class _Items(torch.utils.data.Dataset):
             "f0": self.corpus.f0(index) if self.corpus.has_f0 else np.zeros((2, 0), dtype=np.float32),
             "latent": latent,
             "latent_t": latent_t,
+            "speaker": self.corpus.speakers[index],
             "wav": self.corpus.wav(index, cut_start + segment_start, segment_length)[None],
             "starts": (cut_start, cut_length, segment_start, segment_length),
             "draws": draws,
@@ -253,6 +280,7 @@ def _collate(items, config, has_durations):
         f0=_padded([item["f0"] for item in items])[0],
         latent=torch.from_numpy(np.stack([item["latent"] for item in items])),
         latent_t=torch.tensor([item["latent_t"] for item in items], dtype=torch.float32),
+        speaker=torch.tensor([item["speaker"] for item in items], dtype=torch.int64),
     )
 
 

@@ -6,7 +6,15 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
-from model.layers import InverseSTFT, leaky_relu, masked, start_quiet, to_spectrum
+from model.layers import (
+    InverseSTFT,
+    leaky_relu,
+    masked,
+    speaker_embedding,
+    start_quiet,
+    to_spectrum,
+    with_speaker,
+)
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, dilation: int = 1) -> nn.Module:
@@ -42,8 +50,10 @@ class Upsampler(nn.Module):
         upsample_kernels: tuple[int, ...],
         resblock_kernels: tuple[int, ...],
         resblock_dilations: tuple[int, ...],
+        n_speakers: int = 1,
     ):
         super().__init__()
+        self.speaker = speaker_embedding(n_speakers, channels)
         self.rates = upsample_rates
         widths = [channels // 2**i for i in range(len(upsample_rates) + 1)]
         self.conv_in = conv(n_inputs, channels, 7)
@@ -62,7 +72,7 @@ class Upsampler(nn.Module):
 
         Returns (B, n_outputs, T'), not masked, and the mask (B, 1, T') or None, where T' is T times all the rates.
         """
-        x = masked(self.conv_in(masked(x, mask)), mask)
+        x = masked(with_speaker(self.conv_in(masked(x, mask)), self.speaker), mask)
         for rate, upsample, resblocks in zip(self.rates, self.upsamples, self.resblocks):
             mask = None if mask is None else mask.repeat_interleave(rate, dim=-1)
             x = masked(upsample(leaky_relu(x)), mask)
@@ -94,8 +104,10 @@ class HiFiGAN(Upsampler):
         upsample_kernels: tuple[int, ...],
         resblock_kernels: tuple[int, ...],
         resblock_dilations: tuple[int, ...],
+        n_speakers: int = 1,
     ):
-        super().__init__(n_inputs, 1, channels, upsample_rates, upsample_kernels, resblock_kernels, resblock_dilations)
+        sizes = (channels, upsample_rates, upsample_kernels, resblock_kernels, resblock_dilations, n_speakers)
+        super().__init__(n_inputs, 1, *sizes)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x: (B, n_inputs, T), as normalised latents; mask: (B, 1, T) or None where every frame is valid.
@@ -122,11 +134,10 @@ class ISTFTNet(Upsampler):
         resblock_dilations: tuple[int, ...],
         n_fft: int,
         hop_length: int,
+        n_speakers: int = 1,
     ):
-        n_outputs = 2 * (n_fft // 2 + 1)
-        super().__init__(
-            n_inputs, n_outputs, channels, upsample_rates, upsample_kernels, resblock_kernels, resblock_dilations
-        )
+        sizes = (channels, upsample_rates, upsample_kernels, resblock_kernels, resblock_dilations, n_speakers)
+        super().__init__(n_inputs, 2 * (n_fft // 2 + 1), *sizes)
         start_quiet(self.conv_out.bias)
         self.inverse_stft = InverseSTFT(n_fft, hop_length)
 

@@ -33,6 +33,7 @@ from data_util.measures import (
     reference_of,
     summarise,
 )
+from data_util.memory import peak_memory
 from data_util.page import markdown, page
 from model.sde import ONE_STEP, SOLVERS, default_solver
 from sampling import Voice
@@ -139,19 +140,6 @@ def _speak(voice, clip, settings):
     start = time.perf_counter()
     speech = voice.speak(clip.text or "", **settings)
     return speech, (time.perf_counter() - start, speech.seconds)
-
-
-def peak_memory() -> int | None:
-    """The most main memory that this process has had, in bytes; None where the system does not say."""
-    status = Path("/proc/self/status")
-    found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.is_file() else None
-    if found:  # first, since on Linux getrusage also counts what the process had that started this one
-        return 1024 * int(found[1])
-    try:
-        import resource
-    except ImportError:
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def apart(function: Callable, *arguments):

@@ -46,6 +46,7 @@ class Batch:
     has_durations: bool
     cut_starts: Tensor  # (B,) int64 frames into the clip
     cut_lengths: Tensor  # (B,) int64 valid frames, at most cut_frames
+    cuts_full: bool  # every cut has cut_frames valid frames, so that the score network needs no mask
     segment_starts: Tensor  # (B,) int64 frames into the cut
     segment_lengths: Tensor  # (B,) int64 valid frames, at most segment_frames
     segments_full: bool  # every segment has segment_frames valid frames, so that the generator needs no mask
@@ -269,6 +270,7 @@ def _collate(items, config, has_durations):
         has_durations=has_durations,
         cut_starts=starts[:, 0].contiguous(),
         cut_lengths=starts[:, 1].contiguous(),
+        cuts_full=bool((starts[:, 1] == training.cut_frames).all()),
         segment_starts=starts[:, 2].contiguous(),
         segment_lengths=starts[:, 3].contiguous(),
         segments_full=bool((starts[:, 3] == training.segment_frames).all()),

@@ -18,6 +18,9 @@ from data_util.config import Config, ConfigError
 from data_util.files import write_atomic
 from data_util.run_log import RunLog
 from data_util.world import World
+from training.data import prepare_data
+from training.lanes import trained_parts
+from training.state import make_state
 
 ARMS = {  # what is changed in the base, which is the overlay of -c with one lane
     "base": [],
@@ -77,14 +80,14 @@ def run_arm(config: Config, folder: Path, world: World) -> dict[str, float]:
     """Train, from where a former call was stopped, and validate. Returns the numbers of the held-out clips."""
     last = config.training.train_num_steps
     if not numbers_of(folder, last):
-        data = train.prepare_data(config, world)
+        data = prepare_data(config, world)
         project = None
         if checkpoint.steps(folder, "project"):
             project = checkpoint.load_project(checkpoint.find(folder, "project"))
             if project["config"] != configuration.to_dict(config):
                 raise ConfigError(f"{folder} was begun with another configuration: name another -o, or remove it")
-        state = train.make_state(train.parse_args([]), config, world, data, project)
-        trained = train.trained_parts(config, ["main"])
+        state = make_state(train.parse_args([]), config, world, data, project)
+        trained = trained_parts(config, ["main"])
         state.sounding, state.reading = "generator" in trained, True
         checkpoint.set_aside(folder, state.step)
         write_atomic(folder / "config.yaml", configuration.to_yaml(config).encode())

@@ -10,6 +10,7 @@ from model.layers import (
     START,
     ChannelNorm,
     ConvNeXtBlock,
+    Fourier,
     InverseSTFT,
     TimeEmbedding,
     bounded_exp,
@@ -55,8 +56,9 @@ class ConvNeXtScore(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Tensor, mu: Tensor, mask: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        """x, mu: (B, n_latents, T), mask: (B, 1, T), t: (B,) in [0, 1]; condition: (B, condition_channels, T) or None.
+    def forward(self, x: Tensor, mu: Tensor, mask: Tensor | None, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """x, mu: (B, n_latents, T), mask: (B, 1, T) or None where every frame is valid, t: (B,) in [0, 1]; condition:
+        (B, condition_channels, T) or None.
 
         Returns (B, n_latents, T), masked; zero before the first step of training.
         """
@@ -76,6 +78,7 @@ class Excitation(nn.Module):
         super().__init__()
         self.n_fft, self.hop_length, self.sample_rate = n_fft, hop_length, sample_rate
         self.padding = (n_fft - hop_length) // 2
+        self.fourier = Fourier(n_fft)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
     # F0 learns nothing here: the phase's slope in F0 grows with all the samples before, and says nothing of the pitch
@@ -87,13 +90,15 @@ class Excitation(nn.Module):
         noise: Tensor | None = None,
         mask: Tensor | None = None,
         recording: Tensor | None = None,
-    ) -> Tensor:
+        phase: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """f0: (B, 1, T) Hz; voicing: (B, 1, T), the pulses' gain, 0 where there is no voice; noise: (B, 1, T
-        hop_length) standard normal or None; mask: (B, 1, T) or None; recording: as of pulses().
+        hop_length) standard normal or None; mask: (B, 1, T) or None; recording, phase: as of pulses().
 
-        Returns (2, B, n_fft / 2 + 1, T) complex, the pulses' spectra and the noise's, frames as of InverseSTFT.
+        Returns the real and the imaginary part, (2, B, n_fft / 2 + 1, T) each: the pulses' spectra and the noise's,
+        frames as of InverseSTFT.
         """
-        pulses = self.pulses(f0, mask, recording)
+        pulses = self.pulses(f0, mask, recording, self.phase(f0, voicing, mask) if phase is None else phase)
         gain = F.interpolate(held(voicing, mask).to(pulses.dtype), scale_factor=self.hop_length, mode="linear")
         pulses = pulses * gain
         noise = torch.randn_like(pulses) if noise is None else noise.to(pulses.dtype)
@@ -101,24 +106,55 @@ class Excitation(nn.Module):
         if mask is not None:
             wavs = masked(wavs, mask.squeeze(1).repeat_interleave(self.hop_length, dim=-1))
         frames = F.pad(wavs, (self.padding, self.padding)).unfold(-1, self.n_fft, self.hop_length)
-        return torch.fft.rfft(frames * self.window).transpose(2, 3)
+        real, imag = self.fourier(frames * self.window)
+        return real.transpose(2, 3), imag.transpose(2, 3)
 
-    def pulses(self, f0: Tensor, mask: Tensor | None = None, recording: Tensor | None = None) -> Tensor:
+    def phase(self, f0: Tensor, voicing: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The cycles of the pulses before each frame, within half a cycle of 0: what a part of a text has to be told.
+
+        Where they are silent the count begins anew: so that the rounding of F0, which other machines and runtimes do
+        otherwise, adds up over a stretch of voice alone. f0, voicing, mask: as of forward. Returns (B, 1, T), F0's
+        precision or more.
+        """
+        f0 = held(full(f0), mask)
+        before, after = torch.cat([f0[..., :1], f0[..., :-1]], dim=-1), torch.cat([f0[..., 1:], f0[..., -1:]], dim=-1)
+        # the sum of what is interpolated over a frame, in samples of the frame before it, the one after it, itself
+        n_half = self.hop_length // 2
+        beside = n_half * (self.hop_length - n_half) / (2 * self.hop_length)
+        total = beside * (before.double() + after.double()) + (self.hop_length - 2 * beside) * f0.double()
+        # in float64: after a minute float32 is off by 1e-3 of a cycle, and the highest harmonic by a hundred times that
+        cycles = torch.cumsum(total / self.sample_rate, dim=-1)
+        cycles = F.pad(cycles[..., :-1], (1, 0))
+        silent = held(voicing, mask) == 0
+        anew = torch.cat([torch.zeros_like(silent[..., :1]), silent[..., 1:] & silent[..., :-1]], dim=-1)
+        n_anew = anew.long().cumsum(-1)
+        starts = torch.zeros_like(F.pad(cycles, (0, 1))).scatter(-1, n_anew * anew, cycles * anew)
+        cycles = cycles - starts.gather(-1, n_anew)
+        return (cycles - cycles.round()).to(f0.dtype)
+
+    def pulses(
+        self,
+        f0: Tensor,
+        mask: Tensor | None = None,
+        recording: Tensor | None = None,
+        phase: Tensor | None = None,
+    ) -> Tensor:
         """f0: (B, 1, T) Hz, mask: (B, 1, T) or None; recording: (B, 1, T hop_length), in whose lowest harmonic's phase
-        the pulses then are, or None. Returns (B, 1, T hop_length) of power one, F0's precision or more.
+        the pulses then are, or None; phase: (B, 1, T) of phase(), None: of F0 alone. Returns (B, 1, T hop_length) of
+        power one, F0's precision or more.
 
         All n harmonics below the Nyquist frequency in one closed form, the Dirichlet kernel:
         cos x + cos 2x + ... + cos n x = (sin((2n + 1) x / 2) / sin(x / 2) - 1) / 2.
         """
         f0 = held(full(f0), mask)
-        nyquist = self.sample_rate / 2
-        # in float64: after a minute float32 is off by 1e-3 of a cycle, and the highest harmonic by a hundred times that
-        contour = F.interpolate(f0.double(), scale_factor=self.hop_length, mode="linear")
-        cycles = torch.cumsum(contour / self.sample_rate, dim=-1)
+        phase = self.phase(f0, torch.ones_like(f0), mask) if phase is None else phase
+        contour = F.interpolate(f0, scale_factor=self.hop_length, mode="linear")
+        within = contour.unflatten(-1, (-1, self.hop_length)).cumsum(-1) / self.sample_rate  # (B, 1, T, hop_length)
+        cycles = (phase[..., None] + within).flatten(-2)
         if recording is not None:
             cycles = cycles + self.lead(recording, cycles)
-        half = math.pi * (cycles - cycles.round()).to(f0.dtype)  # x / 2, within a quarter turn
-        n_harmonics = (torch.ceil(nyquist / contour) - 1).clamp(min=1).to(f0.dtype)
+        half = math.pi * (cycles - cycles.round())  # x / 2, within a quarter turn
+        n_harmonics = (torch.ceil(self.sample_rate / 2 / contour) - 1).clamp(min=1)
         kernel = torch.sin((2 * n_harmonics + 1) * half) / torch.sin(half)
         kernel = torch.where(half == 0, 2 * n_harmonics + 1, kernel)
         return (kernel - 1) / (2 * n_harmonics).sqrt()
@@ -170,17 +206,18 @@ class SourceHead(nn.Module):
             angle.zero_()
             noise_gain.fill_(math.log(START / math.sqrt(2)))
 
-    def forward(self, x: Tensor, pulses: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """x: (B, T, channels); pulses, noise: (B, n_fft / 2 + 1, T) complex.
+    def forward(self, x: Tensor, excitation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """x: (B, T, channels); excitation: what Excitation gives.
 
         Returns the real and the imaginary part, (B, n_fft / 2 + 1, T).
         """
         pulse_gain, angle, noise_gain = full(self.out(x)).transpose(1, 2).chunk(3, dim=1)
         real, imag = polar(bounded_exp(pulse_gain, MAX_GAIN), angle)
         noise_gain = bounded_exp(noise_gain, MAX_GAIN)
+        (pulses_real, noise_real), (pulses_imag, noise_imag) = (part.unbind(0) for part in excitation)
         return (
-            real * pulses.real - imag * pulses.imag + noise_gain * noise.real,
-            real * pulses.imag + imag * pulses.real + noise_gain * noise.imag,
+            real * pulses_real - imag * pulses_imag + noise_gain * noise_real,
+            real * pulses_imag + imag * pulses_real + noise_gain * noise_imag,
         )
 
 
@@ -214,6 +251,10 @@ class ConvNeXtGenerator(nn.Module):
         self.excitation = Excitation(n_fft, hop_length, sample_rate) if self.needs_f0 else None
         self.head = {"plain": PlainHead, "source": SourceHead}[head](channels, n_fft)
         self.inverse_stft = InverseSTFT(n_fft, hop_length)
+        # frames to either side that a frame's samples depend on; the excitation, which interpolates, sees one further
+        self.reach = self.inverse_stft.reach + max(
+            (n_layers + 1) * (kernel // 2), (self.inverse_stft.reach + 1) * self.needs_f0
+        )
 
     def forward(
         self,
@@ -223,10 +264,12 @@ class ConvNeXtGenerator(nn.Module):
         voicing: Tensor | None = None,
         noise: Tensor | None = None,
         recording: Tensor | None = None,
+        phase: Tensor | None = None,
     ) -> Tensor:
         """x: (B, n_inputs, T), mask: (B, 1, T) or None where every frame is valid. For head "source" alone:
         f0: (B, 1, T) Hz, above zero in each valid frame; voicing: (B, 1, T) in [0, 1], the gain of the pulses;
-        noise: (B, 1, T hop_length) standard normal, None: drawn; recording: as of Excitation.pulses.
+        noise: (B, 1, T hop_length) standard normal, None: drawn; recording: as of Excitation.pulses; phase: (B, 1, T)
+        of Excitation.phase where these are frames of a longer text, None: they are all of it.
 
         Returns wav (B, 1, T hop_length), about [-1, 1] and not held to it, zero past each end; float32.
         """
@@ -236,6 +279,6 @@ class ConvNeXtGenerator(nn.Module):
         for block in self.blocks:
             x = block(x, mask)
         x = self.norm(x.transpose(1, 2))  # (B, T, channels)
-        spectra = self.excitation(f0, voicing, noise, mask, recording) if self.needs_f0 else ()
+        spectra = (self.excitation(f0, voicing, noise, mask, recording, phase),) if self.needs_f0 else ()
         real, imag = self.head(x, *spectra)
         return self.inverse_stft(real, imag, mask)

@@ -1,8 +1,13 @@
 """Generators that upsample by convolutions: HiFi-GAN V1 (Kong et al. 2020, section 2.2 and appendix A.1), all the way
-to samples, and iSTFTNet (Kaneko et al. 2022), part of the way and then by an inverse STFT."""
+to samples, and iSTFTNet (Kaneko et al. 2022), part of the way and then by an inverse STFT.
+
+The layers are one-dimensional; inside, they run as convolutions in two dimensions over (B, C, 1, T), channels last in
+memory, for which libraries have faster kernels: the same sums in another order.
+"""
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -22,6 +27,14 @@ def conv(in_channels: int, out_channels: int, kernel: int, dilation: int = 1) ->
     return weight_norm(layer)
 
 
+def convolve(layer: nn.Conv1d | nn.ConvTranspose1d, x: Tensor) -> Tensor:
+    """A layer of the kind of conv(), or its transpose, along T. x: (B, C, 1, T). Returns (B, C', 1, T')."""
+    weight, padding = layer.weight[:, :, None], (0, layer.padding[0])  # (., ., 1, kernel)
+    if isinstance(layer, nn.ConvTranspose1d):
+        return F.conv_transpose2d(x, weight, layer.bias, (1, layer.stride[0]), padding)
+    return F.conv2d(x, weight, layer.bias, 1, padding, (1, layer.dilation[0]))
+
+
 class ResBlock(nn.Module):
     """Residual pairs of convolutions, the first of each pair dilated."""
 
@@ -31,11 +44,27 @@ class ResBlock(nn.Module):
         self.plain = nn.ModuleList(conv(channels, channels, kernel) for _ in dilations)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """x: (B, C, T), masked. Returns (B, C, T), masked."""
+        """x: (B, C, 1, T), masked; mask: (B, 1, 1, T) or None. Returns (B, C, 1, T), masked."""
         for dilated, plain in zip(self.dilated, self.plain):
-            y = masked(dilated(leaky_relu(x)), mask)
-            x = x + masked(plain(leaky_relu(y)), mask)
+            y = masked(convolve(dilated, leaky_relu(x)), mask)
+            x = x + masked(convolve(plain, leaky_relu(y)), mask)
         return x
+
+
+def reach_of(
+    upsample_rates: tuple[int, ...],
+    upsample_kernels: tuple[int, ...],
+    resblock_kernels: tuple[int, ...],
+    resblock_dilations: tuple[int, ...],
+    beyond: int,
+) -> int:
+    """Frames to either side that what an Upsampler makes of a frame depends on, if that is used with `beyond` outputs
+    of conv_out to either side."""
+    widest = max(kernel // 2 * sum(dilation + 1 for dilation in resblock_dilations) for kernel in resblock_kernels)
+    reach = beyond + 3
+    for rate, kernel in zip(reversed(upsample_rates), reversed(upsample_kernels)):
+        reach = -(-(reach + widest + (kernel - rate) // 2) // rate)
+    return reach + 3
 
 
 class Upsampler(nn.Module):
@@ -72,12 +101,15 @@ class Upsampler(nn.Module):
 
         Returns (B, n_outputs, T'), not masked, and the mask (B, 1, T') or None, where T' is T times all the rates.
         """
-        x = masked(with_speaker(self.conv_in(masked(x, mask)), self.speaker), mask)
+        mask = None if mask is None else mask[:, :, None]
+        x = masked(x[:, :, None], mask).contiguous(memory_format=torch.channels_last)  # (B, n_inputs, 1, T)
+        x = masked(with_speaker(convolve(self.conv_in, x), self.speaker), mask)
         for rate, upsample, resblocks in zip(self.rates, self.upsamples, self.resblocks):
             mask = None if mask is None else mask.repeat_interleave(rate, dim=-1)
-            x = masked(upsample(leaky_relu(x)), mask)
-            x = torch.stack([resblock(x, mask) for resblock in resblocks]).mean(0)
-        return self.conv_out(leaky_relu(x)), mask
+            x = masked(convolve(upsample, leaky_relu(x)), mask)
+            x = sum(resblock(x, mask) for resblock in resblocks) / len(resblocks)
+        x = convolve(self.conv_out, leaky_relu(x))
+        return x[:, :, 0], None if mask is None else mask[:, :, 0]
 
     @torch.no_grad()
     def fold(self) -> "Upsampler":
@@ -85,7 +117,8 @@ class Upsampler(nn.Module):
         for module in list(self.modules()):
             if parametrize.is_parametrized(module):
                 # by hand: remove_parametrizations breaks every deep copy of the module, whose class it changes
-                weight = nn.Parameter(module.weight.clone(), requires_grad=module.bias.requires_grad)
+                last = module.weight.transpose(1, 2).contiguous().transpose(1, 2)  # channels last, as convolve wants it
+                weight = nn.Parameter(last, requires_grad=module.bias.requires_grad)
                 plain = parametrize.type_before_parametrizations(module)
                 del module.parametrizations
                 module.__class__ = plain
@@ -108,6 +141,7 @@ class HiFiGAN(Upsampler):
     ):
         sizes = (channels, upsample_rates, upsample_kernels, resblock_kernels, resblock_dilations, n_speakers)
         super().__init__(n_inputs, 1, *sizes)
+        self.reach = reach_of(upsample_rates, upsample_kernels, resblock_kernels, resblock_dilations, 0)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x: (B, n_inputs, T), as normalised latents; mask: (B, 1, T) or None where every frame is valid.
@@ -140,6 +174,9 @@ class ISTFTNet(Upsampler):
         super().__init__(n_inputs, 2 * (n_fft // 2 + 1), *sizes)
         start_quiet(self.conv_out.bias)
         self.inverse_stft = InverseSTFT(n_fft, hop_length)
+        self.reach = reach_of(
+            upsample_rates, upsample_kernels, resblock_kernels, resblock_dilations, self.inverse_stft.reach
+        )
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x: (B, n_inputs, T), as normalised latents; mask: (B, 1, T) or None where every frame is valid.

@@ -8,6 +8,7 @@ stands in the checkpoint.
 """
 
 import contextlib
+import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -67,7 +68,8 @@ def corpus_compression(config: Config, corpus: Corpus) -> dict[str, Tensor] | No
         return None
     settings = (asdict(config.latent), asdict(config.audio), config.system.seed)
     path = ROOT / config.dataset.cache / "latents" / f"{digest(corpus.content, str(settings))}.npz"
-    with contextlib.suppress(OSError, ValueError, EOFError, KeyError), np.load(path, allow_pickle=False) as known:
+    damage = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
+    with contextlib.suppress(*damage), np.load(path, allow_pickle=False) as known:
         return {name: torch.from_numpy(known[name]) for name in known.files}
     state = fit(config.latent.kind, config.n_latents, corpus.mels, corpus.statistics(), config.system.seed).state_dict()
     arrays = {name: value.numpy() for name, value in state.items()}

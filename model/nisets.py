@@ -5,9 +5,10 @@ from phonemes to a waveform; speaking reads in `synthesise`.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,12 +16,13 @@ from torch.nn import functional as F
 from data_util.audio import MelSpectrogram, cut, sequence_mask
 from data_util.config import Config, Stage
 from data_util.dataset import Batch
+from data_util.speech import chunks, in_samples
 from model import losses, monotonic_align
 from model.convnext import ConvNeXtGenerator, ConvNeXtScore
 from model.discriminator import Discriminators
 from model.hifigan import HiFiGAN, ISTFTNet
 from model.latent import Compression
-from model.layers import SpeakerEmbedding, TimeEmbedding, full
+from model.layers import SpeakerEmbedding, TimeEmbedding, full, masked
 from model.sde import SDE, SOLVERS, default_solver, expand, result_time, solver_times
 from model.text_encoder import N_PLACES, FrameEncoder, TextEncoder, places
 from model.unet import UNet
@@ -63,7 +65,7 @@ class Plan:
     durations: Tensor
     f0: Tensor | None
     r_1: Tensor
-    generator: torch.Generator | None
+    generator: np.random.Generator
 
 
 class NiSETS(nn.Module):
@@ -223,12 +225,12 @@ class NiSETS(nn.Module):
         return mu + full(delta)
 
     def denoise(
-        self, r_t: Tensor, mu: Tensor, mask: Tensor, t: Tensor, f0: Tensor | None = None
+        self, r_t: Tensor, mu: Tensor, mask: Tensor | None, t: Tensor, f0: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """One evaluation of the score network, from any noise level.
 
-        r_t: (B, n_latents, T_mel) residual at t; mu: (B, n_latents, T_mel); mask: (B, 1, T_mel); t: (B,) in [0, 1];
-        f0: (B, 2, T_mel) from conditions().
+        r_t: (B, n_latents, T_mel) residual at t; mu: (B, n_latents, T_mel); mask: (B, 1, T_mel), or None where every
+        frame is valid, which is faster; t: (B,) in [0, 1]; f0: (B, 2, T_mel) from conditions().
         Returns the posterior mean of r_0 given r_t, and the network's output, which the score loss is about.
         """
         c_skip, c_out, c_in = (expand(c) for c in self.sde.coefficients(t))
@@ -238,7 +240,7 @@ class NiSETS(nn.Module):
             else:
                 output = self.decoder(c_in * r_t, mu, mask, t)
         output = full(output)
-        return (c_skip * r_t + c_out * output) * mask, output
+        return masked(c_skip * r_t + c_out * output, mask), output
 
     def denoise_values(self, r_t: Tensor, c: Tensor, x_mask: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """denoise for pitch and energy, whose mean is 0. r_t: (B, 2, T_x), c: (B, C, T_x) from variance.encode."""
@@ -258,12 +260,14 @@ class NiSETS(nn.Module):
         t: Tensor | None = None,
         noise: Tensor | None = None,
         recording: Tensor | None = None,
+        phase: Tensor | None = None,
     ) -> Tensor:
         """z0_hat: (B, n_latents, T_mel), mask: (B, 1, T_mel) or None. Returns wav (B, 1, T_mel hop_length).
 
         What generator.inputs or the generator's head does not ask for may be missing: mu like z0_hat, f0: (B, 2, T_mel)
         from conditions(), t: (B,) of z0_hat, by default 0; noise: (B, 1, T_mel hop_length) standard normal, by default
-        drawn; recording: (B, 1, T_mel hop_length), with which head "source" keeps step, by default F0 alone.
+        drawn; recording: (B, 1, T_mel hop_length), with which head "source" keeps step, by default F0 alone; phase: of
+        phase() where these are frames of a longer text.
         """
         t = z0_hat.new_zeros(z0_hat.shape[0]) if t is None else t
         given = {"z0_hat": z0_hat, "mu": mu, "f0": f0}
@@ -272,11 +276,22 @@ class NiSETS(nn.Module):
         inputs = torch.cat([given[name] for name in self.config.generator.inputs], dim=1)
         source = {}
         if self.config.has_source:
-            hertz = (f0[:, :1] * self.f0_std + self.f0_mean).exp()
-            source = {"f0": hertz, "voicing": f0[:, 1:], "noise": noise, "recording": recording}
+            source = {"f0": self.hertz(f0), "voicing": f0[:, 1:], "noise": noise, "recording": recording,
+                      "phase": phase}  # fmt: skip
         with self._precision(z0_hat):
             wav = self.generator(inputs, mask, **source)
         return full(wav)
+
+    def hertz(self, f0: Tensor) -> Tensor:
+        """f0: (B, 2, T_mel) from conditions(). Returns F0 in Hz (B, 1, T_mel)."""
+        return (f0[:, :1] * self.f0_std + self.f0_mean).exp()
+
+    def phase(self, f0: Tensor | None) -> Tensor | None:
+        """What generate has to be told of a text's frames to make some of them alone: (B, 1, T_mel), None for nothing.
+
+        f0: (B, 2, T_mel) from conditions(), of the whole text.
+        """
+        return self.generator.excitation.phase(self.hertz(f0), f0[:, 1:]) if self.config.has_source else None
 
     @torch.no_grad()
     def align(
@@ -390,7 +405,8 @@ class NiSETS(nn.Module):
             mu_cut = mu_cut.detach()  # the text encoder learns from durations and prior alone
         t = self.sde.t_from_uniform(batch.u)
         r_0 = z0_cut - mu_cut
-        r_0_hat, output = self.denoise(self.sde.perturb(r_0, batch.noise, t) * cut_mask, mu_cut, cut_mask, t, f0_cut)
+        r_t, denoised_mask = self.sde.perturb(r_0, batch.noise, t) * cut_mask, None if batch.cuts_full else cut_mask
+        r_0_hat, output = self.denoise(r_t, mu_cut, denoised_mask, t, f0_cut)
         target = self.sde.target(r_0, batch.noise, t)
         out.losses["loss_score"] = losses.score_loss(output, target, cut_mask, n_cut_frames)
         return mu_cut + r_0_hat, mu_cut, t
@@ -585,11 +601,11 @@ class NiSETS(nn.Module):
         solver: str = "posterior",
         temperature: float = 1.0,
         length_scale: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: np.random.Generator | None = None,
         pauses: dict[int, int] | None = None,
     ) -> Synthesis:
-        """Speak one text. x: (1, T_x) ids; generator: on the CPU, where the noise comes from; pauses: frames of the ids
-        whose duration is not predicted, by index."""
+        """Speak one text. x: (1, T_x) ids; generator: where the noise comes from, None: a new one; pauses: frames of
+        the ids whose duration is not predicted, by index."""
         return self.render([self.plan(x, temperature, length_scale, generator, pauses)], n_timesteps, solver)[0]
 
     @torch.no_grad()
@@ -598,63 +614,108 @@ class NiSETS(nn.Module):
         x: Tensor,
         temperature: float = 1.0,
         length_scale: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: np.random.Generator | None = None,
         pauses: dict[int, int] | None = None,
     ) -> Plan:
         """All that comes before the score network, of one text; arguments as of synthesise."""
+        generator = np.random.default_rng() if generator is None else generator
 
         def draw(like: Tensor) -> Tensor:
-            return torch.randn(like.shape, generator=generator).to(like.device)
+            return drawn(generator, like.shape).to(like.device)
 
+        durations, *features = self.read(x, length_scale, draw)
+        for index, n_frames in (pauses or {}).items():
+            durations[0, index] = n_frames
+        mu, f0 = self.unfold(durations, torch.ones(1, 1, int(durations.sum()), device=x.device), *features)
+        return Plan(mu, durations, f0, temperature * draw(mu), generator)
+
+    def read(
+        self, x: Tensor, length_scale: float | Tensor, draw: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+        """A text's symbols: durations (1, T_x) frames, and what unfold makes frames of.
+
+        x: (1, T_x) ids; draw: standard normal noise like a tensor.
+        """
         x_mask = torch.ones_like(x[:, None], dtype=torch.float32)
         c, values = self._draw_values(x, x_mask, draw)
         mu_x, logw, h = self.encode(x, x_mask, values)
         # the pauses that no text announces are spread over it, so that speech has the length that it was recorded with
-        durations = predict_durations(logw, self.logw_variance, length_scale * self.pause_scale.item())
-        for index, n_frames in (pauses or {}).items():
-            durations[0, index] = n_frames
-        mask = torch.ones(1, 1, int(durations.sum()), device=x.device)
+        durations = predict_durations(logw, self.logw_variance, length_scale * self.pause_scale.double())
+        return durations, mu_x, h, c, values
+
+    def unfold(
+        self, durations: Tensor, mask: Tensor, mu_x: Tensor, h: Tensor, c: Tensor | None, values: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """A text's frames, of what read gives: mu (1, n_latents, T_mel), f0 (1, 2, T_mel) as of Synthesis, or None.
+
+        mask: (1, 1, T_mel), as many ones as durations sum to.
+        """
         place = places(durations, mask)
         f0 = self._draw_contour(c, values, durations, place, mask)
-        mu = self.refine(stretch(mu_x, durations, mask), stretch(h, durations, mask), place, mask, f0)
-        return Plan(mu, durations, f0, temperature * draw(mu), generator)
+        return self.refine(stretch(mu_x, durations, mask), stretch(h, durations, mask), place, mask, f0), f0
 
     @torch.no_grad()
     def render(self, plans: list[Plan], n_timesteps: int = 1, solver: str = "posterior") -> list[Synthesis]:
         """Speak several texts at once; one by one they sound the same, to the rounding of float32."""
-        lengths = [plan.mu.shape[-1] for plan in plans]
-        longest, device = max(lengths), plans[0].mu.device
-        mask = sequence_mask(torch.tensor(lengths, device=device), longest).to(plans[0].mu.dtype)  # (B, 1, T_mel)
-
-        def draw(like: Tensor, samples_a_frame: int = 1) -> Tensor:
-            sizes = [(1, like.shape[1], samples_a_frame * n) for n in lengths]
-            drawn = [torch.randn(size, generator=plan.generator) for size, plan in zip(sizes, plans)]
-            return side_by_side(drawn, samples_a_frame * longest).to(device)
-
+        lengths, hop_length = [plan.mu.shape[-1] for plan in plans], self.config.audio.hop_length
+        longest = max(lengths)
+        mask = sequence_mask(torch.tensor(lengths, device=plans[0].mu.device), longest).to(plans[0].mu.dtype)
+        mask = None if min(lengths) == longest else mask  # (B, 1, T_mel)
         mu, r_1 = (side_by_side([getattr(plan, name) for plan in plans], longest) for name in ("mu", "r_1"))
         f0 = None if plans[0].f0 is None else side_by_side([plan.f0 for plan in plans], longest)
+
+        def draw(like: Tensor, samples_a_frame: int = 1) -> Tensor:
+            noise = [drawn(plan.generator, (1, like.shape[1], samples_a_frame * n)) for plan, n in zip(plans, lengths)]
+            return side_by_side(noise, samples_a_frame * longest).to(like.device)
+
         z0_hat = mu + self.solve(r_1, mu, mask, n_timesteps, solver, draw, f0)
-        t = torch.full((len(plans),), result_time(solver, n_timesteps), device=device)
-        noise = draw(mu[:, :1], self.config.audio.hop_length)
-        wav = self.generate(z0_hat, mask if min(lengths) < longest else None, mu=mu, f0=f0, t=t, noise=noise)
+        t = torch.full((len(plans),), result_time(solver, n_timesteps), device=mu.device)
+        noise = draw(mu[:, :1], hop_length) if self.config.has_source else None
+        wav = self.generate(z0_hat, mask, mu=mu, f0=f0, t=t, noise=noise)
         return [
-            Synthesis(
-                wav[b : b + 1, :, : n * self.config.audio.hop_length], z0_hat[b : b + 1, :, :n], plan.mu,
-                plan.durations, plan.f0,
-            )
+            Synthesis(wav[b : b + 1, :, : n * hop_length], z0_hat[b : b + 1, :, :n], plan.mu, plan.durations, plan.f0)
             for b, (n, plan) in enumerate(zip(lengths, plans))
-        ]  # fmt: skip
+        ]
+
+    @torch.no_grad()
+    def stream(self, plan: Plan, n_timesteps: int = 1, solver: str = "posterior") -> Iterator[Tensor]:
+        """render's wav of one text as it is made, (1, 1, n) each, to the rounding of float32.
+
+        The generator makes some frames at a time, and reads as many beside them as reach their samples.
+        """
+        mu, f0, hop_length = plan.mu, plan.f0, self.config.audio.hop_length
+
+        def draw(like: Tensor) -> Tensor:
+            return drawn(plan.generator, like.shape).to(like.device)
+
+        z0_hat = mu + self.solve(plan.r_1, mu, None, n_timesteps, solver, draw, f0)
+        t = torch.full((1,), result_time(solver, n_timesteps), device=mu.device)
+        noise = draw(mu.new_empty(1, 1, mu.shape[-1] * hop_length)) if self.config.has_source else None
+        whole = {"mu": mu, "f0": f0, "phase": self.phase(f0)}
+        for read, kept in chunks(mu.shape[-1], self.generator.reach):
+            part = {name: None if each is None else each[..., read] for name, each in whole.items()}
+            noise_part = None if noise is None else noise[..., in_samples(read, hop_length)]
+            wav = self.generate(z0_hat[..., read], t=t, noise=noise_part, **part)
+            yield wav[..., in_samples(kept, hop_length)]
 
     def solve(
-        self, r_1: Tensor, mu: Tensor, mask: Tensor, n_timesteps: int, solver: str, draw, f0: Tensor | None = None
+        self,
+        r_1: Tensor,
+        mu: Tensor,
+        mask: Tensor | None,
+        n_timesteps: int,
+        solver: str,
+        draw,
+        f0: Tensor | None = None,
     ) -> Tensor:
-        """r_1: (B, n_latents, T_mel) residual at t = 1. Returns what the solver ends with, masked: for all but euler
-        and original the residual's posterior mean at the last time."""
+        """r_1: (B, n_latents, T_mel) residual at t = 1; mask: (B, 1, T_mel), None where every frame is valid. Returns
+        what the solver ends with, masked: for all but euler and original the residual's posterior mean at the last
+        time."""
 
         def mean(r_t: Tensor, t: float) -> Tensor:
             return self.denoise(r_t, mu, mask, torch.full((r_t.shape[0],), t, device=r_t.device), f0)[0]
 
-        return SOLVERS[solver](self.sde, mean, r_1, solver_times(solver, n_timesteps), draw) * mask
+        return masked(SOLVERS[solver](self.sde, mean, r_1, solver_times(solver, n_timesteps), draw), mask)
 
     def _draw_values(self, x: Tensor, x_mask: Tensor, draw) -> tuple[Tensor | None, Tensor | None]:
         """Pitch and energy as the text may be said: (c, values (1, 2, T_x)), None where there are none."""
@@ -692,7 +753,8 @@ def frame_log_likelihood(mu_x: Tensor, z0: Tensor) -> Tensor:
 
     mu_x: (B, n_latents, T_x), z0: (B, n_latents, T_mel). Returns (B, T_x, T_mel), nats.
     """
-    return mu_x.transpose(1, 2) @ z0 - 0.5 * (mu_x**2).sum(1)[:, :, None]
+    frames = z0.transpose(1, 2) @ mu_x - 0.5 * (mu_x**2).sum(1)[:, None]  # (B, T_mel, T_x), as the search reads it
+    return frames.transpose(1, 2)
 
 
 def spread(scores: Tensor, x_lengths: Tensor, mel_lengths: Tensor) -> Tensor:
@@ -714,12 +776,17 @@ def stretch(mu_x: Tensor, durations: Tensor, mel_mask: Tensor) -> Tensor:
     return mu_x.gather(2, symbol) * mel_mask
 
 
+def drawn(generator: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal noise, float32 on the CPU: what is drawn in parts is what is drawn at once."""
+    return torch.from_numpy(generator.standard_normal(tuple(shape), dtype=np.float32))
+
+
 def side_by_side(items: list[Tensor], length: int) -> Tensor:
     """items: (1, C, T) each. Returns (B, C, length), each item followed by zeros."""
     return torch.cat([F.pad(item, (0, length - item.shape[-1])) for item in items])
 
 
-def predict_durations(logw: Tensor, logw_variance: Tensor, length_scale: float) -> Tensor:
+def predict_durations(logw: Tensor, logw_variance: Tensor, length_scale: float | Tensor) -> Tensor:
     """The mean of a log-normal duration, exp(logw + v / 2), rounded so that the total is kept.
 
     logw: (B, 1, T_x) log-frames; logw_variance: () of the log-durations about logw. Returns (B, T_x) frames, int64;

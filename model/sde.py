@@ -117,8 +117,8 @@ class SDE:
 
     def at(self, t: float) -> tuple[float, float, float]:
         """alpha, sigma and lambda = ln(alpha / sigma) of one t, as Python numbers for the solvers."""
-        t = torch.tensor(t, dtype=torch.float64)
-        alpha, sigma = self.alpha(t).item(), self.sigma(t).item()
+        integral = self.beta_integral(t)
+        alpha, sigma = math.exp(-0.5 * integral), math.sqrt(-math.expm1(-integral))
         return alpha, sigma, math.log(alpha / sigma)
 
 

@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from data_util import config as configuration
@@ -137,6 +138,36 @@ def test_the_sound_moves_with_the_frames(generator):
     inside = slice(REACH * HOP, (80 - REACH) * HOP)
     assert torch.allclose(generator(z0_hat[..., 3:83])[..., inside], generator(z0_hat[..., :80])[
         ..., inside.start + 3 * HOP : inside.stop + 3 * HOP], atol=1e-5)  # fmt: skip
+
+
+def published(generator, x, mask):
+    """What Upsampler.upsample gives, of one-dimensional layers called as they are, over (B, C, T)."""
+    x = generator.conv_in(x * mask) * mask
+    for rate, upsample, resblocks in zip(generator.rates, generator.upsamples, generator.resblocks):
+        mask = mask.repeat_interleave(rate, dim=-1)
+        x, total = upsample(F.leaky_relu(x, 0.1)) * mask, 0
+        for resblock in resblocks:
+            y = x
+            for dilated, plain in zip(resblock.dilated, resblock.plain):
+                inner = dilated(F.leaky_relu(y, 0.1)) * mask
+                y = y + plain(F.leaky_relu(inner, 0.1)) * mask
+            total = total + y / len(resblocks)
+        x = total
+    return generator.conv_out(F.leaky_relu(x, 0.1))
+
+
+def test_sound_and_gradients_are_those_of_one_dimensional_layers(generator):
+    generator.double()
+    z0_hat, mask = latents(2, N_LATENTS, 11).double(), mask_of([11, 5], 11).double()
+    outputs, gradients = [], []
+    for run in (lambda: generator.upsample(z0_hat, mask)[0], lambda: published(generator, z0_hat, mask)):
+        outputs.append(run())
+        outputs[-1].square().sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in generator.parameters()])
+        generator.zero_grad()
+    assert torch.allclose(*outputs, rtol=0, atol=1e-10)
+    for one, other in zip(*gradients):
+        assert torch.allclose(one, other, rtol=0, atol=1e-10 * (1 + other.abs().max().item()))
 
 
 @pytest.mark.parametrize("frozen", [False, True])

@@ -1,4 +1,4 @@
-"""Languages other than English, by text.language alone: what espeak-ng says reaches the model down to the last symbol."""
+"""Languages other than English, by text.language alone: what espeak-ng says reaches the model, every symbol of it."""
 
 import pytest
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import betabinom
 
 from model import monotonic_align
 from model.monotonic_align import fallback, search
@@ -52,6 +53,11 @@ def no(scores):
     return np.zeros(scores.shape[:2], dtype=bool)
 
 
+def frames_first(scores):
+    """(B, T_x, T_mel) as core.search and fallback.search take it."""
+    return np.ascontiguousarray(scores.transpose(0, 2, 1))
+
+
 def along(scores, durations):
     return scores.astype(np.float64)[np.repeat(np.arange(len(durations)), durations), np.arange(scores.shape[1])].sum()
 
@@ -70,7 +76,7 @@ def test_equals_brute_force(t_x, t_mel):
     x_lengths, mel_lengths = np.full(20, t_x, dtype=np.int32), np.full(20, t_mel, dtype=np.int32)
     expected = [brute_force(item, optional) for item, optional in zip(scores, no(scores))]
     np.testing.assert_array_equal(search(scores, x_lengths, mel_lengths), expected)
-    np.testing.assert_array_equal(fallback.search(scores, x_lengths, mel_lengths, no(scores)), expected)
+    np.testing.assert_array_equal(fallback.search(frames_first(scores), x_lengths, mel_lengths, no(scores)), expected)
 
 
 def test_every_symbol_has_a_frame_and_every_frame_a_symbol():
@@ -93,7 +99,7 @@ def test_padded_batch_equals_singles_whatever_the_padding_holds(garbage):
         scores[item, t_x:] = garbage
         scores[item, :, t_mel:] = garbage
     durations = search(scores, x_lengths, mel_lengths)
-    np.testing.assert_array_equal(durations, fallback.search(scores, x_lengths, mel_lengths, no(scores)))
+    np.testing.assert_array_equal(durations, fallback.search(frames_first(scores), x_lengths, mel_lengths, no(scores)))
     for item, (t_x, t_mel) in enumerate(zip(x_lengths, mel_lengths)):
         single = search(scores[item : item + 1, :t_x, :t_mel], [t_x], [t_mel])
         np.testing.assert_array_equal(durations[item, :t_x], single[0])
@@ -109,9 +115,9 @@ def test_the_best_path_is_worth_more_than_any_other_tried():
 
 
 def test_a_tie_stays_in_the_later_symbol():
-    for run in (search, fallback.search):
-        durations = run(np.zeros((1, 3, 7), dtype=np.float32), np.array([3]), np.array([7]), np.zeros((1, 3), bool))
-        np.testing.assert_array_equal(durations, [[1, 1, 5]])
+    scores, lengths = np.zeros((1, 3, 7), dtype=np.float32), (np.array([3]), np.array([7]), np.zeros((1, 3), bool))
+    np.testing.assert_array_equal(search(scores, *lengths), [[1, 1, 5]])
+    np.testing.assert_array_equal(fallback.search(frames_first(scores), *lengths), [[1, 1, 5]])
 
 
 def some_optional(rng, scores):
@@ -134,7 +140,7 @@ def test_optional_symbols_equal_brute_force(flags):
         optional, lengths = np.tile(flags, (10, 1)), (np.full(10, t_x), np.full(10, t_mel))
         expected = [brute_force(item, np.array(flags)) for item in scores]
         np.testing.assert_array_equal(search(scores, *lengths, optional), expected)
-        np.testing.assert_array_equal(fallback.search(scores, *lengths, optional), expected)
+        np.testing.assert_array_equal(fallback.search(frames_first(scores), *lengths, optional), expected)
 
 
 def test_symbols_are_skipped_only_where_it_pays():
@@ -150,7 +156,9 @@ def test_an_optional_symbol_that_ends_an_item_is_followed_by_padding():
     scores[:, 0] = 0
     optional = np.array([[False, True, False, True]] * 2)
     durations = search(scores, [2, 4], [3, 5], optional)
-    np.testing.assert_array_equal(durations, fallback.search(scores, np.array([2, 4]), np.array([3, 5]), optional))
+    np.testing.assert_array_equal(
+        durations, fallback.search(frames_first(scores), np.array([2, 4]), np.array([3, 5]), optional)
+    )
     np.testing.assert_array_equal(durations, [[3, 0, 0, 0], [4, 0, 1, 0]])
 
 
@@ -162,8 +170,10 @@ def test_cython_equals_fallback_with_optional_symbols(core, ties, n_threads):
         scores, x_lengths, mel_lengths = batch(rng, 8, t_x, t_mel, ties)
         optional = some_optional(rng, scores)
         mel_lengths[:4] = [max(1, (~one[:n]).sum()) for one, n in zip(optional[:4], x_lengths[:4])]  # not one to spare
-        expected = fallback.search(scores, x_lengths, mel_lengths, optional)
-        np.testing.assert_array_equal(core.search(scores, x_lengths, mel_lengths, optional, n_threads), expected)
+        expected = fallback.search(frames_first(scores), x_lengths, mel_lengths, optional)
+        np.testing.assert_array_equal(
+            core.search(frames_first(scores), x_lengths, mel_lengths, optional, n_threads), expected
+        )
         np.testing.assert_array_equal(search(scores, x_lengths, mel_lengths, optional), expected)
         np.testing.assert_array_equal(expected.sum(axis=1), mel_lengths)
         needed = ~optional & (np.arange(t_x) < x_lengths[:, None])
@@ -194,17 +204,19 @@ def test_optional_symbols_past_the_end_may_be_neighbours():
 def test_cython_equals_fallback(core, ties, n_threads):
     rng = np.random.default_rng(3)
     for t_x, t_mel in ((1, 1), (1, 9), (7, 8), (60, 300), (201, 803)):
-        arguments = batch(rng, 8, t_x, t_mel, ties)
-        expected = fallback.search(*arguments, no(arguments[0]))
-        np.testing.assert_array_equal(core.search(*arguments, no(arguments[0]), n_threads), expected)
+        scores, *lengths = batch(rng, 8, t_x, t_mel, ties)
+        expected = fallback.search(frames_first(scores), *lengths, no(scores))
+        found = core.search(frames_first(scores), *lengths, no(scores), n_threads)
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_cython_equals_fallback_where_float32_sums_would_round(core):
     scores, x_lengths, mel_lengths = batch(np.random.default_rng(4), 4, 40, 400, ties=True)
     lengths = x_lengths, mel_lengths, no(scores)
+    scores, high = frames_first(scores), frames_first(scores + np.float32(2**23))
     expected = fallback.search(scores, *lengths)
-    np.testing.assert_array_equal(core.search(scores + np.float32(2**23), *lengths), expected)
-    np.testing.assert_array_equal(fallback.search(scores + np.float32(2**23), *lengths), expected)
+    np.testing.assert_array_equal(core.search(high, *lengths), expected)
+    np.testing.assert_array_equal(fallback.search(high, *lengths), expected)
 
 
 def test_gives_the_kind_it_is_given():
@@ -320,6 +332,31 @@ def test_import_does_no_work(tmp_path):
     assert [path for path in sorted(package.rglob("*")) if "__pycache__" not in path.parts] == before
 
 
+NO_OPENMP = """#!{python}
+import os, sys
+sys.exit("no OpenMP") if "-fopenmp" in sys.argv else os.execvp("{compiler}", ["{compiler}", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="a compiler that is a script")
+@pytest.mark.usefixtures("core")
+def test_a_compiler_without_openmp_builds_a_search_for_one_thread(tmp_path):
+    package, compiler = unbuilt_copy(tmp_path), tmp_path / "cc"
+    compiler.write_text(NO_OPENMP.format(python=sys.executable, compiler=shutil.which("cc") or "gcc"))
+    compiler.chmod(0o755)
+    program = SPEAK + "; print(aligner.is_parallel())"
+    environment = os.environ | {"CC": str(compiler), "LDSHARED": f"{compiler} -shared"}
+    out = subprocess.run([sys.executable, "-c", program], cwd=package.parent, env=environment, check=True,
+                         capture_output=True, text=True).stdout  # fmt: skip
+    assert out == "cython [[1 3]]\nFalse\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other compilers may have no OpenMP")
+def test_the_build_has_openmp(core):
+    assert core.WITH_OPENMP and monotonic_align.is_parallel()
+
+
 @pytest.mark.slow
 def test_several_processes_build_at_once(core, tmp_path):
     package = unbuilt_copy(tmp_path)
@@ -337,3 +374,33 @@ def test_the_classic_way_to_build(core, tmp_path):
     subprocess.run([sys.executable, "setup.py", "build_ext", "--inplace"], cwd=package, check=True, capture_output=True)
     assert (package / Path(core.__file__).name).is_file()
     assert start(package).communicate()[0].startswith("cython")
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
+def test_the_prior_is_a_beta_binomial_about_the_diagonal(scale):
+    x_lengths, mel_lengths = [1, 4, 7], [5, 9, 6]
+    prior = monotonic_align.diagonal_prior(x_lengths, mel_lengths, scale).numpy()
+    assert prior.shape == (3, 7, 9)
+    for item, t_x, t_mel in zip(prior, x_lengths, mel_lengths):
+        j, t = np.arange(t_x)[:, None], np.arange(1, t_mel + 1)
+        expected = betabinom.logpmf(j, t_x - 1, scale * t, scale * (t_mel + 1 - t))
+        np.testing.assert_allclose(item[:t_x, :t_mel], expected, atol=1e-5)
+        np.testing.assert_allclose(np.exp(item[:t_x, :t_mel]).sum(axis=0), 1, rtol=1e-5)
+        np.testing.assert_allclose(item[:t_x, :t_mel], item[:t_x, :t_mel][::-1, ::-1], atol=1e-5)  # from either end
+        assert not item[t_x:].any() and not item[:, t_mel:].any()
+
+
+def test_with_nothing_heard_the_prior_alone_spreads_the_frames_evenly():
+    x_lengths, mel_lengths = [5], [40]
+    scores = monotonic_align.diagonal_prior(x_lengths, mel_lengths, 1.0)
+    assert search(scores, x_lengths, mel_lengths)[0].tolist() == pytest.approx([8] * 5, abs=2)
+    assert search(torch.zeros_like(scores), x_lengths, mel_lengths)[0].max() == 36  # which a tie does not
+
+
+@pytest.mark.parametrize("t_x, t_mel", [(3, 6), (4, 8), (5, 7)])
+def test_the_search_under_the_prior_equals_brute_force(t_x, t_mel):
+    scores = np.random.default_rng(t_mel).standard_normal((20, t_x, t_mel)).astype(np.float32)
+    x_lengths, mel_lengths = np.full(20, t_x, dtype=np.int32), np.full(20, t_mel, dtype=np.int32)
+    scores += monotonic_align.diagonal_prior(x_lengths, mel_lengths, 1.0).numpy()
+    expected = [brute_force(item, optional) for item, optional in zip(scores, no(scores))]
+    np.testing.assert_array_equal(search(scores, x_lengths, mel_lengths), expected)

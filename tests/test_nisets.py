@@ -3,16 +3,19 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import betabinom
 from torch.nn import functional as F
 
 from data_util import config as configuration
+from data_util import speech
 from data_util.audio import cut, sequence_mask
 from data_util.dataset import Batch, fixed_batch
 from model import losses, nisets
 from model.nisets import NiSETS
-from model.sde import grid
+from model.sde import grid, solver_times
 from model.text_encoder import places
 from tests.conftest import HOP, TINY_FRAMES, with_keys
 
@@ -200,7 +203,8 @@ def test_a_batch_is_the_sum_of_its_singles(model, tiny, config):
             if not isinstance(getattr(batch, f.name), bool)
         }
         full = bool(batch.segment_lengths[i] == config.training.segment_frames)
-        single = dataclasses.replace(batch, **rows, segments_full=full)
+        cut_full = bool(batch.cut_lengths[i] == config.training.cut_frames)
+        single = dataclasses.replace(batch, **rows, cuts_full=cut_full, segments_full=full)
         single.x, single.durations = (s[:, : batch.x_lengths[i]] for s in (single.x, single.durations))
         single.mel = single.mel[:, :, : batch.mel_lengths[i]]
         out = model(single, counts, stage_with(config), realign=True)
@@ -261,6 +265,58 @@ def test_realign_searches_and_otherwise_keeps_the_durations_given(model, tiny, c
     assert searched.losses["loss_prior"] < given.losses["loss_prior"]  # the path of the highest likelihood
 
 
+def diagonal(t_x, t_mel, scale):
+    """ln of the beta-binomial of each symbol (rows) in each frame, from its textbook form in scipy."""
+    t = np.arange(1, t_mel + 1)
+    return betabinom.logpmf(np.arange(t_x)[:, None], t_x - 1, scale * t, scale * (t_mel + 1 - t))
+
+
+def test_the_prior_and_the_noise_are_in_the_scores_that_the_search_sees(model, monkeypatch):
+    generator, lengths = torch.Generator().manual_seed(4), (torch.tensor([3, 5]), torch.tensor([9, 7]))
+    mu_x = torch.randn(2, 80, 5, generator=generator)
+    z0 = torch.randn(2, 80, 9, generator=generator)
+    seen, search = [], nisets.monotonic_align.search
+    monkeypatch.setattr(nisets.monotonic_align, "search", lambda *args: seen.append(args[0]) or search(*args))
+    plain, scores = model.align(mu_x, z0, *lengths), nisets.frame_log_likelihood(mu_x, z0)
+    state = torch.get_rng_state()
+    assert torch.equal(seen[-1], scores) and plain.sum(1).tolist() == [9, 7]
+    model.align(mu_x, z0, *lengths, 0.0, 0.0)
+    assert torch.equal(seen[-1], scores) and torch.equal(torch.get_rng_state(), state)  # off, it draws nothing
+    model.align(mu_x, z0, *lengths, 2.0, 0.0)
+    for i, (t_x, t_mel) in enumerate(zip(*lengths)):
+        prior = torch.from_numpy(diagonal(int(t_x), int(t_mel), 2.0)).float()
+        torch.testing.assert_close(seen[-1][i, :t_x, :t_mel], scores[i, :t_x, :t_mel] + prior, atol=1e-4, rtol=1e-5)
+    torch.manual_seed(7)
+    model.align(mu_x, z0, *lengths, 0.0, 0.3)
+    torch.manual_seed(7)
+    drawn = torch.randn_like(scores)
+    for i, (t_x, t_mel) in enumerate(zip(*lengths)):
+        valid = scores[i, :t_x, :t_mel]
+        wanted = valid + 0.3 * valid.std(correction=0) * drawn[i, :t_x, :t_mel]
+        torch.testing.assert_close(seen[-1][i, :t_x, :t_mel], wanted, atol=1e-4, rtol=1e-5)
+
+
+def test_training_searches_with_its_switches_and_measuring_without(model, tiny, config, monkeypatch):
+    asked, align = [], model.align
+    monkeypatch.setattr(model, "align", lambda *args: asked.append(args[4:]) or align(*args))
+    model.config = with_keys(config, "alignment", prior_scale=0.5)
+    batch = batch_of(tiny, config)
+    model(batch, counts_of(batch), stage_with(config), True, 0.25)
+    forward(model, batch)
+    model.measure(
+        batch.x[1:2, : batch.x_lengths[1]], batch.mel[1:2, :, : batch.mel_lengths[1]], batch.f0[1:2], seeded(0)
+    )
+    assert asked == [(0.5, 0.25), (0.5, 0.0), ()]
+
+
+def test_the_mel_weight_falls_with_what_is_irreducible_or_is_a_constant(model):
+    t = torch.tensor([0.0, 1e-5, 0.3, 1.0])
+    weight = model.config.loss.mel * model.mel_weight(t)
+    assert weight[0] == 45 and weight[3].item() == pytest.approx(16.9, abs=0.05) and (weight.diff() <= 0).all()
+    model.config = with_keys(model.config, "loss", mel=22.0, mel_blur=0.0)
+    assert torch.equal(model.config.loss.mel * model.mel_weight(t), torch.full((4,), 22.0))
+
+
 def test_stretch_repeats_each_mean():
     mu_x = torch.randn(2, 3, 4)
     durations = torch.tensor([[2, 0, 1, 3], [1, 1, 0, 0]])
@@ -296,7 +352,7 @@ def test_pauses_that_no_text_announces_lengthen_all_of_it(model):
 
     def durations(pause_scale, length_scale):
         model.pause_scale.fill_(pause_scale)
-        return model.synthesise(x, length_scale=length_scale, generator=torch.Generator().manual_seed(0)).durations
+        return model.synthesise(x, length_scale=length_scale, generator=np.random.default_rng(0)).durations
 
     assert torch.equal(durations(1.5, 2.0), durations(1.0, 3.0))
     assert durations(1.5, 1.0).sum() > durations(1.0, 1.0).sum()
@@ -308,7 +364,7 @@ def test_synthesise_makes_as_many_evaluations_as_steps_and_counts_frames(model):
     for n, solver in ((1, "posterior"), (2, "dpm2m"), (4, "ddim"), (7, "dpm2m")):
         calls = []
         hook = model.decoder.register_forward_hook(lambda *_, calls=calls: calls.append(1))
-        spoken = model.synthesise(x, n, solver, generator=torch.Generator().manual_seed(0))
+        spoken = model.synthesise(x, n, solver, generator=np.random.default_rng(0))
         hook.remove()
         assert len(calls) == n == len(grid(n))
         frames = int(spoken.durations.sum())
@@ -378,6 +434,7 @@ def drawn_batch(config, x_lengths=(2, 5, 8, 4), mel_lengths=(5, 40, 64, 21), **c
         has_durations=True,
         cut_starts=(mel_lengths - cut_lengths) // 2,
         cut_lengths=cut_lengths,
+        cuts_full=bool((cut_lengths == training.cut_frames).all()),
         segment_starts=(cut_lengths - segment_lengths) // 3,
         segment_lengths=segment_lengths,
         segments_full=bool((segment_lengths == n_segment).all()),
@@ -544,8 +601,11 @@ def test_a_batch_of_a_variant_is_the_sum_of_its_singles(name):
         tensors = {key: value[i : i + 1] for key, value in vars(batch).items() if isinstance(value, torch.Tensor)}
         for key, lengths in (("x", "x"), ("durations", "x"), ("mel", "mel"), ("f0", "mel")):
             tensors[key] = tensors[key][..., : int(getattr(batch, f"{lengths}_lengths")[i])]
-        full = bool(batch.segment_lengths[i] == 8)
-        out = model(dataclasses.replace(batch, **tensors, segments_full=full), counts, stage_with(model.config), True)
+        full, cut_full = (
+            bool(getattr(batch, f"{name}_lengths")[i] == size) for name, size in (("segment", 8), ("cut", 32))
+        )
+        single = dataclasses.replace(batch, **tensors, cuts_full=cut_full, segments_full=full)
+        out = model(single, counts, stage_with(model.config), True)
         assert torch.allclose(out.wav_hat, whole.wav_hat[i : i + 1], atol=1e-5)
         for key, value in out.losses.items():
             total[key] += value.item() / (4 if key in ("loss_stft", "loss_phase") else 1)  # the means over the items
@@ -750,20 +810,20 @@ def seeded(seed):
 
 
 def speak(model, seed=0, n_timesteps=1, **keywords):
-    return model.synthesise(SPOKEN, n_timesteps, generator=seeded(seed), **keywords)
+    return model.synthesise(SPOKEN, n_timesteps, generator=np.random.default_rng(seed), **keywords)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_one_step_is_the_posterior_mean_of_the_noise_to_the_bit(name):
     model = make_variant(name).eval()
-    spoken, generator = speak(model, temperature=0.8), seeded(0)
+    spoken, generator = speak(model, temperature=0.8), np.random.default_rng(0)
     if model.variance is not None:
-        torch.randn(1, 2, SPOKEN.shape[1], generator=generator)
-    r_1 = 0.8 * torch.randn(spoken.mu.shape, generator=generator)
-    mask, t = torch.ones(1, 1, spoken.mu.shape[-1]), torch.ones(1)
+        nisets.drawn(generator, (1, 2, SPOKEN.shape[1]))
+    r_1 = 0.8 * nisets.drawn(generator, spoken.mu.shape)
+    t = torch.ones(1)
     with torch.no_grad():
-        r_0_hat, _ = model.denoise(r_1, spoken.mu, mask, t, spoken.f0)
-        noise = torch.randn(spoken.wav.shape, generator=generator)
+        r_0_hat, _ = model.denoise(r_1, spoken.mu, None, t, spoken.f0)
+        noise = nisets.drawn(generator, spoken.wav.shape)
         wav = model.generate(spoken.z0_hat, mu=spoken.mu, f0=spoken.f0, t=t, noise=noise)
     assert torch.equal(spoken.z0_hat, spoken.mu + r_0_hat)
     assert torch.equal(spoken.wav, wav)
@@ -774,13 +834,54 @@ def test_one_step_is_the_posterior_mean_of_the_noise_to_the_bit(name):
 def test_texts_spoken_together_sound_as_each_alone(name, n_timesteps):
     model, solver = make_variant(name).eval(), nisets.default_solver(n_timesteps)
     texts = [SPOKEN, SPOKEN[:, :3], torch.cat([SPOKEN, SPOKEN, SPOKEN], dim=1)]
-    together = model.render([model.plan(x, 0.8, 2.0, seeded(i)) for i, x in enumerate(texts)], n_timesteps, solver)
+    plans = [model.plan(x, 0.8, 2.0, np.random.default_rng(i)) for i, x in enumerate(texts)]
+    together = model.render(plans, n_timesteps, solver)
     assert len({one.wav.shape[-1] for one in together}) == 3  # there is padding
     for i, (x, one) in enumerate(zip(texts, together)):
-        alone = model.synthesise(x, n_timesteps, solver, 0.8, 2.0, seeded(i))
+        alone = model.synthesise(x, n_timesteps, solver, 0.8, 2.0, np.random.default_rng(i))
         assert torch.equal(one.durations, alone.durations)
         for name_of in ("wav", "z0_hat", "mu"):
             torch.testing.assert_close(getattr(one, name_of), getattr(alone, name_of), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("n_timesteps", [1, 3])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_what_is_streamed_is_what_is_made_at_once(name, n_timesteps, monkeypatch):
+    monkeypatch.setattr(speech, "FIRST_CHUNK", 5)
+    monkeypatch.setattr(speech, "LONGEST_CHUNK", 40)
+    model, solver = make_variant(name).eval(), nisets.default_solver(n_timesteps)
+    x, rng = torch.cat([SPOKEN] * 4, dim=1), np.random.default_rng
+
+    def stream():
+        plan = model.plan(x, 0.8, 4.0, rng(0))
+        return list(model.stream(plan, n_timesteps, solver))
+
+    whole = model.synthesise(x, n_timesteps, solver, 0.8, 4.0, rng(0)).wav
+    parts = stream()
+    assert [part.shape[-1] for part in parts[:3]] == [5 * HOP, 10 * HOP, 20 * HOP] and len(parts) > 4
+    assert (torch.cat(parts, dim=-1) - whole).abs().max() <= 1e-5
+    model.generator.reach = 0
+    assert (torch.cat(stream(), dim=-1) - whole).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_reach_of_a_generator_is_as_far_as_a_frame_is_heard(name):
+    generator, n_frames = make_variant(name).eval().double().generator, 61
+    with torch.no_grad():
+        for parameter in generator.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    g = torch.Generator().manual_seed(0)
+    n_inputs = generator.conv_in.weight.shape[1]
+    x = torch.randn(1, n_inputs, n_frames, generator=g, dtype=torch.float64, requires_grad=True)
+    source = {}
+    if getattr(generator, "needs_f0", False):
+        hertz = torch.full((1, 1, n_frames), 150.0, dtype=torch.float64)
+        source = {"f0": hertz, "voicing": torch.ones_like(hertz), "noise": torch.zeros(1, 1, n_frames * HOP)}
+    wav = generator(x, None, **source)[0, 0, 30 * HOP : 31 * HOP]
+    heard = torch.zeros(n_frames, dtype=torch.bool)
+    for sample in (0, HOP // 2, HOP - 1):
+        heard |= torch.autograd.grad(wav[sample], x, retain_graph=True)[0].abs().amax((0, 1)) > 0
+    assert (heard.nonzero() - 30).abs().max() == generator.reach
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -861,6 +962,27 @@ def test_the_generator_is_told_the_t_of_the_last_evaluation(n, solver):
     speak(model, n_timesteps=n, solver=solver)
     assert len(asked) == n and asked[-1].item() == pytest.approx(grid(n)[-1])
     assert torch.equal(heard[0][0][0, 82:, 0], model.t_embedding(asked[-1])[0])
+
+
+@pytest.mark.parametrize(("n", "solver"), [(1, "original"), (2, "euler")])
+def test_the_generator_is_told_that_a_sample_is_one(n, solver):
+    model = make_variant("source").eval()
+    heard, asked, denoise = listen(model), [], model.denoise
+    model.denoise = lambda *args: asked.append(args[3].item()) or denoise(*args)
+    speak(model, n_timesteps=n, solver=solver)
+    assert asked == list(solver_times(solver, n))
+    assert torch.equal(heard[0][0][0, 82:, 0], model.t_embedding(torch.zeros(1))[0])
+
+
+@pytest.mark.parametrize(("n", "solver"), [(1, "original"), (3, "sde")])
+def test_solvers_that_draw_noise_draw_each_text_its_own(n, solver):
+    model = make_variant("learned").eval()
+    texts = [SPOKEN, SPOKEN[:, :3]]
+    together = model.render([model.plan(x, generator=seeded(i)) for i, x in enumerate(texts)], n, solver)
+    for i, (x, one) in enumerate(zip(texts, together)):
+        alone = model.synthesise(x, n, solver, generator=seeded(i))
+        torch.testing.assert_close(one.z0_hat, alone.z0_hat, atol=1e-5, rtol=0)
+        assert not torch.equal(alone.z0_hat, model.synthesise(x, n, solver, generator=seeded(9)).z0_hat)
 
 
 def clip_of(model, i=1):

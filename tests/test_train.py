@@ -296,15 +296,18 @@ def test_torchrun_trains_with_two_processes(arguments, tmp_path):
 
 @pytest.mark.parametrize(("init", "steps"), [("em", [2, 3]), ("none", [0, 1, 2, 3])])
 def test_the_search_takes_over_from_the_flat_start(arguments, runs, monkeypatch, init, steps):
-    done, passes = [], NiSETS.forward
+    done, noises, passes = [], [], NiSETS.forward
 
-    def forward(model, batch, counts, stage, realign):
+    def forward(model, batch, counts, stage, realign, search_noise):
         done.append(realign)
-        return passes(model, batch, counts, stage, realign)
+        noises.append(search_noise)
+        return passes(model, batch, counts, stage, realign, search_noise)
 
     monkeypatch.setattr(NiSETS, "forward", forward)
-    assert train.main([*arguments, f"alignment.init={init}", "training.train_num_steps=4"]) == 0
+    noise = ["alignment.noise=0.1", "alignment.noise_steps=4"]
+    assert train.main([*arguments, *noise, f"alignment.init={init}", "training.train_num_steps=4"]) == 0
     assert [step for step, realign in enumerate(done) if realign] == steps and only(runs)
+    assert noises == pytest.approx([0.1, 0.075, 0.05, 0.025])
 
 
 def test_bfloat16_trains(arguments, runs):

@@ -92,6 +92,23 @@ def test_a_batch_is_its_singles(unet):
         assert (y[i, :, :length] - one[0]).abs().max() <= 1e-5
 
 
+@pytest.mark.parametrize("frames", [1, 8, 30])
+def test_without_a_mask_every_frame_is_valid(unet, frames):
+    """In double precision: the same function, with another order of sums, and so are its gradients."""
+    unet.double()
+    r_t, mu, t = (each.double() for each in draw(2, frames))
+    ones = torch.ones(2, 1, frames, dtype=F64)
+    outputs, gradients = [], []
+    for mask in (None, ones):
+        outputs.append(unet(r_t, mu, mask, t))
+        outputs[-1].square().sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in unet.parameters()])
+        unet.zero_grad()
+    assert (outputs[0] - outputs[1]).abs().max() <= 1e-10
+    for one, other in zip(*gradients):
+        assert (one - other).abs().max() <= 1e-7 * (1 + other.abs().max())
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("which", ["r_t", "mu", "t"])
 def test_each_input_reaches_every_output(unet, which):

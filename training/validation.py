@@ -63,7 +63,7 @@ def validate_clip(state: State, corpus: Corpus, i: int, folder: Path) -> tuple[d
         numbers, durations = model.measure(x, mel, f0, torch.Generator().manual_seed(i))
     if i >= config.system.sample_clips:
         return numbers, []
-    noise = torch.Generator().manual_seed(config.system.seed)
+    noise = np.random.default_rng(config.system.seed)
     wavs = {"recording": corpus.wav(i)}
     if state.sounding and "mu" not in config.generator.inputs:
         seed_everything(config.system.seed, 0, 0)  # a generator may draw noise of its own

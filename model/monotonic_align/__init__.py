@@ -35,7 +35,8 @@ def search(scores: Array, x_lengths: Lengths, mel_lengths: Lengths, optional: np
     """The monotonic path that has the highest sum of scores and skips no symbol but optional ones.
 
     scores: (B, T_x, T_mel) log-likelihood of each frame under each symbol, in nats, tensor (any device) or numpy,
-        read as float32; gradients do not flow. What lies past an item's lengths is not looked at.
+        read as float32; gradients do not flow. What lies past an item's lengths is not looked at. A view of
+        (B, T_mel, T_x) saves a copy.
     x_lengths, mel_lengths: (B,) symbols and frames.
     optional: (B, T_x) bool, the symbols that may get no frame, of which no two are neighbours; None: none of them.
     Returns durations (B, T_x) in frames, of the kind of scores: a LongTensor on its device, or int64. Each is at least
@@ -48,7 +49,8 @@ def search(scores: Array, x_lengths: Lengths, mel_lengths: Lengths, optional: np
     optional = np.zeros(array.shape[:2], dtype=bool) if optional is None else np.asarray(optional, dtype=bool)
     _check_lengths(array, x_lengths, mel_lengths, optional)
     _check_finite(array, x_lengths, mel_lengths)
-    durations = _module().search(array, x_lengths, mel_lengths, optional, _n_threads()).astype(np.int64)
+    frames = np.ascontiguousarray(array.transpose(0, 2, 1))
+    durations = _module().search(frames, x_lengths, mel_lengths, optional, _n_threads()).astype(np.int64)
     return torch.from_numpy(durations).to(scores.device) if isinstance(scores, torch.Tensor) else durations
 
 
@@ -79,15 +81,22 @@ def implementation() -> str:
     return "numpy" if _module() is fallback else "cython"
 
 
+def is_parallel() -> bool:
+    """Whether items are searched side by side: not in numpy, and not where the compiler had no OpenMP."""
+    return getattr(_module(), "WITH_OPENMP", False)
+
+
 def _scores(scores):
-    if isinstance(scores, torch.Tensor):
-        scores = scores.detach().to(device="cpu", dtype=torch.float32).numpy()
-    return np.ascontiguousarray(scores, dtype=np.float32)
+    """(B, T_x, T_mel) float32 in numpy, frame after frame in memory."""
+    if isinstance(scores, torch.Tensor):  # which copies on all cores
+        scores = scores.detach().to(device="cpu", dtype=torch.float32)
+        return scores.transpose(1, 2).contiguous().transpose(1, 2).numpy() if scores.dim() == 3 else scores.numpy()
+    return np.asarray(scores, dtype=np.float32)
 
 
 def _lengths(lengths):
     lengths = lengths.detach().cpu().numpy() if isinstance(lengths, torch.Tensor) else np.asarray(lengths)
-    return lengths.astype(np.int32)
+    return np.ascontiguousarray(lengths, dtype=np.int32)
 
 
 def _check_lengths(scores, x_lengths, mel_lengths, optional):

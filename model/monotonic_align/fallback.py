@@ -8,28 +8,28 @@ def search(
 ) -> np.ndarray:
     """The best monotonic path that skips nothing but optional symbols.
 
-    scores: (B, T_x, T_mel) float32; x_lengths, mel_lengths: (B,), a frame for each symbol that is not optional;
+    scores: (B, T_mel, T_x) float32; x_lengths, mel_lengths: (B,), a frame for each symbol that is not optional;
     optional: (B, T_x) bool, no two in a row; n_threads: unused.
     Returns durations (B, T_x) int32 in frames, zero past x_length. Where ways into a symbol are worth the same, the
     path takes the one that moves least. Sums run in float64, frame after frame, as in core.pyx.
     """
     del n_threads
-    valid_x = np.arange(scores.shape[1]) < x_lengths[:, None]  # (B, T_x)
-    valid_mel = np.arange(scores.shape[2]) < mel_lengths[:, None]  # (B, T_mel)
-    scores = np.where(valid_x[:, :, None] & valid_mel[:, None], scores, np.float32(0))
+    valid_x = np.arange(scores.shape[2]) < x_lengths[:, None]  # (B, T_x)
+    valid_mel = np.arange(scores.shape[1]) < mel_lengths[:, None]  # (B, T_mel)
+    scores = np.where(valid_mel[:, :, None] & valid_x[:, None], scores, np.float32(0))
     return _backward(*_forward(scores, mel_lengths, optional), x_lengths, mel_lengths, optional)
 
 
 def _forward(scores, mel_lengths, optional):
     """advance (T_mel, B, T_x): by how many symbols the best path that ends in this frame and symbol moved there; and
     the score (B, T_x) of the best path that ends in each symbol and an item's last frame."""
-    n_items, t_x, t_mel = scores.shape
-    frames = np.ascontiguousarray(scores.transpose(2, 0, 1))  # (T_mel, B, T_x)
+    n_items, t_mel, t_x = scores.shape
+    frames = np.ascontiguousarray(scores.transpose(1, 0, 2))  # (T_mel, B, T_x)
     advance = np.zeros((t_mel, n_items, t_x), dtype=np.uint8)
     best = np.full((n_items, t_x + 2), -np.inf)  # two columns stand before the first symbol: never a way in
     best[:, 2] = scores[:, 0, 0]
     if t_x > 1:
-        best[:, 3] = np.where(optional[:, 0], scores[:, 1, 0], -np.inf)
+        best[:, 3] = np.where(optional[:, 0], scores[:, 0, 1], -np.inf)
     before = np.concatenate([np.zeros((n_items, 1), dtype=bool), optional[:, :-1]], axis=1)  # j - 1 may be skipped
     for t in range(1, t_mel):
         entry, step, skip = best[:, 2:].copy(), best[:, 1:-1], np.where(before, best[:, :-2], -np.inf)

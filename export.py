@@ -252,6 +252,8 @@ def export(voice: Voice, folder: Path, weights: str = "float32") -> float:
 
     weights: of the large tensors' files, one of WEIGHTS; they compute in float32. Raises OSError, ExportError.
     """
+    if voice.saved.config.n_speakers > 1:
+        raise ExportError(f"a voice of {voice.saved.config.n_speakers} speakers: only a voice of one can be exported")
     spoken = voice.speak(TEXT, seed=0).wav
     protos = graphs_of(voice.model)
     if weights != "float32":

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train: bash run.sh [-c NAME_OR_FILE] [-id ID [-ckpt STEP]] [-a true|false] [-test true|false] [section.key=value ...]
+# Train: bash run.sh [-c NAME_OR_FILE ...] [-id ID [-ckpt STEP] | -from CHECKPOINT] [-a true|false] [-test true|false] [section.key=value ...]
 # Sets up first, where that is needed. `bash run.sh -c demo` needs no corpus.
 
 #export CUDA_VISIBLE_DEVICES=0,1  # the GPUs to train on; as a comment: all, or those that the environment names

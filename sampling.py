@@ -40,12 +40,14 @@ class Settings(speech.Settings):
 
     n_timesteps: evaluations of the score network; solver: posterior (only for 1, the default there), dpm2m (the
     default beyond), ddim, sde, euler or, for 1 alone, original; loudness: LUFS that each piece is brought to, over -70
-    and at most 0, by a gain alone and less where the peaks would pass full scale; None: as the voice speaks.
+    and at most 0, by a gain alone and less where the peaks would pass full scale; None: as the voice speaks;
+    speaker: one of speakers.names, None: the first.
     """
 
     n_timesteps: int = 1
     solver: str | None = None
     loudness: float | None = None
+    speaker: str | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -153,12 +155,21 @@ class Voice:
     def _plan(self, piece, settings):
         x = torch.tensor(piece.ids, device=self.device)[None]
         noise = noise_of(settings.seed, piece.phonemes)
-        return self.model.plan(x, settings.temperature, settings.length_scale, noise, piece.pauses)
+        with self.model.speaking_as(self._speaker_id(settings.speaker)):
+            return self.model.plan(x, settings.temperature, settings.length_scale, noise, piece.pauses)
+
+    def _speaker_id(self, speaker):
+        names = self.saved.config.speakers.names
+        if speaker is not None and speaker not in names:
+            known = ", ".join(names) or "none: it has a single voice"
+            raise ValueError(f"speaker {speaker!r}: the voice has not learnt it (it knows {known[:300]})")
+        return 0 if speaker is None else names.index(speaker)
 
     def _render(self, pieces, settings, plans=None):
         """wav (T_wav,) with the silence after it and durations (T_x,), of each piece."""
         plans = plans or [self._plan(piece, settings) for piece in pieces]
-        spoken = self.model.render(plans, settings.n_timesteps, settings.solver)
+        with self.model.speaking_as(self._speaker_id(settings.speaker)):
+            spoken = self.model.render(plans, settings.n_timesteps, settings.solver)
         return [(next(self._finished([one.wav], plan, piece, settings)), one.durations[0].cpu().numpy())
                 for one, plan, piece in zip(spoken, plans, pieces)]  # fmt: skip
 
@@ -172,8 +183,19 @@ class Voice:
         if settings.loudness is None:
             wavs = self.model.stream(plan, settings.n_timesteps, settings.solver)
         else:
-            wavs = [self.model.render([plan], settings.n_timesteps, settings.solver)[0].wav]
+            with self.model.speaking_as(self._speaker_id(settings.speaker)):
+                wavs = [one.wav for one in self.model.render([plan], settings.n_timesteps, settings.solver)]
+        wavs = self._spoken_by(settings.speaker, iter(wavs))
         yield from self._finished(wavs, plan, piece, settings)
+
+    def _spoken_by(self, speaker, wavs):
+        """Each of what an iterator makes, made as this speaker; between two of them others may speak."""
+        while True:
+            with self.model.speaking_as(self._speaker_id(speaker)):
+                wav = next(wavs, None)
+            if wav is None:
+                return
+            yield wav
 
     def _finished(self, wavs, plan, piece, settings):
         """wavs: (1, 1, n) each, together a piece. Gives (n,) as they are heard."""
@@ -266,6 +288,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--length-scale", type=float, default=1.0, help="over 1 slower, under 1 faster")
     parser.add_argument("--sentence-pause", type=float, metavar="SECONDS", help="between two sentences")
     parser.add_argument("--loudness", type=float, metavar="LUFS", help="to bring the sound to, for example -23")
+    parser.add_argument("--speaker", metavar="NAME", help="of a voice of several; without it the first of them")
     parser.add_argument("--timestamps", choices=list(timestamps.FORMATS), help="of words and phonemes, beside each WAV")
     parser.add_argument("-l", dest="lexicon", metavar="FILE", help="words and how they are said: word = respelling")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

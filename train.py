@@ -34,7 +34,8 @@ from training.data import Data, prepare_data
 from training.folder import begin_launch, end_launch, go_on_after_restart, open_folder, start_wandb
 from training.lanes import lanes_of, run_lane, run_lanes
 from training.state import State, make_state, project_of, restore
-from training.validation import tell_of_missing_packages, validate_once
+from training.validation import n_stale, tell_of_missing_packages, validate_once
+from training.warm_start import configuration_of, warm_start
 
 LOGW_VARIANCE_RATE = 0.01  # of the running mean that synthesis takes its log-normal's variance from
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -236,17 +237,18 @@ def train(state: State, data: Data, folder: Path, run_log: RunLog | None, latent
         tqdm(total=last, initial=state.step, desc=folder.name, unit="step", disable=not world.first) as bar,
     ):
         while True:
-            is_new = state.step > first_step
+            stopped, is_new = False, state.step > first_step
             if state.step > 0 and (state.step % system.validation_step == 0 or state.step == last):
                 if world.first:
                     with state.watch.part("validation"):
                         is_new |= validate_once(state, data.valid, folder, run_log)
                 state.best_variance = world.agree(state.best_variance)
+                stopped = world.agree(world.first and 0 < system.patience <= n_stale(config, run_log))
             ending = world.most(stop.signal)
-            due = (state.step % system.save_ckpt == 0 or ending) and not state.misses
+            due = (state.step % system.save_ckpt == 0 or stopped or ending) and not state.misses
             if is_new and (due or state.step == last):  # after the validation, which may end the variance part
                 save(state, folder, run_log)
-            if state.step >= last:
+            if state.step >= last or stopped and state.step > first_step:
                 break
             if ending:
                 raise Stopped(ending, state.step)
@@ -343,8 +345,11 @@ def go_back(state: State, folder: Path, run_log: RunLog | None) -> None:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train NiSETS.", allow_abbrev=False)
-    parser.add_argument("-c", metavar="NAME_OR_FILE", help="an overlay in configs/, or a YAML file, over config.yaml")
+    parser.add_argument("-c", metavar="NAME_OR_FILE", action="append",
+                        help="an overlay in configs/, or a YAML file, over config.yaml and those before")  # fmt: skip
     parser.add_argument("-id", metavar="ID", help="resume the run in checkpoint/ID")
+    parser.add_argument("-from", dest="start", metavar="CHECKPOINT",
+                        help="a new run that begins with the weights of a run, a voice or a project")  # fmt: skip
     parser.add_argument("-ckpt", type=int, metavar="STEP", help="from this step; without it from the newest")
     parser.add_argument("-lane", metavar="NAME", help="only this one of a run's several lanes (with -id)")
     parser.add_argument(
@@ -359,6 +364,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error("-ckpt STEP needs -id ID, the run that it is a step of")
     if args.lane is not None and args.id is None:
         parser.error("-lane NAME needs -id ID, the run that it is a lane of")
+    if args.start is not None and args.id is not None:
+        parser.error(
+            "-id goes on with a run as it was, -from begins a new one with another's weights: give one of them"
+        )
     if args.c is not None and args.id is not None:
         parser.error("-id goes on with the run's own configuration: use section.key=value to change it, not -c")
     return args
@@ -392,9 +401,11 @@ def run_one(args: argparse.Namespace, world: World) -> str:
         project = checkpoint.load_newest(checkpoint.RUNS / args.id, args.ckpt)
         config = configuration.change(configuration.from_dict(project["config"]), args.overrides)
     else:
-        config = configuration.load(args.c, args.overrides)
+        config = configuration_of(args)
     data = prepare_data(config, world)
     state = make_state(args, config, world, data, project)
+    if config.fine_tuning.start and project is None:
+        warm_start(state)
     wandb_run = start_wandb(args, config, args.id or args.name) if world.first else None
     name = world.agree(wandb_run.id if wandb_run else args.id or args.name or checkpoint.new_run_id())
     if world.first:

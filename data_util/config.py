@@ -1,5 +1,6 @@
 """The configuration: frozen, typed, strict. config.yaml holds every value; this file holds every type and relation."""
 
+import copy
 import dataclasses
 import math
 import typing
@@ -27,6 +28,7 @@ class System:
     sample_clips: int
     save_ckpt: int
     keep_ckpt: int
+    patience: int
     best_metric: Literal[
         "latent_l1", "copy_mel_l1", "loss_prior", "loss_frame", "loss_duration", "cer", "dnsmos", "mcd"
     ]
@@ -72,6 +74,14 @@ class Text:
     units: Literal["blanks", "characters", "phones"]
     longest: int
     lexicon: str
+
+
+@dataclass(frozen=True)
+class Speakers:
+    """names: of those that the lists name, in the order of their ids; () for one voice that needs no name."""
+
+    names: tuple[str, ...]
+    balanced: bool
 
 
 @dataclass(frozen=True)
@@ -226,6 +236,16 @@ class Loss:
 
 
 @dataclass(frozen=True)
+class FineTuning:
+    """start: the checkpoint whose weights a run begins with, which -from sets; '' for none. The others count with one
+    alone."""
+
+    start: str
+    rate: float
+    frozen: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Lane:
     """A training of its own. clips: all of the list, or every second one; start: lanes whose last weights it begins
     with, of each part those of the last lane that trains it; means: lanes whose posterior means its generator reads.
@@ -289,6 +309,7 @@ class Config:
     audio: Audio
     pitch: Pitch
     text: Text
+    speakers: Speakers
     text_encoder: TextEncoder
     variance: Variance
     latent: Latent
@@ -304,6 +325,7 @@ class Config:
     discriminators: Discriminators
     loss: Loss
     training: Training
+    fine_tuning: FineTuning
 
     @property
     def n_latents(self) -> int:
@@ -314,6 +336,10 @@ class Config:
     def has_source(self) -> bool:
         """Whether the generator filters pulses at F0."""
         return self.generator.kind == "convnext" and self.convnext.head == "source"
+
+    @property
+    def n_speakers(self) -> int:
+        return max(1, len(self.speakers.names))
 
     @property
     def generator_needs_f0(self) -> bool:
@@ -327,16 +353,23 @@ class Config:
 
 
 def load(
-    overlay: str | Path | None = None, overrides: typing.Sequence[str] = (), base: Path = ROOT / "config.yaml"
+    overlays: str | Path | None | typing.Sequence[str | Path] = (),
+    overrides: typing.Sequence[str] = (),
+    base: Path | dict = ROOT / "config.yaml",
 ) -> "Config":
-    """Read config.yaml, an overlay over it, and overrides over both.
+    """Read config.yaml, overlays over it, one over the other, and overrides over all.
 
-    overlay: a file, or a name in configs/, which may itself lie over another, `over: NAME`; overrides:
-    `section.key=value`, the value in YAML.
+    overlays: files, or names in configs/, each of which may lie over another, `over: NAME`; a single one may stand
+    alone. overrides: `section.key=value`, the value in YAML; base: a file, or the tree of a configuration.
     Returns a Config; raises ConfigError, which names the dotted key.
     """
-    tree = _read(base) if base == ROOT / "config.yaml" else completed(_read(base))
-    for layer in [] if overlay is None else _layers(overlay, ()):
+    if isinstance(base, dict):
+        tree = copy.deepcopy(base)
+    else:
+        tree = _read(base) if base == ROOT / "config.yaml" else completed(_read(base))
+    if overlays is None or isinstance(overlays, (str, Path)):
+        overlays = () if overlays is None else (overlays,)
+    for layer in (layer for overlay in overlays for layer in _layers(overlay, ())):
         _merge(tree, layer, "")
     return from_dict(_override(tree, overrides))
 
@@ -389,7 +422,18 @@ def stage_at(config: Config, step: int) -> tuple[Stage, float]:
     progress = min(1.0, (step - first) / max(1, end - first))
     cosine = stage.final + (1 - stage.final) * 0.5 * (1 + math.cos(math.pi * progress))
     warm_up = min(1.0, (step - first + 1) / max(1, min(training.warmup_steps, 0.1 * (end - first))))
-    return stage, warm_up * cosine
+    if not config.fine_tuning.start:
+        return stage, warm_up * cosine
+    return without(stage, config.fine_tuning.frozen), config.fine_tuning.rate * warm_up * cosine
+
+
+def without(stage: Stage, frozen: typing.Sequence[str]) -> Stage:
+    """The stage, but that some parts do not train: then neither do those that have nobody left to train against."""
+    parts = {name: rate for name, rate in stage.parts.items() if name not in frozen}
+    if "generator" not in parts:
+        parts.pop("discriminators", None)
+    gradient = stage.feature_gradient if {"decoder", "generator"} & set(parts) else "off"
+    return dataclasses.replace(stage, parts=parts, feature_gradient=gradient)
 
 
 def search_noise(config: Config, step: int) -> float:
@@ -516,17 +560,23 @@ def _check(config):
     _check_audio(config.audio, config.pitch)
     _check_networks(config)
     _check_training(config)
+    names = config.speakers.names
+    _require(len(set(names)) == len(names) and all(name.strip() == name != "" and "|" not in name for name in names),
+             "speakers.names", list(names), "different names, none empty, without | and spaces around")  # fmt: skip
+    _require(set(config.fine_tuning.frozen) < set(PARTS), "fine_tuning.frozen", list(config.fine_tuning.frozen),
+             f"some of {', '.join(PARTS)}, and not all")  # fmt: skip
     _require(config.system.best_metric != "cer" or config.text.language.startswith("en"), "system.best_metric", "cer",
              f"another where text.language is {config.text.language}: the recogniser knows English only")  # fmt: skip
 
 
 def _check_ranges(config):
-    may_be_zero = {"system.seed", "system.num_workers", "audio.f_min", "alignment.init_steps", "text_encoder.window",
+    may_be_zero = {"system.seed", "system.patience", "system.num_workers", "audio.f_min",
+                   "alignment.init_steps", "text_encoder.window",
                    "text_encoder.frame_layers", "variance.dropout", "variance.pitch_temperature",
                    "variance.energy_temperature", "alignment.prior_scale", "alignment.noise", "discriminators.scales",
                    "training.warmup_steps", "training.weight_decay", "training.true_latents",
                    "training.batch_frames", "training.rate_power"}  # fmt: skip
-    may_be_empty = {"discriminators.periods", "discriminators.resolutions"}
+    may_be_empty = {"discriminators.periods", "discriminators.resolutions", "speakers.names", "fine_tuning.frozen"}
     shares = {"text_encoder.prenet_dropout", "text_encoder.dropout", "variance.dropout", "sde.t_one", "sde.t_uniform",
               "training.true_latents", "training.ema_decay", "training.back_off", "training.rate_power"}  # fmt: skip
     for section, keys in to_dict(config).items():

@@ -59,6 +59,7 @@ class Batch:
     f0: Tensor  # (B, 2, T_mel) Corpus.f0's log F0 and voicing, then 0.0; (B, 2, 0) where the corpus has none
     latent: Tensor  # (B, n_latents, segment_frames) the segment's, as Latents.read gave it, then 0.0; without (B, ., 0)
     latent_t: Tensor  # (B,) diffusion time of that latent; without Latents zeros
+    speaker: Tensor  # (B,) int64 ids of speakers.names, 0 for a single voice
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The same batch on another device."""
@@ -102,15 +103,20 @@ class BatchOrder:
         window: int = 16,
         budget: int = 0,
         n_parts: int = 1,
+        groups: np.ndarray | None = None,
     ):
         """lengths: (n_clips,), of any unit; batch_size_global: clips a step over all processes, at most; window:
         batches of that size; budget: clips times the longest of them in each of a batch's n_parts equal parts, unless
-        a part is a single clip; 0: none."""
+        a part is a single clip; 0: none; groups: (n_clips,), each of which has equally many places in an epoch, so
+        that clips of small ones come again; None: every clip comes once."""
         self.lengths = np.asarray(lengths)
         if len(self.lengths) == 0:
             raise ValueError("no clips to put in order")
         self.batch_size_global, self.seed, self.window = batch_size_global, seed, window
         self.budget, self.n_parts = budget, n_parts
+        self.groups = [np.arange(len(self.lengths))]
+        if groups is not None:
+            self.groups = [np.flatnonzero(groups == group) for group in np.unique(groups)]
         self._held: tuple[int, list[np.ndarray]] | None = None  # the window asked for last
         self._starts = [0]  # the first steps of windows, as far as they are known, where a budget makes them uneven
 
@@ -136,9 +142,9 @@ class BatchOrder:
         return self._held[1]
 
     def _window(self, number):
-        n_clips, size = len(self.lengths), self.window * self.batch_size_global
-        first, last = number * size // n_clips, (number * size + size - 1) // n_clips
-        offset = number * size - first * n_clips
+        n_epoch, size = len(self.groups) * max(map(len, self.groups)), self.window * self.batch_size_global
+        first, last = number * size // n_epoch, (number * size + size - 1) // n_epoch
+        offset = number * size - first * n_epoch
         clips = np.concatenate([self._epoch(epoch) for epoch in range(first, last + 1)])[offset : offset + size]
         clips = clips[np.argsort(self.lengths[clips], kind="stable")].astype(np.int64)
         cut = self._cut(clips)
@@ -148,11 +154,14 @@ class BatchOrder:
         return [cut[place] for place in shuffle]
 
     def _epoch(self, number):
-        clips = _generator(self.seed, number, _TAG_EPOCH).permutation(len(self.lengths))
+        clips = self._permutation(_generator(self.seed, number, _TAG_EPOCH))
         if number > 0:
             return clips
         longest = np.argsort(self.lengths, kind="stable")[::-1][: self.batch_size_global]
-        return np.concatenate([longest, clips[~np.isin(clips, longest)]])
+        others = clips.tolist()
+        for clip in longest:  # each once: where speakers are balanced, a clip may come several times
+            others.remove(clip)
+        return np.concatenate([longest, np.array(others, dtype=clips.dtype)])
 
     def _cut(self, clips):
         """Clips, the shortest first, in batches, of which the last has the longest."""
@@ -165,6 +174,16 @@ class BatchOrder:
             cut.append(clips[end - n : end])
             end -= n
         return cut[::-1]
+
+    def _permutation(self, generator):
+        if len(self.groups) == 1:
+            return generator.permutation(self.groups[0])
+        most = max(map(len, self.groups))
+        parts = []
+        for group in self.groups:
+            rounds = -(-most // len(group))
+            parts.append(np.concatenate([generator.permutation(group) for _ in range(rounds)])[:most])
+        return generator.permutation(np.concatenate(parts))
 
 
 def draw(seed: int, step: int, batch_size_global: int, place: int, *, true_latents: float, n_latents: int,
@@ -230,7 +249,8 @@ class _Places:
         self.first_step, self.rank, self.world_size, self.accumulate = first_step, rank, world_size, training.accumulate
         n_parts = world_size * training.accumulate
         self.order = BatchOrder(corpus.n_frames, training.batch_size * n_parts, config.system.seed,
-                                budget=training.batch_frames, n_parts=n_parts)  # fmt: skip
+                                budget=training.batch_frames, n_parts=n_parts,
+                                groups=corpus.speakers if config.speakers.balanced else None)  # fmt: skip
 
     def __iter__(self):
         for step in itertools.count(self.first_step):
@@ -275,6 +295,7 @@ class _Items(torch.utils.data.Dataset):
             "f0": self.corpus.f0(index) if self.corpus.has_f0 else np.zeros((2, 0), dtype=np.float32),
             "latent": latent,
             "latent_t": latent_t,
+            "speaker": self.corpus.speakers[index],
             "wav": self.corpus.wav(index, cut_start + segment_start, segment_length)[None],
             "starts": (cut_start, cut_length, segment_start, segment_length),
             "draws": draws,
@@ -321,6 +342,7 @@ def _collate(items, config, has_durations):
         f0=_padded([item["f0"] for item in items])[0],
         latent=torch.from_numpy(np.stack([item["latent"] for item in items])),
         latent_t=torch.tensor([item["latent_t"] for item in items], dtype=torch.float32),
+        speaker=torch.tensor([item["speaker"] for item in items], dtype=torch.int64),
     )
 
 

@@ -17,8 +17,10 @@ from model.layers import (
     full,
     masked,
     polar,
+    speaker_embedding,
     start_quiet,
     to_spectrum,
+    with_speaker,
 )
 
 LOCK_SPAN = 0.03  # seconds of a recording by which the phase of its lowest harmonic is known
@@ -36,8 +38,10 @@ class ConvNeXtScore(nn.Module):
         hidden_channels: int,
         n_layers: int,
         kernel: int,
+        n_speakers: int = 1,
     ):
         super().__init__()
+        self.speaker = speaker_embedding(n_speakers, channels)
         self.time = nn.Sequential(
             TimeEmbedding(channels), nn.Linear(channels, 4 * channels), nn.Mish(), nn.Linear(4 * channels, channels)
         )
@@ -58,7 +62,8 @@ class ConvNeXtScore(nn.Module):
 
         Returns (B, n_latents, T), masked; zero before the first step of training.
         """
-        embedding = F.mish(self.time(t) + (t == 1).to(x.dtype)[:, None] * self.one_step)
+        embedding = self.time(t) + (t == 1).to(x.dtype)[:, None] * self.one_step
+        embedding = F.mish(embedding if self.speaker is None else embedding + self.speaker())
         inputs = [x, mu] if condition is None else [x, mu, condition]
         x = masked(self.conv_in(masked(torch.cat(inputs, dim=1), mask)), mask)
         for block in self.blocks:
@@ -234,8 +239,10 @@ class ConvNeXtGenerator(nn.Module):
         n_fft: int,
         hop_length: int,
         sample_rate: int,
+        n_speakers: int = 1,
     ):
         super().__init__()
+        self.speaker = speaker_embedding(n_speakers, channels)
         self.needs_f0 = head == "source"
         self.conv_in = nn.Conv1d(n_inputs, channels, kernel, padding=kernel // 2)
         self.norm_in = ChannelNorm(channels)
@@ -268,7 +275,7 @@ class ConvNeXtGenerator(nn.Module):
         """
         if self.needs_f0 and (f0 is None or voicing is None):
             raise ValueError('a generator with head "source" needs f0 and voicing')
-        x = masked(self.norm_in(self.conv_in(masked(x, mask))), mask)
+        x = masked(self.norm_in(with_speaker(self.conv_in(masked(x, mask)), self.speaker)), mask)
         for block in self.blocks:
             x = block(x, mask)
         x = self.norm(x.transpose(1, 2))  # (B, T, channels)

@@ -89,6 +89,35 @@ class SymbolEmbedding(nn.Module):
         return total.transpose(1, 2) * math.sqrt(total.shape[-1])
 
 
+class SpeakerEmbedding(nn.Module):
+    """What a part has learnt of each speaker: (B, C) of those that NiSETS.speaking_as has chosen.
+
+    The choice is no argument, since it is one for a whole text or batch and every part wants it. It starts as no
+    difference between the speakers, and draws nothing.
+    """
+
+    def __init__(self, n_speakers: int, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(n_speakers, channels))
+        self.chosen: Tensor | None = None  # (B,) or (1,) ids
+
+    def forward(self) -> Tensor:
+        """Returns (B, C), or (1, C) for all alike. Raises ValueError outside of NiSETS.speaking_as."""
+        if self.chosen is None:
+            raise ValueError(f"a model of {len(self.weight)} speakers: choose one with NiSETS.speaking_as")
+        return self.weight[self.chosen]
+
+
+def speaker_embedding(n_speakers: int, channels: int) -> SpeakerEmbedding | None:
+    """None for a single speaker, who needs none."""
+    return SpeakerEmbedding(n_speakers, channels) if n_speakers > 1 else None
+
+
+def with_speaker(x: Tensor, speaker: SpeakerEmbedding | None) -> Tensor:
+    """x: (B, C, ..., T), moved by what is known of the speaker."""
+    return x if speaker is None else x + speaker().to(x.dtype).unflatten(1, (-1, *[1] * (x.dim() - 2)))
+
+
 class Fourier(nn.Module):
     """The discrete Fourier transform of real frames, its spectra as real and imaginary parts; nothing in it learns."""
 

@@ -4,6 +4,7 @@ Non-iterative score-based end-to-end text-to-speech (ICASSP 2024). One forward p
 from phonemes to a waveform; speaking reads in `synthesise`.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 
@@ -21,7 +22,7 @@ from model.convnext import ConvNeXtGenerator, ConvNeXtScore
 from model.discriminator import Discriminators
 from model.hifigan import HiFiGAN, ISTFTNet
 from model.latent import Compression
-from model.layers import TimeEmbedding, full, masked
+from model.layers import SpeakerEmbedding, TimeEmbedding, full, masked
 from model.sde import SDE, SOLVERS, default_solver, expand, result_time, solver_times
 from model.text_encoder import N_PLACES, FrameEncoder, TextEncoder, places
 from model.unet import UNet
@@ -86,9 +87,11 @@ class NiSETS(nn.Module):
         self.variance = self._build_variance(n_symbols) if kind != "off" else None
         if config.decoder.kind == "convnext1d":
             n_conditions = N_VALUES if kind == "frame" else 0
-            self.decoder = ConvNeXtScore(n_latents, n_conditions, **asdict(config.convnext1d))
+            self.decoder = ConvNeXtScore(
+                n_latents, n_conditions, **asdict(config.convnext1d), n_speakers=config.n_speakers
+            )
         else:
-            self.decoder = UNet(**asdict(config.unet2d))
+            self.decoder = UNet(**asdict(config.unet2d), n_speakers=config.n_speakers)
         sizes = {"z0_hat": n_latents, "mu": n_latents, "f0": N_VALUES, "t": T_CHANNELS}
         self.generator = self._build_generator(sum(sizes[name] for name in config.generator.inputs))
         self.t_embedding = TimeEmbedding(T_CHANNELS)
@@ -112,6 +115,7 @@ class NiSETS(nn.Module):
             mark_sizes=self.mark_sizes,
             condition_channels=0 if kind == "off" else N_VALUES,
             **sizes,
+            n_speakers=config.n_speakers,
         )
         if n_layers == 0:
             return encoder, None
@@ -123,16 +127,17 @@ class NiSETS(nn.Module):
         variance = self.config.variance
         sizes = {name: getattr(variance, name) for name in ("channels", "hidden_channels", "n_layers", "kernel",
                                                             "dropout", "frame_layers")}  # fmt: skip
-        return Variance(n_symbols, self.mark_sizes, N_PLACES if variance.kind == "frame" else 0, **sizes)
+        return Variance(n_symbols, self.mark_sizes, N_PLACES if variance.kind == "frame" else 0, **sizes,
+                        n_speakers=self.config.n_speakers)  # fmt: skip
 
     def _build_generator(self, n_inputs: int) -> nn.Module:
         config, audio = self.config, self.config.audio
         if config.generator.kind == "convnext":
             rates = {"hop_length": audio.hop_length, "sample_rate": audio.sample_rate}
-            return ConvNeXtGenerator(n_inputs, **asdict(config.convnext), **rates)
+            return ConvNeXtGenerator(n_inputs, **asdict(config.convnext), **rates, n_speakers=config.n_speakers)
         if config.generator.kind == "istft":
-            return ISTFTNet(n_inputs, **asdict(config.istft))
-        return HiFiGAN(n_inputs, **asdict(config.hifigan))
+            return ISTFTNet(n_inputs, **asdict(config.istft), n_speakers=config.n_speakers)
+        return HiFiGAN(n_inputs, **asdict(config.hifigan), n_speakers=config.n_speakers)
 
     def parts(self) -> dict[str, list[nn.Module]]:
         """The networks of each part that can be named in training.stages."""
@@ -146,6 +151,22 @@ class NiSETS(nn.Module):
         owners = {"frame_encoder": "text_encoder", "logw_variance": "text_encoder"}
         network = owners.get(network, network)
         return network if network in self.parts() else ""
+
+    @contextlib.contextmanager
+    def speaking_as(self, speaker: Tensor | int) -> Iterator[None]:
+        """Inside the with statement, every part speaks as these speakers: (B,) ids of a batch, or one id for all.
+
+        One thread at a time. A model of one speaker does the same without it.
+        """
+        parts = [part for part in self.modules() if isinstance(part, SpeakerEmbedding)]
+        before = [part.chosen for part in parts]
+        for part in parts:
+            part.chosen = torch.as_tensor(speaker, device=part.weight.device).reshape(-1)
+        try:
+            yield
+        finally:
+            for part, chosen in zip(parts, before):
+                part.chosen = chosen
 
     # -- features and latents
 
@@ -303,6 +324,10 @@ class NiSETS(nn.Module):
         stage: which parts train and which gradients flow.
         realign: search for the durations, else take the batch's; search_noise: on its scores, in their deviations.
         """
+        with self.speaking_as(batch.speaker):
+            return self._forward(batch, counts, stage, realign, search_noise)
+
+    def _forward(self, batch: Batch, counts: Tensor, stage: Stage, realign: bool, search_noise: float) -> Output:
         training = self.config.training
         mel_mask = sequence_mask(batch.mel_lengths, batch.mel.shape[2]).to(batch.mel.dtype)  # (B, 1, T_mel)
         z0 = self.latent(batch.mel) * mel_mask

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.layers import TimeEmbedding, full, masked
+from model.layers import TimeEmbedding, full, masked, speaker_embedding
 
 
 class MaskedGroupNorm(nn.Module):
@@ -88,8 +88,17 @@ class LinearAttention(nn.Module):
 class UNet(nn.Module):
     """F(r_t, mu, t), what the posterior mean is made of."""
 
-    def __init__(self, channels: int, multipliers: tuple[int, ...], groups: int, n_heads: int, head_channels: int):
+    def __init__(
+        self,
+        channels: int,
+        multipliers: tuple[int, ...],
+        groups: int,
+        n_heads: int,
+        head_channels: int,
+        n_speakers: int = 1,
+    ):
         super().__init__()
+        self.speaker = speaker_embedding(n_speakers, channels)
         self.stride = 2 ** (len(multipliers) - 1)
         self.time = nn.Sequential(
             TimeEmbedding(channels), nn.Linear(channels, 4 * channels), nn.Mish(), nn.Linear(4 * channels, channels)
@@ -136,6 +145,7 @@ class UNet(nn.Module):
         x = torch.stack([mu, r_t], dim=1)  # (B, 2, F, T)
         x = masked(F.pad(x, (0, -frames % self.stride)), mask)
         embedding = self.time(t) + (t == 1).to(x.dtype)[:, None] * self.one_step
+        embedding = embedding if self.speaker is None else embedding + self.speaker()
 
         masks, skips = [mask], []
         for i, (first, second, attention) in enumerate(self.down):

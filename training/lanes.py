@@ -21,6 +21,7 @@ from training.data import Data, other_indices, own_indices, prepare_data
 from training.folder import begin_launch, open_folder, start_wandb, write_about
 from training.state import State, make_state, start_from
 from training.validation import clip_tensors, tell_of_missing_packages, validate_once
+from training.warm_start import configuration_of, warm_start
 
 Train = Callable[..., None]  # train.py's train, which trains a state to its end
 
@@ -28,7 +29,7 @@ Train = Callable[..., None]  # train.py's train, which trains a state to its end
 def lanes_of(args: argparse.Namespace) -> Config | None:
     """The configuration that args ask for if it has several lanes, else None."""
     if args.id is None:
-        config = configuration.load(args.c, args.overrides)
+        config = configuration_of(args)
     else:
         written = checkpoint.RUNS / args.id / "config.yaml"
         if not written.is_file():
@@ -65,6 +66,8 @@ def run_lanes(args: argparse.Namespace, config: Config, world: World, train: Tra
             run_lane(args, config, world, lane, data, train)
     if world.first:
         state = make_state(args, config, world, data, None)
+        if config.fine_tuning.start:
+            warm_start(state)  # of parts that no lane trains
         start_from(state, last_projects(config, folder, list(config.training.lanes)))
         state.step = config.training.train_num_steps
         tell_of_missing_packages()
@@ -103,6 +106,8 @@ def run_lane(args: argparse.Namespace, config: Config, world: World, name: str, 
     state = make_state(args, own_config, world, data, project)
     state.run_config = config
     if project is None:
+        if config.fine_tuning.start:
+            warm_start(state)
         start_from(state, last_projects(config, folder.parent, lane.start))
     trained = trained_parts(config, [name, *lane.start])
     state.sounding, state.reading = "generator" in trained, {"text_encoder", "decoder"} <= trained
@@ -133,7 +138,8 @@ def write_means(state: State, data: Data, clips: str, folder: Path) -> None:
     for i in tqdm(indices, desc=f"{folder.parent.name}: posterior means", unit="clip"):
         durations = torch.from_numpy(data.clips.durations[i])[None].to(state.world.device)
         generator = torch.Generator().manual_seed(state.config.system.seed + i)
-        mean = state.ema.means(*clip_tensors(state, data.clips, i), durations, training.mean_times, generator)
+        with state.ema.speaking_as(int(data.clips.speakers[i])):
+            mean = state.ema.means(*clip_tensors(state, data.clips, i), durations, training.mean_times, generator)
         means.save_mean(folder, i, mean.cpu().numpy())
     means.complete(folder, data.clips.content, training.mean_times, indices)
 

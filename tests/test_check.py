@@ -106,11 +106,11 @@ def test_texts_speakers_and_lists(corpus, monkeypatch):
 
     def odd(section):
         front_end = real(section)
-        monkeypatch.setattr(front_end, "phonemise_many", lambda texts: ["ab☃" if t[0] == "c" else "ab" for t in texts])
+        monkeypatch.setattr(front_end, "phonemise_many", lambda texts: ["ab☃" if t[:1] == "c" else "ab" for t in texts])
         return front_end
 
     monkeypatch.setattr(check, "make_front_end", odd)
-    assert faults(config)[0]["good2"] == {"unknown symbols"}
+    assert "unknown symbols" in faults(config)[0]["good2"]
     (root / "metadata.csv").write_text("other|a|b\n")
     (root / "train.txt").write_text("nowhere\n")
     assert faults(config)[0]["nowhere"] == {"no transcript", "missing"}

@@ -2,19 +2,23 @@
 
 import os
 
+import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from data_util import checkpoint, ship
 from data_util import config as configuration
 from data_util.checkpoint import CheckpointError
 from data_util.files import read_json, write_json
+from data_util.measures import RECOGNISER, error_rates, letters, missing_packages, recognise
+from data_util.pitch import track_f0
 from model.nisets import NiSETS
+from sampling import Voice
 
 CONFIG = configuration.load("tests/tiny.yaml")
 SYMBOLS = ("a", "b", "c")
 MEGABYTES = 25  # that a voice in a repository may have
-SENTENCE = "The prisoners were allowed to walk about the yard for an hour every morning."
 
 
 @pytest.fixture
@@ -83,3 +87,43 @@ def test_a_voice_of_before_a_key_was_there_has_the_default(runs, weights):
     write_json(path.with_suffix(".json"), about)
     with pytest.raises(CheckpointError, match="loss.phrase"):
         checkpoint.load_voice(path)
+
+
+# -- the voice in the box
+
+
+SENTENCE = "The prisoners were allowed to walk about the yard for an hour every morning."
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return Voice.load(checkpoint.SHIPPED)
+
+
+def test_the_voice_in_the_box_is_small_and_in_half_precision(shipped):
+    size = sum(path.stat().st_size for path in checkpoint.SHIPPED.iterdir())
+    assert size <= 1e6 * MEGABYTES
+    stored = safetensors.torch.load_file(shipped.saved.path)
+    assert {tensor.dtype for tensor in stored.values() if tensor.dim() > 1} == {torch.float16}
+
+
+def test_the_voice_in_the_box_speaks_as_its_reader_does(shipped):
+    speech = shipped.speak(SENTENCE, seed=0)
+    seconds = len(speech.wav) / speech.sample_rate
+    assert 3.5 < seconds < 6  # 77 characters; the corpus has 14 to 18 of them a second
+    assert 0.02 < np.sqrt(np.square(speech.wav).mean()) < 0.2
+    audio = shipped.saved.config.audio
+    log_f0, voiced = track_f0(speech.wav, audio, shipped.saved.config.pitch)
+    assert 0.4 < voiced.mean() < 0.85
+    assert 170 < np.exp(np.median(log_f0[voiced > 0])) < 260  # Hz, as the reader's
+    assert log_f0[voiced > 0].std() > 0.1
+
+
+@pytest.mark.skipif(bool(missing_packages(RECOGNISER)), reason="needs requirements-extra.txt")
+def test_the_voice_in_the_box_is_understood(shipped):
+    errors, total = 0, 0
+    for text in (SENTENCE, "She had been there for many years, and nobody knew why.", "It was a very cold winter."):
+        speech = shipped.speak(text, seed=0)
+        wrong, count = error_rates(letters(text), recognise(speech.wav, speech.sample_rate))["cer"]
+        errors, total = errors + wrong, total + count
+    assert errors / total < 0.35  # of babble the recogniser makes something else altogether, 0.7 and more

@@ -443,6 +443,7 @@ def drawn_batch(config, x_lengths=(2, 5, 8, 4), mel_lengths=(5, 40, 64, 21), **c
         u=torch.tensor([T_ONE, T_OTHER, 0.5, T_ONE])[:n_items],
         true_latent=torch.tensor([False, False, True, False])[:n_items],
         ids=[str(i) for i in range(n_items)],
+        speaker=torch.zeros(n_items, dtype=torch.int64),
         f0=torch.cat([f0, voicing], dim=1) * mel_mask,
         latent=normal(config.n_latents, n_segment) * sequence_mask(segment_lengths, n_segment),
         latent_t=torch.tensor([1.0, 0.5, 1.0, 0.1])[:n_items],

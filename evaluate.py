@@ -33,9 +33,10 @@ from data_util.measures import (
     reference_of,
     summarise,
 )
+from data_util.memory import peak_memory
 from data_util.page import markdown, page
-from model.sde import SOLVERS, default_solver
-from sampling import Voice, newest_run
+from model.sde import ONE_STEP, SOLVERS, default_solver
+from sampling import Voice
 from text import TextError
 
 log = logging.getLogger(__name__)
@@ -141,19 +142,6 @@ def _speak(voice, clip, settings):
     return speech, (time.perf_counter() - start, speech.seconds)
 
 
-def peak_memory() -> int | None:
-    """The most main memory that this process has had, in bytes; None where the system does not say."""
-    status = Path("/proc/self/status")
-    found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.is_file() else None
-    if found:  # first, since on Linux getrusage also counts what the process had that started this one
-        return 1024 * int(found[1])
-    try:
-        import resource
-    except ImportError:
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def apart(function: Callable, *arguments):
     """What the function returns, called in a new process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
@@ -179,7 +167,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("-n", dest="n_timesteps", type=int, nargs="+", default=[], metavar="N",
                         help="evaluations of the score network, beside the one step")  # fmt: skip
     parser.add_argument("--solver", nargs="+", default=[], help="one or several, for n over 1; without it dpm2m",
-                        choices=[name for name in SOLVERS if name != default_solver(1)])  # fmt: skip
+                        choices=[name for name in SOLVERS if name not in ONE_STEP])  # fmt: skip
     parser.add_argument("--systems", nargs="+", default=[], metavar="NAME=DIR", help="folders with <id>.wav each")
     parser.add_argument("--metadata", type=Path, metavar="FILE", help="id|text a line, instead of the corpus's texts")
     parser.add_argument("--ids", type=Path, metavar="FILE", help="the clips; without it the test list, or all texts")
@@ -335,7 +323,7 @@ def _summaries(found, systems, spoken, args):
 
 
 def _load_voice(args):
-    folder = newest_run() if args.id is None else checkpoint.RUNS / args.id
+    folder = checkpoint.newest_run() if args.id is None else checkpoint.RUNS / args.id
     voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)), args.device)
     n_parameters = sum(parameter.numel() for parameter in voice.model.parameters())
     solver = None

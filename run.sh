@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train: bash run.sh [-c NAME_OR_FILE] [-id ID [-ckpt STEP]] [-a true|false] [-test true|false] [section.key=value ...]
+# Train: bash run.sh [-c NAME_OR_FILE ...] [-id ID [-ckpt STEP] | -from CHECKPOINT] [-a true|false] [-test true|false] [section.key=value ...]
 # Sets up first, where that is needed. `bash run.sh -c demo` needs no corpus.
 
 #export CUDA_VISIBLE_DEVICES=0,1  # the GPUs to train on; as a comment: all, or those that the environment names
@@ -51,4 +51,4 @@ except ChildFailedError as error:
     sys.exit(code if code > 0 else 1)
 except SignalException as error:
     sys.exit(128 + error.sigval)
-' --standalone --nproc_per_node="$N_PROCESSES" "$ROOT/train.py" "$@"
+' --standalone --max_restarts=3 --nproc_per_node="$N_PROCESSES" "$ROOT/train.py" "$@"

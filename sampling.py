@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import secrets
 import sys
 import tempfile
 import time
@@ -16,23 +15,18 @@ import torch
 import torchaudio
 from tqdm import tqdm
 
-from data_util import checkpoint, timestamps
+from data_util import checkpoint, speech, timestamps
 from data_util.audio import save_wav
 from data_util.config import ROOT
 from data_util.corpus import make_front_end, read_metafile
 from data_util.files import write_atomic
 from data_util.pitch import track_f0
+from data_util.speech import Reader, Speech, noise_of, write_wav
 from model.nisets import NiSETS, Plan
-from model.sde import SOLVERS, default_solver
+from model.sde import SOLVERS, default_solver, solver_times
 from text import TextError
-from text.markup import LONGEST_BREAK
-from text.pieces import ends, split
-from text.symbols import label
 
 STEM_LENGTH = 40  # characters of a text that its file is named by
-LONGEST_TEXT = 1_000_000  # characters, some twenty hours of speech
-SENTENCE_PAUSE, CLAUSE_PAUSE = 0.4, 0.15  # seconds between two pieces of a long text, after what they end
-FADE = 0.005  # seconds, at both sides of where two pieces meet
 BATCH_FRAMES = 4096  # that are spoken at once, padding included
 BATCH_TEXTS = 64  # of a file, between two moves of the progress bar
 LOUDNESS_BLOCK = 0.4  # seconds, what loudness is measured over
@@ -41,71 +35,28 @@ PEAK = 0.99  # of full scale, which no gain exceeds
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How a text is spoken; ValueError for a value out of range.
+class Settings(speech.Settings):
+    """How a text is spoken, beyond what any runtime can do; ValueError for a value out of range.
 
     n_timesteps: evaluations of the score network; solver: posterior (only for 1, the default there), dpm2m (the
-    default beyond) or ddim; seed: the same seed and text give the same sound, None a new one each time;
-    temperature: of the noise, 0 or more; length_scale: over 1 slower, under 1 faster;
-    sentence_pause: seconds between two sentences, 0 to 10, each of which is then spoken for itself; None: as the voice
-    pauses, and SENTENCE_PAUSE where a long text is cut; loudness: LUFS that each piece is brought to, over -70 and at
-    most 0, by a gain alone and less where the peaks would pass full scale; None: as the voice speaks.
+    default beyond), ddim, sde, euler or, for 1 alone, original; loudness: LUFS that each piece is brought to, over -70
+    and at most 0, by a gain alone and less where the peaks would pass full scale; None: as the voice speaks;
+    speaker: one of speakers.names, None: the first.
     """
 
     n_timesteps: int = 1
     solver: str | None = None
-    seed: int | None = None
-    temperature: float = 1.0
-    length_scale: float = 1.0
-    sentence_pause: float | None = None
     loudness: float | None = None
+    speaker: str | None = None
 
     def __post_init__(self):
+        super().__post_init__()
         object.__setattr__(self, "solver", self.solver or default_solver(self.n_timesteps))
         if self.solver not in SOLVERS:
             raise ValueError(f"solver {self.solver!r}: must be one of {', '.join(SOLVERS)}")
-        if self.n_timesteps < 1 or (self.solver == "posterior" and self.n_timesteps != 1):
-            wanted = "at least 1, and exactly 1 for solver posterior"
-            raise ValueError(f"n_timesteps = {self.n_timesteps}: must be {wanted}")
-        if not (self.temperature >= 0 and np.isfinite(self.temperature)):
-            raise ValueError(f"temperature = {self.temperature}: must be 0 or more")
-        if not (self.length_scale > 0 and np.isfinite(self.length_scale)):
-            raise ValueError(f"length_scale = {self.length_scale}: must be over 0")
-        if self.sentence_pause is not None and not 0 <= self.sentence_pause <= LONGEST_BREAK:
-            raise ValueError(f"sentence_pause = {self.sentence_pause}: must be 0 to {LONGEST_BREAK:g} seconds")
+        solver_times(self.solver, self.n_timesteps)  # refuses what the solver cannot do
         if self.loudness is not None and not QUIETEST < self.loudness <= 0:
             raise ValueError(f"loudness = {self.loudness}: must be over {QUIETEST:g} and at most 0 LUFS")
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Phonemes that are spoken at a time: their ids; pauses: frames, by index in ids; gap: frames of silence after."""
-
-    phonemes: str
-    ids: list[int]
-    pauses: dict[int, int]
-    gap: int
-    is_first: bool
-    is_last: bool
-
-
-@dataclass(frozen=True)
-class Speech:
-    """wav: (T_wav,) float32 in [-1, 1]; sample_rate: Hz; phonemes: IPA, pieces of a long text joined by spaces;
-    durations: (T_x,) frames of each symbol, which sum to the whole; symbols: T_x labels, "" for the silence between
-    pieces; words: of each symbol, which word it is of, None for what is between words."""
-
-    wav: np.ndarray
-    sample_rate: int
-    text: str
-    phonemes: str
-    durations: np.ndarray
-    symbols: tuple[str, ...]
-    words: tuple[int | None, ...]
-
-    @property
-    def seconds(self) -> float:
-        return len(self.wav) / self.sample_rate
 
 
 class Voice:
@@ -118,8 +69,10 @@ class Voice:
         TextError where a line of the lexicon is wrong.
         """
         self.saved, self.device = saved, torch.device(device)
-        self.front_end = make_front_end(saved.config.text, lexicon)
+        audio, text = saved.config.audio, saved.config.text
+        self.front_end = make_front_end(text, lexicon)
         checkpoint.check_symbols(saved.path, saved.symbols, self.front_end.symbols)
+        self.reader = Reader(self.front_end, audio.sample_rate, audio.hop_length, text.longest)
         self.model = NiSETS(saved.config, len(saved.symbols)).eval().requires_grad_(False)
         try:
             self.model.load_state_dict(saved.weights)
@@ -145,17 +98,28 @@ class Voice:
         Raises TextError where there is nothing to say or too much, ValueError for a setting out of range.
         """
         settings = Settings(**settings)
-        pieces = self._pieces(text, settings)
-        return self._joined(text, pieces, [self._render([piece], settings)[0] for piece in pieces])
+        pieces = self.reader.pieces(text, settings)
+        return self.reader.joined(text, pieces, [self._render([piece], settings)[0] for piece in pieces])
 
-    def stream(self, text: str, **settings) -> Iterator[np.ndarray]:
-        """speak, but giving each piece, (T_wav,) float32, as soon as it is made; together they are speak's wav.
+    def save(self, text: str, path: Path, **settings) -> float:
+        """speak into a WAV, one piece after another, none of which is kept. Returns the seconds of speech.
 
-        What is made is not kept, so that the memory needed does not grow with the text's sound. Raises as speak does.
+        Raises as speak does, and OSError.
         """
         settings = Settings(**settings)
-        pieces = self._pieces(text, settings)
-        return (self._render([piece], settings)[0][0] for piece in pieces)
+        pieces = self.reader.pieces(text, settings)
+        return write_wav(path, (self._render([piece], settings)[0][0] for piece in pieces), self.reader.sample_rate)
+
+    def stream(self, text: str, **settings) -> Iterator[np.ndarray]:
+        """speak, but giving its sound as it is made, (n,) float32; together it is speak's, to the rounding of float32.
+
+        The first comes when less than half a second of it is made, but with a loudness, which is measured over a whole
+        piece. What is made is not kept, so that the memory needed does not grow with the text's sound. Raises as speak
+        does.
+        """
+        settings = Settings(**settings)
+        pieces = self.reader.pieces(text, settings)
+        return (chunk for piece in pieces for chunk in self._chunks(piece, settings))
 
     def speak_batch(self, texts: Sequence[str], **settings) -> list[Speech]:
         """speak for each text, several at once: the same durations, and samples to the rounding of float32.
@@ -163,7 +127,7 @@ class Voice:
         Raises as speak does, for the first text that it would raise for.
         """
         settings = Settings(**settings)
-        pieces = [self._pieces(text, settings) for text in texts]
+        pieces = [self.reader.pieces(text, settings) for text in texts]
         places = [(i, j) for i, row in enumerate(pieces) for j in range(len(row))]
         rendered: list[list] = [[None] * len(row) for row in pieces]
         batch: list[tuple[int, int]] = []
@@ -178,81 +142,70 @@ class Voice:
             plans.append(plan)
         if plans:
             self._render_into(rendered, pieces, batch, plans, settings)
-        return [self._joined(*each) for each in zip(texts, pieces, rendered)]
+        return [self.reader.joined(*each) for each in zip(texts, pieces, rendered)]
 
     def check(self, text: str) -> None:
         """Raise TextError where speak would."""
-        self._pieces(text, Settings())
+        self.reader.pieces(text, Settings())
 
     def timestamps(self, speech: Speech, kind: str) -> str:
         """When each phoneme and each word of a speech is said: the content of a file. kind: json, srt or textgrid."""
-        frame = speech.seconds / int(speech.durations.sum())
-        phonemes = timestamps.phoneme_spans(speech.symbols, speech.durations, frame)
-        labels = timestamps.word_labels(self.front_end.normalise(speech.text), speech.phonemes)
-        words = timestamps.word_spans(speech.symbols, speech.words, speech.durations, frame, labels)
-        return timestamps.FORMATS[kind](phonemes, words)
-
-    def _pieces(self, text, settings):
-        if len(text) > LONGEST_TEXT:
-            raise TextError(f"a text of {len(text):,} characters: at most {LONGEST_TEXT:,}, so speak it in parts")
-        phonemes = self.front_end.phonemise(text)
-        by_sentence = settings.sentence_pause is not None
-        parts = split(phonemes, self.saved.config.text.longest, by_sentence)
-        seconds = {"sentence": settings.sentence_pause if by_sentence else SENTENCE_PAUSE, "clause": CLAUSE_PAUSE}
-        pieces = []
-        for i, part in enumerate(parts):
-            is_last = i == len(parts) - 1
-            gap = 0 if is_last else self._frames(seconds.get(ends(part), 0.0))
-            pauses = {index: max(1, self._frames(each)) for index, each in self.front_end.pauses(part).items()}
-            pieces.append(Piece(part, self.front_end.to_ids(part), pauses, gap, i == 0, is_last))
-        return pieces
+        return self.reader.timestamps(speech, kind)
 
     def _plan(self, piece, settings):
         x = torch.tensor(piece.ids, device=self.device)[None]
-        generator = _generator(settings.seed, piece.phonemes)
-        return self.model.plan(x, settings.temperature, settings.length_scale, generator, piece.pauses)
+        noise = noise_of(settings.seed, piece.phonemes)
+        with self.model.speaking_as(self._speaker_id(settings.speaker)):
+            return self.model.plan(x, settings.temperature, settings.length_scale, noise, piece.pauses)
+
+    def _speaker_id(self, speaker):
+        names = self.saved.config.speakers.names
+        if speaker is not None and speaker not in names:
+            known = ", ".join(names) or "none: it has a single voice"
+            raise ValueError(f"speaker {speaker!r}: the voice has not learnt it (it knows {known[:300]})")
+        return 0 if speaker is None else names.index(speaker)
 
     def _render(self, pieces, settings, plans=None):
         """wav (T_wav,) with the silence after it and durations (T_x,), of each piece."""
         plans = plans or [self._plan(piece, settings) for piece in pieces]
-        spoken = self.model.render(plans, settings.n_timesteps, settings.solver)
-        return [(self._finished(one.wav[0, 0], piece, settings), one.durations[0].cpu().numpy())
-                for piece, one in zip(pieces, spoken)]  # fmt: skip
+        with self.model.speaking_as(self._speaker_id(settings.speaker)):
+            spoken = self.model.render(plans, settings.n_timesteps, settings.solver)
+        return [(next(self._finished([one.wav], plan, piece, settings)), one.durations[0].cpu().numpy())
+                for one, plan, piece in zip(spoken, plans, pieces)]  # fmt: skip
 
     def _render_into(self, rendered, pieces, batch, plans, settings):
         for (i, j), result in zip(batch, self._render([pieces[i][j] for i, j in batch], settings, plans)):
             rendered[i][j] = result
 
-    def _finished(self, wav, piece, settings):
-        audio = self.saved.config.audio
+    def _chunks(self, piece, settings):
+        """The sound of a piece as it is made."""
+        plan = self._plan(piece, settings)
+        if settings.loudness is None:
+            wavs = self.model.stream(plan, settings.n_timesteps, settings.solver)
+        else:
+            with self.model.speaking_as(self._speaker_id(settings.speaker)):
+                wavs = [one.wav for one in self.model.render([plan], settings.n_timesteps, settings.solver)]
+        wavs = self._spoken_by(settings.speaker, iter(wavs))
+        yield from self._finished(wavs, plan, piece, settings)
+
+    def _spoken_by(self, speaker, wavs):
+        """Each of what an iterator makes, made as this speaker; between two of them others may speak."""
+        while True:
+            with self.model.speaking_as(self._speaker_id(speaker)):
+                wav = next(wavs, None)
+            if wav is None:
+                return
+            yield wav
+
+    def _finished(self, wavs, plan, piece, settings):
+        """wavs: (1, 1, n) each, together a piece. Gives (n,) as they are heard."""
+        sounds = (self._sound(wav[0, 0], settings) for wav in wavs)
+        return self.reader.finished(sounds, plan.mu.shape[-1], piece)
+
+    def _sound(self, wav, settings):
         if settings.loudness is not None:
-            wav = wav * _gain(wav, audio.sample_rate, settings.loudness)
-        wav = wav.clamp(-1, 1).cpu().numpy().copy()
-        n_fade = min(round(FADE * audio.sample_rate), len(wav))
-        ramp = np.sin(np.linspace(0, np.pi / 2, n_fade, dtype=np.float32)) ** 2
-        if not piece.is_first:
-            wav[:n_fade] *= ramp
-        if not piece.is_last:
-            wav[len(wav) - n_fade :] *= ramp[::-1]
-        return np.pad(wav, (0, piece.gap * audio.hop_length))
-
-    def _joined(self, text, pieces, rendered):
-        durations, symbols, words, n_words = [], [], [], 0
-        for piece, (_, frames) in zip(pieces, rendered):
-            of = self.front_end.words_of(piece.ids)
-            durations += [*frames, piece.gap] if piece.gap else [*frames]
-            symbols += [label(i) for i in piece.ids] + [""] * bool(piece.gap)
-            words += [None if word is None else word + n_words for word in of] + [None] * bool(piece.gap)
-            n_words += 1 + max((word for word in of if word is not None), default=-1)
-        wav = np.concatenate([wav for wav, _ in rendered])
-        phonemes = " ".join(piece.phonemes for piece in pieces)
-        durations = np.array(durations, dtype=np.int64)
-        sample_rate = self.saved.config.audio.sample_rate
-        return Speech(wav, sample_rate, text, phonemes, durations, tuple(symbols), tuple(words))
-
-    def _frames(self, seconds):
-        audio = self.saved.config.audio
-        return round(seconds * audio.sample_rate / audio.hop_length)
+            wav = wav * _gain(wav, self.reader.sample_rate, settings.loudness)
+        return wav.clamp(-1, 1).cpu().numpy()
 
     def copy(self, wav: np.ndarray) -> np.ndarray:
         """Copy synthesis: the generator on the true latent of a recording.
@@ -286,22 +239,7 @@ def _gain(wav, sample_rate, loudness):
     return min(10 ** ((loudness - measured) / 20), PEAK / wav.abs().max().item())
 
 
-def _generator(seed, phonemes):
-    """Noise that depends on the seed and on what is said alone."""
-    seed = secrets.randbits(63) if seed is None else seed
-    key = np.random.SeedSequence([seed, *phonemes.encode()]).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed(int(key[0]) << 31 | int(key[1]) >> 1)
-
-
 # -- the command
-
-
-def newest_run() -> Path:
-    """The run that wrote a voice last. Raises CheckpointError where there is none."""
-    runs = [folder for folder in checkpoint.RUNS.glob("*") if folder.is_dir() and checkpoint.steps(folder, "voice")]
-    if not runs:
-        raise checkpoint.CheckpointError(f"no voice in {checkpoint.RUNS} yet: train one with bash run.sh")
-    return max(runs, key=lambda folder: checkpoint.find(folder, "voice").stat().st_mtime)
 
 
 def texts_of(args: argparse.Namespace, voice: Voice) -> list[tuple[str | None, str]]:
@@ -350,6 +288,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--length-scale", type=float, default=1.0, help="over 1 slower, under 1 faster")
     parser.add_argument("--sentence-pause", type=float, metavar="SECONDS", help="between two sentences")
     parser.add_argument("--loudness", type=float, metavar="LUFS", help="to bring the sound to, for example -23")
+    parser.add_argument("--speaker", metavar="NAME", help="of a voice of several; without it the first of them")
     parser.add_argument("--timestamps", choices=list(timestamps.FORMATS), help="of words and phonemes, beside each WAV")
     parser.add_argument("-l", dest="lexicon", metavar="FILE", help="words and how they are said: word = respelling")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -389,14 +328,18 @@ def speak_each(voice: Voice, jobs: list[tuple[Path, str]], args: argparse.Namesp
     for path, text in jobs:
         start = time.perf_counter()
         try:
-            speech = voice.speak(text, **settings)
+            if args.timestamps:
+                speech = voice.speak(text, **settings)
+                save(voice, speech, path, args)
+                seconds = speech.seconds
+            else:
+                seconds = voice.save(text, path, **settings)
         except TextError as error:
             unspoken += 1
             print(f"sampling.py: {error}", file=sys.stderr)
             continue
         spent = time.perf_counter() - start
-        save(voice, speech, path, args)
-        print(f"{path}: {speech.seconds:.2f} s, real-time factor {spent / speech.seconds:.3f}")
+        print(f"{path}: {seconds:.2f} s, real-time factor {spent / seconds:.3f}")
     return unspoken
 
 
@@ -428,7 +371,7 @@ def run(args: argparse.Namespace) -> int:
     """Speak all that was asked for; a text with nothing to say does not stop the others. Returns the exit status."""
     settings = {name: getattr(args, name) for name in Settings.__dataclass_fields__}
     Settings(**settings)  # what is out of range is refused before a voice is loaded
-    folder = newest_run() if args.id is None else checkpoint.RUNS / args.id
+    folder = checkpoint.newest_run() if args.id is None else checkpoint.RUNS / args.id
     voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)), args.device, args.lexicon)
     print(f"run {folder.name}, step {voice.saved.step}, on {args.device}")
     jobs = list(named(texts_of(args, voice), args.out))

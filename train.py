@@ -1,11 +1,15 @@
 """Train a voice: python train.py, or bash run.sh for torchrun. Reads as the algorithm: a step, the steps, main."""
 
 import argparse
+import contextlib
+import errno
 import logging
 import math
 import os
 import shutil
+import signal
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +23,7 @@ from data_util import checkpoint
 from data_util import config as configuration
 from data_util.config import ROOT, ConfigError, Stage
 from data_util.dataset import Batch, batches
+from data_util.lanes import Stop, end_with_starter
 from data_util.means import Means
 from data_util.run_log import RunLog
 from data_util.world import World, seed_everything
@@ -26,54 +31,88 @@ from model import losses
 from model.layers import full
 from model.nisets import Output
 from training.data import Data, prepare_data
-from training.folder import open_folder, start_wandb
+from training.folder import begin_launch, end_launch, go_on_after_restart, open_folder, start_wandb
 from training.lanes import lanes_of, run_lane, run_lanes
-from training.state import State, make_state, project_of
-from training.validation import tell_of_missing_packages, validate_once
+from training.state import State, make_state, project_of, restore
+from training.validation import n_stale, tell_of_missing_packages, validate_once
+from training.warm_start import configuration_of, warm_start
 
 LOGW_VARIANCE_RATE = 0.01  # of the running mean that synthesis takes its log-normal's variance from
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+LEAST_RATE_SCALE = 0.01  # of the learning rates, under which going back once more would not help
 log = logging.getLogger("train")
 
 
 # -- one step
 
 
-def train_step(state: State, batch: Batch) -> dict[str, Tensor]:
-    """One step over all parts that the stage trains. Returns the losses of the global batch, on the device."""
-    config, step = state.config, state.step
-    stage, scale = configuration.stage_at(config, step)
+def train_step(state: State, *passes: Batch) -> dict[str, Tensor]:
+    """One step over all parts that the stage trains, on what is one batch in several passes.
+
+    Returns the losses of the global batch, on the device. Where a loss or a gradient is not finite, its optimiser takes
+    no step, and state.misses counts it.
+    """
+    config, world = state.config, state.world
+    stage, scale = configuration.stage_at(config, state.step)
     if state.best_variance and state.best_variance["stopped"]:
         stage = replace(stage, parts={name: rate for name, rate in stage.parts.items() if name != "variance"})
-    enter_stage(state, stage, scale)
-    # nothing random outlives a step, so nothing random needs to be saved
-    seed_everything(config.system.seed, step, state.world.rank)
-    realign = not (batch.has_durations and step < config.alignment.init_steps)
+    enter_stage(state, stage, scale * state.rate_scale * (world.size * len(passes)) ** config.training.rate_power)
+    counts = torch.stack([global_counts(batch, world) for batch in passes]).mean(0)
+    judges, judged = "discriminators" in stage.parts, {}
+    if judges and len(passes) > 1:  # they learn from all passes before the generator hears of any, as from one batch
+        with torch.no_grad(), state.watch.part("forward"):
+            outs = [forward(state, batch, i, counts, state.model) for i, batch in enumerate(passes)]
+        judged = discriminator_step(state, *outs)
 
-    judged = {}
-    out: Output = state.wrapped["model"](batch, global_counts(batch, state.world), stage, realign)
-    if "discriminators" in stage.parts:
-        judged = discriminator_step(state, out)
-        out.losses.update(adversarial_losses(state, out))
-    total = sum(getattr(config.loss, name.removeprefix("loss_")) * loss for name, loss in out.losses.items())
-    if total.requires_grad:  # nothing trains where the variance part was alone and has stopped
-        total.backward()
-    norms = update(state, state.optimiser)
+    summed, total = {}, 0.0
+    for i, batch in enumerate(passes):
+        with world.apart(state.wrapped["model"]) if i < len(passes) - 1 else contextlib.nullcontext():
+            with state.watch.part("forward"):
+                out = forward(state, batch, i, counts, state.wrapped["model"])
+            if judges:
+                judged = judged or discriminator_step(state, out)
+                out.losses.update(adversarial_losses(state, out))
+            loss = sum(getattr(config.loss, name.removeprefix("loss_")) * one for name, one in out.losses.items())
+            loss = loss / len(passes)
+            with state.watch.part("backward"):
+                if loss.requires_grad:  # nothing trains where the variance part was alone and has stopped
+                    loss.backward()
+        total = total + loss.detach()
+        summed = {name: summed.get(name, 0.0) + one.detach() / len(passes) for name, one in out.losses.items()}
+    norms = update(state, state.optimiser, total)
 
-    values = {name: value.detach() for name, value in (out.losses | judged | norms).items()}
-    values = dict(zip(values, state.world.mean(torch.stack(list(values.values())))))
-    update_averages(state, values.get("loss_duration"))
+    values = {name: value.detach() for name, value in (summed | judged | norms).items()}
+    values = dict(zip(values, world.mean(torch.stack(list(values.values())))))
+    state.misses = 0 if is_finite(values.values()) else state.misses + 1
+    if not state.misses:
+        update_averages(state, values.get("loss_duration"))
     state.step += 1
     return values
 
 
-def discriminator_step(state: State, out: Output) -> dict[str, Tensor]:
+def forward(state: State, batch: Batch, number: int, counts: Tensor, model: nn.Module) -> Output:
+    """One pass of a step, the same whenever it is made. number: of the pass; model: wrapped or not."""
+    config, step = state.config, state.step
+    # nothing random outlives a step, so nothing random needs to be saved
+    seed_everything(config.system.seed, step, number * state.world.size + state.world.rank)
+    realign = not (batch.has_durations and step < config.alignment.init_steps)
+    return model(batch, counts, state.stage, realign, configuration.search_noise(config, step))
+
+
+def discriminator_step(state: State, *outs: Output) -> dict[str, Tensor]:
     """Train the discriminators on recorded and generated segments, both under the same t. Returns loss and norm."""
-    both = torch.cat([out.wav, out.wav_hat.detach()])  # in one pass, since DDP wants one before each backward
-    judged = judge(state.wrapped["discriminators"], both, torch.cat([out.t, out.t]), state.model.amp)
-    halves = [logits.chunk(2) for logits, _ in judged]
-    loss = losses.discriminator_loss([(real, []) for real, _ in halves], [(generated, []) for _, generated in halves])
-    loss.backward()
-    return {"loss_discriminator": loss} | update(state, state.optimiser_discriminators)
+    total, network = 0.0, state.wrapped["discriminators"]
+    with state.watch.part("discriminators"):
+        for i, out in enumerate(outs):
+            both = torch.cat([out.wav, out.wav_hat.detach()])  # in one pass, since DDP wants one before each backward
+            with state.world.apart(network) if i < len(outs) - 1 else contextlib.nullcontext():
+                judged = judge(network, both, torch.cat([out.t, out.t]), state.model.amp)
+                halves = [logits.chunk(2) for logits, _ in judged]
+                real, generated = ([(half[k], []) for half in halves] for k in (0, 1))
+                loss = losses.discriminator_loss(real, generated) / len(outs)
+                loss.backward()
+            total = total + loss.detach()
+    return {"loss_discriminator": total} | update(state, state.optimiser_discriminators, total)
 
 
 def adversarial_losses(state: State, out: Output) -> dict[str, Tensor]:
@@ -96,28 +135,49 @@ def judge(discriminators: nn.Module, wav: Tensor, t: Tensor, amp: bool) -> list[
     return [(full(logits), [full(feature) for feature in features]) for logits, features in judged]
 
 
-def update(state: State, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Clip each part's gradient to its norm, step, and forget the gradients. Returns the norms by part."""
+def update(state: State, optimiser: torch.optim.Optimizer, loss: Tensor) -> dict[str, Tensor]:
+    """Clip each part's gradient to its norm, step, unless the loss or a norm is not finite, and forget the gradients.
+
+    loss: what the gradients are of, in this process. Returns the norms by part, the same in every process.
+    """
     norms = {}
-    for group in optimiser.param_groups:
-        if group["name"] in state.stage.parts:
-            norm = nn.utils.clip_grad_norm_(group["params"], state.config.training.clip_norm[group["name"]])
-            norms[f"norm_{group['name']}"] = norm
-    optimiser.step()
-    optimiser.zero_grad(set_to_none=True)
+    with state.watch.part("update"):
+        for group in optimiser.param_groups:
+            if group["name"] in state.stage.parts:
+                norm = nn.utils.clip_grad_norm_(group["params"], state.config.training.clip_norm[group["name"]])
+                norms[f"norm_{group['name']}"] = norm
+        if is_finite([state.world.mean(loss.clone()), *norms.values()]):
+            optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
     return norms
+
+
+def is_finite(values: Iterable[Tensor]) -> bool:
+    """Whether all of these numbers are: here the host waits for the device."""
+    return bool(torch.stack([value.detach() for value in values]).isfinite().all())
 
 
 @torch.no_grad()
 def update_averages(state: State, loss_duration: Tensor | None) -> None:
-    """The EMA of the weights, and the variance of log-durations that a duration's mean needs."""
+    """The EMA of the weights that train, and the variance of log-durations that a duration's mean needs."""
     step, model, ema = state.step, state.model, state.ema
     if loss_duration is not None:
         model.logw_variance.lerp_(loss_duration, max(LOGW_VARIANCE_RATE, 1 / (step + 1)))
     decay = min(state.config.training.ema_decay, (1 + step) / (10 + step))
-    get_ema_multi_avg_fn(decay)(list(ema.parameters()), list(model.parameters()), step)
-    for ours, theirs in zip(ema.buffers(), model.buffers()):
-        ours.copy_(theirs)
+    ours, theirs = (
+        [
+            p
+            for name, part in network.parts().items()
+            if name in state.stage.parts
+            for one in part
+            for p in one.parameters()
+        ]
+        for network in (ema, model)
+    )
+    if ours:
+        get_ema_multi_avg_fn(decay)(ours, theirs, step)
+    for buffer, source in zip(ema.buffers(), model.buffers()):
+        buffer.copy_(source)
 
 
 def enter_stage(state: State, stage: Stage, scale: float) -> None:
@@ -147,55 +207,149 @@ def global_counts(batch: Batch, world: World) -> Tensor:
 # -- the whole
 
 
+class Stopped(Exception):
+    """A signal asked for the end; the step has been finished, and saved if it was sound."""
+
+    def __init__(self, number: int, step: int):
+        name = signal.Signals(number).name
+        super().__init__(f"stopped by {name} after step {step}: -id goes on from the newest checkpoint")
+        self.status = 128 + number
+
+
+class OutOfMemory(Exception):
+    """The message says in which batch, and what to lower."""
+
+
 def train(state: State, data: Data, folder: Path, run_log: RunLog | None, latents: Means | None = None) -> None:
-    """From state.step to train_num_steps. run_log: the first process's; latents: what stages of means read."""
+    """From state.step to train_num_steps. run_log: the first process's; latents: what stages of means read.
+
+    Raises Stopped after a SIGTERM or SIGINT, OutOfMemory, FloatingPointError where going back does not help, and
+    OSError and ValueError where clips or the run's folder are gone or full.
+    """
     config, world = state.config, state.world
-    system, last = config.system, config.training.train_num_steps
-    stream = batches(data.own, config, first_step=state.step, rank=world.rank, world_size=world.size, latents=latents)
-    first_step = state.step
+    system, last, first_step = config.system, config.training.train_num_steps, state.step
+    stream = stream_of(state, data, latents)
     if state.sounding and state.reading:
         tell_of_missing_packages()
     with (
+        Stop() as stop,
         logging_redirect_tqdm(),
         tqdm(total=last, initial=state.step, desc=folder.name, unit="step", disable=not world.first) as bar,
     ):
         while True:
-            saves, is_new = state.step % system.save_ckpt == 0 or state.step == last, state.step > first_step
+            stopped, is_new = False, state.step > first_step
             if state.step > 0 and (state.step % system.validation_step == 0 or state.step == last):
                 if world.first:
-                    is_new |= validate_once(state, data.valid, folder, run_log)
+                    with state.watch.part("validation"):
+                        is_new |= validate_once(state, data.valid, folder, run_log)
                 state.best_variance = world.agree(state.best_variance)
-            if world.first and saves and is_new:  # after the validation, which may end the variance part's training
-                checkpoint.save_project(folder, state.step, project_of(state), system.keep_ckpt)
-            if state.step >= last:
+                stopped = world.agree(world.first and 0 < system.patience <= n_stale(config, run_log))
+            ending = world.most(stop.signal)
+            due = (state.step % system.save_ckpt == 0 or stopped or ending) and not state.misses
+            if is_new and (due or state.step == last):  # after the validation, which may end the variance part
+                save(state, folder, run_log)
+            if state.step >= last or stopped and state.step > first_step:
                 break
-            values = train_step(state, next(stream).to(world.device, non_blocking=True))
+            if ending:
+                raise Stopped(ending, state.step)
+            try:
+                with state.watch.part("data"):
+                    passes = [next(stream) for _ in range(config.training.accumulate)]
+            except (ValueError, OSError):
+                if is_new and not due and not state.misses:
+                    save(state, folder, run_log)
+                raise
+            values = step_or_explain(state, passes)
             bar.update()
-            if not world.first:
-                continue
-            run_log.add(values)
-            if any(state.step % each == 0 for each in (system.save_ckpt, system.log_step)) or state.step == last:
-                averages = run_log.flush(state.step)
-                check_finite(averages, state.step)
-                bar.set_postfix(
-                    {name.removeprefix("loss_"): f"{averages[name]:.3g}" for name in averages if "loss" in name}
-                )
+            record(state, passes, values, run_log)
+            if state.misses >= config.training.max_skipped:
+                go_back(state, folder, run_log)
+                stream, first_step = stream_of(state, data, latents), state.step
+                bar.n = state.step
+            if world.first and is_log_step(state):
+                show(bar, run_log.flush(state.step), state.watch.shares())
 
 
-def check_finite(averages: dict[str, float], step: int) -> None:
-    """Stop before a checkpoint is written from which nobody could go on. Raises FloatingPointError."""
-    broken = [name for name, average in averages.items() if not math.isfinite(average)]
-    if broken:
-        raise FloatingPointError(
-            f"{', '.join(broken)} not finite by step {step}: -id goes on from the last checkpoint; "
-            "lower the learning rates in training.stages, or train without -a true"
-        )
+def stream_of(state: State, data: Data, latents: Means | None) -> Iterator[Batch]:
+    """The batches of this process, from state.step on."""
+    world = state.world
+    return batches(data.own, state.config, first_step=state.step, rank=world.rank, world_size=world.size,
+                   latents=latents)  # fmt: skip
+
+
+def save(state: State, folder: Path, run_log: RunLog | None) -> None:
+    """All that it takes to go on from here, by the first process."""
+    if state.world.first:
+        with state.watch.part("saving"):
+            state.unwritten = run_log.unwritten()
+            checkpoint.save_project(folder, state.step, project_of(state), state.config.system.keep_ckpt)
+
+
+def is_log_step(state: State) -> bool:
+    system = state.config.system
+    last = state.step == state.config.training.train_num_steps
+    return last or any(state.step % each == 0 for each in (system.save_ckpt, system.log_step))
+
+
+def show(bar: tqdm, averages: dict[str, float], shares: dict[str, str]) -> None:
+    """Losses and where the time went, beside the bar, which says itself how much is left."""
+    shown = {name.removeprefix("loss_"): f"{averages[name]:.3g}" for name in averages if "loss" in name}
+    bar.set_postfix(shown | {"time": " ".join(f"{name} {share}" for name, share in shares.items())})
+
+
+def step_or_explain(state: State, passes: list[Batch]) -> dict[str, Tensor]:
+    """train_step. Raises OutOfMemory."""
+    try:
+        return train_step(state, *(batch.to(state.world.device, non_blocking=True) for batch in passes))
+    except (RuntimeError, MemoryError) as error:
+        said = str(error).lower()
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in said:
+            longest = max(passes, key=lambda batch: batch.mel.shape[-1])
+            raise OutOfMemory(
+                f"out of memory at step {state.step + 1} with {len(longest.ids)} clips of up to "
+                f"{longest.mel.shape[-1]} frames ({', '.join(longest.ids)}): lower training.batch_size, and raise "
+                "training.accumulate by as much, or set training.batch_frames"
+            ) from error
+        raise
+
+
+def record(state: State, passes: list[Batch], values: dict[str, Tensor], run_log: RunLog | None) -> None:
+    """Count the losses of the step that led to state.step in, or say that it was skipped, and of which clips."""
+    clips = state.world.gather([name for batch in passes for name in batch.ids]) if state.misses else []
+    if state.world.first and not state.misses:
+        run_log.add(values)
+    elif state.world.first:
+        broken = [name for name, value in values.items() if not math.isfinite(value)]
+        log.warning("step %d skipped, not finite: %s; its clips: %s", state.step, ", ".join(broken), ", ".join(clips))
+        run_log.write("skipped", state.step, {"not_finite": broken, "clips": clips})
+
+
+def go_back(state: State, folder: Path, run_log: RunLog | None) -> None:
+    """To the last checkpoint, with lower learning rates. Raises FloatingPointError where that cannot help any more."""
+    training, step, world = state.config.training, state.step, state.world
+    scale = state.rate_scale * training.back_off
+    advice = "lower the learning rates in training.stages, or train without -a true"
+    there = world.agree(bool(checkpoint.steps(folder, "project")))
+    if not there or scale < LEAST_RATE_SCALE:
+        why = "there is no checkpoint yet" if not there else f"learning rates times {state.rate_scale:g} did not help"
+        raise FloatingPointError(f"{state.misses} steps in a row to step {step} were not finite, and {why}: {advice}")
+    restore(state, checkpoint.load_newest(folder))
+    state.rate_scale = scale
+    world.agree(True)  # all have read it
+    if world.first:
+        checkpoint.set_aside(folder, state.step)
+        run_log.rewind(state.step)
+        log.warning("%d steps in a row to step %d were not finite: back to step %d, with learning rates times %g",
+                    training.max_skipped, step, state.step, scale)  # fmt: skip
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train NiSETS.", allow_abbrev=False)
-    parser.add_argument("-c", metavar="NAME_OR_FILE", help="an overlay in configs/, or a YAML file, over config.yaml")
+    parser.add_argument("-c", metavar="NAME_OR_FILE", action="append",
+                        help="an overlay in configs/, or a YAML file, over config.yaml and those before")  # fmt: skip
     parser.add_argument("-id", metavar="ID", help="resume the run in checkpoint/ID")
+    parser.add_argument("-from", dest="start", metavar="CHECKPOINT",
+                        help="a new run that begins with the weights of a run, a voice or a project")  # fmt: skip
     parser.add_argument("-ckpt", type=int, metavar="STEP", help="from this step; without it from the newest")
     parser.add_argument("-lane", metavar="NAME", help="only this one of a run's several lanes (with -id)")
     parser.add_argument(
@@ -204,11 +358,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("-test", choices=["true", "false"], default="true", help="false: log to wandb too")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="over all the files")
+    parser.set_defaults(name=None)  # of a run that torchrun starts again before it has saved anything
     args = parser.parse_intermixed_args(argv)  # overrides may stand anywhere
     if args.ckpt is not None and args.id is None:
         parser.error("-ckpt STEP needs -id ID, the run that it is a step of")
     if args.lane is not None and args.id is None:
         parser.error("-lane NAME needs -id ID, the run that it is a lane of")
+    if args.start is not None and args.id is not None:
+        parser.error(
+            "-id goes on with a run as it was, -from begins a new one with another's weights: give one of them"
+        )
     if args.c is not None and args.id is not None:
         parser.error("-id goes on with the run's own configuration: use section.key=value to change it, not -c")
     return args
@@ -239,14 +398,18 @@ def run_one(args: argparse.Namespace, world: World) -> str:
     """A run of one lane, from the start or from its checkpoint. Returns its name."""
     project = None
     if args.id is not None:
-        project = checkpoint.load_project(checkpoint.find(checkpoint.RUNS / args.id, "project", args.ckpt))
+        project = checkpoint.load_newest(checkpoint.RUNS / args.id, args.ckpt)
         config = configuration.change(configuration.from_dict(project["config"]), args.overrides)
     else:
-        config = configuration.load(args.c, args.overrides)
+        config = configuration_of(args)
     data = prepare_data(config, world)
     state = make_state(args, config, world, data, project)
-    wandb_run = start_wandb(args, config, args.id) if world.first else None
-    name = world.agree(wandb_run.id if wandb_run else args.id or checkpoint.new_run_id())
+    if config.fine_tuning.start and project is None:
+        warm_start(state)
+    wandb_run = start_wandb(args, config, args.id or args.name) if world.first else None
+    name = world.agree(wandb_run.id if wandb_run else args.id or args.name or checkpoint.new_run_id())
+    if world.first:
+        begin_launch(name)
     train(state, data, *open_folder(state, data, checkpoint.RUNS / name, wandb_run))
     return name
 
@@ -256,19 +419,46 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     first = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO if first else logging.WARNING, format="%(message)s")
+    end_with_starter()
     try:
-        return run(args)
-    except (ValueError, OSError, FloatingPointError) as error:
+        if not go_on_after_restart(args):
+            return 1
+        status = run(args)
+        end_launch()
+        return status
+    except Stopped as stopped:
+        end_launch()
+        if first:
+            print(f"train.py: {stopped}", file=sys.stderr)
+        return stopped.status
+    except (ValueError, OSError, FloatingPointError, OutOfMemory) as error:
+        end_launch()  # the same would come of starting again
         if args.debug:
             raise
         if first or not isinstance(error, (ConfigError, checkpoint.CheckpointError)):  # those all processes have alike
-            print(f"train.py: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"train.py: {described(error)}", file=sys.stderr)
+        return 1
+    except RuntimeError as error:
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not any(
+            word in str(error).lower() for word in ("gloo", "nccl", "connection")
+        ):
+            raise
+        print("train.py: another training process has ended, and so does this one", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        end_launch()
         print("train.py: interrupted; -id goes on from the last checkpoint", file=sys.stderr)
         return 130
     finally:
         World.leave()
+
+
+def described(error: Exception) -> str:
+    """An error in one line."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        more = "; what was saved is whole, and -id goes on from it" if error.errno in DISK_ERRORS else ""
+        return f"{error.filename}: {' '.join(error.strerror.split())}{more}"
+    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

@@ -21,8 +21,6 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
-from training.data import read_data
-from training.state import State, make_state
 
 import train
 from data_util import config as configuration
@@ -33,6 +31,8 @@ from model import losses
 from model.hifigan import HiFiGAN
 from model.layers import leaky_relu, masked
 from model.nisets import Output
+from training.data import read_data
+from training.state import State, make_state
 
 PARTS = ("data", "encoder", "alignment", "decoder", "generator", "discriminators", "optimiser", "rest")
 TOLERANCE = 1e-3  # relative, of losses and gradient norms in the first step: what float32 sums differ by

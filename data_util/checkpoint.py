@@ -5,9 +5,12 @@ checkpoint/<id>/  config.yaml  log.jsonl  skipped.txt  samples/<step>/
                   voice_<step:08d>.safetensors and .json   EMA weights, config, symbols, statistics, for speaking
 """
 
+import hashlib
 import json
+import logging
 import re
 import secrets
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +21,20 @@ from torch import Tensor
 
 from data_util import config as configuration
 from data_util.config import ROOT, Config
-from data_util.files import write_atomic, write_json
+from data_util.files import check_space, write_atomic, write_json
 
 RUNS = ROOT / "checkpoint"
+SHIPPED = RUNS / "ljspeech-small"  # the voice that comes with the repository
+SLACK = 1.05  # of a checkpoint's file over its tensors
+log = logging.getLogger("train")
 
 
 class CheckpointError(ValueError):
     """A run, a step or a checkpoint that is not there or cannot be used; the message says what to do."""
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint that is not as it was written."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,14 @@ def find(folder: Path, kind: str, step: int | None = None) -> Path:
     return folder / f"{kind}_{there[-1] if step is None else step:08d}.{'pt' if kind == 'project' else 'safetensors'}"
 
 
+def newest_run() -> Path:
+    """The run that wrote a voice last, else the voice that ships. Raises CheckpointError without either."""
+    runs = [folder for folder in RUNS.glob("*") if folder.is_dir() and steps(folder, "voice")]
+    if not runs:
+        raise CheckpointError(f"no voice in {RUNS} yet: train one with bash run.sh")
+    return max(runs, key=lambda folder: (folder != SHIPPED, find(folder, "voice").stat().st_mtime))
+
+
 def check_symbols(where: Path | str, saved: Sequence[str], ours: Sequence[str]) -> None:
     """Raise CheckpointError, with the difference, where a checkpoint's ids count in other symbols than text/ has."""
     if list(saved) != list(ours):
@@ -86,36 +104,82 @@ def set_aside(folder: Path, step: int) -> None:
                 path.replace(folder / "abandoned" / path.name)
 
 
+def n_bytes(tree) -> int:
+    """What the tensors in a tree of plain values take."""
+    if isinstance(tree, Tensor):
+        return tree.nbytes
+    values = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, (list, tuple)) else ()
+    return sum(map(n_bytes, values))
+
+
+def check_room(folder: Path, project: dict | list) -> None:
+    """Raise OSError where a project would find no room in a run's folder."""
+    check_space(folder, int(SLACK * n_bytes(project)) + 1_000_000)
+
+
 def save_project(folder: Path, step: int, project: dict, keep: int) -> None:
-    """Write all that training needs to go on; of these keep `keep`, this one and the newest others. Raises OSError."""
+    """Write all that training needs to go on; of these keep `keep`, this one and the newest others.
+
+    Raises OSError, before anything is written where there is no room for it. The file is a zip archive: it has a
+    checksum of every entry, which load_project compares.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    check_room(folder, project)
     write_atomic(folder / f"project_{step:08d}.pt", lambda file: torch.save(project, file))
     others = [other for other in steps(folder, "project") if other != step]
     for old in others[: max(0, len(others) + 1 - keep)]:
         (folder / f"project_{old:08d}.pt").unlink(missing_ok=True)
 
 
+def load_newest(folder: Path, step: int | None = None) -> dict:
+    """The project of a step, or the newest that is whole, with a warning about each newer one that is not.
+
+    Raises CheckpointError where there is none, or it is foreign or carries code; of `step`, also where it is damaged.
+    """
+    path = find(folder, "project", step)
+    older = [] if step is not None else steps(folder, "project")[:-1]
+    while True:
+        try:
+            return load_project(path)
+        except DamagedError:
+            if not older:
+                raise
+            log.warning("%s is damaged: going on from the one before, of step %d", path, older[-1])
+            path = find(folder, "project", older.pop())
+
+
 def load_project(path: Path) -> dict:
     """What save_project wrote, on the CPU. Raises CheckpointError where it is damaged, foreign or carries code."""
     try:
+        with zipfile.ZipFile(path) as archive:  # torch does not compare the checksums that it has written
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(damaged)
         project = torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, PermissionError) as error:
         raise CheckpointError(f"{path}: {error.strerror}") from error
     except Exception as error:  # there is hardly one that some damage does not raise
-        reason = "it carries code" if "unsupported global" in str(error).lower() else "it is damaged"
-        raise CheckpointError(f"{path} was not loaded: {reason}. Name an earlier step with -ckpt") from error
+        kind, reason = DamagedError, "it is damaged"
+        if "unsupported global" in str(error).lower():
+            kind, reason = CheckpointError, "it carries code"
+        raise kind(f"{path} was not loaded: {reason}. Name an earlier step with -ckpt") from error
     if not isinstance(project, dict) or not {"step", "config", "symbols", "model"} <= set(project):
         raise CheckpointError(f"{path} is no checkpoint of this project")
+    project["config"] = configuration.completed(project["config"])
     return project
 
 
 def save_voice(folder: Path, step: int, weights: dict[str, Tensor], config: Config, symbols: tuple[str, ...]) -> Path:
     """Write weights and, beside them, the JSON that says how to use them. Raises OSError."""
     statistics = {name: weights[name].item() for name in ("latent_mean", "latent_std", "logw_variance")}
-    about = {"step": step, "symbols": list(symbols), "statistics": statistics, "config": configuration.to_dict(config)}
     path = folder / f"voice_{step:08d}.safetensors"
+    content = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
+    about = {"step": step, "symbols": list(symbols), "statistics": statistics, "config": configuration.to_dict(config),
+             "sha256": hashlib.sha256(content).hexdigest()}  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    check_space(folder, len(content) + 1_000_000)
     write_json(path.with_suffix(".json"), about)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write_atomic(path, safetensors.torch.save(weights))
+    write_atomic(path, content)
     return path
 
 
@@ -130,8 +194,11 @@ def load_voice(path: Path) -> Voice:
     """What save_voice wrote, on the CPU, in float32. Raises CheckpointError."""
     try:
         about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        weights = {name: tensor.float() for name, tensor in safetensors.torch.load_file(path).items()}
-        config = configuration.from_dict(about["config"])
+        content = path.read_bytes()
+        if about.get("sha256", hashlib.sha256(content).hexdigest()) != hashlib.sha256(content).hexdigest():
+            raise ValueError("its weights are not those that were written")
+        weights = {name: tensor.float() for name, tensor in safetensors.torch.load(content).items()}
+        config = configuration.from_dict(configuration.completed(about["config"]))
         return Voice(weights, config, tuple(about["symbols"]), int(about["step"]), about["statistics"], path)
     except FileNotFoundError as error:
         raise CheckpointError(

@@ -1,5 +1,6 @@
 """The configuration: frozen, typed, strict. config.yaml holds every value; this file holds every type and relation."""
 
+import copy
 import dataclasses
 import math
 import typing
@@ -27,6 +28,7 @@ class System:
     sample_clips: int
     save_ckpt: int
     keep_ckpt: int
+    patience: int
     best_metric: Literal[
         "latent_l1", "copy_mel_l1", "loss_prior", "loss_frame", "loss_duration", "cer", "dnsmos", "mcd"
     ]
@@ -75,6 +77,14 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Speakers:
+    """names: of those that the lists name, in the order of their ids; () for one voice that needs no name."""
+
+    names: tuple[str, ...]
+    balanced: bool
+
+
+@dataclass(frozen=True)
 class TextEncoder:
     channels: int
     prenet_layers: int
@@ -108,12 +118,21 @@ class Variance:
 
 
 @dataclass(frozen=True)
+class Latent:
+    kind: Literal["normalised", "pooled", "pca", "learned"]
+    channels: int
+
+
+@dataclass(frozen=True)
 class Alignment:
     init: Literal["em", "none"]
     init_steps: int
     em_iterations: int
     em_minutes: float
     shortest_pause: float
+    prior_scale: float
+    noise: float
+    noise_steps: int
 
 
 @dataclass(frozen=True)
@@ -212,7 +231,18 @@ class Loss:
     mel: float
     mel_blur: float
     stft: float
+    phase: float
     stft_resolutions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """start: the checkpoint whose weights a run begins with, which -from sets; '' for none. The others count with one
+    alone."""
+
+    start: str
+    rate: float
+    frozen: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -251,6 +281,11 @@ class Stage:
 class Training:
     train_num_steps: int
     batch_size: int
+    batch_frames: int
+    accumulate: int
+    rate_power: float
+    max_skipped: int
+    back_off: float
     cut_frames: int
     segment_frames: int
     true_latents: float
@@ -274,8 +309,10 @@ class Config:
     audio: Audio
     pitch: Pitch
     text: Text
+    speakers: Speakers
     text_encoder: TextEncoder
     variance: Variance
+    latent: Latent
     alignment: Alignment
     sde: Sde
     decoder: Decoder
@@ -288,17 +325,26 @@ class Config:
     discriminators: Discriminators
     loss: Loss
     training: Training
+    fine_tuning: FineTuning
 
     @property
     def n_latents(self) -> int:
         """Channels of the latent that the decoder works on."""
-        return self.audio.n_mels
+        return self.audio.n_mels if self.latent.kind == "normalised" else self.latent.channels
+
+    @property
+    def has_source(self) -> bool:
+        """Whether the generator filters pulses at F0."""
+        return self.generator.kind == "convnext" and self.convnext.head == "source"
+
+    @property
+    def n_speakers(self) -> int:
+        return max(1, len(self.speakers.names))
 
     @property
     def generator_needs_f0(self) -> bool:
         """Whether the generator is given F0 and voicing."""
-        source = self.generator.kind == "convnext" and self.convnext.head == "source"
-        return source or "f0" in self.generator.inputs
+        return self.has_source or "f0" in self.generator.inputs
 
     @property
     def with_f0(self) -> bool:
@@ -307,16 +353,24 @@ class Config:
 
 
 def load(
-    overlay: str | Path | None = None, overrides: typing.Sequence[str] = (), base: Path = ROOT / "config.yaml"
+    overlays: str | Path | None | typing.Sequence[str | Path] = (),
+    overrides: typing.Sequence[str] = (),
+    base: Path | dict = ROOT / "config.yaml",
 ) -> "Config":
-    """Read config.yaml, an overlay over it, and overrides over both.
+    """Read config.yaml, overlays over it, one over the other, and overrides over all.
 
-    overlay: a file, or a name in configs/; overrides: `section.key=value`, the value in YAML.
+    overlays: files, or names in configs/, each of which may lie over another, `over: NAME`; a single one may stand
+    alone. overrides: `section.key=value`, the value in YAML; base: a file, or the tree of a configuration.
     Returns a Config; raises ConfigError, which names the dotted key.
     """
-    tree = _read(base)
-    if overlay is not None:
-        _merge(tree, _read(_overlay_path(overlay)), "")
+    if isinstance(base, dict):
+        tree = copy.deepcopy(base)
+    else:
+        tree = _read(base) if base == ROOT / "config.yaml" else completed(_read(base))
+    if overlays is None or isinstance(overlays, (str, Path)):
+        overlays = () if overlays is None else (overlays,)
+    for layer in (layer for overlay in overlays for layer in _layers(overlay, ())):
+        _merge(tree, layer, "")
     return from_dict(_override(tree, overrides))
 
 
@@ -330,6 +384,17 @@ def from_dict(tree: dict) -> Config:
     config = _typed(Config, tree, "")
     _check(config)
     return config
+
+
+def completed(tree: dict) -> dict:
+    """A configuration that an earlier version wrote, with the keys that it did not have, as config.yaml has them.
+
+    What is no tree of sections is given back as it is, for from_dict to refuse.
+    """
+    shipped = _read(ROOT / "config.yaml")
+    if not isinstance(tree, dict) or not all(isinstance(tree.get(name, {}), dict) for name in shipped):
+        return tree
+    return tree | {name: keys | tree.get(name, {}) for name, keys in shipped.items()}
 
 
 def to_dict(config) -> dict:
@@ -357,7 +422,24 @@ def stage_at(config: Config, step: int) -> tuple[Stage, float]:
     progress = min(1.0, (step - first) / max(1, end - first))
     cosine = stage.final + (1 - stage.final) * 0.5 * (1 + math.cos(math.pi * progress))
     warm_up = min(1.0, (step - first + 1) / max(1, min(training.warmup_steps, 0.1 * (end - first))))
-    return stage, warm_up * cosine
+    if not config.fine_tuning.start:
+        return stage, warm_up * cosine
+    return without(stage, config.fine_tuning.frozen), config.fine_tuning.rate * warm_up * cosine
+
+
+def without(stage: Stage, frozen: typing.Sequence[str]) -> Stage:
+    """The stage, but that some parts do not train: then neither do those that have nobody left to train against."""
+    parts = {name: rate for name, rate in stage.parts.items() if name not in frozen}
+    if "generator" not in parts:
+        parts.pop("discriminators", None)
+    gradient = stage.feature_gradient if {"decoder", "generator"} & set(parts) else "off"
+    return dataclasses.replace(stage, parts=parts, feature_gradient=gradient)
+
+
+def search_noise(config: Config, step: int) -> float:
+    """The noise on the alignment search at a step, in standard deviations of its scores."""
+    alignment = config.alignment
+    return alignment.noise * max(0.0, 1 - step / alignment.noise_steps)
 
 
 def lane_config(config: Config, name: str) -> Config:
@@ -377,6 +459,16 @@ def _overlay_path(overlay):
         known = ", ".join(sorted(p.stem for p in (ROOT / "configs").glob("*.yaml")))
         raise ConfigError(f"-c {overlay}: no such file, and no such overlay in configs/ (there are: {known})")
     return path
+
+
+def _layers(overlay, above):
+    """The overlay's keys, after those of the one that it lies over. above: those that lie over this one."""
+    path = _overlay_path(overlay)
+    if path in above:
+        raise ConfigError(f"{path} lies over itself (over: {overlay})")
+    tree = _read(path)
+    under = tree.pop("over", None)
+    return [*([] if under is None else _layers(under, (*above, path))), tree]
 
 
 def _override(tree, overrides):
@@ -468,18 +560,25 @@ def _check(config):
     _check_audio(config.audio, config.pitch)
     _check_networks(config)
     _check_training(config)
+    names = config.speakers.names
+    _require(len(set(names)) == len(names) and all(name.strip() == name != "" and "|" not in name for name in names),
+             "speakers.names", list(names), "different names, none empty, without | and spaces around")  # fmt: skip
+    _require(set(config.fine_tuning.frozen) < set(PARTS), "fine_tuning.frozen", list(config.fine_tuning.frozen),
+             f"some of {', '.join(PARTS)}, and not all")  # fmt: skip
     _require(config.system.best_metric != "cer" or config.text.language.startswith("en"), "system.best_metric", "cer",
              f"another where text.language is {config.text.language}: the recogniser knows English only")  # fmt: skip
 
 
 def _check_ranges(config):
-    may_be_zero = {"system.seed", "system.num_workers", "audio.f_min", "alignment.init_steps", "text_encoder.window",
+    may_be_zero = {"system.seed", "system.patience", "system.num_workers", "audio.f_min",
+                   "alignment.init_steps", "text_encoder.window",
                    "text_encoder.frame_layers", "variance.dropout", "variance.pitch_temperature",
-                   "variance.energy_temperature", "discriminators.scales", "training.warmup_steps",
-                   "training.weight_decay", "training.true_latents"}  # fmt: skip
-    may_be_empty = {"discriminators.periods", "discriminators.resolutions"}
+                   "variance.energy_temperature", "alignment.prior_scale", "alignment.noise", "discriminators.scales",
+                   "training.warmup_steps", "training.weight_decay", "training.true_latents",
+                   "training.batch_frames", "training.rate_power"}  # fmt: skip
+    may_be_empty = {"discriminators.periods", "discriminators.resolutions", "speakers.names", "fine_tuning.frozen"}
     shares = {"text_encoder.prenet_dropout", "text_encoder.dropout", "variance.dropout", "sde.t_one", "sde.t_uniform",
-              "training.true_latents", "training.ema_decay"}  # fmt: skip
+              "training.true_latents", "training.ema_decay", "training.back_off", "training.rate_power"}  # fmt: skip
     for section, keys in to_dict(config).items():
         for name, value in keys.items():
             key = f"{section}.{name}"
@@ -524,6 +623,7 @@ def _check_networks(config):
     n_timesteps = config.variance.n_timesteps
     _require(n_timesteps == 1 or n_timesteps >= 5, "variance.n_timesteps", n_timesteps,
              "1, the mean, or at least 5: fewer give something between the mean and a sample")  # fmt: skip
+    _check_latent(config)
     if config.decoder.kind == "unet2d":
         _check_unet(config)
     _check_generator(config)
@@ -537,13 +637,25 @@ def _check_networks(config):
     _require(discriminators.t_channels % 2 == 0, "discriminators.t_channels", discriminators.t_channels, "even")
 
 
+def _check_latent(config):
+    kind, channels, n_mels = config.latent.kind, config.latent.channels, config.audio.n_mels
+    if kind == "normalised":
+        return
+    _require(channels <= n_mels, "latent.channels", channels, f"at most audio.n_mels ({n_mels})")
+    _require(kind != "pooled" or n_mels % channels == 0, "latent.channels", channels,
+             f"a divisor of audio.n_mels ({n_mels}) where latent.kind is pooled")  # fmt: skip
+    _require(kind == "pooled" or config.decoder.kind == "convnext1d", "latent.kind", kind,
+             "normalised or pooled where decoder.kind is unet2d, which reads channels as neighbours")  # fmt: skip
+
+
 def _check_unet(config):
     unet = config.unet2d
     _require(unet.channels % (2 * unet.groups) == 0, "unet2d.channels", unet.channels,
              f"a multiple of twice unet2d.groups ({unet.groups})")  # fmt: skip
     stride = 2 ** (len(unet.multipliers) - 1)
     right = f"a multiple of {stride}, the stride of the decoder's deepest resolution (unet2d.multipliers)"
-    _require(config.n_latents % stride == 0, "audio.n_mels", config.n_latents, right)
+    name = "audio.n_mels" if config.latent.kind == "normalised" else "latent.channels"
+    _require(config.n_latents % stride == 0, name, config.n_latents, right)
     _require(config.training.cut_frames % stride == 0, "training.cut_frames", config.training.cut_frames, right)
 
 
@@ -554,6 +666,8 @@ def _check_generator(config):
     if config.generator_needs_f0:
         _require(config.variance.kind == "frame", "variance.kind", config.variance.kind,
                  "frame, since the generator (generator.inputs, convnext.head) needs F0")  # fmt: skip
+    _require(config.loss.phase == 0 or config.has_source, "loss.phase", config.loss.phase,
+             "0, but for generator.kind convnext with convnext.head source")  # fmt: skip
     if generator.kind == "convnext":
         n_fft = config.convnext.n_fft
         _require(n_fft >= 2 * hop and n_fft % hop == 0 and (n_fft - hop) % 2 == 0, "convnext.n_fft", n_fft,

@@ -15,7 +15,9 @@ from data_util.config import ROOT, Config, Text
 from data_util.features import Features, FeatureStore, bar, digest, n_cpus
 from data_util.files import read_json, write_json
 
+QUARANTINE = "quarantine.txt"  # in the corpus's folder: id|reason of clips that are left out
 MIN_FRAMES = 2  # a shorter clip has no frame that sees only itself
+_A_LINE = "an id of metadata.csv, name.wav|text or name.wav|speaker|text"
 TEXTS_A_CALL = 256  # phonemised between two moves of the progress bar
 log = logging.getLogger(__name__)
 
@@ -26,17 +28,20 @@ class MetafileError(ValueError):
 
 @dataclass(frozen=True)
 class Clip:
-    """id: as skipped.txt and logs have it; text: as written, None where metadata.csv has no line for the id."""
+    """id: as skipped.txt and logs have it; text: as written, None where metadata.csv has no line for the id; speaker:
+    "" where the list names none."""
 
     id: str
     wav_path: Path
     text: str | None
+    speaker: str = ""
 
 
 class Corpus:
     """Prepared clips, in the metafile's order.
 
     clips; phonemes; ids: (T_x,) int64 symbol ids each; n_frames: (n_clips,) int64; symbols: what an id means;
+    speakers: (n_clips,) int64 indices of speakers.names, 0 for a single voice;
     skipped: (id, reason) of the clips left out; mels: their features as a sequence that reads on access;
     has_f0: prepared with F0.
     """
@@ -51,9 +56,11 @@ class Corpus:
         symbols: tuple[str, ...],
         skipped: list[tuple[str, str]],
         store: FeatureStore,
+        speakers: Sequence[int] | None = None,
     ):
         self.clips, self.phonemes, self.ids, self.symbols, self.skipped = clips, phonemes, ids, symbols, skipped
         self.n_frames = np.array([one.n_frames for one in features], dtype=np.int64)
+        self.speakers = np.zeros(len(clips), np.int64) if speakers is None else np.asarray(speakers, np.int64)
         self.mels = _Mels(self)
         self.has_f0 = store.pitch is not None
         self._keys = [one.key for one in features]
@@ -145,6 +152,7 @@ class Corpus:
             symbols=self.symbols,
             skipped=[],
             store=self._store,
+            speakers=self.speakers[np.asarray(indices, dtype=np.int64)],
         )
         subset.durations = None if self.durations is None else [self.durations[i] for i in indices]
         return subset
@@ -172,6 +180,11 @@ def prepare(config: Config, metafile: str | Path, *, progress: bool = True) -> C
     Raises MetafileError where no clip is left, OSError where the cache cannot be written.
     """
     clips = read_metafile(ROOT / metafile, ROOT / config.dataset.prtpath)
+    several = sorted({clip.speaker for clip in clips})
+    if len(several) > 1 and not config.speakers.names:
+        raise MetafileError(
+            f"{metafile}: names several speakers ({', '.join(several)[:200]}): list them in speakers.names"
+        )
     cache = ROOT / config.dataset.cache
     front_end = make_front_end(config.text)
     phonemes = _phonemise(front_end, config.text, [clip.text or "" for clip in clips], cache, progress)
@@ -180,31 +193,50 @@ def prepare(config: Config, metafile: str | Path, *, progress: bool = True) -> C
     features = store.prepare(sorted(speaking), 0 if config.system.num_workers == 0 else n_cpus(), progress)
     good: list[tuple[Clip, str, np.ndarray, Features]] = []
     skipped: list[tuple[str, str]] = []
+    quarantined, names = read_quarantine(ROOT / config.dataset.prtpath), config.speakers.names
     for clip, said in zip(clips, phonemes):
         found = features.get(clip.wav_path, Features())
         ids = _ids(front_end, said)
-        fault = _fault(clip, ids, found)
+        fault = quarantined.get(clip.id) or speaker_fault(clip.speaker, names) or _fault(clip, ids, found)
         if fault:
             skipped.append((clip.id, fault))
         else:
             good.append((clip, said, ids, found))
     _report(metafile, good, skipped, config.audio)
     columns = dict(zip(("clips", "phonemes", "ids", "features"), map(list, zip(*good))))
-    return Corpus(**columns, symbols=tuple(front_end.symbols), skipped=skipped, store=store)
+    speakers = [names.index(clip.speaker) if names else 0 for clip in columns["clips"]]
+    return Corpus(**columns, symbols=tuple(front_end.symbols), skipped=skipped, store=store, speakers=speakers)
+
+
+def read_quarantine(root: Path) -> dict[str, str]:
+    """{clip id: why it is left out} of a corpus's quarantine.txt; empty where there is none."""
+    path = root / QUARANTINE
+    if not path.is_file():
+        return {}
+    lines = (line.partition("|") for _, line in _lines(path, "") if not line.startswith("#"))
+    return {name.strip(): f"quarantined: {why.strip() or 'by hand'}" for name, _, why in lines}
+
+
+def speaker_fault(speaker: str, names: Sequence[str]) -> str:
+    """Why a clip's speaker cannot be used, "" where it can. names: speakers.names."""
+    if not names:
+        return ""  # lists may name who speaks where it makes no difference
+    if not speaker:
+        return "no speaker, and speakers.names has several"
+    return "" if speaker in names else f"speaker {speaker} is not in speakers.names"
 
 
 def read_metafile(path: str | Path, corpus_root: str | Path) -> list[Clip]:
-    """One clip a line: an id of corpus_root/metadata.csv, or `name.wav|text`; blank lines do not count.
+    """One clip a line: an id of corpus_root/metadata.csv, `name.wav|text` or `name.wav|speaker|text`; blank lines do
+    not count.
 
     A name is absolute, or relative to corpus_root/wavs, or to corpus_root. Recordings are not looked into here.
     Raises MetafileError: a list that is missing, empty or malformed, a corpus that is not there.
     """
     path, root = Path(path), Path(corpus_root)
-    lines = _lines(
-        path, "Name a list of clips in dataset.metafile_*, one a line: an id of metadata.csv, or name.wav|text"
-    )
+    lines = _lines(path, f"Name a list of clips in dataset.metafile_*, one a line: {_A_LINE}")
     if not lines:
-        raise MetafileError(f"{path}: no clips. Write one a line: an id of metadata.csv, or name.wav|text")
+        raise MetafileError(f"{path}: no clips. Write one a line: {_A_LINE}")
     needs_root = [line for _, line in lines if not Path(line.split("|")[0]).is_absolute()]
     if needs_root and not root.is_dir():
         raise MetafileError(
@@ -217,10 +249,10 @@ def read_metafile(path: str | Path, corpus_root: str | Path) -> list[Clip]:
         name, *rest = (part.strip() for part in line.split("|"))
         if not rest:
             clips.append(Clip(name, root / "wavs" / f"{name}.wav", transcripts.get(name)))
-        elif len(rest) == 1 and name:
-            clips.append(Clip(str(Path(name).with_suffix("")), _find(name, root), rest[0]))
+        elif len(rest) <= 2 and name:
+            clips.append(Clip(str(Path(name).with_suffix("")), _find(name, root), rest[-1], "".join(rest[:-1])))
         else:
-            raise MetafileError(f"{path}:{number}: expected an id of metadata.csv, or name.wav|text; found {line!r}")
+            raise MetafileError(f"{path}:{number}: expected {_A_LINE}; found {line!r}")
     return clips
 
 

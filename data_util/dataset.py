@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from data_util.audio import AudioError
+from data_util.checkpoint import CheckpointError
 from data_util.config import Config
 from data_util.corpus import Corpus
 
@@ -58,6 +59,7 @@ class Batch:
     f0: Tensor  # (B, 2, T_mel) Corpus.f0's log F0 and voicing, then 0.0; (B, 2, 0) where the corpus has none
     latent: Tensor  # (B, n_latents, segment_frames) the segment's, as Latents.read gave it, then 0.0; without (B, ., 0)
     latent_t: Tensor  # (B,) diffusion time of that latent; without Latents zeros
+    speaker: Tensor  # (B,) int64 ids of speakers.names, 0 for a single voice
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The same batch on another device."""
@@ -87,33 +89,101 @@ class BatchOrder:
 
     Shuffled epochs follow each other without a seam and are cut into windows of `window` batches; inside a window
     clips of like length share a batch and the batches are shuffled. So padding is little, and at any moment every clip
-    of the epochs behind has been used equally often but for those of the present window.
+    of the epochs behind has been used equally often but for those of the present window. The very first batch has the
+    longest clips of all, so that lack of memory shows at once.
+
+    A budget makes batches of long clips smaller, so that a window has more batches than `window`.
     """
 
-    def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size_global: int, seed: int, window: int = 16):
-        """lengths: (n_clips,), of any unit; batch_size_global: clips a step over all processes; window: batches."""
+    def __init__(
+        self,
+        lengths: Sequence[int] | np.ndarray,
+        batch_size_global: int,
+        seed: int,
+        window: int = 16,
+        budget: int = 0,
+        n_parts: int = 1,
+        groups: np.ndarray | None = None,
+    ):
+        """lengths: (n_clips,), of any unit; batch_size_global: clips a step over all processes, at most; window:
+        batches of that size; budget: clips times the longest of them in each of a batch's n_parts equal parts, unless
+        a part is a single clip; 0: none; groups: (n_clips,), each of which has equally many places in an epoch, so
+        that clips of small ones come again; None: every clip comes once."""
         self.lengths = np.asarray(lengths)
         if len(self.lengths) == 0:
             raise ValueError("no clips to put in order")
         self.batch_size_global, self.seed, self.window = batch_size_global, seed, window
-        self._held: tuple[int, np.ndarray] | None = None  # the window asked for last
+        self.budget, self.n_parts = budget, n_parts
+        self.groups = [np.arange(len(self.lengths))]
+        if groups is not None:
+            self.groups = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+        self._held: tuple[int, list[np.ndarray]] | None = None  # the window asked for last
+        self._starts = [0]  # the first steps of windows, as far as they are known, where a budget makes them uneven
 
     def indices(self, step: int) -> np.ndarray:
-        """(batch_size_global,) int64 indices into `lengths` for a step >= 0; a clip may repeat where there are few."""
-        number, place = divmod(step, self.window)
+        """(n,) int64 indices into `lengths` for a step >= 0; a clip may repeat where there are few.
+
+        n: batch_size_global, or with a budget that or a smaller multiple of n_parts.
+        """
+        number, place = self._find(step)
+        return self._batches(number)[place].copy()
+
+    def _find(self, step):
+        if self.budget == 0:
+            return divmod(step, self.window)
+        while self._starts[-1] <= step:
+            self._starts.append(self._starts[-1] + len(self._batches(len(self._starts) - 1)))
+        number = int(np.searchsorted(self._starts, step, side="right")) - 1
+        return number, step - self._starts[number]
+
+    def _batches(self, number):
         if self._held is None or self._held[0] != number:
             self._held = number, self._window(number)
-        return self._held[1][place].copy()
+        return self._held[1]
 
     def _window(self, number):
-        n_clips, size = len(self.lengths), self.window * self.batch_size_global
-        first, last = number * size // n_clips, (number * size + size - 1) // n_clips
-        epochs = [_generator(self.seed, epoch, _TAG_EPOCH).permutation(n_clips) for epoch in range(first, last + 1)]
-        offset = number * size - first * n_clips
-        clips = np.concatenate(epochs)[offset : offset + size]
-        clips = clips[np.argsort(self.lengths[clips], kind="stable")]
-        shuffle = _generator(self.seed, number, _TAG_WINDOW).permutation(self.window)
-        return clips.reshape(self.window, self.batch_size_global)[shuffle].astype(np.int64)
+        n_epoch, size = len(self.groups) * max(map(len, self.groups)), self.window * self.batch_size_global
+        first, last = number * size // n_epoch, (number * size + size - 1) // n_epoch
+        offset = number * size - first * n_epoch
+        clips = np.concatenate([self._epoch(epoch) for epoch in range(first, last + 1)])[offset : offset + size]
+        clips = clips[np.argsort(self.lengths[clips], kind="stable")].astype(np.int64)
+        cut = self._cut(clips)
+        shuffle = _generator(self.seed, number, _TAG_WINDOW).permutation(len(cut))
+        if number == 0:
+            shuffle = [len(cut) - 1, *shuffle[shuffle != len(cut) - 1]]
+        return [cut[place] for place in shuffle]
+
+    def _epoch(self, number):
+        clips = self._permutation(_generator(self.seed, number, _TAG_EPOCH))
+        if number > 0:
+            return clips
+        longest = np.argsort(self.lengths, kind="stable")[::-1][: self.batch_size_global]
+        others = clips.tolist()
+        for clip in longest:  # each once: where speakers are balanced, a clip may come several times
+            others.remove(clip)
+        return np.concatenate([longest, np.array(others, dtype=clips.dtype)])
+
+    def _cut(self, clips):
+        """Clips, the shortest first, in batches, of which the last has the longest."""
+        if self.budget == 0:
+            return list(clips.reshape(self.window, self.batch_size_global))
+        cut, end = [], len(clips)
+        while end > 0:
+            n = self.budget // max(1, int(self.lengths[clips[end - 1]])) * self.n_parts
+            n = min(max(n, self.n_parts), self.batch_size_global, end)
+            cut.append(clips[end - n : end])
+            end -= n
+        return cut[::-1]
+
+    def _permutation(self, generator):
+        if len(self.groups) == 1:
+            return generator.permutation(self.groups[0])
+        most = max(map(len, self.groups))
+        parts = []
+        for group in self.groups:
+            rounds = -(-most // len(group))
+            parts.append(np.concatenate([generator.permutation(group) for _ in range(rounds)])[:most])
+        return generator.permutation(np.concatenate(parts))
 
 
 def draw(seed: int, step: int, batch_size_global: int, place: int, *, true_latents: float, n_latents: int,
@@ -132,14 +202,15 @@ def draw(seed: int, step: int, batch_size_global: int, place: int, *, true_laten
 
 def batches(corpus: Corpus, config: Config, *, first_step: int = 0, rank: int = 0, world_size: int = 1,
             latents: Latents | None = None) -> Iterator[Batch]:  # fmt: skip
-    """Endless batches of training.batch_size clips for one process, from a step on.
+    """Endless batches of training.batch_size clips for one process, training.accumulate of them a step, from a step on.
 
-    The batch of a step is the same, to the bit, for any first_step and system.num_workers; the processes' batches are
-    the rows of the batch that one process would have with world_size times the batch size.
+    The batches of a step are the same, to the bit, for any first_step and system.num_workers; together the processes'
+    are the rows of the batch that one process would have with world_size accumulate times the batch size.
     corpus.durations are those of the moment of the first next(). Raises AudioError where 10 clips in a row have become
-    unreadable; fewer are replaced by the clips after them, with a warning each. Closing the iterator ends the workers.
+    unreadable; fewer are replaced by the clips after them, with a warning each; OSError where a worker has died.
+    Closing the iterator ends the workers.
     """
-    items = _Items(corpus, config, config.training.batch_size * world_size, latents)
+    items = _Items(corpus, config, latents)
     loader = torch.utils.data.DataLoader(
         items,
         batch_sampler=_Places(corpus, config, first_step, rank, world_size),
@@ -149,42 +220,57 @@ def batches(corpus: Corpus, config: Config, *, first_step: int = 0, rank: int = 
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # its own, so that the global one stays as it is
     )
-    yield from loader
+    try:
+        yield from loader
+    except (AudioError, CheckpointError) as error:  # a worker's has its traceback in the message
+        raise type(error)(str(error).strip().splitlines()[-1].removeprefix(f"{_name(type(error))}: ")) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise OSError("a process that loads data was ended, as the system does for want of memory: "
+                      "lower system.num_workers or training.batch_size") from error  # fmt: skip
 
 
 def fixed_batch(corpus: Corpus, config: Config, indices: Sequence[int], latents: Latents | None = None) -> Batch:
     """The clips at these indices with the draws of step 0: the same batch each time, to look at and to test with."""
-    items = _Items(corpus, config, len(indices), latents)
+    items = _Items(corpus, config, latents)
     return _collate(
-        [items[index, 0, place] for place, index in enumerate(indices)], config, corpus.durations is not None
+        [items[index, 0, place, len(indices)] for place, index in enumerate(indices)],
+        config,
+        corpus.durations is not None,
     )
 
 
 class _Places:
-    """For each step the (index, step, place) of this process's items: consecutive places of the global batch."""
+    """The (index, step, place, n) of this process's items: consecutive ones of the n places of the global batch."""
 
     def __init__(self, corpus, config, first_step, rank, world_size):
-        self.batch_size, self.first_step, self.rank = config.training.batch_size, first_step, rank
-        self.order = BatchOrder(corpus.n_frames, self.batch_size * world_size, config.system.seed)
+        training = config.training
+        self.first_step, self.rank, self.world_size, self.accumulate = first_step, rank, world_size, training.accumulate
+        n_parts = world_size * training.accumulate
+        self.order = BatchOrder(corpus.n_frames, training.batch_size * n_parts, config.system.seed,
+                                budget=training.batch_frames, n_parts=n_parts,
+                                groups=corpus.speakers if config.speakers.balanced else None)  # fmt: skip
 
     def __iter__(self):
-        places = range(self.rank * self.batch_size, (self.rank + 1) * self.batch_size)
         for step in itertools.count(self.first_step):
             indices = self.order.indices(step)
-            yield [(int(indices[place]), step, place) for place in places]
+            n = len(indices) // (self.world_size * self.accumulate)
+            for part in range(self.rank, self.world_size * self.accumulate, self.world_size):
+                yield [(int(indices[place]), step, place, len(indices)) for place in range(part * n, part * n + n)]
 
 
 class _Items(torch.utils.data.Dataset):
-    """(index, step, place) -> one item of a batch, as numpy."""
+    """(index, step, place, n) -> one item of a global batch of n, as numpy."""
 
-    def __init__(self, corpus, config, batch_size_global, latents):
-        self.corpus, self.config, self.batch_size_global, self.latents = corpus, config, batch_size_global, latents
+    def __init__(self, corpus, config, latents):
+        self.corpus, self.config, self.latents = corpus, config, latents
         self._warned = set()
 
     def __getitem__(self, key):
-        index, step, place = key
+        index, step, place, n = key
         training = self.config.training
-        draws = draw(self.config.system.seed, step, self.batch_size_global, place, n_latents=self.config.n_latents,
+        draws = draw(self.config.system.seed, step, n, place, n_latents=self.config.n_latents,
                      true_latents=training.true_latents, cut_frames=training.cut_frames)  # fmt: skip
         for candidate in range(index, index + MAX_FAILURES):
             try:
@@ -209,6 +295,7 @@ class _Items(torch.utils.data.Dataset):
             "f0": self.corpus.f0(index) if self.corpus.has_f0 else np.zeros((2, 0), dtype=np.float32),
             "latent": latent,
             "latent_t": latent_t,
+            "speaker": self.corpus.speakers[index],
             "wav": self.corpus.wav(index, cut_start + segment_start, segment_length)[None],
             "starts": (cut_start, cut_length, segment_start, segment_length),
             "draws": draws,
@@ -255,6 +342,7 @@ def _collate(items, config, has_durations):
         f0=_padded([item["f0"] for item in items])[0],
         latent=torch.from_numpy(np.stack([item["latent"] for item in items])),
         latent_t=torch.tensor([item["latent_t"] for item in items], dtype=torch.float32),
+        speaker=torch.tensor([item["speaker"] for item in items], dtype=torch.int64),
     )
 
 
@@ -281,6 +369,10 @@ def _stratified(seed, step, tag, n):
     """(n,) numbers, each uniform in [0, 1), and together one in each n-th of it."""
     generator = _generator(seed, step, tag)
     return np.minimum((generator.permutation(n) + generator.random(n)) / n, np.nextafter(1.0, 0.0))
+
+
+def _name(kind):
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _start_worker(_number):

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,27 +127,32 @@ class FeatureStore:
 
     def _make_all(self, paths: Sequence[Path], n_workers: int) -> Iterator[Features]:
         """make() of each path, in order, in several processes where that is worth it."""
-        n_workers = min(n_workers, len(paths) // CLIPS_A_WORKER)
-        if n_workers < 2:
-            with _one_thread():
-                yield from map(self.make, paths)
-        else:
-            loader = torch.utils.data.DataLoader(
-                _Making(self, paths), batch_size=None, num_workers=n_workers, collate_fn=_as_it_is, prefetch_factor=8,
-                generator=torch.Generator(),  # its own, so that the global one stays as it is
-            )  # fmt: skip
-            yield from loader
+        return each(self.make, paths, n_workers)
 
 
-class _Making(torch.utils.data.Dataset):
-    def __init__(self, store: FeatureStore, paths: Sequence[Path]):
-        self.store, self.paths = store, paths
+def each(function: Callable, items: Sequence, n_workers: int) -> Iterator:
+    """function of each item, in order, in several processes where that is worth it; both can be pickled."""
+    n_workers = min(n_workers, len(items) // CLIPS_A_WORKER)
+    if n_workers < 2:
+        with _one_thread():
+            yield from map(function, items)
+    else:
+        loader = torch.utils.data.DataLoader(
+            _Each(function, items), batch_size=None, num_workers=n_workers, collate_fn=_as_it_is, prefetch_factor=8,
+            generator=torch.Generator(),  # its own, so that the global one stays as it is
+        )  # fmt: skip
+        yield from loader
+
+
+class _Each(torch.utils.data.Dataset):
+    def __init__(self, function: Callable, items: Sequence):
+        self.function, self.items = function, items
 
     def __len__(self):
-        return len(self.paths)
+        return len(self.items)
 
     def __getitem__(self, index):
-        return self.store.make(self.paths[index])
+        return self.function(self.items[index])
 
 
 def compute_mel(spectrogram: MelSpectrogram, wav: np.ndarray) -> np.ndarray:

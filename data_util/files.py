@@ -4,7 +4,9 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,6 +40,32 @@ def write_atomic(path: str | Path, content: bytes | Callable[[BinaryIO], object]
         raise
     if durable:
         _sync_folder(path.parent)
+
+
+def check_space(folder: str | Path, n_bytes: int) -> None:
+    """Raise OSError, which says how much is missing, where a folder's disk has less room than n_bytes."""
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes:
+        raise OSError(errno.ENOSPC, f"{n_bytes / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB are free: make room",
+                      str(folder))  # fmt: skip
+
+
+def remove_torn(folder: str | Path) -> None:
+    """Remove what processes that were killed while they wrote into a folder have left there."""
+    for path in Path(folder).glob(".*.tmp"):
+        match = re.fullmatch(r"\.(\d+)-[0-9a-f]{12}\.tmp", path.name)
+        if match and not _is_alive(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return pid != os.getpid()
 
 
 def write_json(path: str | Path, tree: Any, *, durable: bool = True) -> None:

@@ -12,11 +12,15 @@ def save_curves(path: Path, lines: list[dict]) -> None:
     """The log of a run, a panel for each value over the steps: in training a line, on held-out clips dots."""
     from matplotlib.figure import Figure  # here, since a training process need not pay for it at its start
 
+    lines = [line for line in lines if line["kind"] in ("train", "valid")]
     names = sorted({name for line in lines for name in line} - {"step", "kind"})
     n_columns = min(4, len(names))
     n_rows = -(-len(names) // n_columns)
     figure = Figure(figsize=(4.5 * n_columns, 2.6 * n_rows), layout="constrained")
-    for axis, name in zip(figure.subplots(n_rows, n_columns, squeeze=False).flat, names):
+    axes = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
+    for axis in axes[len(names) :]:
+        axis.set_axis_off()
+    for axis, name in zip(axes, names):
         for kind, style in (("train", "-"), ("valid", "o--")):
             points = [(line["step"], line[name]) for line in lines if line["kind"] == kind and name in line]
             if points:

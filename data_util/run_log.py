@@ -1,6 +1,8 @@
 """The log of a run: one JSON object a line, always on disk, in wandb where asked."""
 
+import contextlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +16,25 @@ class RunLog:
 
     def __init__(self, folder: Path, step: int, wandb_run=None):
         self.path, self.wandb_run = folder / "log.jsonl", wandb_run
-        self.sums: dict[str, Tensor] = {}
+        self.sums: dict[str, Tensor | float] = {}
         self.counts: dict[str, int] = {}
         if wandb_run is not None:  # a step of ours, since wandb's own can only rise, and a run may go back
             wandb_run.define_metric("*", step_metric="step")
+        self.rewind(step)
+
+    def rewind(self, step: int) -> None:
+        """Forget what comes after a step."""
+        self.sums, self.counts = {}, {}
         if self.path.exists():
             write_atomic(self.path, b"".join(_lines_until(self.path, step)))
+
+    def unwritten(self) -> dict[str, dict[str, float]]:
+        """What has been counted in since the last line, in plain values, for go_on."""
+        return {"sums": {name: float(value) for name, value in self.sums.items()}, "counts": dict(self.counts)}
+
+    def go_on(self, unwritten: dict[str, dict[str, float]]) -> None:
+        """Count in what unwritten() gave, so that the next line is the one that there would have been."""
+        self.sums, self.counts = dict(unwritten["sums"]), dict(unwritten["counts"])
 
     def add(self, values: dict[str, Tensor]) -> None:
         """Count one step's losses in, without waiting for the device."""
@@ -37,20 +52,50 @@ class RunLog:
 
     def read(self) -> list[dict]:
         """All lines so far."""
-        if not self.path.exists():
-            return []
-        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+        return read_lines(self.path)
 
     def has(self, kind: str, step: int) -> bool:
         """Whether a line of this kind and step has been written."""
         return any(line["kind"] == kind and line["step"] == step for line in self.read())
 
-    def write(self, kind: str, step: int, values: dict[str, float]) -> None:
-        """One line of JSON: the step, whether from train or valid, and the values by name."""
+    def write(self, kind: str, step: int, values: dict[str, float] | dict[str, list[str]]) -> None:
+        """One line of JSON: the step, whether from train or valid, and the values by name; or a step that was skipped,
+        why and of which clips, which is not for wandb."""
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
-        if self.wandb_run is not None:
+        if self.wandb_run is not None and kind != "skipped":
             self.wandb_run.log({"step": step, **{f"{kind}/{name}": value for name, value in values.items()}})
+
+
+def read_lines(path: Path) -> list[dict]:
+    """The lines of a log, but for one that a running process has not finished; [] where there is no log."""
+    if not path.exists():
+        return []
+    whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    return [json.loads(line) for line in whole]
+
+
+class Stopwatch:
+    """Where the time goes, as the host sees it: it waits for a GPU once an optimiser and step, in `update`."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Count what is done meanwhile as this part's."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def shares(self) -> dict[str, str]:
+        """Per cent of the time since the last call, by part."""
+        total = sum(self.seconds.values())
+        shares = {name: f"{seconds / total:.0%}" for name, seconds in self.seconds.items()}
+        self.seconds = {}
+        return shares
 
 
 def _lines_until(path: Path, step: int) -> Iterator[bytes]:

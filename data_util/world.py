@@ -23,6 +23,7 @@ class World:
     rank: int
     size: int
     device: torch.device
+    words: dist.ProcessGroup | None = None  # on the host, for what must not wait for a GPU
 
     @classmethod
     def join(cls) -> "World":
@@ -34,7 +35,8 @@ class World:
             torch.cuda.set_device(device)
         if size > 1:
             dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
-        return cls(rank, size, device)
+        words = dist.new_group(backend="gloo", timeout=PATIENCE) if size > 1 and cuda else None
+        return cls(rank, size, device, words)
 
     @property
     def first(self) -> bool:
@@ -61,6 +63,22 @@ class World:
             dist.broadcast_object_list(words)
         return words[0]
 
+    def most(self, number: int) -> int:
+        """The largest of what all processes say."""
+        if self.size == 1:
+            return number
+        x = torch.tensor(number)
+        dist.all_reduce(x, dist.ReduceOp.MAX, group=self.words)
+        return int(x)
+
+    def gather(self, words: list) -> list:
+        """The lists of all processes, one after the other."""
+        if self.size == 1:
+            return words
+        lists = [None] * self.size
+        dist.all_gather_object(lists, words, group=self.words)
+        return [word for one in lists for word in one]
+
     def mean(self, x: Tensor) -> Tensor:
         """The mean over all processes; the host does not wait for a GPU."""
         if self.size > 1:
@@ -74,6 +92,10 @@ class World:
             return network
         # every process computes the same buffers, so none are sent
         return DistributedDataParallel(network, broadcast_buffers=False)
+
+    def apart(self, network: nn.Module) -> contextlib.AbstractContextManager:
+        """While it is entered, a wrapped network's gradients stay with their process: more are added to them."""
+        return network.no_sync() if isinstance(network, DistributedDataParallel) else contextlib.nullcontext()
 
     @staticmethod
     def leave() -> None:

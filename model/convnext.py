@@ -10,16 +10,20 @@ from model.layers import (
     START,
     ChannelNorm,
     ConvNeXtBlock,
+    Fourier,
     InverseSTFT,
     TimeEmbedding,
     bounded_exp,
     full,
     masked,
     polar,
+    speaker_embedding,
     start_quiet,
     to_spectrum,
+    with_speaker,
 )
 
+LOCK_SPAN = 0.03  # seconds of a recording by which the phase of its lowest harmonic is known
 MAX_GAIN = 30.0  # of the excitation, which has power one: a whole harmonic of a low voice may fill the scale
 
 
@@ -34,8 +38,10 @@ class ConvNeXtScore(nn.Module):
         hidden_channels: int,
         n_layers: int,
         kernel: int,
+        n_speakers: int = 1,
     ):
         super().__init__()
+        self.speaker = speaker_embedding(n_speakers, channels)
         self.time = nn.Sequential(
             TimeEmbedding(channels), nn.Linear(channels, 4 * channels), nn.Mish(), nn.Linear(4 * channels, channels)
         )
@@ -56,7 +62,8 @@ class ConvNeXtScore(nn.Module):
 
         Returns (B, n_latents, T), masked; zero before the first step of training.
         """
-        embedding = F.mish(self.time(t) + (t == 1).to(x.dtype)[:, None] * self.one_step)
+        embedding = self.time(t) + (t == 1).to(x.dtype)[:, None] * self.one_step
+        embedding = F.mish(embedding if self.speaker is None else embedding + self.speaker())
         inputs = [x, mu] if condition is None else [x, mu, condition]
         x = masked(self.conv_in(masked(torch.cat(inputs, dim=1), mask)), mask)
         for block in self.blocks:
@@ -71,17 +78,27 @@ class Excitation(nn.Module):
         super().__init__()
         self.n_fft, self.hop_length, self.sample_rate = n_fft, hop_length, sample_rate
         self.padding = (n_fft - hop_length) // 2
+        self.fourier = Fourier(n_fft)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
     # F0 learns nothing here: the phase's slope in F0 grows with all the samples before, and says nothing of the pitch
     @torch.no_grad()
-    def forward(self, f0: Tensor, voicing: Tensor, noise: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        f0: Tensor,
+        voicing: Tensor,
+        noise: Tensor | None = None,
+        mask: Tensor | None = None,
+        recording: Tensor | None = None,
+        phase: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """f0: (B, 1, T) Hz; voicing: (B, 1, T), the pulses' gain, 0 where there is no voice; noise: (B, 1, T
-        hop_length) standard normal or None; mask: (B, 1, T) or None.
+        hop_length) standard normal or None; mask: (B, 1, T) or None; recording, phase: as of pulses().
 
-        Returns (2, B, n_fft / 2 + 1, T) complex, the pulses' spectra and the noise's, frames as of InverseSTFT.
+        Returns the real and the imaginary part, (2, B, n_fft / 2 + 1, T) each: the pulses' spectra and the noise's,
+        frames as of InverseSTFT.
         """
-        pulses = self.pulses(f0, mask)
+        pulses = self.pulses(f0, mask, recording, self.phase(f0, voicing, mask) if phase is None else phase)
         gain = F.interpolate(held(voicing, mask).to(pulses.dtype), scale_factor=self.hop_length, mode="linear")
         pulses = pulses * gain
         noise = torch.randn_like(pulses) if noise is None else noise.to(pulses.dtype)
@@ -89,24 +106,67 @@ class Excitation(nn.Module):
         if mask is not None:
             wavs = masked(wavs, mask.squeeze(1).repeat_interleave(self.hop_length, dim=-1))
         frames = F.pad(wavs, (self.padding, self.padding)).unfold(-1, self.n_fft, self.hop_length)
-        return torch.fft.rfft(frames * self.window).transpose(2, 3)
+        real, imag = self.fourier(frames * self.window)
+        return real.transpose(2, 3), imag.transpose(2, 3)
 
-    def pulses(self, f0: Tensor, mask: Tensor | None = None) -> Tensor:
-        """f0: (B, 1, T) Hz, mask: (B, 1, T) or None. Returns (B, 1, T hop_length) of power one, F0's precision or more.
+    def phase(self, f0: Tensor, voicing: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The cycles of the pulses before each frame, within half a cycle of 0: what a part of a text has to be told.
+
+        Where they are silent the count begins anew: so that the rounding of F0, which other machines and runtimes do
+        otherwise, adds up over a stretch of voice alone. f0, voicing, mask: as of forward. Returns (B, 1, T), F0's
+        precision or more.
+        """
+        f0 = held(full(f0), mask)
+        before, after = torch.cat([f0[..., :1], f0[..., :-1]], dim=-1), torch.cat([f0[..., 1:], f0[..., -1:]], dim=-1)
+        # the sum of what is interpolated over a frame, in samples of the frame before it, the one after it, itself
+        n_half = self.hop_length // 2
+        beside = n_half * (self.hop_length - n_half) / (2 * self.hop_length)
+        total = beside * (before.double() + after.double()) + (self.hop_length - 2 * beside) * f0.double()
+        # in float64: after a minute float32 is off by 1e-3 of a cycle, and the highest harmonic by a hundred times that
+        cycles = torch.cumsum(total / self.sample_rate, dim=-1)
+        cycles = F.pad(cycles[..., :-1], (1, 0))
+        silent = held(voicing, mask) == 0
+        anew = torch.cat([torch.zeros_like(silent[..., :1]), silent[..., 1:] & silent[..., :-1]], dim=-1)
+        n_anew = anew.long().cumsum(-1)
+        starts = torch.zeros_like(F.pad(cycles, (0, 1))).scatter(-1, n_anew * anew, cycles * anew)
+        cycles = cycles - starts.gather(-1, n_anew)
+        return (cycles - cycles.round()).to(f0.dtype)
+
+    def pulses(
+        self,
+        f0: Tensor,
+        mask: Tensor | None = None,
+        recording: Tensor | None = None,
+        phase: Tensor | None = None,
+    ) -> Tensor:
+        """f0: (B, 1, T) Hz, mask: (B, 1, T) or None; recording: (B, 1, T hop_length), in whose lowest harmonic's phase
+        the pulses then are, or None; phase: (B, 1, T) of phase(), None: of F0 alone. Returns (B, 1, T hop_length) of
+        power one, F0's precision or more.
 
         All n harmonics below the Nyquist frequency in one closed form, the Dirichlet kernel:
         cos x + cos 2x + ... + cos n x = (sin((2n + 1) x / 2) / sin(x / 2) - 1) / 2.
         """
         f0 = held(full(f0), mask)
-        nyquist = self.sample_rate / 2
-        # in float64: after a minute float32 is off by 1e-3 of a cycle, and the highest harmonic by a hundred times that
-        contour = F.interpolate(f0.double(), scale_factor=self.hop_length, mode="linear")
-        cycles = torch.cumsum(contour / self.sample_rate, dim=-1)
-        half = math.pi * (cycles - cycles.round()).to(f0.dtype)  # x / 2, within a quarter turn
-        n_harmonics = (torch.ceil(nyquist / contour) - 1).clamp(min=1).to(f0.dtype)
+        phase = self.phase(f0, torch.ones_like(f0), mask) if phase is None else phase
+        contour = F.interpolate(f0, scale_factor=self.hop_length, mode="linear")
+        within = contour.unflatten(-1, (-1, self.hop_length)).cumsum(-1) / self.sample_rate  # (B, 1, T, hop_length)
+        cycles = (phase[..., None] + within).flatten(-2)
+        if recording is not None:
+            cycles = cycles + self.lead(recording, cycles)
+        half = math.pi * (cycles - cycles.round())  # x / 2, within a quarter turn
+        n_harmonics = (torch.ceil(self.sample_rate / 2 / contour) - 1).clamp(min=1)
         kernel = torch.sin((2 * n_harmonics + 1) * half) / torch.sin(half)
         kernel = torch.where(half == 0, 2 * n_harmonics + 1, kernel)
         return (kernel - 1) / (2 * n_harmonics).sqrt()
+
+    def lead(self, recording: Tensor, cycles: Tensor) -> Tensor:
+        """How many cycles, within half a one, a recording's lowest harmonic is ahead. Both (B, 1, T_wav), as is what is
+        returned; noise where there is no voice."""
+        window = torch.hann_window(2 * int(LOCK_SPAN / 2 * self.sample_rate) + 1, device=cycles.device)
+        angle = 2 * math.pi * (cycles - cycles.round()).to(window.dtype)
+        shifted = torch.cat([recording * angle.cos(), -recording * angle.sin()])  # down by F0
+        real, imag = F.conv1d(full(shifted), window[None, None], padding=len(window) // 2).chunk(2)
+        return torch.atan2(imag, real) / (2 * math.pi)
 
 
 def held(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -146,17 +206,18 @@ class SourceHead(nn.Module):
             angle.zero_()
             noise_gain.fill_(math.log(START / math.sqrt(2)))
 
-    def forward(self, x: Tensor, pulses: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """x: (B, T, channels); pulses, noise: (B, n_fft / 2 + 1, T) complex.
+    def forward(self, x: Tensor, excitation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """x: (B, T, channels); excitation: what Excitation gives.
 
         Returns the real and the imaginary part, (B, n_fft / 2 + 1, T).
         """
         pulse_gain, angle, noise_gain = full(self.out(x)).transpose(1, 2).chunk(3, dim=1)
         real, imag = polar(bounded_exp(pulse_gain, MAX_GAIN), angle)
         noise_gain = bounded_exp(noise_gain, MAX_GAIN)
+        (pulses_real, noise_real), (pulses_imag, noise_imag) = (part.unbind(0) for part in excitation)
         return (
-            real * pulses.real - imag * pulses.imag + noise_gain * noise.real,
-            real * pulses.imag + imag * pulses.real + noise_gain * noise.imag,
+            real * pulses_real - imag * pulses_imag + noise_gain * noise_real,
+            real * pulses_imag + imag * pulses_real + noise_gain * noise_imag,
         )
 
 
@@ -178,8 +239,10 @@ class ConvNeXtGenerator(nn.Module):
         n_fft: int,
         hop_length: int,
         sample_rate: int,
+        n_speakers: int = 1,
     ):
         super().__init__()
+        self.speaker = speaker_embedding(n_speakers, channels)
         self.needs_f0 = head == "source"
         self.conv_in = nn.Conv1d(n_inputs, channels, kernel, padding=kernel // 2)
         self.norm_in = ChannelNorm(channels)
@@ -188,6 +251,10 @@ class ConvNeXtGenerator(nn.Module):
         self.excitation = Excitation(n_fft, hop_length, sample_rate) if self.needs_f0 else None
         self.head = {"plain": PlainHead, "source": SourceHead}[head](channels, n_fft)
         self.inverse_stft = InverseSTFT(n_fft, hop_length)
+        # frames to either side that a frame's samples depend on; the excitation, which interpolates, sees one further
+        self.reach = self.inverse_stft.reach + max(
+            (n_layers + 1) * (kernel // 2), (self.inverse_stft.reach + 1) * self.needs_f0
+        )
 
     def forward(
         self,
@@ -196,18 +263,22 @@ class ConvNeXtGenerator(nn.Module):
         f0: Tensor | None = None,
         voicing: Tensor | None = None,
         noise: Tensor | None = None,
+        recording: Tensor | None = None,
+        phase: Tensor | None = None,
     ) -> Tensor:
         """x: (B, n_inputs, T), mask: (B, 1, T) or None where every frame is valid. For head "source" alone:
         f0: (B, 1, T) Hz, above zero in each valid frame; voicing: (B, 1, T) in [0, 1], the gain of the pulses;
-        noise: (B, 1, T hop_length) standard normal, None: drawn.
+        noise: (B, 1, T hop_length) standard normal, None: drawn; recording: as of Excitation.pulses; phase: (B, 1, T)
+        of Excitation.phase where these are frames of a longer text, None: they are all of it.
 
         Returns wav (B, 1, T hop_length), about [-1, 1] and not held to it, zero past each end; float32.
         """
         if self.needs_f0 and (f0 is None or voicing is None):
             raise ValueError('a generator with head "source" needs f0 and voicing')
-        x = masked(self.norm_in(self.conv_in(masked(x, mask))), mask)
+        x = masked(self.norm_in(with_speaker(self.conv_in(masked(x, mask)), self.speaker)), mask)
         for block in self.blocks:
             x = block(x, mask)
         x = self.norm(x.transpose(1, 2))  # (B, T, channels)
-        real, imag = self.head(x, *self.excitation(f0, voicing, noise, mask)) if self.needs_f0 else self.head(x)
+        spectra = (self.excitation(f0, voicing, noise, mask, recording, phase),) if self.needs_f0 else ()
+        real, imag = self.head(x, *spectra)
         return self.inverse_stft(real, imag, mask)

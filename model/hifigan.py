@@ -11,7 +11,15 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
-from model.layers import InverseSTFT, leaky_relu, masked, start_quiet, to_spectrum
+from model.layers import (
+    InverseSTFT,
+    leaky_relu,
+    masked,
+    speaker_embedding,
+    start_quiet,
+    to_spectrum,
+    with_speaker,
+)
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, dilation: int = 1) -> nn.Module:
@@ -43,6 +51,22 @@ class ResBlock(nn.Module):
         return x
 
 
+def reach_of(
+    upsample_rates: tuple[int, ...],
+    upsample_kernels: tuple[int, ...],
+    resblock_kernels: tuple[int, ...],
+    resblock_dilations: tuple[int, ...],
+    beyond: int,
+) -> int:
+    """Frames to either side that what an Upsampler makes of a frame depends on, if that is used with `beyond` outputs
+    of conv_out to either side."""
+    widest = max(kernel // 2 * sum(dilation + 1 for dilation in resblock_dilations) for kernel in resblock_kernels)
+    reach = beyond + 3
+    for rate, kernel in zip(reversed(upsample_rates), reversed(upsample_kernels)):
+        reach = -(-(reach + widest + (kernel - rate) // 2) // rate)
+    return reach + 3
+
+
 class Upsampler(nn.Module):
     """Transposed convolutions, each followed by the mean of residual blocks of several widths."""
 
@@ -55,8 +79,10 @@ class Upsampler(nn.Module):
         upsample_kernels: tuple[int, ...],
         resblock_kernels: tuple[int, ...],
         resblock_dilations: tuple[int, ...],
+        n_speakers: int = 1,
     ):
         super().__init__()
+        self.speaker = speaker_embedding(n_speakers, channels)
         self.rates = upsample_rates
         widths = [channels // 2**i for i in range(len(upsample_rates) + 1)]
         self.conv_in = conv(n_inputs, channels, 7)
@@ -77,7 +103,7 @@ class Upsampler(nn.Module):
         """
         mask = None if mask is None else mask[:, :, None]
         x = masked(x[:, :, None], mask).contiguous(memory_format=torch.channels_last)  # (B, n_inputs, 1, T)
-        x = masked(convolve(self.conv_in, x), mask)
+        x = masked(with_speaker(convolve(self.conv_in, x), self.speaker), mask)
         for rate, upsample, resblocks in zip(self.rates, self.upsamples, self.resblocks):
             mask = None if mask is None else mask.repeat_interleave(rate, dim=-1)
             x = masked(convolve(upsample, leaky_relu(x)), mask)
@@ -111,8 +137,11 @@ class HiFiGAN(Upsampler):
         upsample_kernels: tuple[int, ...],
         resblock_kernels: tuple[int, ...],
         resblock_dilations: tuple[int, ...],
+        n_speakers: int = 1,
     ):
-        super().__init__(n_inputs, 1, channels, upsample_rates, upsample_kernels, resblock_kernels, resblock_dilations)
+        sizes = (channels, upsample_rates, upsample_kernels, resblock_kernels, resblock_dilations, n_speakers)
+        super().__init__(n_inputs, 1, *sizes)
+        self.reach = reach_of(upsample_rates, upsample_kernels, resblock_kernels, resblock_dilations, 0)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x: (B, n_inputs, T), as normalised latents; mask: (B, 1, T) or None where every frame is valid.
@@ -139,13 +168,15 @@ class ISTFTNet(Upsampler):
         resblock_dilations: tuple[int, ...],
         n_fft: int,
         hop_length: int,
+        n_speakers: int = 1,
     ):
-        n_outputs = 2 * (n_fft // 2 + 1)
-        super().__init__(
-            n_inputs, n_outputs, channels, upsample_rates, upsample_kernels, resblock_kernels, resblock_dilations
-        )
+        sizes = (channels, upsample_rates, upsample_kernels, resblock_kernels, resblock_dilations, n_speakers)
+        super().__init__(n_inputs, 2 * (n_fft // 2 + 1), *sizes)
         start_quiet(self.conv_out.bias)
         self.inverse_stft = InverseSTFT(n_fft, hop_length)
+        self.reach = reach_of(
+            upsample_rates, upsample_kernels, resblock_kernels, resblock_dilations, self.inverse_stft.reach
+        )
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x: (B, n_inputs, T), as normalised latents; mask: (B, 1, T) or None where every frame is valid.

@@ -89,6 +89,51 @@ class SymbolEmbedding(nn.Module):
         return total.transpose(1, 2) * math.sqrt(total.shape[-1])
 
 
+class SpeakerEmbedding(nn.Module):
+    """What a part has learnt of each speaker: (B, C) of those that NiSETS.speaking_as has chosen.
+
+    The choice is no argument, since it is one for a whole text or batch and every part wants it. It starts as no
+    difference between the speakers, and draws nothing.
+    """
+
+    def __init__(self, n_speakers: int, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(n_speakers, channels))
+        self.chosen: Tensor | None = None  # (B,) or (1,) ids
+
+    def forward(self) -> Tensor:
+        """Returns (B, C), or (1, C) for all alike. Raises ValueError outside of NiSETS.speaking_as."""
+        if self.chosen is None:
+            raise ValueError(f"a model of {len(self.weight)} speakers: choose one with NiSETS.speaking_as")
+        return self.weight[self.chosen]
+
+
+def speaker_embedding(n_speakers: int, channels: int) -> SpeakerEmbedding | None:
+    """None for a single speaker, who needs none."""
+    return SpeakerEmbedding(n_speakers, channels) if n_speakers > 1 else None
+
+
+def with_speaker(x: Tensor, speaker: SpeakerEmbedding | None) -> Tensor:
+    """x: (B, C, ..., T), moved by what is known of the speaker."""
+    return x if speaker is None else x + speaker().to(x.dtype).unflatten(1, (-1, *[1] * (x.dim() - 2)))
+
+
+class Fourier(nn.Module):
+    """The discrete Fourier transform of real frames, its spectra as real and imaginary parts; nothing in it learns."""
+
+    def __init__(self, n_fft: int):
+        super().__init__()
+        self.n_fft = n_fft
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """frames: (..., n_fft) float32. Returns the real and the imaginary part, (..., n_fft / 2 + 1)."""
+        return torch.view_as_real(torch.fft.rfft(frames)).unbind(-1)
+
+    def inverse(self, real: Tensor, imag: Tensor) -> Tensor:
+        """real, imag: (..., n_fft / 2 + 1) float32. Returns frames (..., n_fft)."""
+        return torch.fft.irfft(torch.complex(real, imag), self.n_fft)
+
+
 class InverseSTFT(nn.Module):
     """Spectra to a waveform: Hann-windowed frames added up, over the sum of the squared windows that reach a sample
     (Griffin and Lim 1984, equation 6).
@@ -101,6 +146,8 @@ class InverseSTFT(nn.Module):
         super().__init__()
         self.n_fft, self.hop_length = n_fft, hop_length
         self.padding = (n_fft - hop_length) // 2
+        self.reach = n_fft // hop_length // 2  # frames to either side that a frame's samples depend on
+        self.fourier = Fourier(n_fft)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
     def forward(self, real: Tensor, imag: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -109,8 +156,8 @@ class InverseSTFT(nn.Module):
         Returns wav (B, 1, T hop_length), zero past each end, where frames count for nothing. A waveform's own spectra
         give it back from the first sample to the last, whatever it was padded with.
         """
-        spectrum = torch.complex(full(real), full(imag)).transpose(1, 2)  # (B, T, n_fft / 2 + 1)
-        frames = torch.fft.irfft(spectrum, self.n_fft) * self.window  # (B, T, n_fft)
+        spectrum = (full(part).transpose(1, 2) for part in (real, imag))  # (B, T, n_fft / 2 + 1) each
+        frames = self.fourier.inverse(*spectrum) * self.window  # (B, T, n_fft)
         valid = frames.new_ones(1, frames.shape[1], 1) if mask is None else mask.to(frames.dtype).transpose(1, 2)
         # near zero past the end alone: a frame's window is wide open over its own samples
         weight = self.overlap_add(valid * self.window.square())

@@ -54,6 +54,23 @@ def stft_loss(wav_hat: Tensor, wav: Tensor, resolutions: tuple[int, ...], weight
         return (items / len(resolutions) * weight).mean()
 
 
+def phase_loss(wav_hat: Tensor, wav: Tensor, voiced: Tensor, n_fft: int) -> Tensor:
+    """1 - cos of the angle between the spectra of a sound and of the recording that its pulses are in step with, of
+    each item the mean over its voiced frames' bins by the recording's magnitude, 0 without any, then over the items.
+    A magnitude that is wrong costs nothing.
+
+    wav_hat, wav: (B, 1, T hop_length) in [-1, 1]; voiced: (B, 1, T), 0 or 1; n_fft: samples.
+    """
+    hop_length = wav.shape[-1] // voiced.shape[-1]
+    with torch.autocast(wav.device.type, enabled=False):
+        spectrum_hat, spectrum = (_spectrum(full(each), n_fft, hop_length) for each in (wav_hat, wav))
+        product = spectrum_hat * spectrum.conj()
+        magnitude = (spectrum_hat.real.square() + spectrum_hat.imag.square() + STFT_FLOOR**2).sqrt()
+        total = (spectrum.abs() * voiced).sum((1, 2))
+        agreeing = (product.real / magnitude * voiced).sum((1, 2))
+        return ((total - agreeing) / total.clamp(min=STFT_QUIET * spectrum[0].numel())).mean()
+
+
 def feature_loss(real: list, generated: list) -> Tensor:
     """L1 between the discriminators' features of the recording and of the generated sound, summed over layers."""
     pairs = [
@@ -73,6 +90,14 @@ def discriminator_loss(real: list, generated: list) -> Tensor:
     """What the discriminators minimise: real logits to 1, generated logits to 0."""
     losses = [((r - 1) ** 2).mean() + (g**2).mean() for (r, _), (g, _) in zip(real, generated)]
     return torch.stack(losses).sum()
+
+
+def _spectrum(wav, n_fft, hop_length):
+    """(B, 1, T hop_length) to (B, n_fft / 2 + 1, T) complex, of which white noise has its variance."""
+    padding = (n_fft - hop_length) // 2
+    window = torch.hann_window(n_fft, dtype=wav.dtype, device=wav.device)
+    wav = F.pad(wav, (padding, padding))[:, 0]
+    return torch.stft(wav, n_fft, hop_length, window=window / window.norm(), center=False, return_complex=True)
 
 
 def _stft_magnitude(wav, n_fft):

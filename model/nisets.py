@@ -4,8 +4,11 @@ Non-iterative score-based end-to-end text-to-speech (ICASSP 2024). One forward p
 from phonemes to a waveform; speaking reads in `synthesise`.
 """
 
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,12 +16,14 @@ from torch.nn import functional as F
 from data_util.audio import MelSpectrogram, cut, sequence_mask
 from data_util.config import Config, Stage
 from data_util.dataset import Batch
+from data_util.speech import chunks, in_samples
 from model import losses, monotonic_align
 from model.convnext import ConvNeXtGenerator, ConvNeXtScore
 from model.discriminator import Discriminators
 from model.hifigan import HiFiGAN, ISTFTNet
-from model.layers import TimeEmbedding, full, masked
-from model.sde import SDE, SOLVERS, default_solver, expand, grid
+from model.latent import Compression
+from model.layers import SpeakerEmbedding, TimeEmbedding, full, masked
+from model.sde import SDE, SOLVERS, default_solver, expand, result_time, solver_times
 from model.text_encoder import N_PLACES, FrameEncoder, TextEncoder, places
 from model.unet import UNet
 from model.variance import N_VALUES, Variance, symbol_values
@@ -60,7 +65,7 @@ class Plan:
     durations: Tensor
     f0: Tensor | None
     r_1: Tensor
-    generator: torch.Generator | None
+    generator: np.random.Generator
 
 
 class NiSETS(nn.Module):
@@ -73,7 +78,8 @@ class NiSETS(nn.Module):
     def __init__(self, config: Config, n_symbols: int, amp: bool = False):
         super().__init__()
         self.config, self.amp = config, amp
-        n_latents, kind = config.n_latents, config.variance.kind
+        n_latents, kind, latent = config.n_latents, config.variance.kind, config.latent.kind
+        self.compression = None if latent == "normalised" else Compression(latent, config.audio.n_mels, n_latents)
         self.sde = SDE(**asdict(config.sde))
         self.variance_sde = replace(self.sde, sigma_data=1.0, parametrisation="edm")  # pitch and energy are normalised
         self.mark_sizes = MARK_SIZES if config.text.units == "phones" else ()
@@ -81,9 +87,11 @@ class NiSETS(nn.Module):
         self.variance = self._build_variance(n_symbols) if kind != "off" else None
         if config.decoder.kind == "convnext1d":
             n_conditions = N_VALUES if kind == "frame" else 0
-            self.decoder = ConvNeXtScore(n_latents, n_conditions, **asdict(config.convnext1d))
+            self.decoder = ConvNeXtScore(
+                n_latents, n_conditions, **asdict(config.convnext1d), n_speakers=config.n_speakers
+            )
         else:
-            self.decoder = UNet(**asdict(config.unet2d))
+            self.decoder = UNet(**asdict(config.unet2d), n_speakers=config.n_speakers)
         sizes = {"z0_hat": n_latents, "mu": n_latents, "f0": N_VALUES, "t": T_CHANNELS}
         self.generator = self._build_generator(sum(sizes[name] for name in config.generator.inputs))
         self.t_embedding = TimeEmbedding(T_CHANNELS)
@@ -107,6 +115,7 @@ class NiSETS(nn.Module):
             mark_sizes=self.mark_sizes,
             condition_channels=0 if kind == "off" else N_VALUES,
             **sizes,
+            n_speakers=config.n_speakers,
         )
         if n_layers == 0:
             return encoder, None
@@ -118,16 +127,17 @@ class NiSETS(nn.Module):
         variance = self.config.variance
         sizes = {name: getattr(variance, name) for name in ("channels", "hidden_channels", "n_layers", "kernel",
                                                             "dropout", "frame_layers")}  # fmt: skip
-        return Variance(n_symbols, self.mark_sizes, N_PLACES if variance.kind == "frame" else 0, **sizes)
+        return Variance(n_symbols, self.mark_sizes, N_PLACES if variance.kind == "frame" else 0, **sizes,
+                        n_speakers=self.config.n_speakers)  # fmt: skip
 
     def _build_generator(self, n_inputs: int) -> nn.Module:
         config, audio = self.config, self.config.audio
         if config.generator.kind == "convnext":
             rates = {"hop_length": audio.hop_length, "sample_rate": audio.sample_rate}
-            return ConvNeXtGenerator(n_inputs, **asdict(config.convnext), **rates)
+            return ConvNeXtGenerator(n_inputs, **asdict(config.convnext), **rates, n_speakers=config.n_speakers)
         if config.generator.kind == "istft":
-            return ISTFTNet(n_inputs, **asdict(config.istft))
-        return HiFiGAN(n_inputs, **asdict(config.hifigan))
+            return ISTFTNet(n_inputs, **asdict(config.istft), n_speakers=config.n_speakers)
+        return HiFiGAN(n_inputs, **asdict(config.hifigan), n_speakers=config.n_speakers)
 
     def parts(self) -> dict[str, list[nn.Module]]:
         """The networks of each part that can be named in training.stages."""
@@ -142,11 +152,38 @@ class NiSETS(nn.Module):
         network = owners.get(network, network)
         return network if network in self.parts() else ""
 
+    @contextlib.contextmanager
+    def speaking_as(self, speaker: Tensor | int) -> Iterator[None]:
+        """Inside the with statement, every part speaks as these speakers: (B,) ids of a batch, or one id for all.
+
+        One thread at a time. A model of one speaker does the same without it.
+        """
+        parts = [part for part in self.modules() if isinstance(part, SpeakerEmbedding)]
+        before = [part.chosen for part in parts]
+        for part in parts:
+            part.chosen = torch.as_tensor(speaker, device=part.weight.device).reshape(-1)
+        try:
+            yield
+        finally:
+            for part, chosen in zip(parts, before):
+                part.chosen = chosen
+
     # -- features and latents
 
     def latent(self, mel: Tensor) -> Tensor:
-        """mel: (B, n_mels, T_mel) natural log of amplitude. Returns z0 (B, n_latents, T_mel), normalised."""
+        """mel: (B, n_mels, T_mel) natural log of amplitude. Returns z0 (B, n_latents, T_mel) of unit variance."""
+        normalised = self.normalised(mel)
+        return normalised if self.compression is None else self.compression(normalised)
+
+    def normalised(self, mel: Tensor) -> Tensor:
+        """mel: (B, n_mels, T_mel) natural log of amplitude. Returns it by the corpus's one mean and deviation."""
         return (mel - self.latent_mean) / self.latent_std
+
+    def mel(self, z0: Tensor) -> Tensor:
+        """The log-mel (B, n_mels, T_mel) that a latent (B, n_latents, T_mel) stands for: the reverse of latent, as far
+        as the latent has kept it."""
+        normalised = z0 if self.compression is None else self.compression.expand(z0)
+        return normalised * self.latent_std + self.latent_mean
 
     def conditions(self, f0: Tensor) -> Tensor | None:
         """f0: (B, 2, T_mel), ln of F0 in Hz and voicing. Returns it as the networks read it: normalised, and voicing;
@@ -155,12 +192,13 @@ class NiSETS(nn.Module):
             return None
         return torch.cat([(f0[:, :1] - self.f0_mean) / self.f0_std, f0[:, 1:]], dim=1)
 
-    def values(self, z0: Tensor, f0: Tensor, durations: Tensor) -> Tensor:
-        """Pitch, the mean of normalised ln F0 over a symbol's voiced frames, and energy, that of the latent.
+    def values(self, mel: Tensor, f0: Tensor, durations: Tensor) -> Tensor:
+        """Pitch, the mean of normalised ln F0 over a symbol's voiced frames, and energy, that of the log-mel.
 
-        z0: (B, n_latents, T_mel), f0: (B, 2, T_mel) from conditions(), durations: (B, T_x). Returns (B, 2, T_x).
+        mel: (B, n_mels, T_mel) from normalised(), f0: (B, 2, T_mel) from conditions(), durations: (B, T_x).
+        Returns (B, 2, T_x).
         """
-        energy = z0.mean(1, keepdim=True)  # over the bands
+        energy = mel.mean(1, keepdim=True)  # over the bands
         weights = torch.cat([f0[:, 1:], torch.ones_like(energy)], dim=1)
         return symbol_values(torch.cat([f0[:, :1], energy], dim=1), weights, durations)
 
@@ -221,12 +259,15 @@ class NiSETS(nn.Module):
         f0: Tensor | None = None,
         t: Tensor | None = None,
         noise: Tensor | None = None,
+        recording: Tensor | None = None,
+        phase: Tensor | None = None,
     ) -> Tensor:
         """z0_hat: (B, n_latents, T_mel), mask: (B, 1, T_mel) or None. Returns wav (B, 1, T_mel hop_length).
 
         What generator.inputs or the generator's head does not ask for may be missing: mu like z0_hat, f0: (B, 2, T_mel)
         from conditions(), t: (B,) of z0_hat, by default 0; noise: (B, 1, T_mel hop_length) standard normal, by default
-        drawn.
+        drawn; recording: (B, 1, T_mel hop_length), with which head "source" keeps step, by default F0 alone; phase: of
+        phase() where these are frames of a longer text.
         """
         t = z0_hat.new_zeros(z0_hat.shape[0]) if t is None else t
         given = {"z0_hat": z0_hat, "mu": mu, "f0": f0}
@@ -234,28 +275,59 @@ class NiSETS(nn.Module):
             given["t"] = self.t_embedding(t)[:, :, None].expand(-1, -1, z0_hat.shape[-1])
         inputs = torch.cat([given[name] for name in self.config.generator.inputs], dim=1)
         source = {}
-        if self.config.generator_needs_f0 and self.config.generator.kind == "convnext":
-            hertz = (f0[:, :1] * self.f0_std + self.f0_mean).exp()
-            source = {"f0": hertz, "voicing": f0[:, 1:], "noise": noise}
+        if self.config.has_source:
+            source = {"f0": self.hertz(f0), "voicing": f0[:, 1:], "noise": noise, "recording": recording,
+                      "phase": phase}  # fmt: skip
         with self._precision(z0_hat):
             wav = self.generator(inputs, mask, **source)
         return full(wav)
 
+    def hertz(self, f0: Tensor) -> Tensor:
+        """f0: (B, 2, T_mel) from conditions(). Returns F0 in Hz (B, 1, T_mel)."""
+        return (f0[:, :1] * self.f0_std + self.f0_mean).exp()
+
+    def phase(self, f0: Tensor | None) -> Tensor | None:
+        """What generate has to be told of a text's frames to make some of them alone: (B, 1, T_mel), None for nothing.
+
+        f0: (B, 2, T_mel) from conditions(), of the whole text.
+        """
+        return self.generator.excitation.phase(self.hertz(f0), f0[:, 1:]) if self.config.has_source else None
+
     @torch.no_grad()
-    def align(self, mu_x: Tensor, z0: Tensor, x_lengths: Tensor, mel_lengths: Tensor) -> Tensor:
-        """Durations (B, T_x) in frames, the path on which z0 is likeliest under N(mu, I) (Glow-TTS, equation 11)."""
-        return monotonic_align.search(frame_log_likelihood(mu_x, z0), x_lengths, mel_lengths)
+    def align(
+        self,
+        mu_x: Tensor,
+        z0: Tensor,
+        x_lengths: Tensor,
+        mel_lengths: Tensor,
+        prior_scale: float = 0.0,
+        noise: float = 0.0,
+    ) -> Tensor:
+        """Durations (B, T_x) in frames, the path on which z0 is likeliest under N(mu, I) (Glow-TTS, equation 11).
+
+        prior_scale: over 0: of a diagonal_prior that is added; noise: over 0: on the scores, in their deviations.
+        """
+        scores = frame_log_likelihood(mu_x, z0)
+        if prior_scale > 0:
+            scores = scores + monotonic_align.diagonal_prior(x_lengths, mel_lengths, prior_scale).to(scores)
+        if noise > 0:
+            scores = scores + noise * spread(scores, x_lengths, mel_lengths) * torch.randn_like(scores)
+        return monotonic_align.search(scores, x_lengths, mel_lengths)
 
     # -- training
 
-    def forward(self, batch: Batch, counts: Tensor, stage: Stage, realign: bool) -> Output:
+    def forward(self, batch: Batch, counts: Tensor, stage: Stage, realign: bool, search_noise: float = 0.0) -> Output:
         """One training pass.
 
         counts: (4,) symbols, frames, cut frames and segment frames of the global batch, divided by the number of
             processes: what masked losses divide by.
         stage: which parts train and which gradients flow.
-        realign: search for the durations, else take the batch's.
+        realign: search for the durations, else take the batch's; search_noise: on its scores, in their deviations.
         """
+        with self.speaking_as(batch.speaker):
+            return self._forward(batch, counts, stage, realign, search_noise)
+
+    def _forward(self, batch: Batch, counts: Tensor, stage: Stage, realign: bool, search_noise: float) -> Output:
         training = self.config.training
         mel_mask = sequence_mask(batch.mel_lengths, batch.mel.shape[2]).to(batch.mel.dtype)  # (B, 1, T_mel)
         z0 = self.latent(batch.mel) * mel_mask
@@ -266,7 +338,7 @@ class NiSETS(nn.Module):
         f0_segment = None if f0 is None else cut(f0, starts, training.segment_frames)
         out, mu = Output({}), None
         if stage.latents == "joint":
-            z0_hat, mu, t = self._text_side(out, batch, counts, stage, realign, z0, f0, mel_mask)
+            z0_hat, mu, t = self._text_side(out, batch, counts, stage, realign, search_noise, z0, f0, mel_mask)
             if not {"generator", "discriminators"} & set(stage.parts) and stage.feature_gradient == "off":
                 return out
             feature = self._let_through(z0_hat, t, stage.feature_gradient)
@@ -288,6 +360,7 @@ class NiSETS(nn.Module):
         counts: Tensor,
         stage: Stage,
         realign: bool,
+        search_noise: float,
         z0: Tensor,
         f0: Tensor | None,
         mel_mask: Tensor,
@@ -296,11 +369,14 @@ class NiSETS(nn.Module):
         n_symbols, n_frames, n_cut_frames, _ = counts.unbind()
         n_cut = self.config.training.cut_frames
         x_mask = sequence_mask(batch.x_lengths, batch.x.shape[1]).to(mel_mask.dtype)  # (B, 1, T_x)
-        values = None if f0 is None else self.values(z0, f0, batch.durations) * x_mask
+        mel, durations = self.normalised(batch.mel) * mel_mask, batch.durations
+        values = None if f0 is None else self.values(mel, f0, durations) * x_mask
         mu_x, logw, h = self.encode(batch.x, x_mask, values)
-        durations = self.align(mu_x, z0, batch.x_lengths, batch.mel_lengths) if realign else batch.durations
+        if realign:
+            lengths, prior_scale = (batch.x_lengths, batch.mel_lengths), self.config.alignment.prior_scale
+            durations = self.align(mu_x, z0, *lengths, prior_scale, search_noise)
         if realign and values is not None:  # those of the path that is learnt; the batch may have none at all
-            values = self.values(z0, f0, durations)
+            values = self.values(mel, f0, durations)
             mu_x, logw, h = self.encode(batch.x, x_mask, values)
         mu = stretch(mu_x, durations, mel_mask)
         out.losses["loss_duration"] = losses.duration_loss(logw, durations, x_mask, n_symbols)
@@ -366,12 +442,22 @@ class NiSETS(nn.Module):
         loss, n_segment_frames = self.config.loss, counts[3]
         mask = sequence_mask(batch.segment_lengths, self.config.training.segment_frames).to(feature.dtype)
         out.wav = batch.wav
-        out.wav_hat = self.generate(feature, None if batch.segments_full else mask, mu=mu, f0=f0, t=out.t)
-        weight = 1 / (1 + self.sde.posterior_variance(out.t) / loss.mel_blur)  # (B,)
+        valid = None if batch.segments_full else mask
+        out.wav_hat = self.generate(feature, valid, mu=mu, f0=f0, t=out.t, recording=out.wav)
+        weight = self.mel_weight(out.t)
         mel_hat, mel = self.full_band(out.wav_hat), self.full_band(out.wav)
         out.losses["loss_mel"] = losses.mel_loss(mel_hat, mel, weight, mask, n_segment_frames)
         if loss.stft > 0:
             out.losses["loss_stft"] = losses.stft_loss(out.wav_hat, out.wav, loss.stft_resolutions, weight)
+        if loss.phase > 0:
+            voiced = f0[:, 1:] * mask
+            out.losses["loss_phase"] = losses.phase_loss(out.wav_hat, out.wav, voiced, self.config.audio.n_fft)
+
+    def mel_weight(self, t: Tensor) -> Tensor:
+        """What loss.mel is multiplied by, (B,) at most 1: less where a posterior mean is blurred, as no ear would have
+        it. t: (B,)."""
+        blur = self.config.loss.mel_blur
+        return torch.ones_like(t) if blur == 0 else 1 / (1 + self.sde.posterior_variance(t) / blur)
 
     @staticmethod
     def _let_through(z0_hat: Tensor, t: Tensor, feature_gradient: str) -> Tensor:
@@ -392,17 +478,15 @@ class NiSETS(nn.Module):
 
         x: (1, T_x) ids; mel: (1, n_mels, T_mel) natural log; f0: (1, 2, T_mel) ln of Hz and voicing, empty where
         nothing reads it; generator: on the CPU, where the noise comes from.
-        Returns numbers by name and durations (1, T_x) frames. score_ratio_<t> is the score loss at t over that of an
-        output of 0: under 1, the network knows something that mu does not say. latent_l1 is the distance of the
-        one-step z0_hat from z0, in nats of log-amplitude; duration_ratio the length that it would be spoken in, by its
-        own.
+        Returns numbers by name and durations (1, T_x) frames. score_ratio_<t> is the squared error of z0_hat at t over
+        that of an output of 0 under EDM, whatever the parametrisation: under 1, the network knows something that mu
+        does not say. latent_l1 is the distance of the log-mel of the one-step z0_hat from the clip's, in nats;
+        duration_ratio the length that it would be spoken in, by its own.
         """
         x_mask, mask = torch.ones_like(x[:, None], dtype=mel.dtype), torch.ones_like(mel[:, :1])
         z0, f0 = self.latent(mel), self.conditions(f0)
-        durations, values, (mu_x, logw, h) = self._align_held_out(x, x_mask, z0, f0, mask)
-        place = places(durations, mask)
-        coarse = stretch(mu_x, durations, mask)
-        mu = self.refine(coarse, stretch(h, durations, mask), place, mask, f0)
+        durations, values, (mu_x, logw, h) = self._align_held_out(x, x_mask, mel, f0, mask)
+        place, coarse, mu = self._along(durations, mu_x, h, mask, f0)
         noise = torch.randn(z0.shape, generator=generator).to(z0.device)
         numbers = {
             "loss_prior": losses.prior_loss(z0, coarse, mask, mask.sum()),
@@ -413,17 +497,45 @@ class NiSETS(nn.Module):
             numbers["loss_frame"] = losses.prior_loss(z0, mu, mask, mask.sum())
         if self.variance is not None:
             numbers |= self._measure_variance(x, x_mask, values, f0, durations, place, mask, generator)
+        r_0, edm = z0 - mu, replace(self.sde, parametrisation="edm")
         for time in PROBED_TIMES:
             t = torch.full((1,), time, device=z0.device)
-            target = self.sde.target(z0 - mu, noise, t)
-            r_0_hat, output = self.denoise(self.sde.perturb(z0 - mu, noise, t), mu, mask, t, f0)
-            numbers[f"score_ratio_{time:g}"] = ((output - target) ** 2).sum() / (target**2).sum()
+            r_t = self.sde.perturb(r_0, noise, t)
+            r_0_hat, _ = self.denoise(r_t, mu, mask, t, f0)
+            least = expand(edm.coefficients(t)[0]) * r_t  # what is known of r_0 without a network
+            numbers[f"score_ratio_{time:g}"] = ((r_0_hat - r_0) ** 2).sum() / ((least - r_0) ** 2).sum()
             if time == 1.0:
-                numbers["latent_l1"] = (mu + r_0_hat - z0).abs().mean() * self.latent_std
+                numbers["latent_l1"] = (self.mel(mu + r_0_hat) - mel).abs().mean()
         return numbers, durations
 
-    def _align_held_out(self, x: Tensor, x_mask: Tensor, z0: Tensor, f0: Tensor | None, mask: Tensor):
+    @torch.no_grad()
+    def copy_latent(
+        self, x: Tensor, mel: Tensor, f0: Tensor, n_timesteps: int, solver: str, generator: torch.Generator
+    ) -> Tensor:
+        """What a solver makes of a clip's text along the clip's own best alignment: its log-mel (1, n_mels, T_mel).
+
+        x, mel, f0, generator: as of measure.
+        """
+        x_mask, mask = torch.ones_like(x[:, None], dtype=mel.dtype), torch.ones_like(mel[:, :1])
+        f0 = self.conditions(f0)
+        durations, _, (mu_x, _, h) = self._align_held_out(x, x_mask, mel, f0, mask)
+        _, _, mu = self._along(durations, mu_x, h, mask, f0)
+
+        def draw(like: Tensor) -> Tensor:
+            return torch.randn(like.shape, generator=generator).to(like.device)
+
+        return self.mel(mu + self.solve(draw(mu), mu, mask, n_timesteps, solver, draw, f0))
+
+    def _along(
+        self, durations: Tensor, mu_x: Tensor, h: Tensor, mask: Tensor, f0: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """place, mu as it is of each symbol, and mu refined, over the frames of given durations."""
+        place, coarse = places(durations, mask), stretch(mu_x, durations, mask)
+        return place, coarse, self.refine(coarse, stretch(h, durations, mask), place, mask, f0)
+
+    def _align_held_out(self, x: Tensor, x_mask: Tensor, mel: Tensor, f0: Tensor | None, mask: Tensor):
         """The best path, and what encode gives for the pitch and energy along it: (durations, values, encoded)."""
+        z0, mel = self.latent(mel), self.normalised(mel)
 
         def search(encoded: tuple[Tensor, Tensor, Tensor]) -> Tensor:
             return self.align(encoded[0], z0, x_mask.sum((1, 2)), mask.sum((1, 2)))
@@ -433,8 +545,8 @@ class NiSETS(nn.Module):
             return search(encoded), None, encoded
         # pitch and energy want a path, and the path mu: first along a path for the middling values of every symbol
         durations = search(self.encode(x, x_mask, torch.zeros_like(x_mask).expand(-1, N_VALUES, -1)))
-        durations = search(self.encode(x, x_mask, self.values(z0, f0, durations)))
-        values = self.values(z0, f0, durations)
+        durations = search(self.encode(x, x_mask, self.values(mel, f0, durations)))
+        values = self.values(mel, f0, durations)
         return durations, values, self.encode(x, x_mask, values)
 
     def _measure_variance(
@@ -468,10 +580,9 @@ class NiSETS(nn.Module):
         """
         x_mask, mask = torch.ones_like(x[:, None], dtype=mel.dtype), torch.ones_like(mel[:, :1])
         z0, f0 = self.latent(mel), self.conditions(f0)
-        values = None if f0 is None else self.values(z0, f0, durations)
+        values = None if f0 is None else self.values(self.normalised(mel), f0, durations)
         mu_x, _, h = self.encode(x, x_mask, values)
-        mu = stretch(mu_x, durations, mask)
-        mu = self.refine(mu, stretch(h, durations, mask), places(durations, mask), mask, f0)
+        _, _, mu = self._along(durations, mu_x, h, mask, f0)
         z0_hats = []
         for time in times:
             t = torch.full((1,), time, device=z0.device)
@@ -490,11 +601,11 @@ class NiSETS(nn.Module):
         solver: str = "posterior",
         temperature: float = 1.0,
         length_scale: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: np.random.Generator | None = None,
         pauses: dict[int, int] | None = None,
     ) -> Synthesis:
-        """Speak one text. x: (1, T_x) ids; generator: on the CPU, where the noise comes from; pauses: frames of the ids
-        whose duration is not predicted, by index."""
+        """Speak one text. x: (1, T_x) ids; generator: where the noise comes from, None: a new one; pauses: frames of
+        the ids whose duration is not predicted, by index."""
         return self.render([self.plan(x, temperature, length_scale, generator, pauses)], n_timesteps, solver)[0]
 
     @torch.no_grad()
@@ -503,62 +614,108 @@ class NiSETS(nn.Module):
         x: Tensor,
         temperature: float = 1.0,
         length_scale: float = 1.0,
-        generator: torch.Generator | None = None,
+        generator: np.random.Generator | None = None,
         pauses: dict[int, int] | None = None,
     ) -> Plan:
         """All that comes before the score network, of one text; arguments as of synthesise."""
+        generator = np.random.default_rng() if generator is None else generator
 
         def draw(like: Tensor) -> Tensor:
-            return torch.randn(like.shape, generator=generator).to(like.device)
+            return drawn(generator, like.shape).to(like.device)
 
+        durations, *features = self.read(x, length_scale, draw)
+        for index, n_frames in (pauses or {}).items():
+            durations[0, index] = n_frames
+        mu, f0 = self.unfold(durations, torch.ones(1, 1, int(durations.sum()), device=x.device), *features)
+        return Plan(mu, durations, f0, temperature * draw(mu), generator)
+
+    def read(
+        self, x: Tensor, length_scale: float | Tensor, draw: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+        """A text's symbols: durations (1, T_x) frames, and what unfold makes frames of.
+
+        x: (1, T_x) ids; draw: standard normal noise like a tensor.
+        """
         x_mask = torch.ones_like(x[:, None], dtype=torch.float32)
         c, values = self._draw_values(x, x_mask, draw)
         mu_x, logw, h = self.encode(x, x_mask, values)
         # the pauses that no text announces are spread over it, so that speech has the length that it was recorded with
-        durations = predict_durations(logw, self.logw_variance, length_scale * self.pause_scale.item())
-        for index, n_frames in (pauses or {}).items():
-            durations[0, index] = n_frames
-        mask = torch.ones(1, 1, int(durations.sum()), device=x.device)
+        durations = predict_durations(logw, self.logw_variance, length_scale * self.pause_scale.double())
+        return durations, mu_x, h, c, values
+
+    def unfold(
+        self, durations: Tensor, mask: Tensor, mu_x: Tensor, h: Tensor, c: Tensor | None, values: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """A text's frames, of what read gives: mu (1, n_latents, T_mel), f0 (1, 2, T_mel) as of Synthesis, or None.
+
+        mask: (1, 1, T_mel), as many ones as durations sum to.
+        """
         place = places(durations, mask)
         f0 = self._draw_contour(c, values, durations, place, mask)
-        mu = self.refine(stretch(mu_x, durations, mask), stretch(h, durations, mask), place, mask, f0)
-        return Plan(mu, durations, f0, temperature * draw(mu), generator)
+        return self.refine(stretch(mu_x, durations, mask), stretch(h, durations, mask), place, mask, f0), f0
 
     @torch.no_grad()
     def render(self, plans: list[Plan], n_timesteps: int = 1, solver: str = "posterior") -> list[Synthesis]:
         """Speak several texts at once; one by one they sound the same, to the rounding of float32."""
-        lengths = [plan.mu.shape[-1] for plan in plans]
-        longest, device = max(lengths), plans[0].mu.device
-        mask = sequence_mask(torch.tensor(lengths, device=device), longest).to(plans[0].mu.dtype)  # (B, 1, T_mel)
-
-        def draw(like: Tensor, samples_a_frame: int = 1) -> Tensor:
-            sizes = [(1, like.shape[1], samples_a_frame * n) for n in lengths]
-            drawn = [torch.randn(size, generator=plan.generator) for size, plan in zip(sizes, plans)]
-            return side_by_side(drawn, samples_a_frame * longest).to(device)
-
+        lengths, hop_length = [plan.mu.shape[-1] for plan in plans], self.config.audio.hop_length
+        longest = max(lengths)
+        mask = sequence_mask(torch.tensor(lengths, device=plans[0].mu.device), longest).to(plans[0].mu.dtype)
+        mask = None if min(lengths) == longest else mask  # (B, 1, T_mel)
         mu, r_1 = (side_by_side([getattr(plan, name) for plan in plans], longest) for name in ("mu", "r_1"))
         f0 = None if plans[0].f0 is None else side_by_side([plan.f0 for plan in plans], longest)
+
+        def draw(like: Tensor, samples_a_frame: int = 1) -> Tensor:
+            noise = [drawn(plan.generator, (1, like.shape[1], samples_a_frame * n)) for plan, n in zip(plans, lengths)]
+            return side_by_side(noise, samples_a_frame * longest).to(like.device)
+
         z0_hat = mu + self.solve(r_1, mu, mask, n_timesteps, solver, draw, f0)
-        t = torch.full((len(plans),), grid(n_timesteps)[-1], device=device)
-        noise = draw(mu[:, :1], self.config.audio.hop_length)
-        wav = self.generate(z0_hat, mask if min(lengths) < longest else None, mu=mu, f0=f0, t=t, noise=noise)
+        t = torch.full((len(plans),), result_time(solver, n_timesteps), device=mu.device)
+        noise = draw(mu[:, :1], hop_length) if self.config.has_source else None
+        wav = self.generate(z0_hat, mask, mu=mu, f0=f0, t=t, noise=noise)
         return [
-            Synthesis(
-                wav[b : b + 1, :, : n * self.config.audio.hop_length], z0_hat[b : b + 1, :, :n], plan.mu,
-                plan.durations, plan.f0,
-            )
+            Synthesis(wav[b : b + 1, :, : n * hop_length], z0_hat[b : b + 1, :, :n], plan.mu, plan.durations, plan.f0)
             for b, (n, plan) in enumerate(zip(lengths, plans))
-        ]  # fmt: skip
+        ]
+
+    @torch.no_grad()
+    def stream(self, plan: Plan, n_timesteps: int = 1, solver: str = "posterior") -> Iterator[Tensor]:
+        """render's wav of one text as it is made, (1, 1, n) each, to the rounding of float32.
+
+        The generator makes some frames at a time, and reads as many beside them as reach their samples.
+        """
+        mu, f0, hop_length = plan.mu, plan.f0, self.config.audio.hop_length
+
+        def draw(like: Tensor) -> Tensor:
+            return drawn(plan.generator, like.shape).to(like.device)
+
+        z0_hat = mu + self.solve(plan.r_1, mu, None, n_timesteps, solver, draw, f0)
+        t = torch.full((1,), result_time(solver, n_timesteps), device=mu.device)
+        noise = draw(mu.new_empty(1, 1, mu.shape[-1] * hop_length)) if self.config.has_source else None
+        whole = {"mu": mu, "f0": f0, "phase": self.phase(f0)}
+        for read, kept in chunks(mu.shape[-1], self.generator.reach):
+            part = {name: None if each is None else each[..., read] for name, each in whole.items()}
+            noise_part = None if noise is None else noise[..., in_samples(read, hop_length)]
+            wav = self.generate(z0_hat[..., read], t=t, noise=noise_part, **part)
+            yield wav[..., in_samples(kept, hop_length)]
 
     def solve(
-        self, r_1: Tensor, mu: Tensor, mask: Tensor, n_timesteps: int, solver: str, draw, f0: Tensor | None = None
+        self,
+        r_1: Tensor,
+        mu: Tensor,
+        mask: Tensor | None,
+        n_timesteps: int,
+        solver: str,
+        draw,
+        f0: Tensor | None = None,
     ) -> Tensor:
-        """r_1: (B, n_latents, T_mel) residual at t = 1. Returns the residual's posterior mean at the last time."""
+        """r_1: (B, n_latents, T_mel) residual at t = 1; mask: (B, 1, T_mel), None where every frame is valid. Returns
+        what the solver ends with, masked: for all but euler and original the residual's posterior mean at the last
+        time."""
 
         def mean(r_t: Tensor, t: float) -> Tensor:
             return self.denoise(r_t, mu, mask, torch.full((r_t.shape[0],), t, device=r_t.device), f0)[0]
 
-        return SOLVERS[solver](self.sde, mean, r_1, grid(n_timesteps), draw)
+        return masked(SOLVERS[solver](self.sde, mean, r_1, solver_times(solver, n_timesteps), draw), mask)
 
     def _draw_values(self, x: Tensor, x_mask: Tensor, draw) -> tuple[Tensor | None, Tensor | None]:
         """Pitch and energy as the text may be said: (c, values (1, 2, T_x)), None where there are none."""
@@ -572,8 +729,9 @@ class NiSETS(nn.Module):
 
         temperatures = x_mask.new_tensor((variance.pitch_temperature, variance.energy_temperature))[:, None]
         r_1 = temperatures * draw(x_mask.expand(-1, N_VALUES, -1))
-        solver = SOLVERS[default_solver(variance.n_timesteps)]
-        return c, solver(self.variance_sde, mean, r_1, grid(variance.n_timesteps), draw)
+        solver = default_solver(variance.n_timesteps)
+        times = solver_times(solver, variance.n_timesteps)
+        return c, SOLVERS[solver](self.variance_sde, mean, r_1, times, draw)
 
     def _draw_contour(
         self, c: Tensor | None, values: Tensor | None, durations: Tensor, place: Tensor, mask: Tensor
@@ -599,6 +757,13 @@ def frame_log_likelihood(mu_x: Tensor, z0: Tensor) -> Tensor:
     return frames.transpose(1, 2)
 
 
+def spread(scores: Tensor, x_lengths: Tensor, mel_lengths: Tensor) -> Tensor:
+    """The standard deviation of each item's valid scores, (B, 1, 1). scores: (B, T_x, T_mel), lengths: (B,)."""
+    valid = (sequence_mask(x_lengths, scores.shape[1]).mT & sequence_mask(mel_lengths, scores.shape[2])).to(scores)
+    n, total = valid.sum((1, 2), keepdim=True), (scores * valid).sum((1, 2), keepdim=True)
+    return (((scores - total / n) ** 2 * valid).sum((1, 2), keepdim=True) / n).sqrt()
+
+
 def stretch(mu_x: Tensor, durations: Tensor, mel_mask: Tensor) -> Tensor:
     """Each symbol's mean over its frames.
 
@@ -611,12 +776,17 @@ def stretch(mu_x: Tensor, durations: Tensor, mel_mask: Tensor) -> Tensor:
     return mu_x.gather(2, symbol) * mel_mask
 
 
+def drawn(generator: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal noise, float32 on the CPU: what is drawn in parts is what is drawn at once."""
+    return torch.from_numpy(generator.standard_normal(tuple(shape), dtype=np.float32))
+
+
 def side_by_side(items: list[Tensor], length: int) -> Tensor:
     """items: (1, C, T) each. Returns (B, C, length), each item followed by zeros."""
     return torch.cat([F.pad(item, (0, length - item.shape[-1])) for item in items])
 
 
-def predict_durations(logw: Tensor, logw_variance: Tensor, length_scale: float) -> Tensor:
+def predict_durations(logw: Tensor, logw_variance: Tensor, length_scale: float | Tensor) -> Tensor:
     """The mean of a log-normal duration, exp(logw + v / 2), rounded so that the total is kept.
 
     logw: (B, 1, T_x) log-frames; logw_variance: () of the log-durations about logw. Returns (B, T_x) frames, int64;

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.layers import ChannelNorm, ConvNeXtBlock, SymbolEmbedding, masked
+from model.layers import ChannelNorm, ConvNeXtBlock, SymbolEmbedding, masked, speaker_embedding, with_speaker
 
 N_PLACES = 3  # features of a frame's place in its phone, see places()
 
@@ -141,8 +141,11 @@ class TextEncoder(nn.Module):
         kernel: int,
         dropout: float,
         duration_channels: int,
+        n_speakers: int = 1,
     ):
         super().__init__()
+        self.speaker = speaker_embedding(n_speakers, channels)
+        self.duration_speaker = speaker_embedding(n_speakers, channels)
         self.embedding = SymbolEmbedding(n_symbols, channels, mark_sizes)
         self.prenet = Prenet(channels, prenet_kernel, prenet_layers, prenet_dropout)
         self.layers = nn.ModuleList(
@@ -160,13 +163,13 @@ class TextEncoder(nn.Module):
         Returns mu_x (B, n_latents, T_x), normalised latents, logw (B, 1, T_x), log-frames, and what mu_x is read off,
         the features h (B, C, T_x) with the condition; all zero past each end.
         """
-        h = self.embedding(x)  # (B, C, T_x)
+        h = with_speaker(self.embedding(x), self.speaker)  # (B, C, T_x)
         h = self.prenet(h, x_mask)
         for layer in self.layers:
             h = layer(h, x_mask)
         h = h * x_mask
         # detached: a duration is read off the features that explain the sound, and must not bend them
-        logw = self.duration(h.detach(), x_mask)
+        logw = self.duration(with_speaker(h.detach(), self.duration_speaker), x_mask)
         if condition is not None:  # after the durations: what is conditioned on may be measured along them
             h = (h + self.condition(condition)) * x_mask
         return self.mu(h) * x_mask, logw, h

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.layers import TimeEmbedding, full, masked
+from model.layers import TimeEmbedding, full, masked, speaker_embedding
 
 
 class MaskedGroupNorm(nn.Module):
@@ -20,14 +20,14 @@ class MaskedGroupNorm(nn.Module):
         """x: (B, C, F, T), zero where mask (B, 1, 1, T) is; None: nowhere. Returns (B, C, F, T), not masked."""
         if mask is None:
             return F.group_norm(full(x), self.groups, self.weight, self.bias, self.eps).to(x.dtype)
-        channels, frames = x.shape[1], mask.shape[-1]
-        grouped = full(x).unflatten(1, (self.groups, -1))  # (B, groups, C / groups, F, T)
-        var, mean = torch.var_mean(grouped, dim=(2, 3, 4), correction=0)  # (B, groups)
-        # from the moments over all frames, zeros included, to those over the valid ones
-        ratio = frames / mask.sum((1, 2, 3))[:, None].clamp(min=1)
-        var = ratio * var + mean**2 * ratio * (1 - ratio)
-        scale = torch.rsqrt(var.clamp(min=0) + self.eps)  # (B, groups)
-        shift = -mean * ratio * scale
+        channels, bands = x.shape[1:3]
+        grouped = full(x).unflatten(1, (self.groups, -1)).flatten(2)  # (B, groups, C / groups F T)
+        count = channels // self.groups * bands * mask.sum((1, 2, 3))[:, None].clamp(min=1)
+        # sums see no padding, which is zero; on a CPU torch.var_mean takes twenty times as long as both
+        mean = grouped.sum(-1) / count  # (B, groups)
+        var = torch.linalg.vector_norm(grouped, dim=-1).square() / count - mean.square()
+        scale = torch.rsqrt(var.clamp(min=0) + self.eps)
+        shift = -mean * scale
         scale, shift = (s.repeat_interleave(channels // self.groups, dim=1) for s in (scale, shift))
         weight = scale * self.weight
         bias = shift * self.weight + self.bias
@@ -88,8 +88,17 @@ class LinearAttention(nn.Module):
 class UNet(nn.Module):
     """F(r_t, mu, t), what the posterior mean is made of."""
 
-    def __init__(self, channels: int, multipliers: tuple[int, ...], groups: int, n_heads: int, head_channels: int):
+    def __init__(
+        self,
+        channels: int,
+        multipliers: tuple[int, ...],
+        groups: int,
+        n_heads: int,
+        head_channels: int,
+        n_speakers: int = 1,
+    ):
         super().__init__()
+        self.speaker = speaker_embedding(n_speakers, channels)
         self.stride = 2 ** (len(multipliers) - 1)
         self.time = nn.Sequential(
             TimeEmbedding(channels), nn.Linear(channels, 4 * channels), nn.Mish(), nn.Linear(4 * channels, channels)
@@ -136,6 +145,7 @@ class UNet(nn.Module):
         x = torch.stack([mu, r_t], dim=1)  # (B, 2, F, T)
         x = masked(F.pad(x, (0, -frames % self.stride)), mask)
         embedding = self.time(t) + (t == 1).to(x.dtype)[:, None] * self.one_step
+        embedding = embedding if self.speaker is None else embedding + self.speaker()
 
         masks, skips = [mask], []
         for i, (first, second, attention) in enumerate(self.down):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.layers import ConvNeXtBlock, SymbolEmbedding, TimeEmbedding
+from model.layers import ConvNeXtBlock, SymbolEmbedding, TimeEmbedding, speaker_embedding, with_speaker
 
 N_VALUES = 2  # of a symbol: pitch and energy; of a frame: F0 and voicing
 
@@ -29,9 +29,11 @@ class Variance(nn.Module):
         kernel: int,
         dropout: float,
         frame_layers: int,
+        n_speakers: int = 1,
     ):
         """n_places: channels of the place in a symbol, 0 where there is no contour to predict."""
         super().__init__()
+        self.speaker = speaker_embedding(n_speakers, channels)
         block = (channels, hidden_channels, kernel)
         self.embedding = SymbolEmbedding(n_symbols, channels, mark_sizes)
         self.place = nn.Conv1d(2, channels, 1)
@@ -55,7 +57,7 @@ class Variance(nn.Module):
         ahead = x_mask.cumsum(-1) - x_mask
         behind = x_mask.sum(-1, keepdim=True) - 1 - ahead  # symbols to the end: a pitch falls towards it
         place = torch.cat([(-ahead / 10).exp(), (-behind / 10).exp()], dim=1)  # (B, 2, T_x)
-        c = (self.embedding(x) + self.place(place)) * x_mask
+        c = with_speaker(self.embedding(x) + self.place(place), self.speaker) * x_mask
         for block in self.encoder:
             c = block(c, x_mask)
         return c

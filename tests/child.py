@@ -3,8 +3,10 @@
 import functools
 import logging
 import os
+import random
 import signal
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -49,6 +51,54 @@ def _kill_at(step, train_step, state, batch):
     return train_step(state, batch)
 
 
+def run_restarted(runs: str, argv: list[str]) -> int:
+    """run_train, where a rank kills itself at a step, both in KILL_RANK_AT, unless torchrun has started it again."""
+    rank, step = os.environ["KILL_RANK_AT"].split()
+    if os.environ["RANK"] == rank and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        train.train_step = functools.partial(_kill_at, int(step), train.train_step)
+    return run_train(runs, argv)
+
+
+def run_lives(folder: str, argv: list[str]) -> int:
+    """A run in one life, in whole/, and one in KILLS + 1, in killed/, ended by SIGKILL at random instants."""
+    text.FrontEnd = StubFrontEnd
+    validation.validate, validation.save_curves = (lambda *_: {"latent_l1": 1.0}), lambda *_: None
+    chance, killed = random.Random(0), Path(folder) / "killed"
+    whole = _life(Path(folder) / "whole", argv)
+    if os.waitpid(whole, 0)[1] != 0:
+        return 1
+    kills = int(os.environ["KILLS"])
+    while kills > 0:
+        (name,) = [path.name for path in killed.glob("*")] or [None]
+        before = _newest(killed)
+        life = _life(killed, ["-id", name] if before else argv)
+        target = before + chance.randint(1, 3)
+        while _newest(killed) < target and os.waitpid(life, os.WNOHANG) == (0, 0):
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0, 0.05))
+        os.kill(life, signal.SIGKILL)
+        if os.waitpid(life, 0)[1] != signal.SIGKILL:
+            return 1  # it had ended before
+        kills -= 1
+    return os.waitpid(_life(killed, ["-id", name]), 0)[1]
+
+
+def _life(runs, argv):
+    """A process of its own that trains: a fork, which has no need to import anything."""
+    life = os.fork()
+    if life == 0:
+        status = 1
+        try:
+            status = run_train(str(runs), argv)
+        finally:
+            os._exit(status)
+    return life
+
+
+def _newest(runs):
+    return max((step for run in runs.glob("*") for step in checkpoint.steps(run, "project")), default=0)
+
+
 def save_gradients(out: str, argv: list[str]) -> int:
     """The gradients of one step in each stage, in float64, as they are before clipping, into a file."""
     args = train.parse_args(argv)
@@ -64,10 +114,11 @@ def save_gradients(out: str, argv: list[str]) -> int:
 
         train.update = functools.partial(_keep, gradients, stage)
         stream = batches(corpus, config, first_step=step, rank=world.rank, world_size=world.size)
-        batch = next(stream)
-        for name in ("mel", "wav", "noise", "u"):
-            setattr(batch, name, getattr(batch, name).double())
-        values = train.train_step(state, batch)
+        passes = [next(stream) for _ in range(config.training.accumulate)]
+        for batch in passes:
+            for name in ("mel", "wav", "noise", "u"):
+                setattr(batch, name, getattr(batch, name).double())
+        values = train.train_step(state, *passes)
         gradients |= {f"{stage} {name}": value for name, value in values.items()}
     if world.first:
         torch.save(gradients, out)
@@ -75,7 +126,7 @@ def save_gradients(out: str, argv: list[str]) -> int:
     return 0
 
 
-def _keep(gradients, stage, _state, optimiser):
+def _keep(gradients, stage, _state, optimiser, _loss):
     """In place of train.update: keep the gradients and change nothing."""
     for group in optimiser.param_groups:
         for i, parameter in enumerate(group["params"]):
@@ -84,7 +135,10 @@ def _keep(gradients, stage, _state, optimiser):
     return {}
 
 
+COMMANDS = {"train": run_train, "lanes": run_lanes, "gradients": save_gradients, "restarted": run_restarted,
+            "lives": run_lives}  # fmt: skip
+
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
     command, path, *rest = sys.argv[1:]
-    sys.exit({"train": run_train, "lanes": run_lanes, "gradients": save_gradients}[command](path, rest))
+    sys.exit(COMMANDS[command](path, rest))

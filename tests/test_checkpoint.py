@@ -208,6 +208,22 @@ def voice_path(tmp_path):
     return save_voice(tmp_path, 5, weights_of(), CONFIG, SYMBOLS)
 
 
+def test_a_voice_of_an_earlier_version_is_completed(voice_path):
+    path = voice_path.with_suffix(".json")
+    about = json.loads(path.read_text(encoding="utf-8"))
+    del about["config"]["latent"], about["config"]["alignment"]["noise"]
+    path.write_text(json.dumps(about), encoding="utf-8")
+    assert load_voice(voice_path).config == CONFIG
+
+
+def test_a_project_of_an_earlier_version_is_completed(tmp_path):
+    tree = configuration.to_dict(CONFIG)
+    earlier = {name: keys for name, keys in tree.items() if name != "latent"}
+    path = tmp_path / "project_00000001.pt"
+    path.write_bytes(saved({"step": 1, "config": earlier, "symbols": [], "model": {}}))
+    assert load_project(path)["config"] == tree
+
+
 @pytest.mark.parametrize("suffix", [".json", ".safetensors"])
 def test_a_voice_is_two_files(voice_path, suffix):
     missing = voice_path.with_suffix(suffix)

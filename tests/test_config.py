@@ -7,7 +7,19 @@ import re
 import pytest
 import yaml
 
-from data_util.config import ROOT, ConfigError, change, from_dict, lane_config, load, stage_at, to_dict, to_yaml
+from data_util.config import (
+    ROOT,
+    ConfigError,
+    change,
+    completed,
+    from_dict,
+    lane_config,
+    load,
+    search_noise,
+    stage_at,
+    to_dict,
+    to_yaml,
+)
 
 PLAIN = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
 SHIPPED = load()
@@ -45,6 +57,7 @@ FAULTS = [
     ("generator.inputs=[z0_hat, f0]", "variance.kind = off", "frame, since the generator"),
     ("discriminators.resolutions=[10]", "discriminators.resolutions", "a multiple of 4"),
     ("loss.stft_resolutions=[]", "loss.stft_resolutions = []", "something in it"),
+    ("loss.phase=1.0", "loss.phase = 1.0", "convnext.head source"),
     ("training.mean_times=[1.0, 1.5]", "training.mean_times", "at most 1"),
     ("training.mean_shares=[1.0]", "training.mean_shares", "one for each of training.mean_times (3)"),
     ("training.mean_shares=[1.0, 1.0, 1.0]", "training.mean_shares", "1 in all"),
@@ -76,6 +89,11 @@ FAULTS = [
     ("alignment.init=mfa", "alignment.init = 'mfa'", "em, none"),
     ("alignment.init=true", "alignment.init = True", "em, none"),
     ("alignment.em_minutes=0", "alignment.em_minutes = 0", "positive"),
+    ("alignment.prior_scale=-1", "alignment.prior_scale = -1", "positive"),
+    ("alignment.noise_steps=0", "alignment.noise_steps = 0", "positive"),
+    ("latent.kind=mel", "latent.kind = 'mel'", "normalised, pooled, pca, learned"),
+    ("latent.channels=0", "latent.channels = 0", "positive"),
+    ("latent.kind=pca", "latent.kind = pca", "normalised or pooled where decoder.kind is unet2d"),
     ("sde.beta_min=20", "sde.beta_min = 20", "under sde.beta_max (20.0)"),
     ("sde.sigma_data=0", "sde.sigma_data = 0", "positive"),
     ("sde.parametrisation=epsilon", "sde.parametrisation = 'epsilon'", "edm, v, z0, noise"),
@@ -174,7 +192,8 @@ def test_every_overlay_loads_by_name_and_by_file(overlay):
     config, path = load(overlay), ROOT / "configs" / f"{overlay}.yaml"
     assert config == load(path) == load(str(path))
     over = yaml.safe_load(path.read_text(encoding="utf-8"))
-    expected = {section: keys | over.get(section, {}) for section, keys in plain().items()}
+    under = plain() if "over" not in over else to_dict(load(over["over"]))
+    expected = {section: keys | over.get(section, {}) for section, keys in under.items()}
     assert to_dict(config) == to_dict(from_dict(expected))
     assert config != load()
 
@@ -343,6 +362,20 @@ def test_an_overlay_with_faults(tmp_path):
         refused(begin, begin, load, path)
 
 
+def test_an_overlay_lies_over_another(tmp_path):
+    for name, content in (("low", "log: {name: low, project: low}"), ("high", "over: {}\nlog: {{name: high}}")):
+        (tmp_path / f"{name}.yaml").write_text(content.format(tmp_path / "low.yaml") if name == "high" else content)
+    log = load(tmp_path / "high.yaml").log
+    assert (log.name, log.project) == ("high", "low")
+    low, high = (tmp_path / f"{name}.yaml" for name in ("low", "high"))
+    low.write_text(f"over: {high}")
+    with pytest.raises(ConfigError, match="lies over itself"):
+        load(high)
+    low.write_text("over: nowhere")
+    with pytest.raises(ConfigError, match="nowhere"):
+        load(high)
+
+
 def test_an_overlay_that_is_not_there_lists_those_that_are(tmp_path):
     refused("-c heavy: no such file", "light", load, "heavy")
     refused("-c ", "no such file", load, tmp_path)  # a folder is none
@@ -354,3 +387,40 @@ def test_values_are_those_of_the_file():
         for name, value in keys.items():
             if isinstance(value, (bool, int, float, str)):
                 assert getattr(getattr(SHIPPED, section), name) == value
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["latent.kind=pooled", "latent.channels=30"], "latent.channels = 30: must be a divisor of audio.n_mels (80)"),
+        (["latent.kind=pooled", "latent.channels=160"], "latent.channels = 160: must be at most audio.n_mels (80)"),
+        (["latent.kind=pooled", "latent.channels=10"], "latent.channels = 10: must be a multiple of 4"),
+        (["latent.kind=learned", "decoder.kind=convnext1d", "latent.channels=81"], "at most audio.n_mels (80)"),
+    ],
+)
+def test_a_latent_that_does_not_fit_is_refused(changes, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load(overrides=changes)
+
+
+def test_channels_of_the_latent_are_its_own():
+    assert load(overrides=["latent.channels=7"]).n_latents == 80  # which counts for the others alone
+    assert load(overrides=["latent.kind=pooled", "latent.channels=20"]).n_latents == 20
+    assert load(overrides=["latent.kind=pca", "decoder.kind=convnext1d"]).n_latents == SHIPPED.latent.channels
+
+
+def test_noise_on_the_search_falls_to_zero_along_a_line():
+    assert [search_noise(SHIPPED, step) for step in (0, 10_000)] == [0, 0]
+    config = load(overrides=["alignment.noise=0.2", "alignment.noise_steps=100"])
+    assert [search_noise(config, step) for step in (0, 25, 100, 101)] == pytest.approx([0.2, 0.15, 0, 0])
+
+
+def test_what_an_earlier_version_wrote_is_completed():
+    """Sections and keys that have come since are those of config.yaml; what was written stays."""
+    tree = to_dict(load(overrides=["alignment.em_iterations=3"]))
+    del tree["latent"], tree["alignment"]["noise"]
+    assert from_dict(completed(tree)) == load(overrides=["alignment.em_iterations=3"])
+    for nonsense in ([], None, {"alignment": 5}):
+        assert completed(nonsense) == nonsense
+    with pytest.raises(ConfigError, match="unknown key alignment.sound"):
+        from_dict(completed(tree | {"alignment": {"sound": 1}}))

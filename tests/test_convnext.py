@@ -182,8 +182,8 @@ def test_magnitudes_are_bounded_smoothly_and_start_out_exponential():
 
 def pulses_of(f0):
     """f0: (T,) Hz. Returns (T 256,) float64."""
-    pulses = Excitation(1024, 256, RATE).pulses(torch.as_tensor(f0, dtype=torch.float32)[None, None])
-    return pulses[0, 0].double().numpy()
+    excitation, f0 = Excitation(1024, 256, RATE), torch.as_tensor(f0, dtype=torch.float32)[None, None]
+    return excitation.pulses(f0, phase=excitation.phase(f0, torch.ones_like(f0)))[0, 0].double().numpy()
 
 
 def harmonics_of(f0, n):
@@ -248,9 +248,8 @@ def test_pulses_of_no_voice_are_finite(f0):
 def test_spectra_of_pulses_and_noise_are_equally_flat():
     torch.manual_seed(0)
     excitation = Excitation(1024, 256, RATE)
-    power = (
-        excitation(torch.full((1, 1, 400), 210.0), torch.ones(1, 1, 400)).abs().square()[:, 0, :, 3:-3].mean(-1)
-    )  # (2, 513)
+    spectra = torch.complex(*excitation(torch.full((1, 1, 400), 210.0), torch.ones(1, 1, 400)))
+    power = spectra.abs().square()[:, 0, :, 3:-3].mean(-1)  # (2, 513)
     level = 10 * torch.log10(power[:, 10:490].unflatten(1, (-1, 40)).mean(2) / (3 / 8 * 1024))
     assert level.abs().max() < 0.7  # dB, in each of twelve bands
 
@@ -262,25 +261,63 @@ def spectra_of(wav, n_fft=1024, hop=256):
     return np.stack([np.fft.rfft(window * padded[i : i + n_fft]) for i in range(0, len(wav), hop)], axis=1)
 
 
+@pytest.mark.parametrize("off", [0.0, 0.02])
+def test_pulses_keep_step_with_a_recording(off):
+    """The recording's F0 wavers by 1% about a contour that is `off` beside it; its lowest harmonic starts anywhere."""
+    places = np.arange(256 * 60) / RATE
+    cycles = np.cumsum(180 * (1 + 0.01 * np.sin(2 * np.pi * 6 * places))) / RATE + 0.37
+    recording = sum(np.cos(2 * np.pi * (k * cycles + (0 if k == 1 else 0.1 * k))) / k for k in range(1, 9))
+    excitation = Excitation(1024, 256, RATE)
+    f0 = torch.full((1, 1, 60), 180 * (1 + off))
+    recording = torch.as_tensor(recording, dtype=torch.float32)[None, None]
+    followed = excitation.pulses(f0, recording=recording)[0, 0].double().numpy()
+    n = math.ceil(RATE / 2 / (180 * (1 + off))) - 1
+    expected = sum(np.cos(2 * np.pi * k * cycles) for k in range(1, n + 1)) * np.sqrt(2 / n)
+    inner = slice(512, -512)  # the ends see less of the recording
+    assert np.corrcoef(followed[inner], expected[inner])[0, 1] > 0.9
+    free = excitation.pulses(f0)[0, 0].double().numpy()
+    assert np.corrcoef(free[inner], expected[inner])[0, 1] < 0.5
+
+
 def test_pulses_are_silent_without_voice_and_whole_with_it():
     f0 = torch.linspace(90, 300, 30)[None, None]
     voicing = torch.cat([torch.ones(10), torch.zeros(10), torch.ones(10)])[None, None]
     noise = torch.randn(1, 1, 30 * 256, generator=torch.Generator().manual_seed(0))
     excitation = Excitation(1024, 256, RATE)
-    whole, silent, mixed = (excitation(f0, v, noise) for v in (torch.ones_like(f0), torch.zeros_like(f0), voicing))
+    gains = torch.ones_like(f0), torch.zeros_like(f0), voicing
+    whole, silent, mixed = (torch.complex(*excitation(f0, gain, noise)) for gain in gains)
     assert np.abs(whole[0, 0].numpy() - spectra_of(pulses_of(f0[0, 0]))).max() < 1e-2
     assert not silent[0].any()
+    anew = excitation.pulses(f0, phase=excitation.phase(f0, voicing))[0, 0].numpy()
     apart = [*range(8), *range(22, 30)]  # whose windows reach no frame of other voicing
-    assert torch.equal(mixed[0][..., apart], whole[0][..., apart])
+    assert np.abs(mixed[0, 0].numpy() - spectra_of(anew))[..., apart].max() < 1e-2
+    assert torch.equal(mixed[0][..., :8], whole[0][..., :8])
     assert not mixed[0, ..., 12:18].any() and mixed[0, ..., 10].any()
     assert torch.equal(whole[1], silent[1]) and torch.equal(whole[1], mixed[1])  # the noise knows of no voice
+
+
+def test_the_pulses_phase_is_their_cycles_since_they_were_silent():
+    excitation, f0 = Excitation(1024, 256, RATE), torch.linspace(90, 300, 30, dtype=torch.float64)[None, None]
+    places = ((np.arange(30 * 256) + 0.5) / 256 - 0.5).clip(0, 29)  # in frames
+    cycles = np.cumsum(np.interp(places, np.arange(30), f0[0, 0])) / RATE
+    before = np.concatenate([[0], cycles[255:-1:256]])  # of all frames before
+
+    def check(silent, since):
+        voicing = torch.ones_like(f0)
+        voicing[..., silent] = 0
+        apart = excitation.phase(f0, voicing)[0, 0].numpy() - (before - before[since])
+        assert np.abs(apart - apart.round()).max() < 1e-9
+
+    check([], [0] * 30)
+    check([12], [0] * 30)  # one silent frame alone is heard at both ends
+    check([0, 1, 12, 13, 14], [0, *[1] * 12, 13, *[14] * 16])
 
 
 def test_voicing_is_interpolated_from_frame_to_frame():
     f0, voicing = torch.full((1, 1, 6), 150.0), torch.tensor([0.0, 0.2, 1.0, 1.0, 0.5, 0.0])[None, None]
     places = ((np.arange(6 * 256) + 0.5) / 256 - 0.5).clip(0, 5)  # in frames
     gain = np.interp(places, np.arange(6), voicing[0, 0])
-    found = Excitation(1024, 256, RATE)(f0, voicing)[0, 0].numpy()
+    found = torch.complex(*Excitation(1024, 256, RATE)(f0, voicing))[0, 0].numpy()
     assert np.abs(found - spectra_of(gain * pulses_of(f0[0, 0]))).max() < 1e-2
 
 

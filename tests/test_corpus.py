@@ -82,7 +82,7 @@ def test_transcripts_are_read_as_they_stand(tiny_root):
         (None, "a|b|c", "list.txt: No such file.*dataset.metafile"),
         (b"", "a|b|c", "list.txt: no clips. Write one a line"),
         (b"\n  \n", "a|b|c", "list.txt: no clips"),
-        (b"a\nx.wav|one|two\n", "a|b|c", "list.txt:2: expected an id"),
+        (b"a\nx.wav|one|two|three\n", "a|b|c", "list.txt:2: expected an id"),
         (b"|text", "a|b|c", "list.txt:1: expected an id"),
         (b"\xff\xfe", "a|b|c", "list.txt: not UTF-8"),
         (b"a\n", None, "metadata.csv: No such file.*dataset.prtpath"),

@@ -98,6 +98,40 @@ def test_clips_of_like_length_share_a_batch():
     assert means != sorted(means)
 
 
+@pytest.mark.parametrize("budget", [0, 3000])
+def test_the_longest_come_first(budget):
+    lengths = np.random.default_rng(0).permutation(np.arange(100, 900))
+    order = BatchOrder(lengths, 4, seed=1, window=8, budget=budget)
+    assert lengths[order.indices(0)].max() == 899
+    assert lengths[order.indices(0)].sum() >= sum(range(900 - len(order.indices(0)), 900))
+
+
+def test_a_budget_makes_batches_of_long_clips_smaller():
+    lengths = np.random.default_rng(0).integers(100, 900, 300)
+    lengths[7] = 2000  # a part of its own each, over the budget
+    order = BatchOrder(lengths, 16, seed=1, budget=3000, n_parts=2)
+    taken = [order.indices(step) for step in range(400)]
+    for one in taken:
+        assert len(one) % 2 == 0 and len(one) <= 16
+        assert len(one) // 2 * lengths[one].max() <= 3000 or len(one) == 2
+    assert {len(one) for one in taken} > {16, 8}
+    counts = Counter(np.concatenate(taken).tolist())
+    assert len(counts) == 300 and max(counts.values()) - min(counts.values()) <= 2
+    padded = sum(len(one) * lengths[one].max() for one in taken)
+    assert sum(lengths[one].sum() for one in taken) > 0.95 * padded
+    again = BatchOrder(lengths, 16, seed=1, budget=3000, n_parts=2)
+    for step in (399, 3, 170, 0):
+        np.testing.assert_array_equal(again.indices(step), taken[step])
+
+
+def test_passes_are_the_rows_of_one_batch(tiny, tiny_config):
+    whole = take(4, with_keys(tiny_config, "training", batch_size=8), tiny)
+    halves = take(8, with_keys(tiny_config, "training", accumulate=2), tiny)
+    for batch, first, second in zip(whole, halves[::2], halves[1::2]):
+        assert batch.ids == first.ids + second.ids
+        assert torch.equal(batch.noise, torch.cat([first.noise, second.noise]))
+
+
 def test_a_draw_is_a_function_of_its_place():
     kwargs = {"true_latents": 0.5, "n_latents": 3, "cut_frames": 5}
     first = draw(1, 7, 8, 3, **kwargs)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,11 +104,17 @@ def test_a_failure_ends_the_others_and_gives_its_status(tmp_path, monkeypatch, e
         os.kill(int(told(tmp_path)["other"][:-1]), 0)
 
 
+def starter(code):
+    """A process that runs another through run_all, and ends with its status."""
+    call = f"run_all({{'a': {python(code)!r}}}, {{'a': set()}}, 1, 1)"
+    main = f"import sys; from data_util.lanes import run_all; sys.exit({call})"
+    return subprocess.Popen([sys.executable, "-c", main], cwd=ROOT)
+
+
 def test_who_ends_it_ends_all(tmp_path):
     there = tmp_path / "there"
     sleeper = f"import os, time; open({str(there)!r}, 'w').write(str(os.getpid()) + '.'); time.sleep(60)"
-    code = f"from data_util.lanes import run_all; run_all({{'a': {python(sleeper)!r}}}, {{'a': set()}}, 1, 1)"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    process = starter(sleeper)
     while not there.exists() or not there.read_text().endswith("."):
         assert process.poll() is None
         time.sleep(0.01)
@@ -115,6 +122,57 @@ def test_who_ends_it_ends_all(tmp_path):
     assert process.wait(timeout=30) == 128 + signal.SIGTERM
     with pytest.raises(ProcessLookupError):
         os.kill(int(there.read_text()[:-1]), 0)
+
+
+def test_nobody_is_left_when_the_starter_is_killed(tmp_path):
+    """And those that are left to themselves get a signal that lets them save."""
+    there, saved = tmp_path / "there", tmp_path / "saved"
+    process = starter(f"""
+import os, sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from data_util.lanes import Stop, end_with_starter
+end_with_starter()
+with Stop() as stop:
+    open({str(there)!r}, "w").write(str(os.getpid()) + ".")
+    while not stop.signal: time.sleep(0.01)
+open({str(saved)!r}, "w").write(str(stop.signal))
+""")
+    wait_until(lambda: there.exists() and there.read_text().endswith("."))
+    process.kill()
+    process.wait()
+    wait_until(lambda: saved.exists() and saved.read_text() == str(int(signal.SIGTERM)))
+    wait_until(lambda: not is_running(int(there.read_text()[:-1])))
+
+
+def test_a_signal_is_waited_for_until_all_have_saved(tmp_path):
+    there, saved = tmp_path / "there", tmp_path / "saved"
+    process = starter(f"""
+import signal, sys, time
+def save(*_):
+    time.sleep(0.5)
+    open({str(saved)!r}, "w").write("all")
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+open({str(there)!r}, "w").close()
+time.sleep(60)
+""")
+    wait_until(there.exists)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 128 + signal.SIGINT and saved.read_text() == "all"
+
+
+def wait_until(truth):
+    deadline = time.monotonic() + 120
+    while not truth():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_running(number):
+    try:
+        return (Path("/proc") / str(number) / "stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
 
 
 def test_they_share_the_cores_and_the_terminal(tmp_path, monkeypatch):
@@ -247,7 +305,7 @@ def test_what_is_written_where(whole, arguments):
     run, _ = whole
     assert configuration.load(run / "config.yaml") == configuration.load(arguments[1], arguments[2:])
     assert {path.name for path in run.iterdir()} == {
-        *LANES, "config.yaml", "skipped.txt", "log.jsonl", "curves.png", "samples",
+        *LANES, "config.yaml", "run.json", "skipped.txt", "log.jsonl", "curves.png", "samples",
         "voice_00000008.json", "voice_00000008.safetensors"}  # fmt: skip
     assert [line["step"] for line in log_of(run)] == [8] and log_of(run)[0]["kind"] == "valid"
     for lane, last in STEPS.items():
@@ -353,6 +411,22 @@ def test_a_finished_run_is_not_trained_again(again, monkeypatch):
     monkeypatch.setattr(validation, "validate", None)
     assert train.main(["-id", again.name]) == 0
     assert {path: path.read_bytes() for path in again.rglob("*") if path.is_file()} == before
+
+
+def test_a_voice_that_is_gone_is_written_again(again, monkeypatch):
+    before, log = checkpoint.find(again, "voice").read_bytes(), log_of(again)
+    checkpoint.find(again, "voice").unlink()
+    monkeypatch.setattr(train, "train_step", None)
+    monkeypatch.setattr(validation, "validate", None)
+    assert train.main(["-id", again.name]) == 0
+    assert checkpoint.find(again, "voice").read_bytes() == before and log_of(again) == log
+
+
+def test_lanes_that_have_not_begun_keep_the_precision(again):
+    forget(again, "text")
+    (again / "run.json").write_text('{"amp": true}')
+    assert train.main(["-id", again.name, "-lane", "text"]) == 0
+    assert project_of(again, "text")["amp"] is True and project_of(again, "tone")["amp"] is False
 
 
 def test_means_that_are_gone_are_written_again(again, monkeypatch):

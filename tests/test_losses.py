@@ -260,3 +260,43 @@ def test_stft_loss_stays_in_float32_under_autocast():
         half = losses.stft_loss(wav_hat.bfloat16(), wav, RESOLUTIONS, torch.ones(2))
     assert half.dtype == torch.float32
     assert half.item() == pytest.approx(expected.item(), rel=0.02)
+
+
+# phases
+
+
+def tones(angle, level=1.0):
+    """(2, 1, 32 T) tones of full bins, turned by an angle in radians."""
+    places = torch.arange(32 * 20, dtype=F64) * 2 * math.pi / 128
+    return level * torch.stack([(5 * places + angle).cos(), (9 * places + angle).cos()])[:, None]
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.7, math.pi / 2, math.pi, 5.0])
+@pytest.mark.parametrize("level", [0.01, 1.0, 3.0])
+def test_phase_loss_is_one_minus_the_cosine_whatever_the_level(angle, level):
+    voiced = torch.zeros(2, 1, 20, dtype=F64)
+    voiced[:, :, 3:-3] = 1  # the frames that see whole tones
+    loss = losses.phase_loss(tones(angle, level), tones(0.0, 0.3), voiced, 128)
+    assert loss.item() == pytest.approx(1 - math.cos(angle), abs=1e-4)
+
+
+def test_phase_loss_hears_voiced_frames_alone_and_each_item_alike():
+    right, wrong = tones(0.0), tones(math.pi)
+    voiced = torch.zeros(2, 1, 20, dtype=F64)
+    assert losses.phase_loss(wrong, right, voiced, 128) == 0
+    voiced[0, :, 3:9] = 1
+    assert losses.phase_loss(wrong, right, voiced, 128).item() == pytest.approx(2 / 2, abs=1e-4)
+    voiced[1, :, 3:17] = 1
+    mixed = torch.cat([right[:1], wrong[1:]])
+    assert losses.phase_loss(mixed, right, voiced, 128).item() == pytest.approx(2 / 2, abs=1e-4)
+
+
+def test_phase_loss_turns_what_is_wrong_and_is_finite_in_silence():
+    voiced = torch.ones(2, 1, 20, dtype=F64)
+    for level_hat, level in ((1, 0), (0, 1), (0, 0)):
+        wav_hat, wav = tones(0.5, level_hat).requires_grad_(), tones(0.0, level)
+        losses.phase_loss(wav_hat, wav, voiced, 128).backward()
+        assert wav_hat.grad.isfinite().all()
+    angle = torch.tensor(0.5, dtype=F64, requires_grad=True)
+    losses.phase_loss(tones(angle), tones(0.0), voiced, 128).backward()
+    assert angle.grad.item() == pytest.approx(math.sin(0.5), abs=0.05)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import betabinom
 
 from model import monotonic_align
 from model.monotonic_align import fallback, search
@@ -373,3 +374,33 @@ def test_the_classic_way_to_build(core, tmp_path):
     subprocess.run([sys.executable, "setup.py", "build_ext", "--inplace"], cwd=package, check=True, capture_output=True)
     assert (package / Path(core.__file__).name).is_file()
     assert start(package).communicate()[0].startswith("cython")
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
+def test_the_prior_is_a_beta_binomial_about_the_diagonal(scale):
+    x_lengths, mel_lengths = [1, 4, 7], [5, 9, 6]
+    prior = monotonic_align.diagonal_prior(x_lengths, mel_lengths, scale).numpy()
+    assert prior.shape == (3, 7, 9)
+    for item, t_x, t_mel in zip(prior, x_lengths, mel_lengths):
+        j, t = np.arange(t_x)[:, None], np.arange(1, t_mel + 1)
+        expected = betabinom.logpmf(j, t_x - 1, scale * t, scale * (t_mel + 1 - t))
+        np.testing.assert_allclose(item[:t_x, :t_mel], expected, atol=1e-5)
+        np.testing.assert_allclose(np.exp(item[:t_x, :t_mel]).sum(axis=0), 1, rtol=1e-5)
+        np.testing.assert_allclose(item[:t_x, :t_mel], item[:t_x, :t_mel][::-1, ::-1], atol=1e-5)  # from either end
+        assert not item[t_x:].any() and not item[:, t_mel:].any()
+
+
+def test_with_nothing_heard_the_prior_alone_spreads_the_frames_evenly():
+    x_lengths, mel_lengths = [5], [40]
+    scores = monotonic_align.diagonal_prior(x_lengths, mel_lengths, 1.0)
+    assert search(scores, x_lengths, mel_lengths)[0].tolist() == pytest.approx([8] * 5, abs=2)
+    assert search(torch.zeros_like(scores), x_lengths, mel_lengths)[0].max() == 36  # which a tie does not
+
+
+@pytest.mark.parametrize("t_x, t_mel", [(3, 6), (4, 8), (5, 7)])
+def test_the_search_under_the_prior_equals_brute_force(t_x, t_mel):
+    scores = np.random.default_rng(t_mel).standard_normal((20, t_x, t_mel)).astype(np.float32)
+    x_lengths, mel_lengths = np.full(20, t_x, dtype=np.int32), np.full(20, t_mel, dtype=np.int32)
+    scores += monotonic_align.diagonal_prior(x_lengths, mel_lengths, 1.0).numpy()
+    expected = [brute_force(item, optional) for item, optional in zip(scores, no(scores))]
+    np.testing.assert_array_equal(search(scores, x_lengths, mel_lengths), expected)

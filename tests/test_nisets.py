@@ -3,16 +3,19 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import betabinom
 from torch.nn import functional as F
 
 from data_util import config as configuration
+from data_util import speech
 from data_util.audio import cut, sequence_mask
 from data_util.dataset import Batch, fixed_batch
 from model import losses, nisets
 from model.nisets import NiSETS
-from model.sde import grid
+from model.sde import grid, solver_times
 from model.text_encoder import places
 from tests.conftest import HOP, TINY_FRAMES, with_keys
 
@@ -38,11 +41,18 @@ VARIANTS = {
         "variance": {"kind": "frame"},
         "decoder": {"kind": "convnext1d"},
         "generator": {"kind": "convnext", "inputs": ["z0_hat", "f0", "t"]},
-        "loss": {"stft": 1.0},
+        "loss": {"stft": 1.0, "phase": 1.0},
+    },
+    "pooled": {"latent": {"kind": "pooled", "channels": 40}},
+    "learned": {
+        "latent": {"kind": "learned", "channels": 20},
+        "text_encoder": {"frame_layers": 2},
+        "variance": {"kind": "phone"},
+        "decoder": {"kind": "convnext1d"},
     },
     "istft": {"variance": {"kind": "frame"}, "generator": {"kind": "istft", "inputs": ["f0", "z0_hat"]}},
 }
-WITH_VARIANCE = ("phone", "source", "istft")
+WITH_VARIANCE = ("phone", "learned", "source", "istft")
 
 
 @pytest.fixture
@@ -68,6 +78,9 @@ def make_model(config, **keywords):
                 parameter.add_(0.1 * torch.randn_like(parameter))
     model.latent_mean.fill_(-5.0)
     model.latent_std.fill_(2.0)
+    if model.compression is not None:  # whatever corpora it may have been fitted on
+        torch.nn.init.orthogonal_(model.compression.encode_matrix)
+        model.compression.decode_matrix.copy_(model.compression.encode_matrix.T)
     return model
 
 
@@ -252,6 +265,58 @@ def test_realign_searches_and_otherwise_keeps_the_durations_given(model, tiny, c
     assert searched.losses["loss_prior"] < given.losses["loss_prior"]  # the path of the highest likelihood
 
 
+def diagonal(t_x, t_mel, scale):
+    """ln of the beta-binomial of each symbol (rows) in each frame, from its textbook form in scipy."""
+    t = np.arange(1, t_mel + 1)
+    return betabinom.logpmf(np.arange(t_x)[:, None], t_x - 1, scale * t, scale * (t_mel + 1 - t))
+
+
+def test_the_prior_and_the_noise_are_in_the_scores_that_the_search_sees(model, monkeypatch):
+    generator, lengths = torch.Generator().manual_seed(4), (torch.tensor([3, 5]), torch.tensor([9, 7]))
+    mu_x = torch.randn(2, 80, 5, generator=generator)
+    z0 = torch.randn(2, 80, 9, generator=generator)
+    seen, search = [], nisets.monotonic_align.search
+    monkeypatch.setattr(nisets.monotonic_align, "search", lambda *args: seen.append(args[0]) or search(*args))
+    plain, scores = model.align(mu_x, z0, *lengths), nisets.frame_log_likelihood(mu_x, z0)
+    state = torch.get_rng_state()
+    assert torch.equal(seen[-1], scores) and plain.sum(1).tolist() == [9, 7]
+    model.align(mu_x, z0, *lengths, 0.0, 0.0)
+    assert torch.equal(seen[-1], scores) and torch.equal(torch.get_rng_state(), state)  # off, it draws nothing
+    model.align(mu_x, z0, *lengths, 2.0, 0.0)
+    for i, (t_x, t_mel) in enumerate(zip(*lengths)):
+        prior = torch.from_numpy(diagonal(int(t_x), int(t_mel), 2.0)).float()
+        torch.testing.assert_close(seen[-1][i, :t_x, :t_mel], scores[i, :t_x, :t_mel] + prior, atol=1e-4, rtol=1e-5)
+    torch.manual_seed(7)
+    model.align(mu_x, z0, *lengths, 0.0, 0.3)
+    torch.manual_seed(7)
+    drawn = torch.randn_like(scores)
+    for i, (t_x, t_mel) in enumerate(zip(*lengths)):
+        valid = scores[i, :t_x, :t_mel]
+        wanted = valid + 0.3 * valid.std(correction=0) * drawn[i, :t_x, :t_mel]
+        torch.testing.assert_close(seen[-1][i, :t_x, :t_mel], wanted, atol=1e-4, rtol=1e-5)
+
+
+def test_training_searches_with_its_switches_and_measuring_without(model, tiny, config, monkeypatch):
+    asked, align = [], model.align
+    monkeypatch.setattr(model, "align", lambda *args: asked.append(args[4:]) or align(*args))
+    model.config = with_keys(config, "alignment", prior_scale=0.5)
+    batch = batch_of(tiny, config)
+    model(batch, counts_of(batch), stage_with(config), True, 0.25)
+    forward(model, batch)
+    model.measure(
+        batch.x[1:2, : batch.x_lengths[1]], batch.mel[1:2, :, : batch.mel_lengths[1]], batch.f0[1:2], seeded(0)
+    )
+    assert asked == [(0.5, 0.25), (0.5, 0.0), ()]
+
+
+def test_the_mel_weight_falls_with_what_is_irreducible_or_is_a_constant(model):
+    t = torch.tensor([0.0, 1e-5, 0.3, 1.0])
+    weight = model.config.loss.mel * model.mel_weight(t)
+    assert weight[0] == 45 and weight[3].item() == pytest.approx(16.9, abs=0.05) and (weight.diff() <= 0).all()
+    model.config = with_keys(model.config, "loss", mel=22.0, mel_blur=0.0)
+    assert torch.equal(model.config.loss.mel * model.mel_weight(t), torch.full((4,), 22.0))
+
+
 def test_stretch_repeats_each_mean():
     mu_x = torch.randn(2, 3, 4)
     durations = torch.tensor([[2, 0, 1, 3], [1, 1, 0, 0]])
@@ -287,7 +352,7 @@ def test_pauses_that_no_text_announces_lengthen_all_of_it(model):
 
     def durations(pause_scale, length_scale):
         model.pause_scale.fill_(pause_scale)
-        return model.synthesise(x, length_scale=length_scale, generator=torch.Generator().manual_seed(0)).durations
+        return model.synthesise(x, length_scale=length_scale, generator=np.random.default_rng(0)).durations
 
     assert torch.equal(durations(1.5, 2.0), durations(1.0, 3.0))
     assert durations(1.5, 1.0).sum() > durations(1.0, 1.0).sum()
@@ -299,7 +364,7 @@ def test_synthesise_makes_as_many_evaluations_as_steps_and_counts_frames(model):
     for n, solver in ((1, "posterior"), (2, "dpm2m"), (4, "ddim"), (7, "dpm2m")):
         calls = []
         hook = model.decoder.register_forward_hook(lambda *_, calls=calls: calls.append(1))
-        spoken = model.synthesise(x, n, solver, generator=torch.Generator().manual_seed(0))
+        spoken = model.synthesise(x, n, solver, generator=np.random.default_rng(0))
         hook.remove()
         assert len(calls) == n == len(grid(n))
         frames = int(spoken.durations.sum())
@@ -374,12 +439,12 @@ def drawn_batch(config, x_lengths=(2, 5, 8, 4), mel_lengths=(5, 40, 64, 21), **c
         segment_lengths=segment_lengths,
         segments_full=bool((segment_lengths == n_segment).all()),
         wav=0.1 * normal(1, n_segment * HOP) * sequence_mask(segment_lengths * HOP, n_segment * HOP),
-        noise=normal(80, training.cut_frames),
+        noise=normal(config.n_latents, training.cut_frames),
         u=torch.tensor([T_ONE, T_OTHER, 0.5, T_ONE])[:n_items],
         true_latent=torch.tensor([False, False, True, False])[:n_items],
         ids=[str(i) for i in range(n_items)],
         f0=torch.cat([f0, voicing], dim=1) * mel_mask,
-        latent=normal(80, n_segment) * sequence_mask(segment_lengths, n_segment),
+        latent=normal(config.n_latents, n_segment) * sequence_mask(segment_lengths, n_segment),
         latent_t=torch.tensor([1.0, 0.5, 1.0, 0.1])[:n_items],
     )
     return dataclasses.replace(batch, **changes)
@@ -404,7 +469,7 @@ def steady_draws(model):
 
 def loss_names(config, latents):
     """What forward is to give."""
-    names = {"loss_mel"} | ({"loss_stft"} if config.loss.stft else set())
+    names = {"loss_mel"} | {f"loss_{name}" for name in ("stft", "phase") if getattr(config.loss, name)}
     if latents != "joint":
         return names
     names |= {"loss_duration", "loss_prior", "loss_score"}
@@ -439,7 +504,7 @@ def test_each_variant_gives_its_losses(name, latents):
     assert set(out.losses) == loss_names(model.config, latents)
     assert all(loss.shape == () and loss.dtype == torch.float32 and loss.isfinite() for loss in out.losses.values())
     assert out.wav_hat.shape == batch.wav.shape
-    z0_hat = heard[0][0][:, 2:] if name == "istft" else heard[0][0][:, :80]
+    z0_hat = heard[0][0][:, 2:] if name == "istft" else heard[0][0][:, : model.config.n_latents]
     mask = sequence_mask(batch.segment_lengths, 8)
     z0 = cut(model.latent(batch.mel), batch.cut_starts + batch.segment_starts, 8)
     true = batch.true_latent | (latents == "true")
@@ -485,7 +550,7 @@ def test_which_loss_reaches_which_network_of_a_variant(name, mu_gradient, featur
     encoders = {"text_encoder", "frame_encoder"} if model.frame_encoder is not None else {"text_encoder"}
     behind_mu = encoders if mu_gradient else set()
     sound = {"generator"} | ({"decoder"} | behind_mu if feature_gradient == "on" else set())
-    wanted = {name: sound for name in ("loss_mel", "loss_stft", "loss_adversarial", "loss_feature")}
+    wanted = {name: sound for name in ("loss_mel", "loss_stft", "loss_phase", "loss_adversarial", "loss_feature")}
     wanted |= {name: {"variance"} for name in ("loss_variance", "loss_f0", "loss_voicing")}
     wanted |= {name: {"text_encoder"} for name in ("loss_duration", "loss_prior")}
     wanted |= {"loss_frame": encoders, "loss_score": {"decoder"} | behind_mu}
@@ -500,8 +565,10 @@ def test_every_parameter_of_a_variant_is_reached_by_some_loss(name):
     model = make_variant(name)
     out = forward(model, drawn_batch(model.config))
     sum((out.losses | adversarial(model, out)).values()).backward()
-    silent = [name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
+    trainable = [(name, p) for name, p in model.named_parameters() if not name.startswith("compression.")]
+    silent = [name for name, p in trainable if p.grad is None or p.grad.abs().max() == 0]
     assert silent == []
+    assert all(p.grad is None for name, p in model.named_parameters() if name.startswith("compression."))
 
 
 @pytest.mark.parametrize(("name", "latents"), [(name, "joint") for name in VARIANTS] + [("source", "means")])
@@ -541,7 +608,7 @@ def test_a_batch_of_a_variant_is_the_sum_of_its_singles(name):
         out = model(single, counts, stage_with(model.config), True)
         assert torch.allclose(out.wav_hat, whole.wav_hat[i : i + 1], atol=1e-5)
         for key, value in out.losses.items():
-            total[key] += value.item() / (4 if key == "loss_stft" else 1)  # which is the mean over the items
+            total[key] += value.item() / (4 if key in ("loss_stft", "loss_phase") else 1)  # the means over the items
     for key in {"loss_prior", "loss_frame"} & set(total):
         total[key] -= 3 * 0.5 * losses.LOG_TWO_PI  # the constant, counted once a call
     for key, value in whole.losses.items():
@@ -559,7 +626,7 @@ def test_pitch_and_energy_are_those_of_the_durations_that_are_learnt():
     model._values_loss = lambda *args: drawn.append(args[0]) or values_loss(*args)
     forward(model, batch)
     mask = sequence_mask(batch.mel_lengths)
-    wanted = model.values(model.latent(batch.mel) * mask, model.conditions(batch.f0) * mask, searched[0])
+    wanted = model.values(model.normalised(batch.mel) * mask, model.conditions(batch.f0) * mask, searched[0])
     assert len(searched) == 1 and searched[0].sum(1).tolist() == batch.mel_lengths.tolist()
     assert torch.equal(encoded[-1], wanted) and torch.equal(drawn[0], wanted)
 
@@ -743,20 +810,20 @@ def seeded(seed):
 
 
 def speak(model, seed=0, n_timesteps=1, **keywords):
-    return model.synthesise(SPOKEN, n_timesteps, generator=seeded(seed), **keywords)
+    return model.synthesise(SPOKEN, n_timesteps, generator=np.random.default_rng(seed), **keywords)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_one_step_is_the_posterior_mean_of_the_noise_to_the_bit(name):
     model = make_variant(name).eval()
-    spoken, generator = speak(model, temperature=0.8), seeded(0)
+    spoken, generator = speak(model, temperature=0.8), np.random.default_rng(0)
     if model.variance is not None:
-        torch.randn(1, 2, SPOKEN.shape[1], generator=generator)
-    r_1 = 0.8 * torch.randn(spoken.mu.shape, generator=generator)
-    mask, t = torch.ones(1, 1, spoken.mu.shape[-1]), torch.ones(1)
+        nisets.drawn(generator, (1, 2, SPOKEN.shape[1]))
+    r_1 = 0.8 * nisets.drawn(generator, spoken.mu.shape)
+    t = torch.ones(1)
     with torch.no_grad():
-        r_0_hat, _ = model.denoise(r_1, spoken.mu, mask, t, spoken.f0)
-        noise = torch.randn(spoken.wav.shape, generator=generator)
+        r_0_hat, _ = model.denoise(r_1, spoken.mu, None, t, spoken.f0)
+        noise = nisets.drawn(generator, spoken.wav.shape)
         wav = model.generate(spoken.z0_hat, mu=spoken.mu, f0=spoken.f0, t=t, noise=noise)
     assert torch.equal(spoken.z0_hat, spoken.mu + r_0_hat)
     assert torch.equal(spoken.wav, wav)
@@ -767,13 +834,54 @@ def test_one_step_is_the_posterior_mean_of_the_noise_to_the_bit(name):
 def test_texts_spoken_together_sound_as_each_alone(name, n_timesteps):
     model, solver = make_variant(name).eval(), nisets.default_solver(n_timesteps)
     texts = [SPOKEN, SPOKEN[:, :3], torch.cat([SPOKEN, SPOKEN, SPOKEN], dim=1)]
-    together = model.render([model.plan(x, 0.8, 2.0, seeded(i)) for i, x in enumerate(texts)], n_timesteps, solver)
+    plans = [model.plan(x, 0.8, 2.0, np.random.default_rng(i)) for i, x in enumerate(texts)]
+    together = model.render(plans, n_timesteps, solver)
     assert len({one.wav.shape[-1] for one in together}) == 3  # there is padding
     for i, (x, one) in enumerate(zip(texts, together)):
-        alone = model.synthesise(x, n_timesteps, solver, 0.8, 2.0, seeded(i))
+        alone = model.synthesise(x, n_timesteps, solver, 0.8, 2.0, np.random.default_rng(i))
         assert torch.equal(one.durations, alone.durations)
         for name_of in ("wav", "z0_hat", "mu"):
             torch.testing.assert_close(getattr(one, name_of), getattr(alone, name_of), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("n_timesteps", [1, 3])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_what_is_streamed_is_what_is_made_at_once(name, n_timesteps, monkeypatch):
+    monkeypatch.setattr(speech, "FIRST_CHUNK", 5)
+    monkeypatch.setattr(speech, "LONGEST_CHUNK", 40)
+    model, solver = make_variant(name).eval(), nisets.default_solver(n_timesteps)
+    x, rng = torch.cat([SPOKEN] * 4, dim=1), np.random.default_rng
+
+    def stream():
+        plan = model.plan(x, 0.8, 4.0, rng(0))
+        return list(model.stream(plan, n_timesteps, solver))
+
+    whole = model.synthesise(x, n_timesteps, solver, 0.8, 4.0, rng(0)).wav
+    parts = stream()
+    assert [part.shape[-1] for part in parts[:3]] == [5 * HOP, 10 * HOP, 20 * HOP] and len(parts) > 4
+    assert (torch.cat(parts, dim=-1) - whole).abs().max() <= 1e-5
+    model.generator.reach = 0
+    assert (torch.cat(stream(), dim=-1) - whole).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_reach_of_a_generator_is_as_far_as_a_frame_is_heard(name):
+    generator, n_frames = make_variant(name).eval().double().generator, 61
+    with torch.no_grad():
+        for parameter in generator.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    g = torch.Generator().manual_seed(0)
+    n_inputs = generator.conv_in.weight.shape[1]
+    x = torch.randn(1, n_inputs, n_frames, generator=g, dtype=torch.float64, requires_grad=True)
+    source = {}
+    if getattr(generator, "needs_f0", False):
+        hertz = torch.full((1, 1, n_frames), 150.0, dtype=torch.float64)
+        source = {"f0": hertz, "voicing": torch.ones_like(hertz), "noise": torch.zeros(1, 1, n_frames * HOP)}
+    wav = generator(x, None, **source)[0, 0, 30 * HOP : 31 * HOP]
+    heard = torch.zeros(n_frames, dtype=torch.bool)
+    for sample in (0, HOP // 2, HOP - 1):
+        heard |= torch.autograd.grad(wav[sample], x, retain_graph=True)[0].abs().amax((0, 1)) > 0
+    assert (heard.nonzero() - 30).abs().max() == generator.reach
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -856,6 +964,27 @@ def test_the_generator_is_told_the_t_of_the_last_evaluation(n, solver):
     assert torch.equal(heard[0][0][0, 82:, 0], model.t_embedding(asked[-1])[0])
 
 
+@pytest.mark.parametrize(("n", "solver"), [(1, "original"), (2, "euler")])
+def test_the_generator_is_told_that_a_sample_is_one(n, solver):
+    model = make_variant("source").eval()
+    heard, asked, denoise = listen(model), [], model.denoise
+    model.denoise = lambda *args: asked.append(args[3].item()) or denoise(*args)
+    speak(model, n_timesteps=n, solver=solver)
+    assert asked == list(solver_times(solver, n))
+    assert torch.equal(heard[0][0][0, 82:, 0], model.t_embedding(torch.zeros(1))[0])
+
+
+@pytest.mark.parametrize(("n", "solver"), [(1, "original"), (3, "sde")])
+def test_solvers_that_draw_noise_draw_each_text_its_own(n, solver):
+    model = make_variant("learned").eval()
+    texts = [SPOKEN, SPOKEN[:, :3]]
+    together = model.render([model.plan(x, generator=np.random.default_rng(i)) for i, x in enumerate(texts)], n, solver)
+    for i, (x, one) in enumerate(zip(texts, together)):
+        alone = model.synthesise(x, n, solver, generator=np.random.default_rng(i))
+        torch.testing.assert_close(one.z0_hat, alone.z0_hat, atol=1e-5, rtol=0)
+        assert not torch.equal(alone.z0_hat, model.synthesise(x, n, solver, generator=np.random.default_rng(9)).z0_hat)
+
+
 def clip_of(model, i=1):
     """One of drawn_batch's clips as validation reads it: x, mel, f0 and durations."""
     batch = drawn_batch(model.config)
@@ -871,12 +1000,12 @@ def test_means_are_the_posterior_means_along_the_durations_given(name):
     state = torch.get_rng_state()
     means = model.means(x, mel, f0, durations, times, seeded(3))
     assert torch.equal(torch.get_rng_state(), state)
-    assert means.shape == (3, 80, mel.shape[-1])
+    assert means.shape == (3, model.config.n_latents, mel.shape[-1])
 
     generator, x_mask, mask = seeded(3), torch.ones(1, 1, x.shape[1]), torch.ones(1, 1, mel.shape[-1])
     with torch.no_grad():
-        z0, conditions = (mel + 5) / 2, model.conditions(f0)
-        values = None if conditions is None else model.values(z0, conditions, durations)
+        z0, conditions = model.latent(mel), model.conditions(f0)
+        values = None if conditions is None else model.values((mel + 5) / 2, conditions, durations)
         mu_x, _, h = model.text_encoder(x, x_mask, values)
         mu, h = (each.repeat_interleave(durations[0], dim=2) for each in (mu_x, h))
         if model.frame_encoder is not None:
@@ -897,11 +1026,54 @@ def test_measuring_gives_finite_numbers_and_leaves_no_trace(name):
     again, _ = model.measure(x, mel, f0, seeded(0))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
-    wanted = loss_names(model.config, "joint") - {"loss_mel", "loss_stft", "loss_score"}
+    wanted = loss_names(model.config, "joint") - {"loss_mel", "loss_stft", "loss_phase", "loss_score"}
     wanted |= {"latent_l1", "duration_ratio", *(f"score_ratio_{t:g}" for t in nisets.PROBED_TIMES)}
     assert set(numbers) == wanted
     assert all(value.isfinite() and torch.equal(value, again[key]) for key, value in numbers.items())
     assert durations.shape == x.shape and durations.sum() == mel.shape[-1] and durations.min() >= 1
+
+
+@pytest.mark.parametrize("name", ["plain", "pooled", "learned"])
+def test_what_is_measured_of_the_latents_is_in_nats_of_log_mel_and_of_edm(name):
+    """The one-step distance is that of copy_latent's log-mel; a ratio is the score loss over that of an output 0."""
+    model = make_variant(name).eval()
+    x, mel, f0, _ = clip_of(model)
+    numbers, durations = model.measure(x, mel, f0, seeded(3))
+    made = model.copy_latent(x, mel, f0, 1, "posterior", seeded(3))
+    if name == "plain":
+        torch.testing.assert_close(model.mel(model.latent(mel)), mel)
+        z0, generator, mask = (mel + 5) / 2, seeded(3), torch.ones(1, 1, mel.shape[-1])
+        noise = torch.randn(z0.shape, generator=generator)
+        with torch.no_grad():
+            mu = model.encode(x, torch.ones(1, 1, x.shape[1]))[0].repeat_interleave(durations[0], dim=2)
+            for t in nisets.PROBED_TIMES:
+                at, r_0 = torch.full((1,), t), z0 - mu
+                target = model.sde.target(r_0, noise, at)
+                r_0_hat, output = model.denoise(model.sde.perturb(r_0, noise, at), mu, mask, at)
+                ratio = ((output - target) ** 2).sum() / (target**2).sum()
+                assert numbers[f"score_ratio_{t:g}"].item() == pytest.approx(ratio.item(), rel=1e-4)
+                if t == 1:  # whose start is not alpha z0 + sigma noise, but differs from it by under a hundredth
+                    l1 = 2 * (r_0_hat - r_0).abs().mean().item()
+                    assert numbers["latent_l1"].item() == pytest.approx(l1, rel=1e-5)
+    assert made.shape == mel.shape
+    assert (made - mel).abs().mean().item() == pytest.approx(numbers["latent_l1"].item(), rel=0.05)
+
+
+@pytest.mark.parametrize("parametrisation", ["edm", "v", "z0"])
+def test_the_measured_ratios_do_not_depend_on_what_the_output_means(parametrisation):
+    """A network that knows nothing but r_t, as an EDM output of 0 does, has the ratio 1 under each parametrisation."""
+    model = make_variant("plain").eval()
+    edm = dataclasses.replace(model.sde, parametrisation="edm")
+    model.sde = dataclasses.replace(model.sde, parametrisation=parametrisation)
+
+    def knows_nothing(r_in, _mu, _mask, t):
+        c_skip, c_out, c_in = (each[:, None, None] for each in model.sde.coefficients(t))
+        return (edm.coefficients(t)[0][:, None, None] - c_skip) * r_in / c_in / c_out
+
+    model.decoder.forward = knows_nothing
+    numbers, _ = model.measure(*clip_of(model)[:3], seeded(3))
+    for t in nisets.PROBED_TIMES:
+        assert numbers[f"score_ratio_{t:g}"].item() == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", WITH_VARIANCE)
@@ -910,10 +1082,10 @@ def test_the_measured_variance_loss_is_the_mean_over_its_noise_levels(name):
     x, mel, f0, _ = clip_of(model)
     numbers, durations = model.measure(x, mel, f0, seeded(0))
     generator, x_mask, n = seeded(0), torch.ones(1, 1, x.shape[1]), nisets.PROBED_DRAWS
-    torch.randn(mel.shape, generator=generator)
+    torch.randn(model.latent(mel).shape, generator=generator)
     noise = torch.randn(n, 2, x.shape[1], generator=generator)
     with torch.no_grad():
-        values = model.values(model.latent(mel), model.conditions(f0), durations)
+        values = model.values(model.normalised(mel), model.conditions(f0), durations)
         c, total = model.variance.encode(x, x_mask), 0.0
         for i in range(n):
             t = model.variance_sde.t_from_uniform(torch.tensor([(i + 0.5) / n]))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_util import config as configuration
-from data_util.pitch import continuous, track_f0
+from data_util.pitch import continuous, refined, track_f0
 from tests.conftest import HOP, SAMPLE_RATE
 
 CONFIG = configuration.load()
@@ -43,6 +43,19 @@ def test_a_glide_is_followed(first, last):
     assert voicing[inner].all()
     assert np.abs(errors).max() < 0.01
     assert abs(errors.mean()) < 0.003  # half a frame off is 0.007 for the first and 0.010 for the second
+
+
+def test_harmonics_refine_what_is_off():
+    """A voice that wavers by 3% five times a second, and a contour of it that is level and 2% too high."""
+    seconds = np.arange(HOP * 80) / SAMPLE_RATE
+    f0 = 170 * (1 + 0.03 * np.sin(2 * np.pi * 5 * seconds))
+    wav = harmonics(f0) + noise(len(f0), 0.01)
+    better = refined(wav, np.full(80, 170 * 1.02), CONFIG.audio)
+    errors = (better / f0[middles(80)] - 1)[4:-4]
+    assert np.abs(errors).max() < 0.01
+    assert np.sqrt(np.square(errors).mean()) < 0.004  # the level contour's: 0.029
+    far = refined(harmonics(np.full(HOP * 30, 170.0)), np.full(30, 250.0), CONFIG.audio)
+    assert (np.abs(far / 250 - 1) < 0.061).all()  # another voice's contour does not run away
 
 
 def test_a_step_is_at_its_frame():

@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 import sampling
 from data_util import checkpoint
 from data_util import config as configuration
+from data_util import speech as speaking
 from data_util.checkpoint import CheckpointError
 from model.nisets import NiSETS
 from sampling import Speech, Voice
@@ -114,8 +115,7 @@ def test_speech_is_one_evaluation_of_the_model_that_was_saved(voice):
     model = NiSETS(CONFIG, len(SYMBOLS)).eval()
     model.load_state_dict(weights_of(seed=5))
     x = torch.tensor([text_to_ids(TEXT)])
-    noise = sampling._generator(3, phonemise(TEXT))
-    spoken = model.synthesise(x, generator=noise)
+    spoken = model.synthesise(x, generator=speaking.noise_of(3, phonemise(TEXT)))
     assert np.abs(voice.speak(TEXT, seed=3).wav - spoken.wav[0, 0].numpy()).max() < 1e-5
 
 
@@ -149,7 +149,7 @@ def test_the_same_seed_is_the_same_sound(voice):
 
 def test_noise_depends_on_the_seed_and_on_what_is_said():
     def noise(seed, phonemes):
-        return tuple(torch.randn(4, generator=sampling._generator(seed, phonemes)).tolist())
+        return tuple(speaking.noise_of(seed, phonemes).standard_normal(4))
 
     assert noise(1, "ab") == noise(1, "ab")
     assert len({noise(seed, phonemes) for seed in (0, 1, 2**40) for phonemes in ("ab", "ba", "ab ", "a")}) == 12
@@ -163,17 +163,17 @@ def test_what_was_said_before_changes_nothing(voice):
     assert [wav.tobytes() for wav in forth] == [wav.tobytes() for wav in back]
 
 
-@pytest.mark.parametrize("solver", [None, "dpm2m", "ddim"])
+@pytest.mark.parametrize("solver", [None, "dpm2m", "ddim", "sde", "euler"])
 @pytest.mark.parametrize("n_timesteps", [2, 4])
 def test_more_steps_are_another_sound_of_the_same_length(voice, n_timesteps, solver):
     one, more = voice.speak(TEXT, seed=1), voice.speak(TEXT, seed=1, n_timesteps=n_timesteps, solver=solver)
     assert len(one.wav) == len(more.wav) and np.isfinite(more.wav).all()
     assert not np.allclose(one.wav, more.wav, atol=1e-5)
     default = voice.speak(TEXT, seed=1, n_timesteps=n_timesteps, solver="dpm2m")
-    assert (default.wav.tobytes() == more.wav.tobytes()) == (solver != "ddim")
+    assert (default.wav.tobytes() == more.wav.tobytes()) == (solver in (None, "dpm2m"))
 
 
-@pytest.mark.parametrize("solver", ["posterior", "dpm2m", "ddim"])
+@pytest.mark.parametrize("solver", ["posterior", "dpm2m", "ddim", "sde"])
 def test_one_step_is_the_same_with_every_solver(voice, solver):
     assert voice.speak(TEXT, seed=1, solver=solver).wav.tobytes() == voice.speak(TEXT, seed=1).wav.tobytes()
 
@@ -198,6 +198,7 @@ def test_length_scale_lengthens(voice):
         ({"n_timesteps": 0}, "n_timesteps = 0: must be at least 1"),
         ({"n_timesteps": -1}, "n_timesteps = -1"),
         ({"n_timesteps": 2, "solver": "posterior"}, "exactly 1 for solver posterior"),
+        ({"n_timesteps": 2, "solver": "original"}, "exactly 1 for solver original"),
         ({"solver": "heun"}, "solver 'heun': must be one of posterior, dpm2m, ddim"),
         ({"temperature": -0.1}, "temperature = -0.1"),
         ({"temperature": float("nan")}, "temperature = nan"),
@@ -224,7 +225,7 @@ def test_nothing_to_say_is_refused(voice, text):
 
 STORY = 'One two, three. Four five; six [[ fəˈniːmz ]] <break time="300ms"/> seven! Eight nine ten eleven twelve?'
 STEP = 1 / 32768  # of 16 bits
-FADED = round(sampling.FADE * RATE)
+FADED = round(speaking.FADE * RATE)
 
 
 @pytest.fixture(scope="module")
@@ -237,12 +238,12 @@ def brief(runs):
 def test_a_long_text_is_its_pieces_one_after_another(brief):
     speech = brief.speak(STORY, seed=1)
     assert speech.phonemes == phonemise(STORY)
-    pieces = brief._pieces(STORY, sampling.Settings())
+    pieces = brief.reader.pieces(STORY, sampling.Settings())
     assert len(pieces) > 2 and max(len(markup.pauses(piece.phonemes)[0][0]) for piece in pieces) <= 30
     at = 0
     for i, piece in enumerate(pieces):
         x = torch.tensor([piece.ids])
-        alone = brief.model.synthesise(x, generator=sampling._generator(1, piece.phonemes), pauses=piece.pauses)
+        alone = brief.model.synthesise(x, generator=speaking.noise_of(1, piece.phonemes), pauses=piece.pauses)
         alone = alone.wav[0, 0].clamp(-1, 1).numpy()
         inside = slice(FADED * (i > 0), len(alone) - FADED * (i < len(pieces) - 1))
         heard = speech.wav[at : at + len(alone)]
@@ -258,16 +259,32 @@ def test_a_long_text_is_its_pieces_one_after_another(brief):
     assert speech.words[index] is None
 
 
-def test_a_stream_is_made_as_it_is_taken(brief, monkeypatch):
-    made = []
-    render = brief.model.render
-    monkeypatch.setattr(brief.model, "render", lambda *arguments: made.append(1) or render(*arguments))
-    stream = brief.stream(STORY, seed=1)
+def test_a_long_text_is_saved_as_it_is_spoken(brief, tmp_path):
+    speech = brief.speak(STORY, seed=1)
+    assert brief.save(STORY, tmp_path / "a.wav", seed=1) == speech.seconds
+    assert np.abs(read(tmp_path / "a.wav") - speech.wav).max() <= STEP / 2
+
+
+def test_what_is_not_finite_is_not_written(tmp_path):
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="not finite: take another checkpoint"):
+            speaking.write_wav(tmp_path / "a.wav", [np.zeros(5), np.array([0, bad])], RATE)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("loudness", [None, -40.0])
+def test_a_stream_is_made_as_it_is_taken(brief, monkeypatch, loudness):
+    settings = {"seed": 1, "length_scale": 3.0, "loudness": loudness}
+    whole, n_pieces = brief.speak(STORY, **settings).wav, len(brief.reader.pieces(STORY, sampling.Settings()))
+    made, generate = [], brief.model.generate
+    monkeypatch.setattr(brief.model, "generate", lambda *args, **rest: made.append(1) or generate(*args, **rest))
+    stream = brief.stream(STORY, **settings)
     assert made == []
     first = next(stream)
-    assert len(made) == 1
+    assert len(made) == 1 and (loudness or len(first) == speaking.FIRST_CHUNK * HOP)
     wav = np.concatenate([first, *stream])
-    assert wav.tobytes() == brief.speak(STORY, seed=1).wav.tobytes() and len(made) > 2
+    assert len(made) == n_pieces if loudness else len(made) >= 2 * n_pieces
+    assert wav.shape == whole.shape and np.abs(wav - whole).max() <= 1e-5
     with pytest.raises(ValueError, match="temperature = -1"):
         brief.stream(STORY, temperature=-1)
 
@@ -291,7 +308,7 @@ def test_a_batch_is_its_texts_alone(brief, monkeypatch, budget):
                 other.text, other.phonemes, other.symbols, other.words)  # fmt: skip
             assert np.array_equal(one.durations, other.durations)
             assert np.abs(one.wav - other.wav).max() <= 1e-5  # under a step of 16 bits, which is 3e-5
-    n_pieces = 2 * sum(len(brief._pieces(text, sampling.Settings())) for text in texts)
+    n_pieces = 2 * sum(len(brief.reader.pieces(text, sampling.Settings())) for text in texts)
     assert len(sizes) == n_pieces if budget == 1 else len(sizes) < n_pieces
     assert brief.speak_batch([]) == []
 
@@ -526,7 +543,7 @@ def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, runs, monkey
         (("Hello.", "-n", "2", "--solver", "posterior"), "exactly 1"),
         (("Hello.", "--length-scale", "0"), "length_scale = 0"),
         (("Hello.", "--temperature", "nan"), "temperature = nan"),
-        (("Hello.", "--seed", "-1"), "seed|non-negative"),
+        (("Hello.", "--seed", "-1"), "seed = -1: must be 0 or more"),
         (("Hello.", "-o", "file/out.wav"), "file cannot be written .*: name another place with -o"),
         (("Hello.", "-o", "file/folder"), "folder cannot be written .*: name another place with -o"),
         (("Hello.", "--sentence-pause", "-1"), "sentence_pause = -1"),

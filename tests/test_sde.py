@@ -8,7 +8,21 @@ import torch
 
 from data_util import config as configuration
 from model import sde as module
-from model.sde import SDE, ddim, dpm2m, grid, posterior
+from model.sde import (
+    ONE_STEP,
+    SAMPLERS,
+    SDE,
+    SOLVERS,
+    ddim,
+    dpm2m,
+    euler,
+    euler_maruyama,
+    grid,
+    original,
+    posterior,
+    result_time,
+    solver_times,
+)
 
 F64 = torch.float64
 KINDS = ("edm", "v", "z0", "noise")
@@ -21,6 +35,16 @@ def make(**changes) -> SDE:
 
 def scalar(t: float) -> torch.Tensor:
     return torch.tensor(t, dtype=F64)
+
+
+def normal(generator):
+    """A draw of noise from a generator, in float64."""
+    return lambda r: torch.randn(r.shape, dtype=F64, generator=generator)
+
+
+def silence(r: torch.Tensor) -> torch.Tensor:
+    """A draw of noise that is none."""
+    return torch.zeros_like(r)
 
 
 def gaussian_mean(sde: SDE, m: float, s: float):
@@ -173,7 +197,7 @@ def test_t_of_log_ratio_inverts_the_schedule():
     assert sde.t_of_log_ratio(torch.tensor(50.0)) == 1
 
 
-@pytest.mark.parametrize("solver", [posterior, ddim, dpm2m])
+@pytest.mark.parametrize("solver", [posterior, ddim, dpm2m, euler_maruyama])
 def test_one_step_is_one_evaluation_at_one_to_the_bit(solver):
     sde = make()
     mean, calls = gaussian_mean(sde, 0.7, 0.5)
@@ -183,16 +207,19 @@ def test_one_step_is_one_evaluation_at_one_to_the_bit(solver):
     assert [t for t, _ in calls[:-1]] == [1.0]
 
 
-@pytest.mark.parametrize("solver", [ddim, dpm2m])
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 10, 50])
-def test_evaluations_are_counted_and_the_last_is_the_result(solver, n):
+STEPS = [(solver, n) for solver in SOLVERS for n in ((1,) if solver in ONE_STEP else (1, 2, 3, 4, 5, 10, 50))]
+
+
+@pytest.mark.parametrize(("solver", "n"), STEPS)
+def test_evaluations_are_counted_and_the_last_is_the_result_of_all_but_samplers(solver, n):
     sde = make()
     mean, calls = gaussian_mean(sde, 0.7, 0.5)
-    result = solver(sde, mean, torch.randn(1, 2, 3, dtype=F64), grid(n))
+    result = SOLVERS[solver](sde, mean, torch.randn(1, 2, 3, dtype=F64), solver_times(solver, n))
+    assert [t for t, _ in calls] == list(solver_times(solver, n))
     assert len(calls) == n
     last_t, last_r = calls[-1]
-    assert last_t == grid(n)[-1]
-    assert torch.equal(result, mean(last_r, last_t))
+    assert torch.equal(result, mean(last_r, last_t)) == (solver not in SAMPLERS)
+    assert result_time(solver, n) == (0 if solver in SAMPLERS else last_t)
 
 
 @pytest.mark.parametrize("solver", [ddim, dpm2m])
@@ -229,6 +256,101 @@ def test_solvers_converge_to_the_analytic_flow_with_their_order(solver, low, hig
     assert low < math.log2(error(80) / error(160)) < high
 
 
+@pytest.mark.parametrize("n", [1, 2, 10])
+def test_the_reverse_sde_finds_a_point_mass_exactly(n):
+    """Whatever the steps before did, the evaluation at the end knows where the data is."""
+    sde = make()
+    result = euler_maruyama(sde, lambda r, _: torch.full_like(r, 0.7), torch.randn(1, 2, 50, dtype=F64), grid(n))
+    assert torch.equal(result, torch.full_like(result, 0.7))
+
+
+@pytest.mark.parametrize("n", [1, 2, 10])
+def test_euler_meets_the_product_of_its_steps_on_a_point_mass(n):
+    """Where all data is 0, the score is -r / sigma^2, and a step multiplies r by 1 + beta h / 2 (1 - 1 / sigma^2)."""
+    sde, r_1 = make(), torch.randn(1, 2, 50, dtype=F64)
+    wanted = r_1
+    for t in solver_times("euler", n):
+        half = 0.5 * (sde.beta_min + (sde.beta_max - sde.beta_min) * t) / n
+        wanted = wanted * (1 + half * (1 - 1 / sde.at(t)[1] ** 2))
+    assert torch.allclose(
+        euler(sde, lambda r, _: torch.zeros_like(r), r_1, solver_times("euler", n)), wanted, atol=1e-12
+    )
+
+
+def test_euler_converges_to_the_analytic_flow_with_order_one():
+    """The midpoint's time, but the slope where the step begins: one order, whatever the time."""
+    sde, m, s = make(), 0.7, 0.5
+    r_1 = torch.randn(2000, dtype=F64, generator=torch.Generator().manual_seed(5))
+    alpha, sigma, _ = sde.at(1.0)
+    exact = m + s / math.sqrt((alpha * s) ** 2 + sigma**2) * (r_1 - alpha * m)  # at t = 0
+
+    def error(n):
+        result = euler(sde, gaussian_mean(sde, m, s)[0], r_1, solver_times("euler", n))
+        return (result - exact).square().mean().sqrt().item()
+
+    assert 0.85 < math.log2(error(160) / error(320)) < 1.15
+
+
+def test_one_step_of_euler_overshoots_the_mean_by_half():
+    """beta(.5) / 2 alpha / sigma^2 = 1.547 times the posterior mean, and of where it starts a multiple."""
+    sde, r_1 = make(), torch.randn(1, 2, 50, dtype=F64)
+    result = euler(sde, lambda r, _: torch.full_like(r, 0.7), r_1, solver_times("euler", 1))
+    again = euler(sde, lambda r, _: torch.full_like(r, 1.7), r_1, solver_times("euler", 1))
+    assert torch.allclose(again - result, torch.full_like(result, 1.5474), atol=1e-4)
+
+
+def test_the_authors_step_has_its_published_coefficients():
+    """mu + 1.5783 (z0_hat(.5) - mu) + 0.4518 (z - mu) + 0.096 fresh noise, where z = mu + noise / 5."""
+    sde, (r_1, fresh) = make(), torch.randn(2, 1, 2, 50, dtype=F64)
+    asked = []
+
+    def mean(r, t):
+        asked.append((r, t))
+        return torch.full_like(r, 0.7)
+
+    result = original(sde, mean, r_1, solver_times("original", 1), lambda _: fresh)
+    assert torch.allclose(result, 1.5783 * 0.7 + 0.4518 * r_1 / 5 + 0.0959 * fresh, atol=5e-4)
+    assert len(asked) == 1 and asked[0][1] == 0.5 and torch.equal(asked[0][0], 0.2 * r_1)
+
+
+def moments_of_steps(sde, m, s, times):
+    """Mean and variance at the last time of Euler-Maruyama on Gaussian data, exactly: each step is linear in r, so it
+    is read off two starts without noise, and its noise has the variance beta h."""
+    mean, variance = 0.0, 1.0
+    for t, u in zip(times, times[1:]):
+        posterior_of, calls = gaussian_mean(sde, m, s)
+        euler_maruyama(sde, posterior_of, torch.tensor([0.0, 1.0], dtype=F64), (t, u), silence)
+        at_zero, at_one = calls[-1][1].tolist()
+        slope = at_one - at_zero
+        mean = at_zero + slope * mean
+        variance = slope**2 * variance + (sde.beta_min + (sde.beta_max - sde.beta_min) * t) * (t - u)
+    return mean, variance
+
+
+def test_the_reverse_sde_converges_to_mean_and_variance_with_order_one():
+    sde, m, s, u = make(), 0.7, 0.5, 0.05
+    alpha, sigma, _ = sde.at(u)
+
+    def errors(steps):
+        mean, variance = moments_of_steps(sde, m, s, [1 + (u - 1) * i / steps for i in range(steps + 1)])
+        return abs(mean - alpha * m), abs(variance - (alpha**2 * s * s + sigma**2))
+
+    for coarse, fine in zip(errors(200), errors(400)):
+        assert 0.85 < math.log2(coarse / fine) < 1.15
+
+
+def test_the_reverse_sde_draws_what_its_steps_say():
+    """Mean and variance of samples against the exact ones of the same steps."""
+    sde, m, s, times = make(), 0.7, 0.5, grid(12)
+    generator = torch.Generator().manual_seed(8)
+    posterior_of, calls = gaussian_mean(sde, m, s)
+    r_1 = torch.randn(100_000, dtype=F64, generator=generator)
+    euler_maruyama(sde, posterior_of, r_1, times, normal(generator))
+    mean, variance = moments_of_steps(sde, m, s, times)
+    assert calls[-1][1].mean().item() == pytest.approx(mean, abs=0.01)
+    assert calls[-1][1].var().item() == pytest.approx(variance, rel=0.02)
+
+
 def test_ancestral_sampling_meets_mean_and_variance():
     sde, m, s = make(), 0.7, 0.5
     generator = torch.Generator().manual_seed(6)
@@ -236,7 +358,7 @@ def test_ancestral_sampling_meets_mean_and_variance():
     r_1 = torch.randn(50_000, dtype=F64, generator=generator)
     u = 0.02
     times = [1 + (u - 1) * i / 400 for i in range(401)]
-    ddim(sde, mean, r_1, times, lambda r: torch.randn(r.shape, dtype=F64, generator=generator), eta=1.0)
+    ddim(sde, mean, r_1, times, normal(generator), eta=1.0)
     alpha, sigma, _ = sde.at(u)
     last = calls[-1][1]
     assert last.mean().item() == pytest.approx(alpha * m, abs=0.01)
@@ -255,8 +377,10 @@ def test_grids_give_dpm2m_the_right_marginal(n):
 
 
 def test_refusals_say_what_is_wrong():
-    sde = make()
-    with pytest.raises(ValueError, match="n_timesteps = 0"):
-        grid(0)
-    with pytest.raises(ValueError, match="dpm2m"):
-        posterior(sde, lambda r, _: r, torch.zeros(1), grid(2))
+    with pytest.raises(ValueError, match="n_timesteps = 0: must be at least 1"):
+        solver_times("dpm2m", 0)
+    for solver in ONE_STEP:
+        with pytest.raises(ValueError, match=f"n_timesteps = 2: must be exactly 1 for solver {solver}; dpm2m"):
+            solver_times(solver, 2)
+        with pytest.raises(ValueError, match="unpack"):
+            SOLVERS[solver](make(), lambda r, _: r, torch.zeros(1), grid(2))

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,10 +58,15 @@ def config(arguments):
     return configuration.load(arguments[1], arguments[2:])
 
 
-def child(command, path, arguments, processes=1):
-    launcher = [sys.executable] if processes == 1 else [sys.executable, "-m", "torch.distributed.run", "--standalone",
-                                                        f"--nproc_per_node={processes}"]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def child(command, path, arguments, processes=1, n_nodes=1, port=0, environment=None):
+    launcher, torchrun = [sys.executable], [sys.executable, "-m", "torch.distributed.run", "--max-restarts=2",
+                                            f"--nproc_per_node={processes}"]  # fmt: skip
+    if n_nodes > 1:
+        launcher = [*torchrun, f"--nnodes={n_nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}",
+                    "--rdzv-id=test"]  # fmt: skip
+    elif processes > 1:
+        launcher = [*torchrun, "--standalone"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
     return subprocess.Popen([*launcher, "-m", "tests.child", command, str(path), *arguments], cwd=ROOT,
                             env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
 
@@ -166,7 +172,7 @@ def test_a_step_of_one_side_leaves_the_other_alone(config, tiny):
 
     judges = {name: p.detach().clone() for name, p in state.discriminators.named_parameters()}
     sum(train.adversarial_losses(state, out).values()).backward()
-    train.update(state, state.optimiser)
+    train.update(state, state.optimiser, torch.zeros(()))
     assert all(p.grad is None and p.requires_grad for p in state.discriminators.parameters())
     same(judges, {name: p.detach() for name, p in state.discriminators.named_parameters()})
     changed = [name for name, value in state.model.state_dict().items() if not torch.equal(value, before[name])]
@@ -209,9 +215,15 @@ def test_parts_that_a_stage_leaves_out_stay_as_they_are(config, tiny, part):
     stage = dataclasses.replace(config.training.stages[0], parts=parts, share=1.0)
     config = with_keys(config, "training", stages=(stage,))
     state = build_state(config, ALONE, tiny.symbols)
+    with torch.no_grad():
+        for parameter in state.ema.parameters():
+            parameter.add_(1)  # as averages of a lane before may be far from the weights
     before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
+    averages = {name: p.clone() for name, p in state.ema.named_parameters()}
     for _, batch in zip(range(2), batches(tiny, config)):
         train.train_step(state, batch)
+    drifted = {name.split(".")[0] for name, p in state.ema.named_parameters() if not torch.equal(p, averages[name])}
+    assert drifted == {"text_encoder", "decoder", "generator"} - {part}
     moved = {name.split(".")[0] for name, p in state.model.named_parameters() if not torch.equal(p, before[name])}
     assert moved == {"text_encoder", "decoder", "generator"} - {part}
 
@@ -255,9 +267,8 @@ def test_resuming_in_process_is_exact_and_truncates_the_log(arguments, runs):
         "project_00000008.pt", "voice_00000008.json", "voice_00000008.safetensors"]  # fmt: skip
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_killed_run_ends_as_one_that_was_not(arguments, tmp_path, workers):
-    more = [f"system.num_workers={workers}", "training.train_num_steps=12", "system.validation_step=6"]
+def test_a_killed_run_with_workers_ends_as_one_that_was_not(arguments, tmp_path):
+    more = ["system.num_workers=2", "training.train_num_steps=12", "system.validation_step=6"]
     arguments = [*arguments, *more]
     finish(child("train", tmp_path / "whole", arguments))
     whole = only(tmp_path / "whole")
@@ -276,15 +287,19 @@ def test_a_killed_run_ends_as_one_that_was_not(arguments, tmp_path, workers):
     assert lines(whole) == lines(killed)
 
 
-def test_two_processes_compute_the_gradients_of_one(arguments, tmp_path):
+def test_two_processes_or_two_passes_compute_the_gradients_of_one(arguments, tmp_path):
     no_dropout = ["text_encoder.dropout=0", "text_encoder.prenet_dropout=0", "alignment.init_steps=0"]
     one, two = tmp_path / "one.pt", tmp_path / "two.pt"
     finish(child("gradients", one, [*arguments, *no_dropout, "training.batch_size=4"]))
     finish(child("gradients", two, [*arguments, *no_dropout, "training.batch_size=2"], processes=2))
     ours, theirs = (torch.load(path, weights_only=True) for path in (one, two))
-    assert ours.keys() == theirs.keys() and len(ours) > 200
+    finish(child("gradients", tmp_path / "passes.pt", [*arguments, *no_dropout, "training.batch_size=2",
+                                                       "training.accumulate=2"]))  # fmt: skip
+    passes = torch.load(tmp_path / "passes.pt", weights_only=True)
+    assert ours.keys() == theirs.keys() == passes.keys() and len(ours) > 200
     for name, gradient in ours.items():
         assert gradient.dtype == torch.float64 and (theirs[name] - gradient).abs().max() <= 1e-6, name
+        assert (passes[name] - gradient).abs().max() <= 1e-6, name
 
 
 def test_torchrun_trains_with_two_processes(arguments, tmp_path):
@@ -296,15 +311,18 @@ def test_torchrun_trains_with_two_processes(arguments, tmp_path):
 
 @pytest.mark.parametrize(("init", "steps"), [("em", [2, 3]), ("none", [0, 1, 2, 3])])
 def test_the_search_takes_over_from_the_flat_start(arguments, runs, monkeypatch, init, steps):
-    done, passes = [], NiSETS.forward
+    done, noises, passes = [], [], NiSETS.forward
 
-    def forward(model, batch, counts, stage, realign):
+    def forward(model, batch, counts, stage, realign, search_noise):
         done.append(realign)
-        return passes(model, batch, counts, stage, realign)
+        noises.append(search_noise)
+        return passes(model, batch, counts, stage, realign, search_noise)
 
     monkeypatch.setattr(NiSETS, "forward", forward)
-    assert train.main([*arguments, f"alignment.init={init}", "training.train_num_steps=4"]) == 0
+    noise = ["alignment.noise=0.1", "alignment.noise_steps=4"]
+    assert train.main([*arguments, *noise, f"alignment.init={init}", "training.train_num_steps=4"]) == 0
     assert [step for step, realign in enumerate(done) if realign] == steps and only(runs)
+    assert noises == pytest.approx([0.1, 0.075, 0.05, 0.025])
 
 
 def test_bfloat16_trains(arguments, runs):
@@ -404,17 +422,204 @@ def test_other_symbols_are_not_trained_on(arguments, runs, capsys, monkeypatch):
     assert "same symbols in another order" in capsys.readouterr().err
 
 
-def test_a_loss_that_is_not_finite_stops_before_it_is_saved(arguments, runs, capsys, monkeypatch):
+# -- what goes wrong
+
+
+def broken_at(monkeypatch, broken):
+    """Losses that are not finite in steps of which broken(state) is true."""
+    forward = train.forward
+
+    def spoilt(state, *rest):
+        out = forward(state, *rest)
+        if broken(state):
+            out.losses["loss_mel"] = out.losses["loss_mel"] * torch.nan
+        return out
+
+    monkeypatch.setattr(train, "forward", spoilt)
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """Neither pictures nor measures, which take longer than the training."""
+    monkeypatch.setattr(validation, "validate", lambda *_: {"latent_l1": 1.0})
+    monkeypatch.setattr(validation, "save_curves", lambda *_: None)
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_step_that_is_not_finite_is_skipped_and_its_clips_are_named(arguments, runs, monkeypatch, caplog):
+    broken_at(monkeypatch, lambda state: state.step == 4)
+    seen, step = {}, train.train_step
+
+    def spied(state, batch):
+        before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
+        values = step(state, batch)
+        moved = any(not torch.equal(p, before[name]) for name, p in state.model.named_parameters())
+        seen[state.step] = moved, state.misses, batch.ids
+        return values
+
+    monkeypatch.setattr(train, "train_step", spied)
+    assert train.main(arguments) == 0
+    assert {number: one[:2] for number, one in seen.items()} == {
+        **dict.fromkeys((1, 2, 3, 4, 6, 7, 8), (True, 0)), 5: (False, 1)}  # fmt: skip
+    (line,) = [line for line in lines(only(runs)) if line["kind"] == "skipped"]
+    assert (line["step"], line["clips"]) == (5, seen[5][2]) and "loss_mel" in line["not_finite"]
+    assert (
+        f"step 5 skipped, not finite: {', '.join(line['not_finite'])}; its clips: {', '.join(seen[5][2])}"
+        in caplog.text
+    )
+    project = checkpoint.load_project(checkpoint.find(only(runs), "project"))
+    assert all(value.isfinite().all() for name in ("model", "ema") for value in project[name].values())
+
+
+@pytest.mark.usefixtures("fast")
+def test_steps_in_a_row_that_are_not_finite_lead_back_with_lower_rates(arguments, runs, monkeypatch, caplog):
+    broken_at(monkeypatch, lambda state: state.step >= 5 and state.rate_scale == 1)
+    more = [*arguments, "training.max_skipped=2", "training.back_off=0.25"]
+    assert train.main(more) == 0
+    run = only(runs)
+    assert "back to step 4, with learning rates times 0.25" in caplog.text
+    whole = checkpoint.load_project(checkpoint.find(run, "project"))
+    assert (whole["step"], whole["rate_scale"]) == (8, 0.25)
+    rates = [group["lr"] for group in whole["optimiser"]["param_groups"]]
+    _, scale = configuration.stage_at(configuration.load(arguments[1], more[2:]), 7)
+    assert rates == pytest.approx([0.25 * scale * 1e-4] * len(rates))
+    assert [line["step"] for line in lines(run) if line["kind"] == "train"] == [2, 4, 6, 8]
+    assert train.main(["-id", run.name, "-ckpt", "6"]) == 0  # a resumed run keeps the lower rates
+    same(checkpoint.load_project(checkpoint.find(run, "project")), whole)
+
+
+@pytest.mark.usefixtures("fast")
+def test_what_stays_broken_ends_in_a_line(arguments, runs, monkeypatch, capsys):
+    broken_at(monkeypatch, lambda state: state.step >= 4)
+    assert train.main([*arguments, "training.max_skipped=2", "training.back_off=0.05"]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "steps in a row to step 6 were not finite" in error and "training.stages" in error
+    assert checkpoint.steps(only(runs), "project") == [2, 4]
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_finishes_the_step_and_saves_it(arguments, runs, monkeypatch, capsys, number, status):
+    assert train.main(arguments) == 0
+    whole = only(runs)
+    step = train.train_step
+    with monkeypatch.context() as patch:
+
+        def signalled(state, batch):
+            if state.step == 4:
+                os.kill(os.getpid(), number)
+            return step(state, batch)
+
+        patch.setattr(train, "train_step", signalled)
+        assert train.main([*arguments, "system.log_step=3"]) == status
+    assert f"stopped by {number.name} after step 5" in capsys.readouterr().err.strip().splitlines()[-1]
+    (stopped,) = set(runs.iterdir()) - {whole}
+    assert checkpoint.steps(stopped, "project") == [4, 5]
+    assert train.main(["-id", stopped.name, "system.log_step=2"]) == 0
+    ours, theirs = (checkpoint.load_project(checkpoint.find(run, "project")) for run in (stopped, whole))
+    same(ours, theirs)
+    assert lines(stopped)[-3:] == lines(whole)[-3:]
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_full_disk_is_a_line_and_takes_nothing(arguments, runs, monkeypatch, capsys):
+    free, usage = [10**12], shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(path)._replace(free=free[0]))
     step = train.train_step
 
-    def break_at_five(state, batch):
-        values = step(state, batch)
-        return values if state.step < 5 else {**values, "loss_mel": torch.tensor(torch.nan)}
+    def fill(state, batch):
+        free[0] = 10**12 if state.step < 5 else 1000
+        return step(state, batch)
 
-    monkeypatch.setattr(train, "train_step", break_at_five)
+    monkeypatch.setattr(train, "train_step", fill)
     assert train.main(arguments) == 1
-    assert "loss_mel not finite by step 6" in capsys.readouterr().err
+    (error,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert "MB are needed" in error and "-id goes on" in error and str(only(runs)) in error
     assert checkpoint.steps(only(runs), "project") == [2, 4]
+    assert train.main(["-id", only(runs).name]) == 1  # before the first step
+    free[0] = 10**12
+    monkeypatch.setattr(train, "train_step", step)
+    assert train.main(["-id", only(runs).name]) == 0
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_damaged_newest_checkpoint_is_passed_over(arguments, runs, caplog):
+    assert train.main(arguments) == 0
+    run = only(runs)
+    path = checkpoint.find(run, "project", 8)
+    whole, content = checkpoint.load_project(path), bytearray(path.read_bytes())
+    middle = len(content) // 2
+    for place in range(middle, middle + 600):  # more than the padding before an entry
+        content[place] ^= 1
+    path.write_bytes(content)
+    assert train.main(["-id", run.name, "-ckpt", "8"]) == 1  # who names it means it
+    assert train.main(["-id", run.name]) == 0
+    assert f"{path} is damaged: going on from the one before, of step 6" in caplog.text
+    same(checkpoint.load_project(path), whole)
+
+
+@pytest.mark.usefixtures("fast")
+def test_lack_of_memory_names_the_batch_and_what_to_lower(arguments, runs, monkeypatch, capsys):
+    def greedy(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.")
+
+    monkeypatch.setattr(train, "forward", greedy)
+    assert train.main(arguments) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "out of memory at step 1 with 4 clips of up to 130 frames (" in error  # the longest comes first
+    assert "tiny-9" in error and "lower training.batch_size" in error and only(runs)
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_corpus_that_vanishes_is_a_line_after_a_save(arguments, runs, tiny_root, monkeypatch, capsys, workers):
+    step = train.train_step
+
+    def vanish(state, batch):
+        if state.step == 4:
+            shutil.rmtree(tiny_root / "wavs")
+        return step(state, batch)
+
+    monkeypatch.setattr(train, "train_step", vanish)
+    assert train.main([*arguments, f"system.num_workers={workers}", "training.train_num_steps=60"]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert re.match(r"train.py: 10 clips in a row cannot be read any more, the last: .*tiny-\d.wav", error), error
+    assert "Traceback" not in error and checkpoint.steps(only(runs), "project")[-1] >= 5
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_a_line(arguments, runs, capsys):
+    runs.mkdir()
+    runs.chmod(0o500)
+    assert train.main(arguments) == 1
+    assert "Permission denied" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("n_kills", [3, pytest.param(30, marks=pytest.mark.slow)])
+def test_a_run_killed_at_random_instants_ends_as_one_that_was_not(arguments, tmp_path, n_kills):
+    more = [*arguments, f"training.train_num_steps={6 * n_kills}", "system.validation_step=1000", "system.save_ckpt=1"]
+    finish(child("lives", tmp_path, more, environment={"KILLS": str(n_kills)}), 1800)
+    whole, killed = (only(tmp_path / name) for name in ("whole", "killed"))
+    same(*(checkpoint.load_project(checkpoint.find(run, "project", 6 * n_kills)) for run in (whole, killed)))
+    assert lines(whole) == lines(killed)
+    assert not list(killed.glob(".*.tmp"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_nodes", [1, 2])
+def test_torchrun_starts_again_what_lost_a_process(arguments, tmp_path, n_nodes):
+    """One node of two processes, or two nodes of one that meet on the loopback; rank 1 kills itself at step 5."""
+    more = [*arguments, "training.batch_size=2"]
+    finish(child("train", tmp_path / "whole", more, processes=2))
+    for number in range(n_nodes):
+        process = child("restarted", tmp_path / "killed", more, processes=2 // n_nodes, n_nodes=n_nodes, port=29431,
+                        environment={"KILL_RANK_AT": "1 5"})  # fmt: skip
+        if number < n_nodes - 1:
+            first = process
+    output = finish(process, 900) + (finish(first, 900) if n_nodes > 1 else "")
+    whole, killed = (only(tmp_path / name) for name in ("whole", "killed"))  # a single run, under its first name
+    assert "from step 4" in output
+    same(*(checkpoint.load_project(checkpoint.find(run, "project", 8)) for run in (whole, killed)))
 
 
 def test_a_validation_that_a_kill_prevented_is_made_up_for(arguments, runs, monkeypatch):

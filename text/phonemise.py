@@ -1,5 +1,6 @@
 """Text to IPA: punctuation cut out and put back, and the words between spoken by espeak-ng, in this process."""
 
+import ctypes
 import functools
 import logging
 import re
@@ -15,6 +16,14 @@ from text.symbols import canonical
 _MARK = re.compile(r"""(\s*(?:[;!?¡¿"()]|(?<!\d)[.,:]|[.,:](?!\d)|(?<!\S)-+(?!\S))[\s;:!?¡¿"().,]*)""")
 _LONGEST = 200  # characters that espeak-ng gets at a time: its buffers are of fixed size,
 _LONG_WORD = re.compile(r"\S{40}(?=\S)")  # also those for one word
+_UTF8, _OWN_NAMES, _IPA_NAMES = 1, ord("_") << 8, ord("_") << 8 | 2  # of speak_lib.h: phonemes with _ between
+# what espeak-ng writes after a syllable, and the tone's symbol; Mandarin's are pitches, from 1 to 5
+_TONES = {
+    "cmn": {"55": "1", "35": "2", "214": "3", "51": "4", "11": "5", "21": "5"},
+    **dict.fromkeys(("yue", "vi"), {digit: digit for digit in "1234567"}),
+}
+_IPA = {"s.": "ʂ", "z.": "ʐ", "i.": "ɨ"}  # what it writes with a dot: retroflex, and the vowel that follows those
+_RETROFLEX = re.compile(r"([szi]\.)")
 _LOCK = threading.Lock()  # espeak-ng has global state
 
 
@@ -34,7 +43,43 @@ def espeak(chunks: list[str], language: str) -> list[str]:
     from phonemizer.separator import Separator  # noqa: PLC0415 - loaded when first needed
 
     with _LOCK:
-        return _backend(language).phonemize(chunks, separator=Separator(phone="", word=" "), strip=True)
+        backend, tones = _backend(language), _TONES.get(language.partition("-")[0])
+        if tones is not None:
+            said = [_toned(backend, chunk, tones) for chunk in chunks]
+        else:
+            said = backend.phonemize(chunks, separator=Separator(phone="", word=" "), strip=True)
+    return ["".join(map(_phonetic, _RETROFLEX.split(one))) for one in said]
+
+
+def _phonetic(piece):
+    """A letter that espeak-ng has no IPA for, as IPA; of the rest no dots and hyphens, which are marks elsewhere."""
+    return _IPA.get(piece) or piece.replace(".", "").replace("-", "")
+
+
+def _toned(backend, chunk, tones):
+    """IPA with tones. espeak-ng's own writes the first digit of each alone, and 3 as a vowel: so its names of the
+    phonemes are asked for too, which have all of them, one by one in the same order."""
+    wrapper = backend._espeak  # phonemizer has no other way to what espeak-ng calls the phonemes
+    ipa, names = (_raw(wrapper, chunk, mode) for mode in (_IPA_NAMES, _OWN_NAMES))
+    names = [name for name in re.split(r"[_\s|]+", names) if name]
+    pieces = re.split(r"([_\s]+)", ipa)
+    places = [i for i, piece in enumerate(pieces) if i % 2 == 0 and piece]
+    if len(places) == len(names):
+        for place, name in zip(places, names):
+            tone = re.search("[0-9]+$", name)
+            if tone and tone[0] in tones:
+                pieces[place] = pieces[place][:-1] + tones[tone[0]]
+    else:
+        logging.getLogger(__name__).warning("espeak-ng's tones could not be read in %a", chunk[:40])
+    ipa = re.sub(r"\([a-z-]+\)", "", "".join(pieces))  # where it reads letters of another language
+    return " ".join(ipa.replace("_", "").split())
+
+
+def _raw(wrapper, chunk, mode):
+    rest, said = ctypes.pointer(ctypes.c_char_p(chunk.encode())), []
+    while rest.contents.value is not None:
+        said.append((wrapper._espeak.text_to_phonemes(rest, _UTF8, mode) or b"").decode())
+    return " ".join(said)
 
 
 def check_language(language: str) -> None:

@@ -8,7 +8,7 @@ from data_util import measures
 from data_util.config import Config, ConfigError
 from data_util.corpus import Corpus, prepare
 from data_util.world import World
-from model import flat_start, monotonic_align
+from model import flat_start, latent, monotonic_align
 
 log = logging.getLogger("train")
 
@@ -43,6 +43,7 @@ def read_data(config: Config, progress: bool) -> Data:
     if config.alignment.init == "em":
         aligned = flat_start.corpus_alignment(config, clips, monotonic_align.search, progress=progress)
         clips.ids, clips.durations = map(list, zip(*aligned))
+    latent.corpus_compression(config, clips)  # into the cache, where every process finds it
     log.info("latent: mean %.3f, standard deviation %.3f", *clips.statistics())
     if config.with_f0:
         log.info("ln F0: mean %.3f, standard deviation %.3f", *clips.f0_statistics())

@@ -1,16 +1,18 @@
 """What a run leaves beside its checkpoints: its folder with configuration and log, and its run in wandb."""
 
 import argparse
+import hashlib
 import logging
+import os
 from pathlib import Path
 
 from data_util import checkpoint
 from data_util import config as configuration
 from data_util.config import Config, ConfigError
-from data_util.files import write_atomic
+from data_util.files import remove_torn, write_atomic
 from data_util.run_log import RunLog
 from training.data import Data
-from training.state import State
+from training.state import State, project_of
 
 log = logging.getLogger("train")
 
@@ -20,11 +22,18 @@ def open_folder(state: State, data: Data, folder: Path, wandb_run) -> tuple[Path
     if not state.world.first:
         return folder, None
     checkpoint.set_aside(folder, state.step)
+    remove_torn(folder)
     write_about(state.run_config, data, folder)
+    optimisers = (state.optimiser, state.optimiser_discriminators)
+    moments = [group["params"] for one in optimisers if not one.state for group in one.param_groups]
+    checkpoint.check_room(folder, [project_of(state), moments, moments])  # now rather than after the first hours
     precision = "bfloat16" if state.model.amp else "float32"
     log.info("run %s from step %d on %s x %d in %s", folder.relative_to(checkpoint.RUNS), state.step,
              state.world.device, state.world.size, precision)  # fmt: skip
-    return folder, RunLog(folder, state.step, wandb_run)
+    run_log = RunLog(folder, state.step, wandb_run)
+    if state.unwritten is not None:
+        run_log.go_on(state.unwritten)
+    return folder, run_log
 
 
 def write_about(config: Config, data: Data, folder: Path) -> None:
@@ -32,6 +41,43 @@ def write_about(config: Config, data: Data, folder: Path) -> None:
     skipped = [*data.clips.skipped, *data.valid.skipped]
     write_atomic(folder / "config.yaml", configuration.to_yaml(config).encode())
     write_atomic(folder / "skipped.txt", "".join(f"{clip}\t{why}\n" for clip, why in skipped).encode())
+
+
+# -- a launch by torchrun, which may start the processes again
+
+
+def _launch_file():
+    """Where the processes that torchrun starts in place of ended ones find the run's name; None without torchrun."""
+    launch = os.environ.get("TORCHELASTIC_RUN_ID")
+    return launch and checkpoint.RUNS / f".launch-{hashlib.sha256(launch.encode()).hexdigest()[:12]}"
+
+
+def begin_launch(name: str) -> None:
+    """Say which run it is that this launch trains."""
+    if _launch_file():
+        write_atomic(_launch_file(), name.encode())
+
+
+def end_launch() -> None:
+    """Say that starting again would not help, or is not needed."""
+    if _launch_file():
+        _launch_file().unlink(missing_ok=True)
+
+
+def go_on_after_restart(args: argparse.Namespace) -> bool:
+    """Make args go on with the newest checkpoint where torchrun starts the processes again.
+
+    Returns False where there is nothing to be done again: the processes before have said why they ended.
+    """
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0" or not _launch_file():
+        return True
+    if not _launch_file().is_file():
+        return False
+    args.name, args.ckpt = _launch_file().read_text(), None
+    folder = checkpoint.RUNS / args.name
+    if any(checkpoint.steps(one, "project") for one in (folder, *folder.glob("*/"))):
+        args.id, args.c = args.name, None
+    return True
 
 
 def start_wandb(args: argparse.Namespace, config: Config, name: str | None = None):

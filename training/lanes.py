@@ -12,14 +12,16 @@ from data_util import checkpoint, means
 from data_util import config as configuration
 from data_util.config import ROOT, Config, ConfigError
 from data_util.features import n_cpus
+from data_util.files import read_json, write_json
 from data_util.lanes import run_all
 from data_util.means import Means
 from data_util.run_log import RunLog
 from data_util.world import World
 from training.data import Data, other_indices, own_indices, prepare_data
-from training.folder import open_folder, start_wandb, write_about
+from training.folder import begin_launch, open_folder, start_wandb, write_about
 from training.state import State, make_state, start_from
 from training.validation import clip_tensors, tell_of_missing_packages, validate_once
+from training.warm_start import configuration_of, warm_start
 
 Train = Callable[..., None]  # train.py's train, which trains a state to its end
 
@@ -27,7 +29,7 @@ Train = Callable[..., None]  # train.py's train, which trains a state to its end
 def lanes_of(args: argparse.Namespace) -> Config | None:
     """The configuration that args ask for if it has several lanes, else None."""
     if args.id is None:
-        config = configuration.load(args.c, args.overrides)
+        config = configuration_of(args)
     else:
         written = checkpoint.RUNS / args.id / "config.yaml"
         if not written.is_file():
@@ -47,11 +49,14 @@ def lanes_of(args: argparse.Namespace) -> Config | None:
 def run_lanes(args: argparse.Namespace, config: Config, world: World, train: Train) -> tuple[str, int]:
     """Every lane, one after another, or several at once on a CPU; then the voice. Returns its name and exit status."""
     data = prepare_data(config, world)  # once, before the lanes read it
-    wandb_run = start_wandb(args, config, args.id) if world.first else None
-    name = world.agree(wandb_run.id if wandb_run else args.id or checkpoint.new_run_id())
+    wandb_run = start_wandb(args, config, args.id or args.name) if world.first else None
+    name = world.agree(wandb_run.id if wandb_run else args.id or args.name or checkpoint.new_run_id())
     args.id, folder = name, checkpoint.RUNS / name
+    remember_precision(args, folder)
     if world.first:
+        begin_launch(name)
         write_about(config, data, folder)
+        write_json(folder / "run.json", {"amp": args.a == "true"})
     if world.size == 1 and world.device.type == "cpu" and config.training.processes > 1:
         status = run_processes(args, config, folder)
         if status != 0:
@@ -61,11 +66,19 @@ def run_lanes(args: argparse.Namespace, config: Config, world: World, train: Tra
             run_lane(args, config, world, lane, data, train)
     if world.first:
         state = make_state(args, config, world, data, None)
+        if config.fine_tuning.start:
+            warm_start(state)  # of parts that no lane trains
         start_from(state, last_projects(config, folder, list(config.training.lanes)))
         state.step = config.training.train_num_steps
         tell_of_missing_packages()
         validate_once(state, data.valid, folder, RunLog(folder, state.step, wandb_run))
     return name, 0
+
+
+def remember_precision(args: argparse.Namespace, folder: Path) -> None:
+    """Without -a, what the run was started with: also for lanes that have not begun."""
+    if args.a is None:
+        args.a = "true" if (read_json(folder / "run.json") or {}).get("amp") else None
 
 
 def run_processes(args: argparse.Namespace, config: Config, folder: Path) -> int:
@@ -86,12 +99,15 @@ def lane_command(args: argparse.Namespace, name: str) -> list[str]:
 def run_lane(args: argparse.Namespace, config: Config, world: World, name: str, data: Data, train: Train) -> None:
     """Train one lane to its end, from where it stands, and write the posterior means that others read."""
     folder, lane = checkpoint.RUNS / args.id / name, config.training.lanes[name]
+    remember_precision(args, folder.parent)
     own_config, project = configuration.lane_config(config, name), None
     if checkpoint.steps(folder, "project"):
-        project = checkpoint.load_project(checkpoint.find(folder, "project", args.ckpt))
+        project = checkpoint.load_newest(folder, args.ckpt)
     state = make_state(args, own_config, world, data, project)
     state.run_config = config
     if project is None:
+        if config.fine_tuning.start:
+            warm_start(state)
         start_from(state, last_projects(config, folder.parent, lane.start))
     trained = trained_parts(config, [name, *lane.start])
     state.sounding, state.reading = "generator" in trained, {"text_encoder", "decoder"} <= trained
@@ -122,7 +138,8 @@ def write_means(state: State, data: Data, clips: str, folder: Path) -> None:
     for i in tqdm(indices, desc=f"{folder.parent.name}: posterior means", unit="clip"):
         durations = torch.from_numpy(data.clips.durations[i])[None].to(state.world.device)
         generator = torch.Generator().manual_seed(state.config.system.seed + i)
-        mean = state.ema.means(*clip_tensors(state, data.clips, i), durations, training.mean_times, generator)
+        with state.ema.speaking_as(int(data.clips.speakers[i])):
+            mean = state.ema.means(*clip_tensors(state, data.clips, i), durations, training.mean_times, generator)
         means.save_mean(folder, i, mean.cpu().numpy())
     means.complete(folder, data.clips.content, training.mean_times, indices)
 
@@ -138,7 +155,7 @@ def last_projects(config: Config, folder: Path, lanes: Sequence[str]) -> dict[st
     """
     projects = {}
     for name in (name for name in config.training.lanes if name in lanes):
-        project = checkpoint.load_project(checkpoint.find(folder / name, "project"))
+        project = checkpoint.load_newest(folder / name)
         projects |= dict.fromkeys(trained_parts(config, [name]), project)
     return projects
 

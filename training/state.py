@@ -10,8 +10,9 @@ from torch import nn
 from data_util import checkpoint
 from data_util import config as configuration
 from data_util.config import Config, Stage
+from data_util.run_log import Stopwatch
 from data_util.world import World, seed_everything
-from model import flat_start
+from model import flat_start, latent
 from model.discriminator import Discriminators
 from model.nisets import NiSETS, build_discriminators
 from training.data import Data
@@ -34,8 +35,12 @@ class State:
     reading: bool = True  # whether the text side has
     step: int = 0  # steps done
     best_variance: dict | None = None  # the variance part's least held-out loss, its weights there, misses since
+    rate_scale: float = 1.0  # of the learning rates, lowered by going back
+    misses: int = 0  # steps in a row that were skipped for what was not finite
+    unwritten: dict | None = None  # RunLog's, where the checkpoint is of a step between two lines
     stage: Stage | None = None
     wrapped: dict[str, nn.Module] = field(default_factory=dict)  # the networks, under DDP where there are several
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
 
 def build_state(config: Config, world: World, symbols: tuple[str, ...], amp: bool = False) -> State:
@@ -69,7 +74,10 @@ def make_state(args: argparse.Namespace, config: Config, world: World, data: Dat
     if project is not None:
         restore(state, project)
         return state
+    compression = latent.corpus_compression(config, data.clips)
     for model in (state.model, state.ema):
+        if compression is not None:
+            model.compression.load_state_dict(compression)
         model.latent_mean.fill_(data.clips.statistics()[0])
         model.latent_std.fill_(data.clips.statistics()[1])
         if config.text.units == "phones" and data.clips.durations is not None:
@@ -93,6 +101,8 @@ def project_of(state: State) -> dict:
         "optimiser": state.optimiser.state_dict(),
         "optimiser_discriminators": state.optimiser_discriminators.state_dict(),
         "best_variance": state.best_variance,
+        "rate_scale": state.rate_scale,
+        "unwritten": state.unwritten,
     }
 
 
@@ -109,7 +119,8 @@ def restore(state: State, project: dict) -> None:
         first = " ".join(str(error).split())[:200]
         raise checkpoint.CheckpointError(f"the checkpoint does not fit the configuration: {first}") from error
     state.best_variance = project["best_variance"]
-    state.step = project["step"]
+    state.rate_scale, state.unwritten = project.get("rate_scale", 1.0), project.get("unwritten")
+    state.step, state.misses = project["step"], 0
 
 
 def start_from(state: State, projects: dict[str, dict]) -> None:

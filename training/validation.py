@@ -25,6 +25,8 @@ log = logging.getLogger("train")
 def validate_once(state: State, corpus: Corpus, folder: Path, run_log: RunLog) -> bool:
     """Validate, and write the voice that was measured, unless that has been done at this very step: whether it did."""
     if run_log.has("valid", state.step):
+        if state.reading and state.sounding and state.step not in checkpoint.steps(folder, "voice"):
+            checkpoint.save_voice(folder, state.step, state.ema.state_dict(), state.run_config, state.symbols)
         return False
     numbers = validate(state, corpus, folder / "samples" / f"{state.step:08d}")
     watch_variance(state, numbers)
@@ -43,29 +45,37 @@ def validate(state: State, corpus: Corpus, folder: Path) -> dict[str, float]:
 
     Where there is a voice, it speaks those, and is measured as evaluate.py does.
     """
-    config, model, rows, spoken = state.config, state.ema, [], []
-    for i in range(min(config.system.validation_clips, len(corpus))):
-        numbers, durations = {}, None
-        x, mel, f0 = clip_tensors(state, corpus, i)
-        if state.reading:
-            numbers, durations = model.measure(x, mel, f0, torch.Generator().manual_seed(i))
-        if i < config.system.sample_clips:
-            noise = torch.Generator().manual_seed(config.system.seed)
-            wavs = {"recording": corpus.wav(i)}
-            if state.sounding and "mu" not in config.generator.inputs:
-                seed_everything(config.system.seed, 0, 0)  # a generator may draw noise of its own
-                copied = model.generate(model.latent(mel), f0=model.conditions(f0))
-                numbers["copy_mel_l1"] = (model.features(copied) - mel).abs().mean()
-                wavs["copy"] = copied[0, 0].cpu().numpy()
-            if state.sounding and state.reading:
-                wavs["one_step"] = model.synthesise(x, generator=noise).wav[0, 0].cpu().numpy()
-            save_sample(state, corpus, i, folder, wavs, durations)
-            if "one_step" in wavs:
-                spoken.append(measure_spoken(config, wavs, corpus.clips[i].text))
+    rows, spoken = [], []
+    for i in range(min(state.config.system.validation_clips, len(corpus))):
+        with state.ema.speaking_as(int(corpus.speakers[i])):
+            numbers, heard = validate_clip(state, corpus, i, folder)
         rows.append({name: float(value) for name, value in numbers.items()})
+        spoken += heard
     averages = {name: float(np.mean([row[name] for row in rows if name in row])) for name in rows[0]}
     heard = measures.pooled(spoken)
     return averages | {name: heard[name] for name in measures.WATCHED if name in heard}
+
+
+def validate_clip(state: State, corpus: Corpus, i: int, folder: Path) -> tuple[dict, list[measures.Pairs]]:
+    """validate of one clip: its numbers, and what is measured of what was spoken, if anything was."""
+    config, model = state.config, state.ema
+    numbers, durations = {}, None
+    x, mel, f0 = clip_tensors(state, corpus, i)
+    if state.reading:
+        numbers, durations = model.measure(x, mel, f0, torch.Generator().manual_seed(i))
+    if i >= config.system.sample_clips:
+        return numbers, []
+    noise = np.random.default_rng(config.system.seed)
+    wavs = {"recording": corpus.wav(i)}
+    if state.sounding and "mu" not in config.generator.inputs:
+        seed_everything(config.system.seed, 0, 0)  # a generator may draw noise of its own
+        copied = model.generate(model.latent(mel), f0=model.conditions(f0))
+        numbers["copy_mel_l1"] = (model.features(copied) - mel).abs().mean()
+        wavs["copy"] = copied[0, 0].cpu().numpy()
+    if state.sounding and state.reading:
+        wavs["one_step"] = model.synthesise(x, generator=noise).wav[0, 0].cpu().numpy()
+    save_sample(state, corpus, i, folder, wavs, durations)
+    return numbers, [measure_spoken(config, wavs, corpus.clips[i].text)] if "one_step" in wavs else []
 
 
 def measure_spoken(config: Config, wavs: dict[str, np.ndarray], text: str) -> measures.Pairs:
@@ -134,6 +144,14 @@ def keep_best(state: State, folder: Path, run_log: RunLog) -> None:
     if since >= STALE_VALIDATIONS:
         log.info("%s has not improved in %d validations: it was best at step %d, %.4g", system.best_metric, since,
                  best["step"], best[system.best_metric])  # fmt: skip
+
+
+def n_stale(config: Config, run_log: RunLog) -> int:
+    """Validations since system.best_metric was best."""
+    metric = config.system.best_metric
+    values = [line[metric] for line in run_log.read() if line["kind"] == "valid" and metric in line]
+    best = max if metric in measures.BETTER_IF_MORE else min
+    return len(values) - 1 - values.index(best(values)) if values else 0
 
 
 def tell_of_missing_packages() -> None:

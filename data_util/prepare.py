@@ -1,0 +1,370 @@
+"""A corpus to train on from recordings as people have them: python -m data_util.prepare SRC DEST
+
+DEST gets wavs/, mono, at audio.sample_rate and without silence at the ends; train.txt, valid.txt and test.txt;
+voice.yaml, which training is to be given; and report.md, which says what there is, and what was left out and why.
+SRC is only read. What is there already and has not changed is not made again.
+"""
+
+import argparse
+import functools
+import hashlib
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import yaml
+
+from data_util import config as configuration
+from data_util import layouts
+from data_util.audio import AudioError, save_wav
+from data_util.features import bar, digest, each, n_cpus
+from data_util.files import write_atomic
+from data_util.layouts import Recording
+
+SILENT = 1e-3  # a peak, full scale 1, under which there is nothing to hear
+HELD_OUT = 20  # one clip of so many is for validation, and as many for the test
+MOST_HELD_OUT = 100
+DONE = "prepared.jsonl"  # what has been made, a line as soon as it is there
+
+
+class PrepareError(ValueError):
+    """Recordings that no corpus can be made of; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """sample_rate: Hz; trim_db: a frame that is so far under the clip's loudest is silence, 0: nothing is cut off;
+    pause: seconds of it that stay at both ends; shortest, longest: seconds that a clip may have, without silence."""
+
+    sample_rate: int
+    trim_db: float = 40.0
+    pause: float = 0.1
+    shortest: float = 0.4
+    longest: float = 20.0
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of a recording. name; stamp: of what it was made from; fault: why it is left out; seconds before and
+    after; sample_rate: Hz and channels, as recorded; size: bytes of the WAV."""
+
+    name: str
+    stamp: str
+    fault: str = ""
+    seconds_before: float = 0.0
+    seconds: float = 0.0
+    sample_rate: int = 0
+    channels: int = 0
+    size: int = 0
+
+
+def make_wavs(
+    recordings: Sequence[Recording], dest: Path, settings: Settings, n_workers: int, progress: bool = True
+) -> dict[str, Made]:
+    """Make the WAV of each recording that has a text, unless it is there: what became of it, by name.
+
+    Raises OSError where it cannot be written; what has been made until then stays known.
+    """
+    known = _read_done(dest / DONE)
+    stamps = {one.name: _stamp(one, settings) for one in recordings}
+    made = {name: known[name] for name, stamp in stamps.items() if _still_good(known.get(name), stamp, dest)}
+    todo = [one for one in recordings if one.name not in made]
+    work = functools.partial(_make, dest=dest, settings=settings, stamps=stamps)
+    dest.mkdir(parents=True, exist_ok=True)
+    with open(dest / DONE, "a", encoding="utf-8") as file:
+        if todo:
+            file.write("\n")  # after a line that a killed process may have left torn
+        for one in bar(each(work, todo, n_workers), len(todo), "recordings", progress):
+            made[one.name] = one
+            file.write(json.dumps(asdict(one), ensure_ascii=False) + "\n")
+            file.flush()
+    return made
+
+
+def process(wav: np.ndarray, sample_rate: int, settings: Settings) -> np.ndarray:
+    """One recording as training wants it: (T,) float32 in [-1, 1] at settings.sample_rate.
+
+    wav: (T_wav, n_channels) float32, at sample_rate Hz. Raises AudioError: nothing in it, silent, too short or long.
+    """
+    import librosa  # here, since it takes a second
+
+    if not wav.size:
+        raise AudioError("no samples", "empty")
+    if not np.isfinite(wav).all():
+        raise AudioError("samples that are not finite", "not finite")
+    mono = wav.mean(axis=1)
+    if np.abs(mono).max() < SILENT:
+        raise AudioError("no sound in it", "silent")
+    if settings.trim_db > 0:
+        frame = max(16, round(0.025 * sample_rate))
+        _, (start, end) = librosa.effects.trim(
+            mono, top_db=settings.trim_db, frame_length=frame, hop_length=max(1, frame // 4)
+        )
+        pause = round(settings.pause * sample_rate)
+        mono = mono[max(start - pause, 0) : end + pause]
+    seconds = len(mono) / sample_rate
+    if seconds < settings.shortest:
+        raise AudioError(f"{seconds:.2f} s without silence", f"shorter than {settings.shortest:g} s")
+    if seconds > settings.longest:
+        raise AudioError(f"{seconds:.2f} s without silence", f"longer than {settings.longest:g} s")
+    if sample_rate != settings.sample_rate:
+        mono = librosa.resample(mono, orig_sr=sample_rate, target_sr=settings.sample_rate, res_type="soxr_hq")
+    return mono / max(1.0, float(np.abs(mono).max()))  # resampling can pass full scale between the samples
+
+
+def _make(recording, dest, settings, stamps):
+    about = {"name": recording.name, "stamp": stamps[recording.name]}
+    if recording.path is None:
+        return Made(**about, fault="no recording")
+    if not recording.text:
+        return Made(**about, fault="no text that can be read")
+    try:
+        with soundfile.SoundFile(recording.path) as sound:
+            about |= {"sample_rate": sound.samplerate, "channels": sound.channels}
+            wav = sound.read(dtype="float32", always_2d=True)
+        about["seconds_before"] = round(len(wav) / about["sample_rate"], 4)
+        prepared = process(wav, about["sample_rate"], settings)
+    except soundfile.SoundFileError:
+        return Made(**about, fault="unreadable")
+    except AudioError as error:
+        return Made(**about, fault=error.reason)
+    except OSError as error:
+        return Made(**about, fault=f"unreadable ({error.strerror})")
+    path = _wav_path(dest, recording.name)
+    save_wav(path, prepared, settings.sample_rate)
+    seconds = round(len(prepared) / settings.sample_rate, 4)
+    return Made(**about, seconds=seconds, size=path.stat().st_size)
+
+
+def _wav_path(dest, name):
+    return dest / "wavs" / f"{name}.wav"
+
+
+def _stamp(recording, settings):
+    """Changes with the file, with whether there is a text, and with all that is done to it."""
+    size = mtime = 0
+    if recording.path is not None and recording.path.exists():
+        status = recording.path.stat()
+        size, mtime = status.st_size, status.st_mtime_ns
+    parts = (recording.path, size, mtime, bool(recording.text), sorted(asdict(settings).items()))
+    return digest(*map(str, parts))[:16]
+
+
+def _still_good(made, stamp, dest):
+    if made is None or made.stamp != stamp:
+        return False
+    path = _wav_path(dest, made.name)
+    return bool(made.fault) or path.is_file() and path.stat().st_size == made.size
+
+
+def _read_done(path):
+    """By name, the last line of each; one that a killed process left torn says nothing."""
+    known = {}
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                try:
+                    made = Made(**json.loads(line))
+                except (ValueError, TypeError):
+                    continue
+                known[made.name] = made
+    except OSError:
+        pass
+    return known
+
+
+# -- which clips are for what
+
+
+def without_doubles(recordings: Sequence[Recording]) -> tuple[list[Recording], list[str]]:
+    """Of several with one name the first, and the names that came again."""
+    first: dict[str, Recording] = {}
+    again = []
+    for one in recordings:
+        if one.name.casefold() in first or not one.name:
+            again.append(one.name or "(no name)")
+        else:
+            first[one.name.casefold()] = one  # the same file where the system does not tell letters' case
+    return list(first.values()), again
+
+
+def split(recordings: Sequence[Recording], n_held_out: int | None = None) -> dict[str, list[Recording]]:
+    """train, valid and test: as the source has them, else by a digest of the names, so that a clip that was trained on
+    is not held out when recordings are added. Of several speakers each is held out about equally often.
+
+    n_held_out: clips for validation and as many for the test; None: one of HELD_OUT, MOST_HELD_OUT at most.
+    Raises PrepareError where nothing would be left to train on.
+    """
+    n_held_out = max(1, min(MOST_HELD_OUT, len(recordings) // HELD_OUT)) if n_held_out is None else n_held_out
+    lists = {name: [one for one in recordings if one.split == name] for name in ("train", "valid", "test")}
+    lists["train"] += [one for one in recordings if not one.split]
+    for name in ("valid", "test"):
+        if not lists[name]:
+            chosen = set(_held_out(lists["train"], n_held_out))
+            lists[name] = [one for one in lists["train"] if one.name in chosen]
+            lists["train"] = [one for one in lists["train"] if one.name not in chosen]
+    if not lists["train"] or not lists["valid"]:
+        raise PrepareError(
+            f"{len(recordings)} usable clips are too few to hold {n_held_out} out for validation and for the test: "
+            "add recordings, or hold out fewer with --held-out"
+        )
+    return lists
+
+
+def _held_out(recordings, n):
+    """The names of n of them: one of each speaker in turn."""
+    place, counts = {}, Counter()
+    for one in sorted(recordings, key=lambda one: hashlib.sha256(one.name.encode()).digest()):
+        place[one.name] = (counts[one.speaker], len(place))
+        counts[one.speaker] += 1
+    return sorted(place, key=place.get)[:n]
+
+
+# -- what is written beside the WAVs
+
+
+def write_lists(lists: dict[str, list[Recording]], dest: Path, several: bool) -> None:
+    for name, recordings in lists.items():
+        lines = []
+        for one in recordings:
+            text = " ".join(one.text.replace("|", ", ").split())
+            lines.append("|".join([f"{one.name}.wav", *([one.speaker] if several else []), text]) + "\n")
+        write_atomic(dest / f"{name}.txt", "".join(lines).encode())
+
+
+def overlay_of(dest: Path, config: configuration.Config, speakers: Sequence[str]) -> str:
+    """voice.yaml: what training has to know of the corpus, and nothing of the model."""
+    lists = {f"metafile_{name}": str(dest / f"{name}.txt") for name in ("train", "valid", "test")}
+    tree = {
+        "log": {"name": dest.name},
+        "dataset": {"prtpath": str(dest), **lists},
+        "audio": {"sample_rate": config.audio.sample_rate},
+        "text": {"language": config.text.language},
+        "speakers": {"names": list(speakers)},
+    }
+    about = "# Written by data_util.prepare, and anew each time. Give it to training: bash run.sh -c this file\n"
+    return about + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def report_of(
+    source: Path, layout: str, lists: dict[str, list[Recording]], made: dict[str, Made],
+    left_out: list[tuple[str, str]], sample_rate: int,
+) -> str:  # fmt: skip
+    """report.md: what there is, and what was left out and why."""
+    used = [one for recordings in lists.values() for one in recordings]
+    seconds = np.array([made[one.name].seconds for one in used])
+    rates = Counter(f"{made[one.name].sample_rate:,} Hz" for one in used)
+    rate = np.array([len(one.text) for one in used]) / seconds
+    low, middle, high = np.percentile(seconds, (5, 50, 95))
+    before = sum(made[one.name].seconds_before for one in used)
+    counts = Counter(reason for _, reason in left_out)
+    lines = ["# Prepared recordings", "", f"- from: {source}, layout {layout}"]
+    lines += [f"- clips: {len(used)}, {seconds.sum() / 60:.1f} minutes, of {before / 60:.1f} minutes recorded"]
+    lines += [f"- {name}: {len(recordings)} clips" for name, recordings in lists.items()]
+    lines += [f"- seconds a clip: {middle:.1f} in the middle, 90% from {low:.1f} to {high:.1f}"]
+    lines += [f"- characters a second: {np.median(rate):.1f} in the middle"]
+    lines += ["- recorded at: " + ", ".join(f"{what} ({n})" for what, n in rates.most_common())]
+    lower = sum(made[one.name].sample_rate < sample_rate for one in used)
+    lines += [f"- recorded under {sample_rate:,} Hz, so that the highest bands are empty: {lower}"] if lower else []
+    lines += [f"- several channels, mixed down: {sum(made[one.name].channels > 1 for one in used)}"]
+    speakers = Counter(one.speaker for one in used)
+    if len(speakers) > 1:
+        minutes = {name: sum(made[one.name].seconds for one in used if one.speaker == name) / 60 for name in speakers}
+        lines += ["", "| speaker | clips | minutes |", "|---|---:|---:|"]
+        lines += [f"| {name} | {n} | {minutes[name]:.1f} |" for name, n in sorted(speakers.items())]
+    lines += ["", f"## Left out: {len(left_out)}", ""]
+    lines += [f"- {reason}: {n}" for reason, n in counts.most_common()]
+    lines += [""] + [f"    {name}: {reason}" for name, reason in sorted(left_out)] if left_out else []
+    return "\n".join(lines) + "\n"
+
+
+# -- the command
+
+
+def run(args: argparse.Namespace) -> None:
+    config = configuration.load(args.overlays, args.overrides)
+    source, dest = args.source.resolve(), args.dest.resolve()
+    root = source if source.is_dir() else source.parent
+    if dest == root or (source.is_dir() and dest.is_relative_to(root)) or root.is_relative_to(dest):
+        raise PrepareError(f"{dest}: must lie outside of {root}, which is only read")
+    settings = Settings(config.audio.sample_rate, args.trim_db, args.pause, args.shortest, args.longest)
+    columns = tuple(args.columns.split(",")) if args.columns else ()
+    layout, found = layouts.read(source, args.layout, columns, args.folders_speak)
+    recordings, again = without_doubles(found)
+    made = make_wavs(recordings, dest, settings, args.jobs, sys.stderr.isatty() or args.progress)
+    left_out = [(one.name, made[one.name].fault) for one in recordings if made[one.name].fault]
+    left_out += [(name, "named twice") for name in again]
+    good = [one for one in recordings if not made[one.name].fault]
+    reasons = Counter(reason for _, reason in left_out)
+    said = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
+    if not good:
+        raise PrepareError(f"{source}: none of its {len(recordings)} recordings can be used ({said})")
+    unnamed = [one.name for one in good if not one.speaker]
+    speakers = sorted({one.speaker for one in good})
+    if len(speakers) > 1 and unnamed:
+        raise PrepareError(f"{source}: {len(unnamed)} clips have no speaker and others have: {unnamed[0]} for one")
+    speakers = speakers if len(speakers) > 1 else []
+    lists = split(good, args.held_out)
+    write_lists(lists, dest, bool(speakers))
+    write_atomic(dest / "voice.yaml", overlay_of(dest, config, speakers).encode())
+    write_atomic(dest / "report.md", report_of(source, layout, lists, made, left_out, settings.sample_rate).encode())
+    hours = sum(made[one.name].seconds for one in good) / 3600
+    print(f"{layout}: {len(good)} clips, {hours:.2f} hours, {max(1, len(speakers))} speakers", end="; ")
+    print(f"left out {len(left_out)}{f': {said}' if said else ''}")
+    print(f"report: {dest / 'report.md'}")
+    print(f"next: python -m data_util.check {args.dest}")
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m data_util.prepare", description=__doc__.splitlines()[0],
+                                     allow_abbrev=False)  # fmt: skip
+    parser.add_argument("source", type=Path, metavar="SRC", help="a folder of recordings, or a list of path|text")
+    parser.add_argument("dest", type=Path, metavar="DEST", help="the corpus's folder; made where it is missing")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="for example audio.sample_rate=16000")
+    parser.add_argument("-c", dest="overlays", action="append", default=[], metavar="NAME_OR_FILE",
+                        help="an overlay in configs/, or a YAML file")  # fmt: skip
+    parser.add_argument("--layout", default="auto", choices=["auto", *layouts.LAYOUTS])
+    parser.add_argument(
+        "--columns", metavar="A,B,...", help="of a list: name, speaker, text, or - for what is not read"
+    )
+    parser.add_argument("--folders-speak", action="store_true", help="a folder's name is the speaker of what it holds")
+    parser.add_argument("--held-out", type=int, metavar="N", help="clips for validation, and as many for the test")
+    parser.add_argument(
+        "--trim-db", type=float, default=Settings.trim_db, help="under a clip's loudest; 0: no trimming"
+    )
+    parser.add_argument("--pause", type=float, default=Settings.pause, help="seconds of silence that stay at both ends")
+    parser.add_argument("--shortest", type=float, default=Settings.shortest, help="seconds")
+    parser.add_argument("--longest", type=float, default=Settings.longest, help="seconds")
+    parser.add_argument("--jobs", type=int, default=n_cpus(), help="processes (default: one a core)")
+    parser.add_argument("--progress", action="store_true", help="show the bar where this is no terminal too")
+    args = parser.parse_intermixed_args(argv)
+    if args.columns and not set(args.columns.split(",")) <= {"name", "speaker", "text", "-"}:
+        parser.error(f"--columns {args.columns}: must be of name, speaker, text and -")
+    if args.jobs < 1 or args.held_out is not None and args.held_out < 1:
+        parser.error("--jobs and --held-out must be at least 1")
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 after one clear line on standard error."""
+    args = parse_args(argv)
+    try:
+        run(args)
+    except KeyboardInterrupt:
+        print("data_util.prepare: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"data_util.prepare: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process a core is as much as there is
+    sys.exit(main())

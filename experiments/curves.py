@@ -1,0 +1,57 @@
+"""Draw a run: python -m experiments.curves ID [NAME ...] [-o FILE]. A panel for each value of its log."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from data_util import checkpoint
+from data_util.checkpoint import CheckpointError
+from data_util.picture import save_curves
+from data_util.run_log import read_lines
+
+
+def lines_of(folder: Path, names: list[str]) -> list[dict]:
+    """The log of a run, and of its lanes, if it has any, whose values are then named `lane: value`.
+
+    names: patterns, of which a value's name must have one in it; none: all. Raises CheckpointError.
+    """
+    if not folder.is_dir():
+        checkpoint.find(folder, "project")  # which says what there is
+    lines = [*_kept(read_lines(folder / "log.jsonl"), names, "")]
+    for path in sorted(folder.glob("*/log.jsonl")):
+        lines += _kept(read_lines(path), names, f"{path.parent.name}: ")
+    if not lines:
+        what = f"has {' or '.join(names)}" if names else "is written yet"
+        raise CheckpointError(f"{folder}: nothing in its log {what}")
+    return lines
+
+
+def _kept(lines, names, prefix):
+    for line in lines:
+        values = {prefix + name: value for name, value in line.items() if name not in ("step", "kind")}
+        values = {name: value for name, value in values.items() if not names or any(re.search(n, name) for n in names)}
+        if values and line["kind"] in ("train", "valid"):
+            yield {"step": line["step"], "kind": line["kind"], **values}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 after one clear line on standard error."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.curves", description=__doc__.split(":")[0])
+    parser.add_argument("id", metavar="ID", help="the run in checkpoint/, or ID/LANE")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="regular expressions: only values that match one")
+    parser.add_argument("-o", dest="out", type=Path, metavar="FILE", help="a PNG; without it curves.png of the run")
+    args = parser.parse_args(argv)
+    folder = checkpoint.RUNS / args.id
+    out = args.out or folder / "curves.png"
+    try:
+        save_curves(out, lines_of(folder, args.names))
+    except (CheckpointError, OSError, re.error) as error:
+        print(f"curves: {error}", file=sys.stderr)
+        return 1
+    print(out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

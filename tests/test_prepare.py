@@ -1,0 +1,272 @@
+"""data_util.prepare and data_util.layouts: recordings as people have them, made into a corpus."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+
+from data_util import config as configuration
+from data_util import features, layouts, prepare
+from data_util.audio import load_wav
+from data_util.corpus import read_metafile
+
+RATE = 16000
+
+
+def tone(seconds=1.0, rate=RATE, silence=0.0, hertz=200.0, level=0.3):
+    wav = level * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
+    return np.pad(wav, round(silence * rate)).astype(np.float32)
+
+
+def record(path, wav=None, rate=RATE, text=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, tone() if wav is None else wav, rate)
+    if text is not None:
+        path.with_suffix(".txt").write_text(text, encoding="utf-8")
+
+
+def snapshot(folder):
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Six recordings of several formats and rates, a text beside each."""
+    folder = tmp_path / "source"
+    for i, (ending, rate) in enumerate([("wav", 8000), ("flac", 44100), ("ogg", 48000), ("mp3", 16000), ("aiff", 22050),
+                                        ("wav", 96000)]):  # fmt: skip
+        wav = tone(1.0 + i / 10, rate, silence=0.5)
+        record(folder / f"clip{i}.{ending}", np.stack([wav, wav], 1) if i % 2 else wav, rate, f"Sentence {i}.\n")
+    return folder
+
+
+def run(*arguments):
+    return prepare.main([*map(str, arguments), "--jobs", "1"])
+
+
+def test_any_format_and_rate_becomes_a_corpus_that_training_reads(source, tmp_path, capsys):
+    before = snapshot(source)
+    assert run(source, tmp_path / "dest") == 0
+    assert snapshot(source) == before
+    config = configuration.load(tmp_path / "dest" / "voice.yaml")
+    clips = []
+    for name, n in (("train", 4), ("valid", 1), ("test", 1)):
+        listed = read_metafile(getattr(config.dataset, f"metafile_{name}"), config.dataset.prtpath)
+        assert len(listed) == n
+        clips += listed
+    assert sorted(clip.text for clip in clips) == [f"Sentence {i}." for i in range(6)]
+    for clip in clips:
+        wav = load_wav(clip.wav_path, config.audio.sample_rate)
+        # the tone, and 0.1 s of silence at each end; a codec may add some of its own
+        assert len(wav) / 22050 == pytest.approx(1.2 + int(clip.id[-1]) / 10, abs=0.06)
+        peak = np.abs(np.fft.rfft(wav)).argmax() * 22050 / len(wav)
+        assert peak == pytest.approx(200, abs=2) and np.abs(wav).max() == pytest.approx(0.3, abs=0.03)
+    assert "6 clips" in capsys.readouterr().out
+    assert "8,000 Hz (1)" in (tmp_path / "dest" / "report.md").read_text()
+
+
+def test_nothing_is_made_twice_and_what_changed_is_made_again(source, tmp_path, monkeypatch):
+    dest, made, real = tmp_path / "dest", [], prepare.process
+    monkeypatch.setattr(prepare, "process", lambda *a: (made.append(1), real(*a))[1])
+    assert run(source, dest) == 0 and len(made) == 6
+    lists = (dest / "train.txt").read_bytes()
+    assert run(source, dest) == 0 and len(made) == 6 and (dest / "train.txt").read_bytes() == lists
+    record(source / "clip0.wav", tone(1.5), text="Another sentence.")  # a change, a loss, and a torn last line
+    (dest / "wavs" / "clip1.wav").unlink()
+    with open(dest / prepare.DONE, "a") as file:
+        file.write('{"name": "clip2", "st')
+    assert run(source, dest) == 0 and len(made) == 8
+    assert run(source, dest, "audio.sample_rate=16000") == 0 and len(made) == 14
+    assert load_wav(dest / "wavs" / "clip3.wav", 16000).size
+
+
+def test_a_killed_run_goes_on_where_it_stopped(source, tmp_path, monkeypatch, capsys):
+    dest, made, real = tmp_path / "dest", [], prepare.process
+
+    def stop(*arguments):
+        made.append(1)
+        if len(made) == 4:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(prepare, "process", stop)
+    assert run(source, dest) == 130 and "goes on" in capsys.readouterr().err
+    assert len((dest / prepare.DONE).read_text().split()) and not (dest / "train.txt").exists()
+    assert run(source, dest) == 0 and len(made) == 4 + 3
+
+
+def test_processes_make_the_same_as_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "CLIPS_A_WORKER", 2)
+    source = tmp_path / "source"
+    for i in range(6):
+        record(source / f"{i}.wav", tone(0.5, hertz=100 + i), text=f"Clip {i}.")
+    found = layouts.read(source)[1]
+    settings = prepare.Settings(22050)
+    alone = prepare.make_wavs(found, tmp_path / "one", settings, 1, False)
+    together = prepare.make_wavs(found, tmp_path / "two", settings, 2, False)
+    assert alone == together
+    for name in alone:
+        assert (tmp_path / "one/wavs" / f"{name}.wav").read_bytes() == (
+            tmp_path / "two/wavs" / f"{name}.wav"
+        ).read_bytes()
+
+
+def test_what_cannot_be_used_is_left_out_and_named(source, tmp_path, capsys):
+    record(source / "silent.wav", np.zeros(RATE), text="Nothing is heard.")
+    record(source / "short.wav", tone(0.1), text="Short.")
+    record(source / "long.wav", tone(2.6), text="Long.")
+    record(source / "speechless.wav")
+    record(source / "blank.wav", text="  \n")
+    record(source / "empty.wav", np.zeros(0), text="Empty.")
+    record(source / "infinite.wav", np.full(RATE, np.nan), text="Not a number.")
+    soundfile.write(source / "infinite.wav", np.full(RATE, np.nan, np.float32), RATE, subtype="FLOAT")
+    (source / "noise.wav").write_bytes(b"no recording")
+    (source / "noise.txt").write_text("Noise.")
+    (source / "unheard.txt").write_text("No recording.")
+    record(source / "latin.wav")
+    (source / "latin.txt").write_bytes("Müller".encode("latin-1"))
+    assert run(source, tmp_path / "dest", "--longest", "2") == 0
+    report = (tmp_path / "dest" / "report.md").read_text()
+    reasons = {"silent": "silent", "short": "shorter than 0.4 s", "long": "longer than 2 s", "empty": "empty",
+               "speechless": "no text that can be read", "blank": "no text that can be read", "infinite": "not finite",
+               "noise": "unreadable", "unheard": "no recording", "latin": "no text that can be read"}  # fmt: skip
+    for name, reason in reasons.items():
+        assert f"    {name}: {reason}\n" in report
+    assert f"Left out: {len(reasons)}" in report and f"left out {len(reasons)}" in capsys.readouterr().out
+
+
+def test_silence_is_cut_off_at_the_ends_alone():
+    wav = np.concatenate([tone(0.5, silence=1.0), tone(0.5, silence=1.0)])
+    settings = prepare.Settings(RATE, pause=0.05)
+    kept = prepare.process(wav[:, None], RATE, settings)
+    assert len(kept) / RATE == pytest.approx(0.5 + 2.0 + 0.5 + 0.1, abs=0.03)
+    whole = prepare.process(wav[:, None], RATE, prepare.Settings(RATE, trim_db=0))
+    assert np.array_equal(whole, wav)
+
+
+def test_channels_are_averaged_and_nothing_passes_full_scale():
+    left, right = tone(level=0.8), tone(level=0.2)
+    mono = prepare.process(np.stack([left, right], 1), RATE, prepare.Settings(RATE, trim_db=0))
+    assert np.allclose(mono, 0.5 * (left + right), atol=1e-6)
+    square = np.sign(tone())[:, None]  # rings over full scale when it is resampled
+    assert np.abs(prepare.process(square, RATE, prepare.Settings(22050))).max() == pytest.approx(1, abs=1e-6)
+
+
+# Layouts
+
+
+def names(found):
+    return [(one.name, one.speaker, one.text, one.split) for one in found]
+
+
+def test_ljspeech_and_piper_lists(tmp_path):
+    for name in ("a", "b", "c", "d"):
+        record(tmp_path / "wavs" / f"{name}.flac")
+    (tmp_path / "metadata.csv").write_text("a|Dr. A|Doctor A\nb|One 1|One one\nc|only raw|\n")
+    layout, found = layouts.read(tmp_path)
+    assert layout == "list"
+    assert names(found) == [("a", "", "Doctor A", ""), ("b", "", "One one", ""), ("c", "", "only raw", "")]
+    assert [one.path.name for one in found] == ["a.flac", "b.flac", "c.flac"]
+    (tmp_path / "metadata.csv").write_text("a|ann|One.\nb|ann|Two.\nc|ben|Three.\nd|ben|Four.\ngone|ben|Five.\n")
+    found = layouts.read(tmp_path)[1]
+    assert [one.speaker for one in found] == ["ann", "ann", "ben", "ben", "ben"] and found[-1].path is None
+    assert layouts.read(tmp_path, columns=("name", "text", "-"))[1][0].text == "ann"
+    (tmp_path / "metadata.csv").write_text("a|One.\nb.flac|Two.\n")
+    assert [one.name for one in layouts.read(tmp_path)[1]] == ["a", "b"]
+
+
+def test_vits_lists_keep_their_split(tmp_path):
+    for name in ("p1_1", "p1_2", "p2_1", "p2_2"):
+        record(tmp_path / "DUMMY" / f"{name}.wav")
+    lists = tmp_path / "filelists"
+    lists.mkdir()
+    (lists / "x_train.txt").write_text("DUMMY/p1_1.wav|0|One.\nDUMMY/p2_1.wav|1|Two.\nDUMMY/p2_2.wav|1|Three.\n"
+                                       "DUMMY/p1_2.wav|0|Four.\n")  # fmt: skip
+    (lists / "x_val.txt").write_text("DUMMY/p1_2.wav|0|Four.\nDUMMY/p1_1.wav|0|One.\n")
+    (lists / "x_train.txt.cleaned").write_text("DUMMY/p1_1.wav|0|wˈʌn.\n")
+    layout, found = layouts.read(tmp_path)
+    assert layout == "list" and all(one.path is not None for one in found)
+    assert [(one.name, one.split) for one in found][3:5] == [("DUMMY/p1_2", "train"), ("DUMMY/p1_2", "valid")]
+    assert {one.speaker for one in found} == {"0", "1"}
+    assert layouts.read(lists / "x_val.txt")[1] == found[4:]
+
+
+def test_libritts_and_vctk(tmp_path):
+    libri, vctk = tmp_path / "LibriTTS", tmp_path / "VCTK"
+    record(libri / "dev-clean" / "84" / "121123" / "84_121123_000007_000001.wav")
+    (libri / "dev-clean/84/121123/84_121123_000007_000001.normalized.txt").write_text("Go.\n")
+    (libri / "dev-clean/84/121123/84_121123_000007_000001.original.txt").write_text("Go!\n")
+    record(libri / "train-clean-100" / "85" / "1" / "85_1_1.wav")
+    (libri / "train-clean-100/85/1/85_1_1.original.txt").write_text("Only 1.\n")
+    layout, found = layouts.read(libri)
+    assert layout == "libritts"
+    assert names(found) == [("84_121123_000007_000001", "84", "Go.", "valid"), ("85_1_1", "85", "Only 1.", "train")]
+    for name in ("p225_001_mic1.flac", "p225_001_mic2.flac", "p225_002_mic2.flac"):
+        record(vctk / "wav48_silence_trimmed" / "p225" / name)
+    (vctk / "txt" / "p225").mkdir(parents=True)
+    (vctk / "txt/p225/p225_001.txt").write_text("Please call Stella.\n")
+    layout, found = layouts.read(vctk)
+    assert layout == "vctk"
+    assert names(found) == [("p225_001", "p225", "Please call Stella.", ""), ("p225_002", "p225", None, "")]
+    assert found[0].path.name == "p225_001_mic1.flac" and found[1].path.name == "p225_002_mic2.flac"
+
+
+def test_folders_may_name_speakers_and_lists_carry_them(tmp_path):
+    for speaker in ("ann", "ben"):
+        for i in range(5):
+            record(tmp_path / "source" / speaker / f"{i}.wav", text=f"{speaker} says {i} | or not.")
+    assert run(tmp_path / "source", tmp_path / "dest", "--folders-speak", "--held-out", "2") == 0
+    config = configuration.load(tmp_path / "dest" / "voice.yaml")
+    assert config.speakers.names == ("ann", "ben") and config.n_speakers == 2
+    for name in ("valid", "test"):
+        clips = read_metafile(getattr(config.dataset, f"metafile_{name}"), config.dataset.prtpath)
+        assert {clip.speaker for clip in clips} == {"ann", "ben"}
+        assert all("|" not in clip.text and clip.wav_path.is_file() for clip in clips)
+    report = (tmp_path / "dest" / "report.md").read_text()
+    assert "| ann | 5 |" in report
+
+
+def test_what_was_trained_on_is_not_held_out_when_recordings_are_added():
+    def lists(n):
+        found = [layouts.Recording(f"clip-{i}", None, "text") for i in range(n)]
+        return {name: {one.name for one in chosen} for name, chosen in prepare.split(found, 5).items()}
+
+    before, after = lists(100), lists(105)
+    assert not before["train"] & (after["valid"] | after["test"])
+    assert sum(map(len, after.values())) == 105 and not after["valid"] & after["test"]
+    assert before["valid"] != {f"clip-{i}" for i in range(5)}
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (shutil.rmtree, "no such file or folder"),
+        (lambda folder: [path.unlink() for path in folder.glob("*")], "none of the layouts fits"),
+        (lambda folder: [path.unlink() for path in folder.glob("*.txt")], "none of its 6 recordings.*6 no text"),
+        (lambda folder: [path.unlink() for path in folder.glob("clip[1-5].*")], "too few"),
+        (lambda folder: (folder / "metadata.csv").write_text("a|b\nc|d|e|f|g\n"), "metadata.csv: expected path.text"),
+        (lambda folder: (folder / "metadata.csv").write_bytes(b"\xff\xfe|x"), "metadata.csv: not UTF-8"),
+    ],
+)
+def test_a_source_that_is_none_says_why(source, tmp_path, capsys, make, words):
+    make(source)
+    assert run(source, tmp_path / "dest") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("data_util.prepare: ") and error.count("\n") == 1
+    assert re.search(words, error)
+
+
+@pytest.mark.parametrize("dest", [".", "inside", ".."])
+def test_originals_are_out_of_reach(source, capsys, dest):
+    before = snapshot(source)
+    assert run(source, source / dest) == 1
+    assert "only read" in capsys.readouterr().err and snapshot(source) == before
+
+
+def test_done_is_one_json_a_line(source, tmp_path):
+    run(source, tmp_path / "dest")
+    lines = (tmp_path / "dest" / prepare.DONE).read_text().split("\n")
+    assert {json.loads(line)["name"] for line in lines if line} == {f"clip{i}" for i in range(6)}

@@ -1,0 +1,222 @@
+"""What the alignment costs, and what it saves.
+
+python -m benchmarks.alignment search: the search beside others that are installed, on the same scores.
+python -m benchmarks.alignment start: the text encoder alone, with a search in each step from the first one on, and with
+a flat start whose durations are kept: seconds until the prior's loss is as low as --target, and both curves.
+"""
+
+import argparse
+import importlib
+import logging
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from data_util import config as configuration
+from data_util.audio import sequence_mask
+from data_util.config import Config
+from data_util.corpus import Corpus, prepare
+from data_util.dataset import Batch, batches
+from data_util.world import seed_everything
+from model import flat_start, losses, monotonic_align
+from model.monotonic_align import fallback
+from model.nisets import NiSETS, stretch
+
+SHAPE = (16, 200, 900)  # items, symbols, frames
+RATE, WARM_UP, CLIP_NORM = 1e-3, 100, 2.0  # of the text encoder alone
+SMOOTHED = 20  # steps that a point of a curve is the mean of
+
+
+# -- the search
+
+
+def candidates(scores: torch.Tensor, x_lengths: torch.Tensor, mel_lengths: torch.Tensor) -> dict[str, Callable]:
+    """What can search here, by name; each gives durations (B, T_x). scores: (B, T_x, T_mel), as every one is given."""
+    frames = scores.transpose(1, 2).contiguous().transpose(1, 2)
+    lengths = x_lengths.numpy().astype(np.int32), mel_lengths.numpy().astype(np.int32)
+    optional = np.zeros(scores.shape[:2], dtype=bool)
+    mask = sequence_mask(x_lengths).transpose(1, 2) & sequence_mask(mel_lengths)  # (B, T_x, T_mel)
+
+    def numpy() -> np.ndarray:
+        return fallback.search(np.ascontiguousarray(scores.numpy().transpose(0, 2, 1)), *lengths, optional)
+
+    found = {
+        "ours, as the model gives scores": lambda: monotonic_align.search(frames, x_lengths, mel_lengths),
+        "ours, of scores in symbol-major memory": lambda: monotonic_align.search(scores, x_lengths, mel_lengths),
+        "ours in numpy": numpy,
+    }
+    peer = importable("monotonic_align")
+    if peer is not None:  # Glow-TTS's kernel, packaged
+        found["monotonic_align"] = lambda: peer.maximum_path(scores.clone(), mask.float()).sum(2)
+    numba = importable("masearch")
+    if numba is not None:
+        frame_mask, frame_scores = mask.transpose(1, 2).contiguous(), scores.transpose(1, 2).contiguous()
+        found["masearch"] = lambda: numba.maximum_path(frame_scores, frame_mask.int()).sum(1)
+    return found
+
+
+def importable(name: str):
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+def compare_searches(n_rounds: int) -> str:
+    """A table of medians over rounds in which all take turns. Raises ValueError where two paths are worth unlike."""
+    items, symbols, frames = SHAPE
+    generator = torch.Generator().manual_seed(0)
+    scores = -(torch.randn(*SHAPE, generator=generator) ** 2)
+    x_lengths, mel_lengths = torch.full((items,), symbols), torch.full((items,), frames)
+    searches = candidates(scores, x_lengths, mel_lengths)
+    spent, worth = {name: [] for name in searches}, {}
+    for _ in range(n_rounds + 1):
+        for name, search in searches.items():
+            start = time.perf_counter()
+            durations = search()
+            spent[name].append(time.perf_counter() - start)
+            worth[name] = along(scores, torch.as_tensor(np.asarray(durations)).long())
+    best = worth["ours in numpy"]
+    for name, value in worth.items():
+        if not torch.allclose(value, best, rtol=1e-5):
+            raise ValueError(f"{name} finds other paths: {value.tolist()}, should be {best.tolist()}")
+    ours = statistics.median(next(iter(spent.values()))[1:])
+    lines = [f"{items} items of {symbols} symbols and {frames} frames, parallel: {monotonic_align.is_parallel()}", "",
+             "| search | ms | over ours |", "|---|---|---|"]  # fmt: skip
+    for name, seconds in spent.items():
+        median = statistics.median(seconds[1:])
+        lines.append(f"| {name} | {1000 * median:.1f} | {median / ours:.2f} |")
+    return "\n".join(lines)
+
+
+def along(scores: torch.Tensor, durations: torch.Tensor) -> torch.Tensor:
+    """(B,): the sum of scores (B, T_x, T_mel) along the paths of durations (B, T_x)."""
+    index = torch.stack([torch.repeat_interleave(torch.arange(len(one)), one) for one in durations])  # (B, T_mel)
+    return scores.double().gather(1, index[:, None])[:, 0].sum(1)
+
+
+# -- the start
+
+
+def curve(config: Config, corpus: Corpus, before: float, target: float, limit: float) -> list[tuple[float, float]]:
+    """(seconds, prior loss) after each step of the text encoder alone, until the mean over SMOOTHED steps is at the
+    target or the limit, seconds, is over. before: seconds already spent. Durations are searched where the corpus has
+    none."""
+    seed_everything(config.system.seed, 0, 0)
+    model = NiSETS(config, len(corpus.symbols))
+    mean, std = corpus.statistics()
+    model.latent_mean.fill_(mean)
+    model.latent_std.fill_(std)
+    parameters = list(model.text_encoder.parameters())
+    optimiser = torch.optim.AdamW(parameters, lr=RATE, betas=config.training.betas, fused=True)
+    points, start, name = [], time.perf_counter() - before, "search" if corpus.durations is None else "flat start"
+    stream = batches(corpus, config)
+    for step, batch in enumerate(tqdm(stream, desc=name, unit="step", mininterval=10)):
+        for group in optimiser.param_groups:
+            group["lr"] = RATE * min(1, (step + 1) / WARM_UP)
+        prior, duration = text_losses(model, batch)
+        (prior + duration).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
+        optimiser.step()
+        optimiser.zero_grad()
+        points.append((time.perf_counter() - start, prior.item()))
+        recent = [loss for _, loss in points[-SMOOTHED:]]
+        if points[-1][0] > limit or len(recent) == SMOOTHED and statistics.mean(recent) <= target:
+            break
+    stream.close()
+    return points
+
+
+def text_losses(model: NiSETS, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """The prior's loss and the durations', of the path that is searched or that the batch has."""
+    mel_mask = sequence_mask(batch.mel_lengths, batch.mel.shape[2]).to(batch.mel.dtype)
+    x_mask = sequence_mask(batch.x_lengths, batch.x.shape[1]).to(batch.mel.dtype)
+    z0 = model.latent(batch.mel) * mel_mask
+    mu_x, logw, _ = model.encode(batch.x, x_mask)
+    durations = batch.durations
+    if not batch.has_durations:
+        durations = model.align(mu_x, z0, batch.x_lengths, batch.mel_lengths)
+    mu = stretch(mu_x, durations, mel_mask)
+    duration = losses.duration_loss(logw, durations, x_mask, x_mask.sum())
+    return losses.prior_loss(z0, mu, mel_mask, mel_mask.sum()), duration
+
+
+def compare_starts(config: Config, target: float, limit: float, output: Path) -> str:
+    """What both ways took, in words; the curves as a picture and as text beside it. The flat start makes its durations
+    anew, and that counts."""
+    with tempfile.TemporaryDirectory() as cache:
+        config = replace(config, dataset=replace(config.dataset, cache=cache),
+                         system=replace(config.system, num_workers=0))  # fmt: skip
+        corpus = prepare(config, config.dataset.metafile_train)
+        corpus.statistics()
+        curves = {}
+        start = time.perf_counter()
+        aligned = flat_start.corpus_alignment(config, corpus, monotonic_align.search, progress=True)
+        spent = time.perf_counter() - start
+        searched_ids = corpus.ids
+        corpus.ids, corpus.durations = map(list, zip(*aligned))
+        curves["flat start"] = curve(config, corpus, spent, target, limit)
+        corpus.durations, corpus.ids = None, searched_ids
+        curves["search"] = curve(config, corpus, 0.0, target, limit)
+    save_curves(curves, target, output)
+    lines = [f"flat start: {spent:.0f} s for the durations of {len(corpus)} clips"]
+    for name, points in curves.items():
+        lowest = min(smoothed(points))
+        reached = f"{target} after {points[-1][0]:.0f} s" if lowest <= target else f"{lowest:.3f} at best"
+        lines.append(f"{name}: {reached}, {len(points)} steps in {points[-1][0]:.0f} s")
+    return "\n".join(lines)
+
+
+def smoothed(points: list[tuple[float, float]]) -> list[float]:
+    values = [loss for _, loss in points]
+    return [statistics.mean(values[max(0, i + 1 - SMOOTHED) : i + 1]) for i in range(len(values))]
+
+
+def save_curves(curves: dict[str, list[tuple[float, float]]], target: float, output: Path) -> None:
+    """output: a .png; the numbers go into a .txt beside it."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    rows = []
+    for name, points in curves.items():
+        axes.plot([seconds for seconds, _ in points], smoothed(points), label=name)
+        rows += [f"{name}\t{seconds:.1f}\t{loss:.4f}\n" for (seconds, _), loss in zip(points, smoothed(points))]
+    axes.axhline(target, color="grey", linewidth=0.8)
+    axes.set(xlabel="seconds, the flat start's own among them", ylabel="prior loss, nats", ylim=(target - 0.05, 1.7))
+    axes.legend()
+    figure.savefig(output)
+    plt.close(figure)
+    output.with_suffix(".txt").write_text("".join(rows))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.alignment", description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["search", "start"])
+    parser.add_argument("-c", metavar="NAME_OR_FILE", help="an overlay in configs/, or a YAML file, over config.yaml")
+    parser.add_argument("-o", type=Path, metavar="PNG", default=Path("alignment.png"), help="where the curves go")
+    parser.add_argument("--rounds", type=int, default=30, help="of the search (30)")
+    parser.add_argument("--target", type=float, default=1.083, help="of the prior's loss (1.083)")
+    parser.add_argument("--limit", type=float, default=1800.0, help="seconds for each way to start (1800)")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="training.batch_size=8, for example")
+    args = parser.parse_intermixed_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if args.what == "search":
+        print(compare_searches(args.rounds))
+        return 0
+    matplotlib.use("Agg")
+    print(compare_starts(configuration.load(args.c, args.overrides), args.target, args.limit, args.o))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

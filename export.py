@@ -6,7 +6,6 @@ import logging
 import math
 import re
 import sys
-import tempfile
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from data_util import checkpoint
 from data_util.config import ROOT
-from data_util.files import write_atomic, write_json
+from data_util.files import check_folder, write_atomic, write_json
 from model.layers import Fourier
 from model.nisets import NiSETS
 from sampling import Voice
@@ -312,16 +311,6 @@ def missing_packages() -> list[str]:
     from importlib.util import find_spec
 
     return [name for name in PACKAGES if find_spec(name) is None]
-
-
-def check_folder(folder: Path) -> None:
-    """Raise OSError, before anything is computed, where nothing can be written there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(f"{folder} cannot be written ({error.strerror}): name another place with -o") from error
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

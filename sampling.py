@@ -3,7 +3,6 @@
 import argparse
 import logging
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from data_util import checkpoint, speech, timestamps
 from data_util.audio import save_wav
 from data_util.config import ROOT
 from data_util.corpus import make_front_end, read_metafile
-from data_util.files import write_atomic
+from data_util.files import check_folder, write_atomic
 from data_util.pitch import track_f0
 from data_util.speech import Reader, Speech, noise_of, write_wav
 from model.nisets import NiSETS, Plan
@@ -299,17 +298,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def check_folder(out: Path) -> None:
-    """Raise OSError, before anything is spoken, where nothing can be written to a folder, or to that of a WAV."""
-    folder = out.parent if out.suffix == ".wav" else out
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(f"{folder} cannot be written ({error.strerror}): name another place with -o") from error
-
-
 def outputs(path: Path, args: argparse.Namespace) -> list[Path]:
     """The files that one text becomes."""
     return [path, *([path.with_suffix(timestamps.SUFFIXES[args.timestamps])] if args.timestamps else [])]
@@ -375,7 +363,7 @@ def run(args: argparse.Namespace) -> int:
     voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)), args.device, args.lexicon)
     print(f"run {folder.name}, step {voice.saved.step}, on {args.device}")
     jobs = list(named(texts_of(args, voice), args.out))
-    check_folder(args.out)
+    check_folder(args.out.parent if args.out.suffix == ".wav" else args.out)
     speak = speak_each if args.file is None else speak_file
     return 1 if speak(voice, jobs, args, settings) else 0
 

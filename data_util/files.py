@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -66,6 +67,16 @@ def _is_alive(pid):
     except OSError:
         return True
     return pid != os.getpid()
+
+
+def check_folder(folder: Path) -> None:
+    """Raise OSError, before anything is computed, where nothing can be written into a folder; it is made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"{folder} cannot be written ({error.strerror}): name another place with -o") from error
 
 
 def write_json(path: str | Path, tree: Any, *, durable: bool = True) -> None:

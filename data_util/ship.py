@@ -2,12 +2,15 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
 from data_util import checkpoint
+from data_util import config as configuration
 from data_util.checkpoint import CheckpointError
+from data_util.config import Config
 
 
 def halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -23,13 +26,19 @@ def halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return halves
 
 
+def at_home(config: Config) -> Config:
+    """Without the folders of the machine that it was trained on: those of config.yaml instead."""
+    usual = configuration.load().dataset
+    return replace(config, dataset=replace(config.dataset, prtpath=usual.prtpath, cache=usual.cache))
+
+
 def ship(run: Path, step: int | None, folder: Path) -> Path:
     """Write the voice of a run, of a step or the newest, into a folder, and remove others that are there.
 
     Returns the .safetensors; beside it is the .json. Raises CheckpointError, OSError.
     """
     voice = checkpoint.load_voice(checkpoint.find(run, "voice", step))
-    path = checkpoint.save_voice(folder, voice.step, halved(voice.weights), voice.config, voice.symbols)
+    path = checkpoint.save_voice(folder, voice.step, halved(voice.weights), at_home(voice.config), voice.symbols)
     checkpoint.keep_voices(folder, {voice.step})
     return path
 

@@ -26,7 +26,7 @@ from model.layers import SpeakerEmbedding, TimeEmbedding, full, masked
 from model.sde import SDE, SOLVERS, default_solver, expand, result_time, solver_times
 from model.text_encoder import N_PLACES, FrameEncoder, TextEncoder, places
 from model.unet import UNet
-from model.variance import N_VALUES, Variance, symbol_values
+from model.variance import N_VALUES, Variance, continuous, symbol_values
 from text.symbols import MARK_SIZES
 
 PROBED_TIMES = (1.0, 0.5, 0.2)  # where validation measures the score network
@@ -740,7 +740,9 @@ class NiSETS(nn.Module):
         if self.config.variance.kind != "frame":
             return None
         f0, logit = self.variance.contour(stretch(c, durations, mask), stretch(values, durations, mask), place, mask)
-        return torch.cat([f0, (logit > 0).to(f0.dtype)], dim=1)
+        voiced = logit > 0
+        # where there is no voice nothing taught the contour, and generator and decoder know the recordings' lines
+        return torch.cat([continuous(f0, voiced), voiced.to(f0.dtype)], dim=1)
 
 
 def build_discriminators(config: Config) -> Discriminators:

@@ -84,6 +84,26 @@ class Variance(nn.Module):
         return values[:, :1] + about_pitch, voicing
 
 
+def continuous(f0: Tensor, voiced: Tensor) -> Tensor:
+    """F0 as recordings' are given (data_util.pitch.continuous): straight lines over the frames without voice, level
+    before the first and after the last with it; as it is where there is none. f0: (B, 1, T), voiced: (B, 1, T) bool.
+    """
+    place = torch.arange(f0.shape[-1], device=f0.device, dtype=f0.dtype).expand_as(f0)
+    count = voiced.long().cumsum(-1)  # of voiced frames, with this one
+    slot, last = count * voiced, count[..., -1:]  # slot 0 is for all that are not voiced, and 0
+    before = count.clamp(min=1)
+    after = torch.minimum(count + 1 - voiced.long(), last).clamp(min=1)
+
+    def beside(values):
+        """The values at the voiced frames to both sides."""
+        listed = F.pad(torch.zeros_like(values), (1, 0)).scatter(-1, slot, values * voiced)
+        return listed.gather(-1, before), listed.gather(-1, after)
+
+    (start, end), (left, right) = beside(place), beside(f0)
+    way = ((place - start) / (end - start).clamp(min=1)).clamp(0, 1)
+    return torch.where(voiced | (last == 0), f0, left + way * (right - left))
+
+
 def symbol_values(frames: Tensor, weights: Tensor, durations: Tensor) -> Tensor:
     """The weighted mean of frames over each symbol, the plain mean where all weights are 0, and 0 without frames.
 

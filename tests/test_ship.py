@@ -1,5 +1,6 @@
 """data_util.ship, and the voice that comes with the repository."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -51,8 +52,9 @@ def test_what_half_precision_cannot_hold_is_named(value):
 
 
 def test_a_voice_is_shipped_in_place_of_another(runs, weights, capsys):
+    there = dataclasses.replace(CONFIG, dataset=dataclasses.replace(CONFIG.dataset, prtpath="/somebody/s/corpus"))
     for step in (3, 7):
-        checkpoint.save_voice(runs / "off_1", step, weights, CONFIG, SYMBOLS)
+        checkpoint.save_voice(runs / "off_1", step, weights, there, SYMBOLS)
     assert ship.main(["-id", "off_1", "-o", str(checkpoint.SHIPPED)]) == 0
     assert ship.main(["-id", "off_1", "-ckpt", "3", "-o", str(checkpoint.SHIPPED)]) == 0
     assert checkpoint.steps(checkpoint.SHIPPED, "voice") == [3]

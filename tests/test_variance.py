@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from model.variance import N_VALUES, Variance, symbol_values
+from data_util import pitch
+from model.variance import N_VALUES, Variance, continuous, symbol_values
 
 N_SYMBOLS, CHANNELS, N_PLACES = 9, 8, 3
 SIZES = {"channels": CHANNELS, "hidden_channels": 16, "n_layers": 2, "kernel": 3, "dropout": 0.0, "frame_layers": 2}
@@ -188,3 +189,16 @@ def test_without_places_there_is_no_contour():
     names = {name.split(".")[0] for name, _ in make_variance(0).named_parameters()}
     with_contour = {name.split(".")[0] for name, _ in make_variance().named_parameters()}
     assert with_contour - names == {"frame_in", "frames", "frame_out"}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("length", [1, 2, 5, 50])
+def test_a_contour_goes_on_where_there_is_no_voice_as_a_recordings_does(length):
+    generator = torch.Generator().manual_seed(length)
+    for share in (0.0, 0.2, 0.5, 0.9, 1.0):
+        f0 = torch.randn(8, 1, length, generator=generator)
+        voiced = torch.rand(8, 1, length, generator=generator) < share
+        filled = continuous(f0, voiced)
+        for item, values, voice in zip(filled, f0.numpy(), voiced.numpy()):
+            expected = pitch.continuous(values[0], voice[0], 0.0) if voice.any() else values[0]
+            assert item[0].numpy() == pytest.approx(expected, abs=1e-5)

@@ -30,6 +30,7 @@ from data_util.world import World, seed_everything
 from model import losses
 from model.layers import full
 from model.nisets import Output
+from training import alignment
 from training.data import Data, prepare_data
 from training.folder import begin_launch, end_launch, go_on_after_restart, open_folder, start_wandb
 from training.lanes import lanes_of, run_lane, run_lanes
@@ -95,7 +96,8 @@ def forward(state: State, batch: Batch, number: int, counts: Tensor, model: nn.M
     config, step = state.config, state.step
     # nothing random outlives a step, so nothing random needs to be saved
     seed_everything(config.system.seed, step, number * state.world.size + state.world.rank)
-    realign = not (batch.has_durations and step < config.alignment.init_steps)
+    keeps = step < config.alignment.init_steps or state.durations is not None
+    realign = not (keeps and batch.has_durations)
     return model(batch, counts, state.stage, realign, configuration.search_noise(config, step))
 
 
@@ -253,6 +255,10 @@ def train(state: State, data: Data, folder: Path, run_log: RunLog | None, latent
             if ending:
                 raise Stopped(ending, state.step)
             try:
+                if alignment.is_due(config, state.step):
+                    with state.watch.part("alignment"):
+                        alignment.refresh(state, data.own)
+                    stream = stream_of(state, data, latents)
                 with state.watch.part("data"):
                     passes = [next(stream) for _ in range(config.training.accumulate)]
             except (ValueError, OSError):
@@ -273,8 +279,8 @@ def train(state: State, data: Data, folder: Path, run_log: RunLog | None, latent
 def stream_of(state: State, data: Data, latents: Means | None) -> Iterator[Batch]:
     """The batches of this process, from state.step on."""
     world = state.world
-    return batches(data.own, state.config, first_step=state.step, rank=world.rank, world_size=world.size,
-                   latents=latents)  # fmt: skip
+    return batches(alignment.aligned(state, data.own), state.config, first_step=state.step, rank=world.rank,
+                   world_size=world.size, latents=latents)  # fmt: skip
 
 
 def save(state: State, folder: Path, run_log: RunLog | None) -> None:

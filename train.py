@@ -379,9 +379,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, world: World) -> int:
     """Train what args ask for. Returns the exit status."""
-    world = World.join()
     config = lanes_of(args)
     if config is None:
         name = run_one(args, world)
@@ -427,9 +426,10 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if first else logging.WARNING, format="%(message)s")
     end_with_starter()
     try:
-        if not go_on_after_restart(args):
+        world = World.join()
+        if not go_on_after_restart(args, world):
             return 1
-        status = run(args)
+        status = run(args, world)
         end_launch()
         return status
     except Stopped as stopped:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -59,6 +60,7 @@ def config(arguments):
 
 
 def child(command, path, arguments, processes=1, n_nodes=1, port=0, environment=None):
+    """A process of tests/child.py, or torchrun's of several: `processes` in this one of n_nodes that meet at a port."""
     launcher, torchrun = [sys.executable], [sys.executable, "-m", "torch.distributed.run", "--max-restarts=2",
                                             f"--nproc_per_node={processes}"]  # fmt: skip
     if n_nodes > 1:
@@ -72,7 +74,11 @@ def child(command, path, arguments, processes=1, n_nodes=1, port=0, environment=
 
 
 def finish(process, seconds=300):
-    output, _ = process.communicate(timeout=seconds)
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # torchrun takes those that it has started along
+        pytest.fail(f"not done in {seconds} s: {process.communicate()[0]}")
     assert process.returncode == 0, output
     return output
 
@@ -711,16 +717,16 @@ def test_a_run_killed_at_random_instants_ends_as_one_that_was_not(arguments, tmp
 @pytest.mark.parametrize("n_nodes", [1, 2])
 def test_torchrun_starts_again_what_lost_a_process(arguments, tmp_path, n_nodes):
     """One node of two processes, or two nodes of one that meet on the loopback; rank 1 kills itself at step 5."""
-    more = [*arguments, "training.batch_size=2"]
-    finish(child("train", tmp_path / "whole", more, processes=2))
-    for number in range(n_nodes):
-        process = child("restarted", tmp_path / "killed", more, processes=2 // n_nodes, n_nodes=n_nodes, port=29431,
-                        environment={"KILL_RANK_AT": "1 5"})  # fmt: skip
-        if number < n_nodes - 1:
-            first = process
-    output = finish(process, 900) + (finish(first, 900) if n_nodes > 1 else "")
+    more = [*arguments, "training.batch_size=2", "alignment.refresh_steps=3"]
+    finish(child("restarted", tmp_path / "whole", more, processes=2), 900)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    nodes = [child("restarted", tmp_path / "killed", more, processes=2 // n_nodes, n_nodes=n_nodes, port=port,
+                   environment={"KILL_RANK_AT": "1 5"}) for _ in range(n_nodes)]  # fmt: skip
+    output = "".join(finish(node, 900) for node in nodes)
     whole, killed = (only(tmp_path / name) for name in ("whole", "killed"))  # a single run, under its first name
-    assert "from step 4" in output
+    assert (tmp_path / "killed.once").exists() and "from step 4" in output
     same(*(checkpoint.load_project(checkpoint.find(run, "project", 8)) for run in (whole, killed)))
 
 

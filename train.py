@@ -30,6 +30,7 @@ from data_util.world import World, seed_everything
 from model import losses
 from model.layers import full
 from model.nisets import Output
+from training import alignment
 from training.data import Data, prepare_data
 from training.folder import begin_launch, end_launch, go_on_after_restart, open_folder, start_wandb
 from training.lanes import lanes_of, run_lane, run_lanes
@@ -95,7 +96,8 @@ def forward(state: State, batch: Batch, number: int, counts: Tensor, model: nn.M
     config, step = state.config, state.step
     # nothing random outlives a step, so nothing random needs to be saved
     seed_everything(config.system.seed, step, number * state.world.size + state.world.rank)
-    realign = not (batch.has_durations and step < config.alignment.init_steps)
+    keeps = step < config.alignment.init_steps or state.durations is not None
+    realign = not (keeps and batch.has_durations)
     return model(batch, counts, state.stage, realign, configuration.search_noise(config, step))
 
 
@@ -253,6 +255,10 @@ def train(state: State, data: Data, folder: Path, run_log: RunLog | None, latent
             if ending:
                 raise Stopped(ending, state.step)
             try:
+                if alignment.is_due(config, state.step):
+                    with state.watch.part("alignment"):
+                        alignment.refresh(state, data.own)
+                    stream = stream_of(state, data, latents)
                 with state.watch.part("data"):
                     passes = [next(stream) for _ in range(config.training.accumulate)]
             except (ValueError, OSError):
@@ -273,8 +279,8 @@ def train(state: State, data: Data, folder: Path, run_log: RunLog | None, latent
 def stream_of(state: State, data: Data, latents: Means | None) -> Iterator[Batch]:
     """The batches of this process, from state.step on."""
     world = state.world
-    return batches(data.own, state.config, first_step=state.step, rank=world.rank, world_size=world.size,
-                   latents=latents)  # fmt: skip
+    return batches(alignment.aligned(state, data.own), state.config, first_step=state.step, rank=world.rank,
+                   world_size=world.size, latents=latents)  # fmt: skip
 
 
 def save(state: State, folder: Path, run_log: RunLog | None) -> None:
@@ -373,9 +379,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, world: World) -> int:
     """Train what args ask for. Returns the exit status."""
-    world = World.join()
     config = lanes_of(args)
     if config is None:
         name = run_one(args, world)
@@ -421,9 +426,10 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if first else logging.WARNING, format="%(message)s")
     end_with_starter()
     try:
-        if not go_on_after_restart(args):
+        world = World.join()
+        if not go_on_after_restart(args, world):
             return 1
-        status = run(args)
+        status = run(args, world)
         end_launch()
         return status
     except Stopped as stopped:

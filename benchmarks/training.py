@@ -1,8 +1,10 @@
-"""What a step of training costs, by part: python -m benchmarks.training [-c small] [section.key=value ...].
+"""What a step of training costs.
 
-Two states with the same weights take turns at the same batches: one trains as train.py does, the other by a plain
-reading of the same losses. A table has the medians over the rounds: what else the machine does falls on both alike, and
-ratios hold where times do not.
+python -m benchmarks.training step: by part. Two states with the same weights take turns at the same batches: one trains
+as train.py does, the other by a plain reading of the same losses, without any of LEVERS. A table has the medians over
+the rounds: what else the machine does falls on both alike, and ratios hold where times do not.
+python -m benchmarks.training levers: what each of LEVERS is worth: steps without one of them and whole ones take turns.
+python -m benchmarks.training padding: how much of the batches of some epochs is padding; no model is built.
 """
 
 import argparse
@@ -18,23 +20,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 import train
 from data_util import config as configuration
 from data_util.config import Config, Lane, Stage
-from data_util.dataset import Batch, batches
+from data_util.corpus import Corpus, prepare
+from data_util.dataset import Batch, batch_order, batches
 from data_util.world import World
 from model import losses
-from model.hifigan import HiFiGAN
-from model.layers import leaky_relu, masked
+from model.hifigan import Upsampler
+from model.layers import leaky_relu, masked, with_speaker
 from model.nisets import Output
-from training.data import read_data
+from training.alignment import realigned
+from training.data import Data, read_data
 from training.state import State, make_state
 
 PARTS = ("data", "encoder", "alignment", "decoder", "generator", "discriminators", "optimiser", "rest")
+REALIGNED = 5  # passes of which the time that a refresh takes is told
+Step = Callable[[State, Batch], dict[str, Tensor]]
 TOLERANCE = 1e-3  # relative, of losses and gradient norms in the first step: what float32 sums differ by
 log = logging.getLogger("training")
 
@@ -61,7 +68,7 @@ class Side:
 
     name: str
     state: State
-    step: Callable[[State, Batch], dict[str, Tensor]]
+    step: Step
     watch: Stopwatch
     rounds: list[dict[str, float]] = field(default_factory=list)
     first: dict[str, float] = field(default_factory=dict)
@@ -103,12 +110,25 @@ def _at_end_of(watch, part, _network, _inputs=None, output=None):
         output.register_hook(lambda _: watch.lap("discriminators"))  # are the discriminators and the mel loss
 
 
-# -- the plain reading
+# -- the plain reading: steps as train.train_step makes them, but for one thing that makes it fast
 
 
-def plain_upsample(generator: HiFiGAN, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def in_one_dimension(step: Step) -> Step:
+    """The generator's convolutions over (B, C, T), not over (B, C, 1, T) with channels last in memory."""
+
+    def slower(state: State, batch: Batch) -> dict[str, Tensor]:
+        generator = state.model.generator
+        if not isinstance(generator, Upsampler):
+            return step(state, batch)
+        with mock.patch.object(generator, "upsample", functools.partial(plain_upsample, generator)):
+            return step(state, batch)
+
+    return slower
+
+
+def plain_upsample(generator: Upsampler, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Upsampler.upsample of one-dimensional convolutions over (B, C, T)."""
-    x = masked(generator.conv_in(masked(x, mask)), mask)
+    x = masked(with_speaker(generator.conv_in(masked(x, mask)), generator.speaker), mask)
     for rate, upsample, resblocks in zip(generator.rates, generator.upsamples, generator.resblocks):
         mask = None if mask is None else mask.repeat_interleave(rate, dim=-1)
         x, summands = masked(upsample(leaky_relu(x)), mask), []
@@ -122,8 +142,20 @@ def plain_upsample(generator: HiFiGAN, x: Tensor, mask: Tensor | None) -> tuple[
     return generator.conv_out(leaky_relu(x)), mask
 
 
+def with_learning_judges(step: Step) -> Step:
+    """In the generator's step the discriminators gather gradients, of recordings too, which nobody reads."""
+
+    def slower(state: State, batch: Batch) -> dict[str, Tensor]:
+        with mock.patch.object(train, "adversarial_losses", plain_adversarial_losses):
+            values = step(state, batch)
+        state.discriminators.zero_grad()
+        return values
+
+    return slower
+
+
 def plain_adversarial_losses(state: State, out: Output) -> dict[str, Tensor]:
-    """train.adversarial_losses, with discriminators that gather gradients which nobody reads."""
+    """train.adversarial_losses, with discriminators that do not stand still."""
     real = train.judge(state.discriminators, out.wav, out.t, state.model.amp)
     generated = train.judge(state.discriminators, out.wav_hat, out.t, state.model.amp)
     return {
@@ -132,21 +164,44 @@ def plain_adversarial_losses(state: State, out: Output) -> dict[str, Tensor]:
     }
 
 
-def plain_step(state: State, batch: Batch) -> dict[str, Tensor]:
-    """train.train_step, which reads every number that it logs."""
-    with mock.patch.object(train, "adversarial_losses", plain_adversarial_losses):
-        values = train.train_step(state, replace(batch, cuts_full=False))  # every frame is masked
-    state.discriminators.zero_grad()
-    return {name: torch.tensor(value.item()) for name, value in values.items()}
+def with_masks(step: Step) -> Step:
+    """Every frame of the cuts and segments is masked, also where all of them are valid."""
+    return lambda state, batch: step(state, replace(batch, cuts_full=False, segments_full=False))
 
 
-def make_plain(state: State) -> None:
-    """Take away from a state what makes it fast: kernels that are channels last, fused optimisers."""
-    if isinstance(state.model.generator, nn.Module) and hasattr(state.model.generator, "upsample"):
-        state.model.generator.upsample = functools.partial(plain_upsample, state.model.generator)
-    for optimiser in (state.optimiser, state.optimiser_discriminators):
-        for group in optimiser.param_groups:
+def with_many_kernels(step: Step) -> Step:
+    """The optimisers go from one tensor to the next."""
+
+    def slower(state: State, batch: Batch) -> dict[str, Tensor]:
+        groups = [group for one in (state.optimiser, state.optimiser_discriminators) for group in one.param_groups]
+        before = [(group["fused"], group["foreach"]) for group in groups]
+        for group in groups:
             group.update(fused=False, foreach=False)
+        values = step(state, batch)
+        for group, (fused, foreach) in zip(groups, before):
+            group.update(fused=fused, foreach=foreach)
+        return values
+
+    return slower
+
+
+def reading_numbers(step: Step) -> Step:
+    """Each step reads every number that it logs."""
+    return lambda state, batch: {name: torch.tensor(value.item()) for name, value in step(state, batch).items()}
+
+
+LEVERS = {  # what makes a step fast, and a step without it
+    "channels last in the generator": in_one_dimension,
+    "discriminators stand still in the generator's step": with_learning_judges,
+    "no masks where every frame is valid": with_masks,
+    "fused optimisers": with_many_kernels,
+    "numbers stay on the device": reading_numbers,
+}
+
+
+def plain_step(state: State, batch: Batch) -> dict[str, Tensor]:
+    """train.train_step without any of LEVERS."""
+    return functools.reduce(lambda step, lever: lever(step), LEVERS.values(), train.train_step)(state, batch)
 
 
 # -- what is measured
@@ -165,16 +220,17 @@ def joint(config: Config) -> Config:
     return replace(config, training=training, alignment=alignment, system=system)
 
 
-def measure(config: Config, n_rounds: int, warm_up: int) -> tuple[list[Side], list[Batch], float]:
-    """Both sides after so many rounds, the batches, and the median seconds that one took to make."""
-    world = World.join()
-    data = read_data(config, progress=True)
-    sides, drawn, seconds = [], [], []
-    for name, step in (("plain", plain_step), ("train.py", train.train_step)):
-        state = make_state(argparse.Namespace(a=None), config, world, data, None)
+def measure(
+    config: Config, data: Data, n_rounds: int, warm_up: int, amp: str | None
+) -> tuple[list[Side], list[Batch], float]:
+    """Both sides after so many rounds, the batches, and the median seconds that one took to make.
+
+    amp: train.py's -a, of its side alone.
+    """
+    world, sides, drawn, seconds = World.join(), [], [], []
+    for name, step, a in (("plain", plain_step, None), ("train.py", train.train_step, amp)):
+        state = make_state(argparse.Namespace(a=a), config, world, data, None)
         sides.append(Side(name, state, step, Stopwatch(world.device)))
-        if name == "plain":
-            make_plain(state)
         watch_parts(state, sides[-1].watch)
     stream = batches(data.own, config)
     for turn in tqdm(range(warm_up + n_rounds), desc="rounds", unit="round"):
@@ -223,12 +279,39 @@ def largest_difference(sides: list[Side]) -> float:
     return max(abs(plain[name] - ours[name]) / max(abs(plain[name]), 1e-6) for name in plain)
 
 
-def padding(lengths: list[Tensor]) -> float:
+def realign_seconds(state: State, corpus: Corpus) -> float:
+    """What it takes to align a corpus anew, by some passes of it."""
+    size, spent = state.config.training.batch_size, []
+    order = np.argsort(corpus.n_frames, kind="stable").tolist()
+    passes = [order[i : i + size] for i in range(0, len(order), size)]
+    for one in passes[:: -(-len(passes) // REALIGNED)]:  # the shortest clips among them, and long ones
+        start = time.perf_counter()
+        realigned(state, corpus, one)
+        spent.append((time.perf_counter() - start) / len(one))
+    return statistics.mean(spent) * len(corpus)
+
+
+def padding(lengths: list[Tensor] | list[np.ndarray]) -> float:
     """The share of the places in batches that holds no item; lengths: (B,) of each batch."""
     return 1 - sum(int(one.sum()) for one in lengths) / sum(len(one) * int(one.max()) for one in lengths)
 
 
-def report(sides: list[Side], drawn: list[Batch], config: Config, data_seconds: float) -> str:
+def alignment_note(config: Config, sides: list[Side], corpus: Corpus) -> str:
+    """The alignment's share of a step, where each searches and where they keep durations between two refreshes."""
+    share = sides[1].median("alignment") / sides[1].median()
+    if config.alignment.init == "em":
+        return "alignment: no step searches, all keep the flat start's durations"
+    note, every = f"alignment: {100 * share:.2f}% of a step that searches", config.alignment.refresh_steps
+    if every == 0:
+        return note
+    seconds = realign_seconds(sides[1].state, corpus)
+    kept = sides[1].median() - sides[1].median("alignment")
+    share = seconds / (every * kept + seconds)
+    return (f"{note}, which is none after alignment.init_steps: then a refresh takes {seconds:.1f} s for these "
+            f"{len(corpus)} clips, {100 * share:.3f}% of the {every} steps from one to the next")  # fmt: skip
+
+
+def report(sides: list[Side], drawn: list[Batch], config: Config, data_seconds: float, corpus: Corpus) -> str:
     """A table in Markdown, and what it does not show."""
     plain, ours = sides
     lines = ["| part | plain, s | train.py, s | share | plain / train.py |", "|---|---|---|---|---|"]
@@ -250,7 +333,8 @@ def report(sides: list[Side], drawn: list[Batch], config: Config, data_seconds: 
         f"{cut / whole:.0f} frames a second through the score network, {speech / whole:.2f} s of sound through the "
         "generator",
         f"at most {plain.peak:.1f} and {ours.peak:.1f} GiB in the process, which holds both states",
-        f"padding: {100 * padding([batch.mel_lengths for batch in drawn]):.1f}% of the frames, "
+        alignment_note(config, sides, corpus),
+        f"padding of these batches: {100 * padding([batch.mel_lengths for batch in drawn]):.1f}% of the frames, "
         f"{100 * padding([batch.x_lengths for batch in drawn]):.1f}% of the symbols",
         f"losses and gradient norms of the first step differ by {largest_difference(sides):.1e} at most, relative",
         f"a batch takes {data_seconds:.3f} s to make in this process; in training, workers do that meanwhile",
@@ -258,22 +342,87 @@ def report(sides: list[Side], drawn: list[Batch], config: Config, data_seconds: 
     return "\n".join([*lines, "", *(f"- {note}" for note in notes)])
 
 
+# -- the other commands
+
+
+def gains(config: Config, data: Data, n_rounds: int, warm_up: int, amp: str | None) -> str:
+    """What each of LEVERS is worth: a table in Markdown. One state makes all of these steps."""
+    world = World.join()
+    state = make_state(argparse.Namespace(a=amp), config, world, data, None)
+    steps = {"all of them": train.train_step} | {name: lever(train.train_step) for name, lever in LEVERS.items()}
+    steps["any of them"] = plain_step
+    spent, watch = {name: [] for name in steps}, Stopwatch(world.device)
+    stream = batches(data.own, config)
+    for turn in tqdm(range(warm_up + n_rounds), desc="rounds", unit="round"):
+        batch = next(stream).to(world.device)
+        for name in sorted(steps, key=list(steps).index, reverse=bool(turn % 2)):
+            watch.lap("between")
+            steps[name](state, batch)
+            watch.lap(name)
+            if turn >= warm_up:
+                spent[name].append(watch.spent[name])
+            watch.spent.clear()
+    stream.close()
+    with_all = spent.pop("all of them")
+    lines = ["| a step without | s | by a step with all | in single rounds |", "|---|---|---|---|",
+             f"| nothing | {statistics.median(with_all):.3f} | 1 | |"]  # fmt: skip
+    for name, seconds in spent.items():
+        ratios = [a / b for a, b in zip(seconds, with_all)]
+        lines.append(f"| {name} | {statistics.median(seconds):.3f} | {statistics.median(ratios):.3f} | "
+                     f"{min(ratios):.2f} to {max(ratios):.2f} |")  # fmt: skip
+    return "\n".join(lines)
+
+
+def plan_padding(config: Config, corpus: Corpus, n_epochs: int) -> str:
+    """The padding of the batches of some epochs, a process, and of batches that would be drawn at random."""
+    order, training = batch_order(corpus, config), config.training
+    n_symbols, passes, n_seen, step = np.array([len(ids) for ids in corpus.ids]), [], 0, 0
+    while n_seen < n_epochs * len(corpus):
+        indices = order.indices(step)
+        passes += np.split(indices, training.accumulate)
+        n_seen, step = n_seen + len(indices), step + 1
+    drawn = np.random.default_rng(config.system.seed).permutation(np.concatenate(passes))
+    drawn = np.split(drawn, np.cumsum([len(one) for one in passes])[:-1])
+    rows = ["| batches | padding of the frames | of the symbols | clips a pass | padded frames a pass |",
+            "|---|---|---|---|---|"]  # fmt: skip
+    for name, plan in (("by length, as in training", passes), ("of the same sizes, at random", drawn)):
+        frames, symbols = ([lengths[one] for one in plan] for lengths in (corpus.n_frames, n_symbols))
+        padded = [len(one) * int(one.max()) for one in frames]
+        sizes = f"{min(map(len, plan))} to {max(map(len, plan))}"
+        rows.append(f"| {name} | {100 * padding(frames):.1f}% | {100 * padding(symbols):.1f}% | {sizes} | "
+                    f"at most {max(padded)} |")  # fmt: skip
+    title = (f"{len(corpus)} clips, {step} steps, {n_epochs} epochs; training.batch_size {training.batch_size}, "
+             f"training.batch_frames {training.batch_frames}, training.accumulate {training.accumulate}")  # fmt: skip
+    return "\n".join([title, "", *rows])
+
+
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 1 where the two sides do not compute the same."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["step", "levers", "padding"])
     parser.add_argument("-c", metavar="NAME_OR_FILE", help="an overlay in configs/, or a YAML file, over config.yaml")
-    parser.add_argument("--rounds", type=int, default=5, help="steps of each side that are counted (5)")
-    parser.add_argument("--warm-up", type=int, default=1, help="steps of each side before (1)")
+    parser.add_argument("-a", choices=["true", "false"], help="true: train.py's networks in bfloat16, plain ones not")
+    parser.add_argument("--rounds", type=int, default=5, help="that are counted (5)")
+    parser.add_argument("--warm-up", type=int, default=1, help="rounds before (1)")
+    parser.add_argument("--epochs", type=int, default=40, help="of padding (40)")
     parser.add_argument("--threads", type=int, help="of the CPU; by default all")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="training.batch_size=4, for example")
     args = parser.parse_intermixed_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.threads:
         torch.set_num_threads(args.threads)
-    config = joint(configuration.load(args.c, args.overrides))
-    sides, drawn, data_seconds = measure(config, args.rounds, args.warm_up)
-    print(report(sides, drawn, config, data_seconds))
-    if largest_difference(sides) > TOLERANCE:
+    config = configuration.load(args.c, args.overrides)
+    if args.what == "padding":
+        print(plan_padding(config, prepare(config, config.dataset.metafile_train), args.epochs))
+        return 0
+    config = joint(config)
+    data = read_data(config, progress=True)
+    if args.what == "levers":
+        print(gains(config, data, args.rounds, args.warm_up, args.a))
+        return 0
+    sides, drawn, data_seconds = measure(config, data, args.rounds, args.warm_up, args.a)
+    print(report(sides, drawn, config, data_seconds, data.own))
+    if args.a != "true" and largest_difference(sides) > TOLERANCE:
         print(f"the two sides differ by more than {TOLERANCE:g}", file=sys.stderr)
         return 1
     return 0

@@ -127,6 +127,7 @@ class Latent:
 class Alignment:
     init: Literal["em", "none"]
     init_steps: int
+    refresh_steps: int
     em_iterations: int
     em_minutes: float
     shortest_pause: float
@@ -571,7 +572,7 @@ def _check(config):
 
 def _check_ranges(config):
     may_be_zero = {"system.seed", "system.patience", "system.num_workers", "audio.f_min",
-                   "alignment.init_steps", "text_encoder.window",
+                   "alignment.init_steps", "alignment.refresh_steps", "text_encoder.window",
                    "text_encoder.frame_layers", "variance.dropout", "variance.pitch_temperature",
                    "variance.energy_temperature", "alignment.prior_scale", "alignment.noise", "discriminators.scales",
                    "training.warmup_steps", "training.weight_decay", "training.true_latents",

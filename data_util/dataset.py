@@ -241,16 +241,21 @@ def fixed_batch(corpus: Corpus, config: Config, indices: Sequence[int], latents:
     )
 
 
+def batch_order(corpus: Corpus, config: Config, world_size: int = 1) -> BatchOrder:
+    """The order in which world_size processes go through a corpus; a step has world_size accumulate equal parts."""
+    training, n_parts = config.training, world_size * config.training.accumulate
+    return BatchOrder(corpus.n_frames, training.batch_size * n_parts, config.system.seed,
+                      budget=training.batch_frames, n_parts=n_parts,
+                      groups=corpus.speakers if config.speakers.balanced else None)  # fmt: skip
+
+
 class _Places:
     """The (index, step, place, n) of this process's items: consecutive ones of the n places of the global batch."""
 
     def __init__(self, corpus, config, first_step, rank, world_size):
-        training = config.training
-        self.first_step, self.rank, self.world_size, self.accumulate = first_step, rank, world_size, training.accumulate
-        n_parts = world_size * training.accumulate
-        self.order = BatchOrder(corpus.n_frames, training.batch_size * n_parts, config.system.seed,
-                                budget=training.batch_frames, n_parts=n_parts,
-                                groups=corpus.speakers if config.speakers.balanced else None)  # fmt: skip
+        self.first_step, self.rank, self.world_size = first_step, rank, world_size
+        self.accumulate = config.training.accumulate
+        self.order = batch_order(corpus, config, world_size)
 
     def __iter__(self):
         for step in itertools.count(self.first_step):

@@ -80,15 +80,18 @@ class Stopwatch:
 
     def __init__(self):
         self.seconds: dict[str, float] = {}
+        self.inner = 0.0  # seconds that were counted within the part that is under way
 
     @contextlib.contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Count what is done meanwhile as this part's."""
-        start = time.perf_counter()
+        """Count what is done meanwhile as this part's, but for what a part within it counts."""
+        start, before, self.inner = time.perf_counter(), self.inner, 0.0
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            spent = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent - self.inner
+            self.inner = before + spent
 
     def shares(self) -> dict[str, str]:
         """Per cent of the time since the last call, by part."""

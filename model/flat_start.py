@@ -9,6 +9,7 @@ path (monotonic alignment search), so it never falls while the number of Gaussia
 import contextlib
 import logging
 import math
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -170,7 +171,8 @@ def corpus_alignment(config: Config, corpus: Corpus, search: Search, progress: b
     fitting = (alignment.em_iterations, alignment.em_minutes, alignment.shortest_pause)
     settings = (fitting, config.text.units, config.system.seed, asdict(audio))
     path = ROOT / config.dataset.cache / "alignments" / f"{digest(corpus.content, str(settings))}.npz"
-    with contextlib.suppress(OSError, ValueError, EOFError, KeyError), np.load(path, allow_pickle=False) as known:
+    damage = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
+    with contextlib.suppress(*damage), np.load(path, allow_pickle=False) as known:
         ends = np.cumsum(known["lengths"])[:-1]
         found = list(zip(np.split(known["ids"], ends), np.split(known["durations"], ends)))
         if [d.sum() for _, d in found] == list(corpus.n_frames):

@@ -1,14 +1,26 @@
-"""The benchmark of synthesis: that what it times is the same, and that its numbers are what they are called."""
+"""The benchmarks: that what they time is the same, and that their numbers are what they are called."""
 
+import argparse
 import json
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from benchmarks import synthesis
+import text
+import train
+from benchmarks import alignment, synthesis, training
+from data_util import config as configuration
+from data_util.config import ROOT
+from data_util.dataset import batches
+from data_util.world import World
 from model.hifigan import HiFiGAN
+from tests.conftest import with_keys
+from training.data import read_data
+from training.state import make_state
 
 TINY = """
 text_encoder: {channels: 8, ff_channels: 8, n_layers: 1, prenet_layers: 1, duration_channels: 8}
@@ -100,3 +112,170 @@ def test_speech_is_as_long_as_asked_for(tmp_path):
         assert int(synthesis.tensors_of(voice, scale)["durations"].sum()) * 256 == len(wav)
     assert np.array_equal(synthesis.first_chunk(voice, scale), next(voice.stream(
         synthesis.SENTENCE, seed=0, length_scale=scale)))  # fmt: skip
+
+
+# -- of training
+
+
+@pytest.fixture
+def arguments(tiny_root, tmp_path, stub_front_end):
+    """What makes a benchmark take the tiny model and corpus."""
+    assert text.FrontEnd is stub_front_end
+    paths = [f"dataset.prtpath={tiny_root}", f"dataset.cache={tmp_path / 'cache'}"]
+    return ["-c", str(ROOT / "tests" / "tiny.yaml"), *paths, f"dataset.metafile_train={tiny_root / 'train.txt'}",
+            f"dataset.metafile_valid={tiny_root / 'train.txt'}"]  # fmt: skip
+
+
+def cells(out):
+    """The rows of the tables in what was printed, by their first cell."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if line.startswith("|")]
+    return {name: rest for name, *rest in rows}
+
+
+def test_a_step_is_timed_by_part(arguments, capsys):
+    assert training.main(["step", *arguments, "--rounds", "2", "alignment.refresh_steps=3"]) == 0
+    out = capsys.readouterr().out
+    rows = cells(out)
+    assert set(training.PARTS) < set(rows)
+    spent = {part: float(rows[part][1]) for part in training.PARTS}
+    whole = float(rows["the step, without data"][1])
+    assert all(one >= 0 for one in spent.values()) and 0 < max(spent[part] for part in spent if part != "data") <= whole
+    assert re.search(r"alignment: \d+\.\d\d% of a step that searches, which is none after .*init_steps: then a refresh "
+                     r"takes \d+\.\d s for these 10 clips, \d+\.\d{3}% of the 3 steps", out)  # fmt: skip
+    assert re.search(r"padding of these batches: \d+\.\d% of the frames, \d+\.\d% of the symbols", out)
+    assert re.search(r"frames a second .*\n- at most \d+\.\d and \d+\.\d GiB", out)
+    assert float(out.split("first step differ by ")[1].split()[0]) <= training.TOLERANCE
+
+
+def test_sides_that_differ_are_an_error(arguments, capsys, monkeypatch):
+    def wrong(step):
+        return lambda state, batch: {name: 1.01 * value for name, value in step(state, batch).items()}
+
+    monkeypatch.setitem(training.LEVERS, "wrong", wrong)
+    assert training.main(["step", *arguments, "--rounds", "1", "--warm-up", "0"]) == 1
+    assert "differ by more than" in capsys.readouterr().err
+
+
+def test_steps_without_a_lever_are_the_same_steps(arguments, monkeypatch):
+    """The same losses and weights, to rounding; and each lever is really off."""
+    config = training.joint(configuration.load(arguments[1], arguments[2:]))
+    data, world = read_data(config, progress=False), World(0, 1, torch.device("cpu"))
+    batch = next(batches(data.own, config))
+    seen = []
+    plain, step = training.plain_upsample, torch.optim.AdamW.step
+    judge = train.judge
+    monkeypatch.setattr(training, "plain_upsample", lambda *rest: seen.append("plain") or plain(*rest))
+    monkeypatch.setattr(train, "judge", lambda judges, *rest: seen.append(judges_learn(judges)) or judge(judges, *rest))
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda optimiser: seen.append(
+        ("fused", optimiser.param_groups[0]["fused"])) or step(optimiser))  # fmt: skip
+
+    def judges_learn(judges):
+        return "learn", all(parameter.requires_grad for parameter in judges.parameters())
+
+    def outcome(way):
+        state = make_state(argparse.Namespace(a=None), config, world, data, None)
+        seen.clear()
+        values = way(state, batch)
+        assert all(parameter.grad is None for parameter in state.discriminators.parameters())
+        assert {group["fused"] for group in state.optimiser.param_groups} == {True}
+        weights = {name: value.clone() for name, value in state.model.state_dict().items()}
+        return values, weights, list(seen)
+
+    values, weights, usual = outcome(train.train_step)
+    fused = ("fused", True)
+    assert usual == [("learn", True), fused, ("learn", False), ("learn", False), fused]
+    for name, lever in training.LEVERS.items():
+        ours, theirs, calls = outcome(lever(train.train_step))
+        assert values.keys() == ours.keys()
+        for key in values:
+            torch.testing.assert_close(ours[key], values[key], rtol=1e-4, atol=1e-6, msg=f"{name}: {key}")
+        exact = lever is not training.in_one_dimension  # Adam's first step is of signs: a rounding may turn one
+        assert not exact or all((theirs[key] - weights[key]).abs().max() <= 1e-6 for key in weights), name
+        wanted = {
+            training.in_one_dimension: ["plain", *usual],
+            training.with_learning_judges: [("learn", True), fused, ("learn", True), ("learn", True), fused],
+            training.with_many_kernels: [one if one[0] == "learn" else ("fused", False) for one in usual],
+        }
+        assert calls == wanted.get(lever, usual), name
+
+
+def test_levers_are_timed_one_by_one(arguments, capsys):
+    assert training.main(["levers", *arguments, "--rounds", "2", "--warm-up", "0"]) == 0
+    rows = cells(capsys.readouterr().out)
+    assert set(rows) >= {*training.LEVERS, "nothing", "any of them"}
+    assert all(float(rows[name][1]) > 0 for name in training.LEVERS)
+
+
+class Lengths(list):
+    """Clips of these numbers of frames, in place of a corpus."""
+
+    def __init__(self, n_frames, n_symbols):
+        super().__init__(n_frames)
+        self.n_frames, self.ids = np.array(n_frames), [np.zeros(n) for n in n_symbols]
+        self.speakers = np.zeros(len(n_frames))
+
+
+def test_padding_is_counted_as_it_is(tiny_config):
+    config = with_keys(tiny_config, "training", batch_size=4)
+
+    def planned(n_frames, n_symbols, config, n_epochs=3):
+        return cells(training.plan_padding(config, Lengths(n_frames, n_symbols), n_epochs))
+
+    equal = planned([50] * 64, [5] * 64, config)
+    assert equal["by length, as in training"] == equal["of the same sizes, at random"] == [
+        "0.0%", "0.0%", "4 to 4", "at most 200"]  # fmt: skip
+    fours = [100 * g + 10 * i for g in range(16) for i in (1, 2, 3, 4)], [1, 1, 1, 5] * 16  # a batch each, 60 too few
+    whole = planned(*fours, config)["by length, as in training"]
+    assert whole == [f"{100 * 16 * 60 / (4 * sum(range(40, 1600, 100))):.1f}%", "60.0%", "4 to 4", "at most 6160"]
+    parts = planned(*fours, with_keys(config, "training", batch_size=2, accumulate=2))["by length, as in training"]
+    assert parts == ["0.6%", "33.3%", "2 to 2", "at most 3080"]  # 320 of 49,920; 4 of 12 in the batch
+    lengths = np.random.default_rng(0).integers(20, 800, 300)
+    rows = planned(lengths, lengths // 5, with_keys(config, "training", batch_size=16, batch_frames=4000))
+    by_length, at_random = rows["by length, as in training"], rows["of the same sizes, at random"]
+    assert float(by_length[0].strip("%")) < 10 < float(at_random[0].strip("%"))
+    assert int(by_length[3].split()[-1]) <= 4000 < int(at_random[3].split()[-1]) and by_length[2] == at_random[2]
+
+
+def test_padding_of_a_configuration_needs_no_model(arguments, capsys, monkeypatch):
+    monkeypatch.setattr(training, "make_state", None)
+    assert training.main(["padding", *arguments, "--epochs", "2"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("10 clips, 5 steps, 2 epochs; training.batch_size 4") and "by length" in out
+
+
+# -- of the alignment
+
+
+def test_searches_are_compared(monkeypatch, capsys):
+    monkeypatch.setattr(alignment, "SHAPE", (2, 5, 12))
+    assert alignment.main(["search", "--rounds", "1"]) == 0
+    rows = cells(capsys.readouterr().out)
+    assert rows["ours, as the model gives scores"][1] == "1.00" and float(rows["ours in numpy"][0]) > 0
+    peer = SimpleNamespace(maximum_path=lambda *_: torch.eye(5)[:, [0] * 8 + [1, 2, 3, 4]].expand(2, -1, -1))
+    monkeypatch.setattr(alignment, "importable", lambda name: peer if name == "monotonic_align" else None)
+    with pytest.raises(ValueError, match="monotonic_align finds other paths"):
+        alignment.compare_searches(1)
+
+
+@pytest.mark.parametrize("units", ["blanks", "small"])
+def test_starts_are_compared(arguments, tmp_path, capsys, units):
+    more = ["variance.kind=frame", "pitch.f_max=2000", "generator.inputs=[z0_hat, f0]"] if units == "small" else []
+    picture = tmp_path / "start" / "curves.png"
+    limits = ["--target", "1e9", "--limit", "100", "-o", str(picture)]
+    assert alignment.main(["start", *arguments, *more, *limits]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert re.match(r"flat start: \d+ s for the durations of 10 clips", out[0])
+    assert out[1].startswith("flat start: 1e+09 after") or out[1].startswith("flat start: 1000000000.0 after")
+    assert f"{alignment.SMOOTHED} steps" in out[1] and f"{alignment.SMOOTHED} steps" in out[2]
+    assert re.match(r"the search takes \d+\.\d times as long", out[3])
+    rows = [line.split("\t") for line in picture.with_suffix(".txt").read_text().splitlines()]
+    assert [name for name, *_ in rows] == ["flat start"] * alignment.SMOOTHED + ["search"] * alignment.SMOOTHED
+    assert picture.stat().st_size > 1000
+
+
+def test_a_start_that_does_not_come_down_says_how_far_it_came(arguments, tmp_path, capsys):
+    assert (
+        alignment.main(["start", *arguments, "--target", "0.1", "--limit", "0.01", "-o", str(tmp_path / "a.png")]) == 0
+    )
+    out = capsys.readouterr().out
+    assert len(re.findall(r"(?:flat start|search): \d+\.\d{3} at best, 1 steps", out)) == 2 and "times as" not in out

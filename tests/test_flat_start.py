@@ -10,6 +10,7 @@ import torch
 import torchaudio
 from scipy.fft import idct
 
+from data_util.config import ROOT
 from model.flat_start import (
     FRAMES_PER_GAUSSIAN,
     VARIANCE_FLOOR,
@@ -300,6 +301,24 @@ def test_ids_and_durations_come_from_the_cache(in_units):
     for (ids, durations), (ids_again, durations_again) in zip(first, again):
         np.testing.assert_array_equal(ids, ids_again)
         np.testing.assert_array_equal(durations, durations_again)
+
+
+@pytest.mark.parametrize("damage", ["cut short", "empty", "foreign", "of other clips"])
+def test_a_damaged_cache_is_made_again(in_units, tiny_config, damage):
+    mels, x = noise_corpus(np.random.default_rng(2), blanks=False, n_utterances=3)
+    first = in_units("characters", mels, x)
+    (path,) = (ROOT / tiny_config.dataset.cache / "alignments").iterdir()
+    with np.load(path) as arrays:
+        others = {name: arrays[name] + (name == "durations") for name in arrays.files}
+    if damage == "of other clips":
+        np.savez(path, **others)
+    else:
+        path.write_bytes({"cut short": path.read_bytes()[:-100], "empty": b"", "foreign": b"PK, and no more"}[damage])
+    again = in_units("characters", mels, x)
+    for (ids, durations), (ids_again, durations_again) in zip(first, again):
+        np.testing.assert_array_equal(ids, ids_again)
+        np.testing.assert_array_equal(durations, durations_again)
+    assert len(in_units("characters", mels, x, search=None)) == 3  # from the cache, which is whole again
 
 
 def as_phones(rng, x, truth):

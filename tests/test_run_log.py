@@ -1,11 +1,12 @@
 """The log of a run: means are means, and a resumed run takes up where its checkpoint is."""
 
 import json
+import time
 
 import pytest
 import torch
 
-from data_util.run_log import RunLog
+from data_util.run_log import RunLog, Stopwatch
 
 
 class FakeWandb:
@@ -118,3 +119,23 @@ def test_a_run_resumed_at_its_end_loses_nothing(tmp_path):
     before = (tmp_path / "log.jsonl").read_bytes()
     RunLog(tmp_path, 8)
     assert (tmp_path / "log.jsonl").read_bytes() == before
+
+
+def test_a_part_within_a_part_is_counted_once(monkeypatch):
+    watch, now = Stopwatch(), [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def work(seconds):
+        now[0] += seconds
+
+    with watch.part("forward"):
+        work(1)
+        for _ in range(2):
+            with watch.part("alignment"):
+                work(2)
+                with watch.part("inner"):
+                    work(0.5)
+        work(2)
+    watch.part("alignment")(work)(2)
+    assert watch.seconds == {"inner": 1, "alignment": 6, "forward": 3}
+    assert watch.shares() == {"inner": "10%", "alignment": "60%", "forward": "30%"} and watch.seconds == {}

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ from data_util.world import World
 from model import monotonic_align
 from model.nisets import NiSETS
 from tests.conftest import StubFrontEnd, with_keys, without_judges
-from training import validation
+from training import alignment, validation
 from training.data import prepare_data
 from training.state import build_state
 
@@ -59,6 +60,7 @@ def config(arguments):
 
 
 def child(command, path, arguments, processes=1, n_nodes=1, port=0, environment=None):
+    """A process of tests/child.py, or torchrun's of several: `processes` in this one of n_nodes that meet at a port."""
     launcher, torchrun = [sys.executable], [sys.executable, "-m", "torch.distributed.run", "--max-restarts=2",
                                             f"--nproc_per_node={processes}"]  # fmt: skip
     if n_nodes > 1:
@@ -72,7 +74,11 @@ def child(command, path, arguments, processes=1, n_nodes=1, port=0, environment=
 
 
 def finish(process, seconds=300):
-    output, _ = process.communicate(timeout=seconds)
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # torchrun takes those that it has started along
+        pytest.fail(f"not done in {seconds} s: {process.communicate()[0]}")
     assert process.returncode == 0, output
     return output
 
@@ -323,6 +329,107 @@ def test_the_search_takes_over_from_the_flat_start(arguments, runs, monkeypatch,
     assert train.main([*arguments, *noise, f"alignment.init={init}", "training.train_num_steps=4"]) == 0
     assert [step for step, realign in enumerate(done) if realign] == steps and only(runs)
     assert noises == pytest.approx([0.1, 0.075, 0.05, 0.025])
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize(("init", "searched"), [("em", []), ("none", [0, 1])])
+def test_between_refreshes_every_step_has_the_durations_of_the_last(arguments, runs, monkeypatch, init, searched):
+    """Flat start or own searches, to init_steps; then what the averaged weights find, every refresh_steps steps."""
+    seen, refreshed, passes, refresh = {}, {}, train.forward, alignment.refresh
+
+    def forward(state, batch, *rest):
+        frames = dict(zip(batch.ids, (d[:n].tolist() for d, n in zip(batch.durations, batch.x_lengths))))
+        seen[state.step] = frames if batch.has_durations else None
+        return passes(state, batch, *rest)
+
+    def refresh_and_keep(state, corpus):
+        if state.step == 5:  # weights so unlike those of step 2 that the durations are others
+            for parameter in state.ema.text_encoder.parameters():
+                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        refresh(state, corpus)
+        found = {}
+        for i, clip in enumerate(corpus.clips):  # each by itself
+            x, mel, _ = validation.clip_tensors(state, corpus, i)
+            mu_x, _, _ = state.ema.encode(x, torch.ones(1, 1, x.shape[1]))
+            found[clip.id] = state.ema.align(mu_x, state.ema.latent(mel), [x.shape[1]], [mel.shape[2]])[0].tolist()
+        refreshed[state.step] = found
+
+    monkeypatch.setattr(train, "forward", forward)
+    monkeypatch.setattr(alignment, "refresh", refresh_and_keep)
+    searches, search = [], NiSETS.align
+    monkeypatch.setattr(NiSETS, "align", lambda model, *rest: (
+        searches.append(len(seen) - 1) if model.training else None, search(model, *rest))[1])  # fmt: skip
+    assert train.main([*arguments, "alignment.refresh_steps=3", f"alignment.init={init}"]) == 0
+    assert searches == searched and list(refreshed) == [2, 5]
+    for step, frames in seen.items():
+        if step >= 2:
+            last = refreshed[2 if step < 5 else 5]
+            assert frames == {name: last[name] for name in frames}, step
+        else:
+            assert (frames is None) == (init == "none")
+    project = checkpoint.load_project(checkpoint.find(only(runs), "project", 8))
+    kept = project["durations"]["frames"].tolist()
+    assert kept == [frame for found in refreshed[5].values() for frame in found]
+    assert refreshed[2] != refreshed[5]
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("kind", ["off", "phone"])
+def test_a_resumed_run_has_the_durations_that_it_had(arguments, runs, kind):
+    """Pitch and energy are read along the durations before, so that a refresh depends on them too."""
+    more = ["variance.channels=8", "variance.hidden_channels=8", "variance.n_layers=1", "pitch.f_max=2000"]
+    assert train.main([*arguments, "alignment.refresh_steps=3", f"variance.kind={kind}", *more,
+                       "system.keep_ckpt=4"]) == 0  # fmt: skip
+    run = only(runs)
+    whole = checkpoint.load_project(checkpoint.find(run, "project"))
+    assert whole["durations"] is not None
+    for step in (2, 4, 6):  # before the first refresh, and after each
+        assert train.main(["-id", run.name, "-ckpt", str(step)]) == 0
+        same(checkpoint.load_project(checkpoint.find(run, "project", 8)), whole)
+
+
+def test_processes_share_a_refresh_and_all_have_all_of_it(config, tiny):
+    config = with_keys(with_keys(config, "alignment", noise=0.5, refresh_steps=3), "training", batch_size=3)
+    states, parts = [build_state(config, ALONE, tiny.symbols) for _ in range(3)], {}
+
+    class Shared(World):
+        def gather(self, words):
+            parts[self.rank] = words
+            return [word for part in parts.values() for word in part]
+
+    for rank, state in enumerate(states):
+        state.step = 2
+        if rank < 2:
+            state.world = Shared(rank, 2, torch.device("cpu"))
+    with pytest.raises(KeyError):
+        alignment.refresh(states[0], tiny)  # the other's share is not there yet
+    for state in (states[1], states[0], states[2]):
+        alignment.refresh(state, tiny)
+    shares = [[index for index, _ in part] for part in parts.values()]
+    assert sorted(sum(shares, [])) == list(range(10)) and min(map(len, shares)) >= 3
+    for state in states[:2]:
+        same(state.durations, states[2].durations)
+    frames = torch.split(states[2].durations["frames"], [len(ids) for ids in tiny.ids])
+    assert [int(one.sum()) for one in frames] == tiny.n_frames.tolist()
+
+
+@pytest.mark.usefixtures("fast")
+def test_durations_of_other_clips_are_not_used(arguments, runs, tiny_root, caplog, monkeypatch):
+    short = "training.train_num_steps=4"
+    assert train.main([*arguments, "alignment.refresh_steps=3", short]) == 0
+    (tiny_root / "wavs" / "tiny-3.wav").unlink()
+    searches, search = [], NiSETS.align
+    monkeypatch.setattr(NiSETS, "align", lambda model, *rest: searches.append(model.training) or search(model, *rest))
+    assert train.main(["-id", only(runs).name, "training.train_num_steps=7"]) == 0
+    assert caplog.text.count("are of other clips") == 1
+    assert searches == [True] + [False] * 3  # the step before the refresh at 5, which has three batches of nine clips
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_resumed_run_may_search_in_every_step_again(arguments, runs):
+    assert train.main([*arguments, "alignment.refresh_steps=3", "training.train_num_steps=4"]) == 0
+    assert train.main(["-id", only(runs).name, "alignment.refresh_steps=0", "training.train_num_steps=6"]) == 0
+    assert checkpoint.load_project(checkpoint.find(only(runs), "project"))["durations"] is None
 
 
 def test_bfloat16_trains(arguments, runs):
@@ -597,7 +704,8 @@ def test_a_folder_that_cannot_be_written_is_a_line(arguments, runs, capsys):
 
 @pytest.mark.parametrize("n_kills", [3, pytest.param(30, marks=pytest.mark.slow)])
 def test_a_run_killed_at_random_instants_ends_as_one_that_was_not(arguments, tmp_path, n_kills):
-    more = [*arguments, f"training.train_num_steps={6 * n_kills}", "system.validation_step=1000", "system.save_ckpt=1"]
+    more = [*arguments, f"training.train_num_steps={6 * n_kills}", "system.validation_step=1000", "system.save_ckpt=1",
+            "alignment.refresh_steps=4"]  # fmt: skip
     finish(child("lives", tmp_path, more, environment={"KILLS": str(n_kills)}), 1800)
     whole, killed = (only(tmp_path / name) for name in ("whole", "killed"))
     same(*(checkpoint.load_project(checkpoint.find(run, "project", 6 * n_kills)) for run in (whole, killed)))
@@ -609,16 +717,16 @@ def test_a_run_killed_at_random_instants_ends_as_one_that_was_not(arguments, tmp
 @pytest.mark.parametrize("n_nodes", [1, 2])
 def test_torchrun_starts_again_what_lost_a_process(arguments, tmp_path, n_nodes):
     """One node of two processes, or two nodes of one that meet on the loopback; rank 1 kills itself at step 5."""
-    more = [*arguments, "training.batch_size=2"]
-    finish(child("train", tmp_path / "whole", more, processes=2))
-    for number in range(n_nodes):
-        process = child("restarted", tmp_path / "killed", more, processes=2 // n_nodes, n_nodes=n_nodes, port=29431,
-                        environment={"KILL_RANK_AT": "1 5"})  # fmt: skip
-        if number < n_nodes - 1:
-            first = process
-    output = finish(process, 900) + (finish(first, 900) if n_nodes > 1 else "")
+    more = [*arguments, "training.batch_size=2", "alignment.refresh_steps=3"]
+    finish(child("restarted", tmp_path / "whole", more, processes=2), 900)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    nodes = [child("restarted", tmp_path / "killed", more, processes=2 // n_nodes, n_nodes=n_nodes, port=port,
+                   environment={"KILL_RANK_AT": "1 5"}) for _ in range(n_nodes)]  # fmt: skip
+    output = "".join(finish(node, 900) for node in nodes)
     whole, killed = (only(tmp_path / name) for name in ("whole", "killed"))  # a single run, under its first name
-    assert "from step 4" in output
+    assert (tmp_path / "killed.once").exists() and "from step 4" in output
     same(*(checkpoint.load_project(checkpoint.find(run, "project", 8)) for run in (whole, killed)))
 
 

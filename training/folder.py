@@ -11,6 +11,7 @@ from data_util import config as configuration
 from data_util.config import Config, ConfigError
 from data_util.files import remove_torn, write_atomic
 from data_util.run_log import RunLog
+from data_util.world import World
 from training.data import Data
 from training.state import State, project_of
 
@@ -64,19 +65,20 @@ def end_launch() -> None:
         _launch_file().unlink(missing_ok=True)
 
 
-def go_on_after_restart(args: argparse.Namespace) -> bool:
-    """Make args go on with the newest checkpoint where torchrun starts the processes again.
+def go_on_after_restart(args: argparse.Namespace, world: World) -> bool:
+    """Make args go on with the newest checkpoint where torchrun starts the processes again, as all of them do.
 
     Returns False where there is nothing to be done again: the processes before have said why they ended.
     """
-    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0" or not _launch_file():
+    # each node counts its own failures: where another's process has died, one starts again with its count at 0
+    if world.most(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))) == 0 or not _launch_file():
         return True
-    if not _launch_file().is_file():
+    name = world.agree(world.first and _launch_file().is_file() and _launch_file().read_text())
+    if not name:
         return False
-    args.name, args.ckpt = _launch_file().read_text(), None
-    folder = checkpoint.RUNS / args.name
-    if any(checkpoint.steps(one, "project") for one in (folder, *folder.glob("*/"))):
-        args.id, args.c = args.name, None
+    args.name, args.ckpt, folder = name, None, checkpoint.RUNS / name
+    if world.agree(any(checkpoint.steps(one, "project") for one in (folder, *folder.glob("*/")))):
+        args.id, args.c = name, None
     return True
 
 

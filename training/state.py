@@ -38,6 +38,7 @@ class State:
     rate_scale: float = 1.0  # of the learning rates, lowered by going back
     misses: int = 0  # steps in a row that were skipped for what was not finite
     unwritten: dict | None = None  # RunLog's, where the checkpoint is of a step between two lines
+    durations: dict | None = None  # of the last refresh, and of which clips they are: see training/alignment.py
     stage: Stage | None = None
     wrapped: dict[str, nn.Module] = field(default_factory=dict)  # the networks, under DDP where there are several
     watch: Stopwatch = field(default_factory=Stopwatch)
@@ -54,7 +55,7 @@ def build_state(config: Config, world: World, symbols: tuple[str, ...], amp: boo
         training = config.training
         return torch.optim.AdamW(groups, lr=0.0, betas=training.betas, weight_decay=training.weight_decay, fused=True)
 
-    return State(
+    state = State(
         config=config,
         run_config=config,
         world=world,
@@ -65,6 +66,8 @@ def build_state(config: Config, world: World, symbols: tuple[str, ...], amp: boo
         optimiser=optimiser(model.parts()),
         optimiser_discriminators=optimiser({"discriminators": [discriminators]}),
     )
+    model.align = state.watch.part("alignment")(model.align)
+    return state
 
 
 def make_state(args: argparse.Namespace, config: Config, world: World, data: Data, project: dict | None) -> State:
@@ -103,6 +106,7 @@ def project_of(state: State) -> dict:
         "best_variance": state.best_variance,
         "rate_scale": state.rate_scale,
         "unwritten": state.unwritten,
+        "durations": state.durations,
     }
 
 
@@ -120,6 +124,7 @@ def restore(state: State, project: dict) -> None:
         raise checkpoint.CheckpointError(f"the checkpoint does not fit the configuration: {first}") from error
     state.best_variance = project["best_variance"]
     state.rate_scale, state.unwritten = project.get("rate_scale", 1.0), project.get("unwritten")
+    state.durations = project.get("durations") if state.config.alignment.refresh_steps > 0 else None
     state.step, state.misses = project["step"], 0
 
 

@@ -38,6 +38,11 @@ class ExportError(ValueError):
 # -- the graphs, each a function of tensors by name
 
 
+def speaker_of(model: NiSETS) -> tuple[str, ...]:
+    """The input of every graph that says who speaks, speaker () an id; a voice of one has none."""
+    return ("speaker",) if model.config.n_speakers > 1 else ()
+
+
 class Encoder(nn.Module):
     """A text's symbols: x (1, T_x) ids, length_scale (), noise_values (1, 2, T_x) standard normal, where pitch and
     energy are sampled; to durations (1, T_x) frames and what the decoder makes frames of."""
@@ -45,12 +50,14 @@ class Encoder(nn.Module):
     def __init__(self, model: NiSETS):
         super().__init__()
         self.model = model
-        self.inputs = ("x", "length_scale") + (("noise_values",) if model.variance is not None else ())
+        sampled = ("noise_values",) if model.variance is not None else ()
+        self.inputs = ("x", "length_scale", *sampled, *speaker_of(model))
         self.outputs = ("durations", "mu_x", "h") + (("c", "values") if model.variance is not None else ())
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         given = dict(zip(self.inputs, inputs))
-        read = self.model.read(given["x"], given["length_scale"], lambda _: given["noise_values"])
+        with self.model.speaking_as(given.get("speaker", 0)):
+            read = self.model.read(given["x"], given["length_scale"], lambda _: given["noise_values"])
         return tuple(each for each in read if each is not None)
 
 
@@ -63,7 +70,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.model = model
         contour = ("noise_contour",) if model.config.contour_wanders else ()
-        self.inputs = ("noise_latents", *contour, *Encoder(model).outputs)
+        self.inputs = ("noise_latents", *contour, *Encoder(model).outputs, *speaker_of(model))
         wanted = {"mu": "mu" in model.config.generator.inputs, "f0": model.config.generator_needs_f0,
                   "phase": model.config.has_source}  # fmt: skip
         self.outputs = ("z0_hat", *(name for name in wanted if wanted[name]))
@@ -73,8 +80,9 @@ class Decoder(nn.Module):
         noise, durations = given.pop("noise_latents"), given.pop("durations")
         mask = (torch.arange(noise.shape[-1]) < durations.sum())[None, None].to(noise.dtype)
         features = (given.get(name) for name in ("mu_x", "h", "c", "values", "noise_contour"))
-        mu, f0 = self.model.unfold(durations, mask, *features)
-        z0_hat = mu + self.model.denoise(noise * mask, mu, mask, torch.ones(1), f0)[0]
+        with self.model.speaking_as(given.get("speaker", 0)):
+            mu, f0 = self.model.unfold(durations, mask, *features)
+            z0_hat = mu + self.model.denoise(noise * mask, mu, mask, torch.ones(1), f0)[0]
         made = {"z0_hat": z0_hat, "mu": mu, "f0": f0, "phase": self.model.phase(f0)}
         return tuple(made[name] for name in self.outputs)
 
@@ -86,12 +94,16 @@ class Generator(nn.Module):
     def __init__(self, model: NiSETS):
         super().__init__()
         self.model = model
-        self.inputs = (*Decoder(model).outputs, *(("noise_wav",) if model.config.has_source else ()))
+        filtered = ("noise_wav",) if model.config.has_source else ()
+        self.inputs = (*Decoder(model).outputs, *filtered, *speaker_of(model))
         self.outputs = ("wav",)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         given = dict(zip(self.inputs, inputs))
-        return self.model.generate(given.pop("z0_hat"), t=torch.ones(1), noise=given.pop("noise_wav", None), **given)
+        with self.model.speaking_as(given.pop("speaker", 0)):
+            return self.model.generate(
+                given.pop("z0_hat"), t=torch.ones(1), noise=given.pop("noise_wav", None), **given
+            )
 
 
 class FourierProducts(nn.Module):
@@ -165,10 +177,10 @@ def to_onnx(graph: nn.Module, inputs: dict[str, Tensor], stride: int = 1):
 
 
 def example() -> dict[str, Tensor]:
-    """What the graphs may read: a text of random symbols, as long as no other axis."""
+    """What the graphs may read: a text of random symbols, as long as no other axis, by the first speaker."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(1, 20, (1, 13), generator=generator)
-    return {"x": x, "length_scale": torch.tensor(3.0, dtype=torch.float64),
+    return {"x": x, "length_scale": torch.tensor(3.0, dtype=torch.float64), "speaker": torch.tensor(0),
             "noise_values": torch.randn(1, 2, x.shape[1], generator=generator)}  # fmt: skip
 
 
@@ -252,10 +264,9 @@ def to_int8(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def export(voice: Voice, folder: Path, weights: str = "float32") -> float:
     """Write a voice, on the CPU, as files that speak without PyTorch. Returns how far one sentence then differs.
 
-    weights: of the large tensors' files, one of WEIGHTS; they compute in float32. Raises OSError, ExportError.
+    weights: of the large tensors' files, one of WEIGHTS; they compute in float32. Of several speakers it has all.
+    Raises OSError, ExportError.
     """
-    if voice.saved.config.n_speakers > 1:
-        raise ExportError(f"a voice of {voice.saved.config.n_speakers} speakers: only a voice of one can be exported")
     spoken = voice.speak(TEXT, seed=0).wav
     protos = graphs_of(voice.model)
     if weights != "float32":
@@ -284,7 +295,7 @@ def about(voice: Voice, weights: str, contents: dict[str, bytes]) -> dict:
         "run": voice.saved.path.parent.name, "step": voice.saved.step, "weights": weights,
         "audio": {name: asdict(config.audio)[name] for name in ("sample_rate", "hop_length")}, "text": text,
         "n_latents": config.n_latents, "stride": stride_of(model), "reach": model.generator.reach,
-        "symbols": list(voice.saved.symbols),
+        "symbols": list(voice.saved.symbols), "speakers": list(config.speakers.names),
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     }  # fmt: skip
 

@@ -20,7 +20,7 @@ from data_util.config import ROOT
 from data_util.corpus import make_front_end, read_metafile
 from data_util.files import check_folder, write_atomic
 from data_util.pitch import track_f0
-from data_util.speech import Reader, Speech, noise_of, write_wav
+from data_util.speech import Reader, Speech, noise_of, speaker_id, write_wav
 from model.nisets import NiSETS, Plan
 from model.sde import SOLVERS, default_solver, solver_times
 from text import TextError
@@ -39,14 +39,12 @@ class Settings(speech.Settings):
 
     n_timesteps: evaluations of the score network; solver: posterior (only for 1, the default there), dpm2m (the
     default beyond), ddim, sde, euler or, for 1 alone, original; loudness: LUFS that each piece is brought to, over -70
-    and at most 0, by a gain alone and less where the peaks would pass full scale; None: as the voice speaks;
-    speaker: one of speakers.names, None: the first.
+    and at most 0, by a gain alone and less where the peaks would pass full scale; None: as the voice speaks.
     """
 
     n_timesteps: int = 1
     solver: str | None = None
     loudness: float | None = None
-    speaker: str | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -158,11 +156,7 @@ class Voice:
             return self.model.plan(x, settings.temperature, settings.length_scale, noise, piece.pauses)
 
     def _speaker_id(self, speaker):
-        names = self.saved.config.speakers.names
-        if speaker is not None and speaker not in names:
-            known = ", ".join(names) or "none: it has a single voice"
-            raise ValueError(f"speaker {speaker!r}: the voice has not learnt it (it knows {known[:300]})")
-        return 0 if speaker is None else names.index(speaker)
+        return speaker_id(speaker, self.saved.config.speakers.names)
 
     def _render(self, pieces, settings, plans=None):
         """wav (T_wav,) with the silence after it and durations (T_x,), of each piece."""

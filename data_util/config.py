@@ -588,7 +588,8 @@ def _check_ranges(config):
                    "training.batch_frames", "training.rate_power"}  # fmt: skip
     may_be_empty = {"discriminators.periods", "discriminators.resolutions", "speakers.names", "fine_tuning.frozen"}
     shares = {"text_encoder.prenet_dropout", "text_encoder.dropout", "variance.dropout", "variance.voicing",
-              "sde.t_one", "sde.t_uniform", "training.true_latents", "training.ema_decay", "training.back_off", "training.rate_power"}  # fmt: skip
+              "sde.t_one", "sde.t_uniform", "training.true_latents", "training.ema_decay",
+              "training.back_off", "training.rate_power"}  # fmt: skip
     for section, keys in to_dict(config).items():
         for name, value in keys.items():
             key = f"{section}.{name}"

@@ -6,7 +6,7 @@ Laid out as LJSpeech is, wavs/ID.wav and metadata.csv, with train.txt and valid.
 import argparse
 import ctypes
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +31,14 @@ def sentences() -> list[str]:
     return SENTENCES.read_text(encoding="utf-8").splitlines()
 
 
-def speak(texts: Iterable[str], config: Config) -> Iterator[np.ndarray]:
+def speak(texts: Iterable[str], config: Config, voice: str = "") -> Iterator[np.ndarray]:
     """What espeak-ng makes of each text: (T_wav,) float32 in [-1, 1], silence cut off at both ends.
 
-    espeak-ng has one state in a process and carries some of it from text to text: only the same texts in the same
-    order from a fresh process give the same samples. Raises DemoError.
+    voice: of espeak-ng, perhaps with a variant, such as en-us+f3; "": text.language. espeak-ng has one state in a
+    process and carries some of it from text to text: only the same texts in the same order from a fresh process give
+    the same samples. Raises DemoError.
     """
-    library, sample_rate = _start(config.text.language)
+    library, sample_rate = _start(voice or config.text.language)
     if sample_rate != config.audio.sample_rate:
         raise DemoError(f"audio.sample_rate = {config.audio.sample_rate}: must be {sample_rate} Hz, espeak-ng's rate")
     heard: list[np.ndarray] = []
@@ -61,19 +62,27 @@ def speak(texts: Iterable[str], config: Config) -> Iterator[np.ndarray]:
         library.espeak_Terminate()
 
 
-def make(folder: Path, config: Config, texts: list[str] | None = None, progress: bool = True) -> bool:
+def make(
+    folder: Path,
+    config: Config,
+    texts: list[str] | None = None,
+    progress: bool = True,
+    voices: Sequence[str] = (),
+) -> bool:
     """Write the corpus into a folder. Returns whether there was anything to do.
 
-    texts: demo.txt's where None. metadata.csv comes last: where it is as it should be, so is the rest.
+    texts: demo.txt's where None; voices: of espeak-ng, each of which says all of it and is named by the lists; ():
+    text.language alone, without a name. metadata.csv comes last: where it is as it should be, so is the rest.
     Raises DemoError, OSError.
     """
-    texts = sentences() if texts is None else texts
-    clips = {f"demo-{i:03d}": text for i, text in enumerate(texts, 1)}
-    valid = list(clips)[VALID_EVERY - 1 :: VALID_EVERY]
+    texts, voices = sentences() if texts is None else texts, voices or ("",)
+    clips = {f"{voice or 'demo'}-{i:03d}": (voice, text) for voice in voices for i, text in enumerate(texts, 1)}
+    lines = {clip: f"{clip}.wav|{voice}|{text}\n" if voice else f"{clip}\n" for clip, (voice, text) in clips.items()}
+    valid = {clip for clip in clips if int(clip.rsplit("-", 1)[1]) % VALID_EVERY == 0}
     lists = {
-        "train.txt": "".join(f"{clip}\n" for clip in clips if clip not in valid),
-        "valid.txt": "".join(f"{clip}\n" for clip in valid),
-        "metadata.csv": "".join(f"{clip}|{text}|{text}\n" for clip, text in clips.items()),
+        "train.txt": "".join(line for clip, line in lines.items() if clip not in valid),
+        "valid.txt": "".join(line for clip, line in lines.items() if clip in valid),
+        "metadata.csv": "".join(f"{clip}|{text}|{text}\n" for clip, (_, text) in clips.items()),
     }
     paths = [folder / "wavs" / f"{clip}.wav" for clip in clips]
     if all(_holds(folder / name, content) for name, content in lists.items()) and all(map(Path.is_file, paths)):
@@ -83,7 +92,7 @@ def make(folder: Path, config: Config, texts: list[str] | None = None, progress:
     from data_util.audio import save_wav
 
     (folder / "metadata.csv").unlink(missing_ok=True)
-    wavs = speak(texts, config)
+    wavs = (wav for voice in voices for wav in speak(texts, config, voice))
     for path, wav in tqdm(zip(paths, wavs), desc="speaking", total=len(paths), unit="clip", disable=not progress):
         save_wav(path, wav, config.audio.sample_rate)
     for name, content in lists.items():
@@ -91,18 +100,20 @@ def make(folder: Path, config: Config, texts: list[str] | None = None, progress:
     return True
 
 
-def _start(language):
+def _start(voice):
     """espeak-ng's library, ready to speak, and its sample rate in Hz."""
     try:
         import espeakng_loader
 
         library = ctypes.CDLL(espeakng_loader.get_library_path())
-        data_path = espeakng_loader.get_data_path()
+        data_path = Path(espeakng_loader.get_data_path())
     except (ImportError, OSError, RuntimeError) as error:
         raise DemoError(f"espeak-ng cannot be loaded ({error}): pip install -r requirements.txt") from error
     sample_rate = library.espeak_Initialize(_RETRIEVAL, 0, str(data_path).encode(), 0)
-    if sample_rate <= 0 or library.espeak_SetVoiceByName(language.encode()) != 0:
-        raise DemoError(f"espeak-ng has no voice for text.language = {language!r}")
+    _, plus, variant = voice.partition("+")  # one that it does not know it leaves away without a word
+    unknown = plus and not (data_path / "voices" / "!v" / variant).is_file()
+    if sample_rate <= 0 or unknown or library.espeak_SetVoiceByName(voice.encode()) != 0:
+        raise DemoError(f"espeak-ng has no voice {voice!r} (text.language)")
     return library, sample_rate
 
 

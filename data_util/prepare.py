@@ -244,7 +244,7 @@ def overlay_of(dest: Path, config: configuration.Config, speakers: Sequence[str]
     tree = {
         "log": {"name": dest.name},
         "dataset": {"prtpath": str(dest), **lists},
-        "audio": {"sample_rate": config.audio.sample_rate},
+        "audio": asdict(config.audio),  # all of it: a model for frames of another length is then refused
         "text": {"language": config.text.language},
         "speakers": {"names": list(speakers)},
     }

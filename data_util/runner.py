@@ -16,7 +16,18 @@ import onnxruntime
 
 from data_util import timestamps
 from data_util.files import write_atomic
-from data_util.speech import Piece, Reader, Settings, Speech, chunks, in_samples, noise_of, to_pcm, write_wav
+from data_util.speech import (
+    Piece,
+    Reader,
+    Settings,
+    Speech,
+    chunks,
+    in_samples,
+    noise_of,
+    speaker_id,
+    to_pcm,
+    write_wav,
+)
 from text import FrontEnd
 
 GRAPHS = ("encoder", "decoder", "generator")
@@ -42,7 +53,7 @@ class Voice:
             digests = {name: hashlib.sha256(graph).hexdigest() for name, graph in graphs.items()}
             damaged = [f"{name}.onnx" for name in GRAPHS if digests[name] != about["sha256"][name]]
             self.n_latents, self.stride, self.reach = (about[name] for name in ("n_latents", "stride", "reach"))
-            audio, text = about["audio"], about["text"]
+            audio, text, self.speakers = about["audio"], about["text"], about.get("speakers", [])
         except OSError as error:
             raise VoiceError(f"{error.filename}: {error.strerror}; name a folder that export.py wrote") from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -76,7 +87,7 @@ class Voice:
         for piece in pieces:
             durations, values, noise = self._latents(piece, settings)
             n_frames = int(durations.sum())
-            wav = self._generate(values, noise, slice(0, n_frames))
+            wav = self._generate(values, noise, slice(0, n_frames), settings)
             sounds.append((next(self.reader.finished([wav], n_frames, piece)), durations))
         return self.reader.joined(text, pieces, sounds)
 
@@ -93,14 +104,14 @@ class Voice:
     def _chunks(self, piece, settings):
         durations, values, noise = self._latents(piece, settings)
         n_frames = int(durations.sum())
-        wavs = (self._generate(values, noise, read)[in_samples(kept, self.reader.hop_length)]
+        wavs = (self._generate(values, noise, read, settings)[in_samples(kept, self.reader.hop_length)]
                 for read, kept in chunks(n_frames, self.reach))  # fmt: skip
         yield from self.reader.finished(wavs, n_frames, piece)
 
     def _latents(self, piece: Piece, settings: Settings):
         """durations (T_x,) frames; what the generator reads of each, (1, channels, T_mel) by name; and its noise, (1,
         1, T_mel hop_length), None where it reads none."""
-        generator = noise_of(settings.seed, piece.phonemes)
+        generator, speaker = noise_of(settings.seed, piece.phonemes), self._speaker(settings)
 
         def drawn(channels, length):
             return generator.standard_normal((1, channels, length), dtype=np.float32)
@@ -108,7 +119,7 @@ class Voice:
         values = {"x": np.array([piece.ids]), "length_scale": np.array(settings.length_scale, dtype=np.float64)}
         if "noise_values" in _inputs(self.encoder):  # what is not read is not drawn
             values["noise_values"] = drawn(2, len(piece.ids))
-        values = _run(self.encoder, values)
+        values = _run(self.encoder, values | speaker)
         durations = values["durations"][0]
         for index, n in piece.pauses.items():
             durations[index] = n
@@ -118,14 +129,18 @@ class Voice:
             values["noise_contour"] = np.pad(drawn(1, n_frames), more)
         noise = np.float32(settings.temperature) * drawn(self.n_latents, n_frames)
         noise = np.pad(noise, more)
-        latents = _run(self.decoder, values | {"noise_latents": noise})
+        latents = _run(self.decoder, values | speaker | {"noise_latents": noise})
         wanted = "noise_wav" in _inputs(self.generator)
         noise = drawn(1, n_frames * self.reader.hop_length) if wanted else None
         return durations, {name: value[..., :n_frames] for name, value in latents.items()}, noise
 
-    def _generate(self, values, noise, frames):
+    def _speaker(self, settings):
+        """What the graphs of a voice of several read of who speaks; those of one read nothing of it."""
+        return {"speaker": np.array(speaker_id(settings.speaker, self.speakers), dtype=np.int64)}
+
+    def _generate(self, values, noise, frames, settings):
         """The samples (n,) of some frames."""
-        values = {name: value[..., frames] for name, value in values.items()}
+        values = {name: value[..., frames] for name, value in values.items()} | self._speaker(settings)
         if noise is not None:
             values["noise_wav"] = noise[..., in_samples(frames, self.reader.hop_length)]
         return _run(self.generator, values)["wav"][0, 0].clip(-1, 1)
@@ -155,6 +170,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--temperature", type=float, default=1.0, help="of the noise")
     parser.add_argument("--length-scale", type=float, default=1.0, help="over 1 slower, under 1 faster")
     parser.add_argument("--sentence-pause", type=float, metavar="SECONDS", help="between two sentences")
+    parser.add_argument("--speaker", metavar="NAME", help="of a voice of several; without it the first of them")
     parser.add_argument("--timestamps", choices=list(timestamps.FORMATS), help="of words and phonemes, beside the WAV")
     parser.add_argument("-l", dest="lexicon", metavar="FILE", help="words and how they are said: word = respelling")
     parser.add_argument("--threads", type=int, metavar="N", help="without it one for each core")

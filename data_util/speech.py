@@ -6,7 +6,7 @@ through ONNX Runtime.
 
 import secrets
 import wave
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,13 +31,15 @@ class Settings:
 
     seed: the same seed and text give the same sound, None a new one each time; temperature: of the noise, 0 or more;
     length_scale: over 1 slower, under 1 faster; sentence_pause: seconds between two sentences, 0 to 10, each of which
-    is then spoken for itself; None: as the voice pauses, and SENTENCE_PAUSE where a long text is cut.
+    is then spoken for itself; None: as the voice pauses, and SENTENCE_PAUSE where a long text is cut; speaker: one of
+    those that the voice knows, None: the first.
     """
 
     seed: int | None = None
     temperature: float = 1.0
     length_scale: float = 1.0
     sentence_pause: float | None = None
+    speaker: str | None = None
 
     def __post_init__(self):
         if self.seed is not None and self.seed < 0:
@@ -145,6 +147,14 @@ class Reader:
 
     def _frames(self, seconds):
         return round(seconds * self.sample_rate / self.hop_length)
+
+
+def speaker_id(speaker: str | None, names: Sequence[str]) -> int:
+    """The id of a speaker, None: of the first. names: those that the voice knows. Raises ValueError for others."""
+    if speaker is not None and speaker not in names:
+        known = ", ".join(names) or "none: it has a single voice"
+        raise ValueError(f"speaker {speaker!r}: the voice has not learnt it (it knows {known[:300]})")
+    return 0 if speaker is None else list(names).index(speaker)
 
 
 def noise_of(seed: int | None, phonemes: str) -> np.random.Generator:

@@ -11,16 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-import train
-from data_util import checkpoint
 from data_util import config as configuration
-from data_util.config import Config, ConfigError
+from data_util.config import Config
 from data_util.files import write_atomic
-from data_util.run_log import RunLog
 from data_util.world import World
-from training.data import prepare_data
-from training.lanes import trained_parts
-from training.state import make_state
+from experiments import runs
 
 ARMS = {  # what is changed in the base, which is the overlay of -c with one lane
     "base": [],
@@ -60,10 +55,8 @@ COLUMNS = {  # of the last validation: title, and by how much less of it is bett
 def arm_config(arm: str, seed: int, args: argparse.Namespace) -> Config:
     """The configuration of one run: the overlay with one lane, the arm's changes, the command line's over both."""
     parts = TEXT_PARTS + (f", {SOUND_PARTS}" if args.sound else "")
-    stage = f"{{lane: main, parts: {{{parts}}}, latents: joint, share: 1.0, final: 0.02, mu_gradient: true, "
     overrides = [
-        "training.lanes={main: {clips: all, start: [], means: []}}",
-        f"training.stages=[{stage}feature_gradient: 'off'}}]",
+        *runs.one_lane(parts),
         f"training.train_num_steps={args.steps}",
         f"alignment.noise_steps={args.steps}",
         f"system.seed={seed}",
@@ -78,30 +71,14 @@ def arm_config(arm: str, seed: int, args: argparse.Namespace) -> Config:
 
 def run_arm(config: Config, folder: Path, world: World) -> dict[str, float]:
     """Train, from where a former call was stopped, and validate. Returns the numbers of the held-out clips."""
-    last = config.training.train_num_steps
-    if not numbers_of(folder, last):
-        data = prepare_data(config, world)
-        project = None
-        if checkpoint.steps(folder, "project"):
-            project = checkpoint.load_project(checkpoint.find(folder, "project"))
-            if project["config"] != configuration.to_dict(config):
-                raise ConfigError(f"{folder} was begun with another configuration: name another -o, or remove it")
-        state = make_state(train.parse_args([]), config, world, data, project)
-        trained = trained_parts(config, ["main"])
-        state.sounding, state.reading = "generator" in trained, True
-        checkpoint.set_aside(folder, state.step)
-        write_atomic(folder / "config.yaml", configuration.to_yaml(config).encode())
-        train.train(state, data, folder, RunLog(folder, state.step, None))
-        for path in folder.glob("project_*.pt"):  # nobody goes on from there, and arms are many
-            path.unlink()
-    return numbers_of(folder, last)
+    runs.run(config, folder, world)
+    return numbers_of(folder, config.training.train_num_steps)
 
 
 def numbers_of(folder: Path, step: int) -> dict[str, float]:
     """The validation of a step in a run's log, {} where there is none."""
-    lines = RunLog(folder, step).read() if (folder / "log.jsonl").is_file() else []
-    found = [line for line in lines if line["kind"] == "valid" and line["step"] == step]
-    return {name: found[-1][name] for name in COLUMNS if name in found[-1]} if found else {}
+    found = runs.validation_at(folder, step) or {}
+    return {name: found[name] for name in COLUMNS if name in found}
 
 
 def table(results: dict[str, dict[int, dict[str, float]]]) -> str:
@@ -156,6 +133,9 @@ def main(argv: list[str] | None = None) -> int:
                 if numbers:
                     results[arm][seed] = numbers
                     write_atomic(args.out / "table.md", table(results).encode())
+    except runs.train.Stopped as stopped:
+        print("ablation: stopped; the same command goes on from here", file=sys.stderr)
+        return stopped.status
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"ablation: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

@@ -1,5 +1,6 @@
 """data_util.demo: the sentences, and espeak-ng speaking them."""
 
+import os
 import subprocess
 import sys
 
@@ -64,7 +65,7 @@ def test_the_same_process_gives_the_same_samples(folders):
 
 def test_what_is_whole_is_not_made_again(folders, monkeypatch):
     config, asked = configuration.load("demo"), []
-    monkeypatch.setattr(demo, "speak", lambda texts, _config: asked.append(texts) or iter([np.zeros(9)] * len(texts)))
+    monkeypatch.setattr(demo, "speak", lambda texts, *_: asked.append(texts) or iter([np.zeros(9)] * len(texts)))
     assert not demo.make(folders[1], config, TEXTS, progress=False) and not asked
     (folders[1] / "wavs" / "demo-002.wav").unlink()
     assert demo.make(folders[1], config, TEXTS, progress=False)
@@ -72,7 +73,7 @@ def test_what_is_whole_is_not_made_again(folders, monkeypatch):
 
 
 def test_an_interrupted_corpus_is_no_corpus(tmp_path, monkeypatch):
-    def speak(_texts, _config):
+    def speak(*_):
         yield np.zeros(9)
         raise KeyboardInterrupt
 
@@ -83,7 +84,7 @@ def test_an_interrupted_corpus_is_no_corpus(tmp_path, monkeypatch):
 
 
 def test_lists_and_transcripts_fit_the_configuration(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "speak", lambda texts, _config: iter([np.zeros(9)] * len(texts)))
+    monkeypatch.setattr(demo, "speak", lambda texts, *_: iter([np.zeros(9)] * len(texts)))
     config = configuration.load("demo")
     demo.make(tmp_path, config, progress=False)
     train, valid = (read_metafile(tmp_path / name, tmp_path) for name in ("train.txt", "valid.txt"))
@@ -95,9 +96,33 @@ def test_lists_and_transcripts_fit_the_configuration(tmp_path, monkeypatch):
     }
 
 
+def test_voices_say_the_same_and_are_named(tmp_path, monkeypatch):
+    asked, config = [], configuration.load("demo")
+    monkeypatch.setattr(demo, "speak", lambda texts, _, voice: asked.append(voice) or iter([np.zeros(9)] * len(texts)))
+    voices, texts = ["en-us+m3", "en-us+f2"], [f"Sentence {i}." for i in range(1, 41)]
+    assert demo.make(tmp_path, config, texts, progress=False, voices=voices) and asked == voices
+    train, valid = (read_metafile(tmp_path / name, tmp_path) for name in ("train.txt", "valid.txt"))
+    assert {(clip.speaker, clip.text) for clip in valid} == {(v, texts[i]) for v in voices for i in (19, 39)}
+    assert {(clip.speaker, clip.text) for clip in train + valid} == {(v, text) for v in voices for text in texts}
+    assert all(clip.wav_path.is_file() and clip.speaker in clip.id for clip in train + valid)
+    assert not demo.make(tmp_path, config, texts, progress=False, voices=voices)
+
+
+def test_variants_of_a_voice_sound_different():
+    """Each in a process of its own: what espeak-ng makes depends on what it has said before."""
+    code = ("import sys; from data_util import config, demo; c = config.load('demo')\n"
+            "for wav in demo.speak(sys.argv[2:], c, sys.argv[1]): print(hash(wav.tobytes()))")  # fmt: skip
+    said = [subprocess.run([sys.executable, "-c", code, voice, TEXTS[0]], cwd=ROOT, check=True, capture_output=True,
+                           env={**os.environ, "PYTHONHASHSEED": "0"}).stdout
+            for voice in ("", "en-us", "en-us+m3", "en-us+f2")]  # fmt: skip
+    assert said[0] == said[1] and len(set(said)) == 3
+
+
 def test_another_rate_or_voice_stops():
     rate = configuration.load("demo", ["audio.sample_rate=16000"])
     with pytest.raises(demo.DemoError, match="audio.sample_rate = 16000: must be 22050"):
         next(demo.speak(TEXTS, rate))
-    with pytest.raises(demo.DemoError, match="no voice for text.language = 'xx-none'"):
+    with pytest.raises(demo.DemoError, match=r"no voice 'xx-none' \(text.language\)"):
         next(demo.speak(TEXTS, configuration.load("demo", ["text.language=xx-none"])))
+    with pytest.raises(demo.DemoError, match=r"no voice 'en-us\+nobody'"):
+        next(demo.speak(TEXTS, configuration.load("demo"), "en-us+nobody"))

@@ -9,7 +9,7 @@ import text
 from data_util import config as configuration
 from data_util.config import ROOT
 from data_util.world import World
-from experiments import ablation, latents, solvers
+from experiments import ablation, latents, runs, solvers
 from model.nisets import NiSETS
 from model.sde import ONE_STEP, SOLVERS
 from tests.conftest import without_judges
@@ -50,7 +50,7 @@ def test_too_many_arms_are_refused(capsys):
 def test_an_ablation_that_is_killed_goes_on_to_the_same_table(command, tmp_path, monkeypatch, capsys):
     arms = ["--arms", "base", "pca"]
     assert ablation.main([*command, *arms, "-o", str(tmp_path / "whole")]) == 0
-    whole, step = capsys.readouterr().out, ablation.train.train_step
+    whole, step = capsys.readouterr().out, runs.train.train_step
     assert whole.splitlines()[0].startswith("| arm | seeds | prior |") and "| pca | 1 |" in whole
 
     def killed(state, batch):
@@ -59,26 +59,35 @@ def test_an_ablation_that_is_killed_goes_on_to_the_same_table(command, tmp_path,
         return step(state, batch)
 
     cut = [*command, *arms, "-o", str(tmp_path / "cut")]
-    monkeypatch.setattr(ablation.train, "train_step", killed)
+    monkeypatch.setattr(runs.train, "train_step", killed)
     with pytest.raises(KeyboardInterrupt):
         ablation.main(cut)
     done = []
-    monkeypatch.setattr(ablation.train, "train_step", lambda *args: done.append(args[0].step) or step(*args))
+    monkeypatch.setattr(runs.train, "train_step", lambda *args: done.append(args[0].step) or step(*args))
     assert ablation.main(cut) == 0
     assert done == [2, 3]  # the first arm not at all, the second from its checkpoint
     assert capsys.readouterr().out == whole == (tmp_path / "cut" / "table.md").read_text()
     assert list((tmp_path / "cut").rglob("*.pt")) == []
 
 
+def test_a_signal_ends_in_one_line(command, tmp_path, monkeypatch, capsys):
+    def stopped(*_):
+        raise runs.train.Stopped(15, 3)
+
+    monkeypatch.setattr(runs.train, "train", stopped)
+    assert ablation.main([*command, "--arms", "base", "-o", str(tmp_path)]) == 143
+    assert capsys.readouterr().err.splitlines()[-1] == "ablation: stopped; the same command goes on from here"
+
+
 def test_a_folder_of_another_configuration_is_refused(command, tmp_path, monkeypatch, capsys):
-    step = ablation.train.train_step
+    step = runs.train.train_step
 
     def killed(state, batch):
         if state.step == 3:
             raise KeyboardInterrupt
         return step(state, batch)
 
-    monkeypatch.setattr(ablation.train, "train_step", killed)
+    monkeypatch.setattr(runs.train, "train_step", killed)
     arguments = [*command, "--arms", "base", "-o", str(tmp_path / "out")]
     with pytest.raises(KeyboardInterrupt):
         ablation.main(arguments)

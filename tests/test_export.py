@@ -35,7 +35,8 @@ SOURCE = ["variance.channels=8", "variance.hidden_channels=8", "variance.n_layer
           "variance.frame_layers=1", "convnext1d.channels=8", "convnext1d.hidden_channels=8", "convnext1d.n_layers=1",
           "convnext.channels=8", "convnext.hidden_channels=8", "convnext.n_layers=1",
           "text_encoder.frame_hidden_channels=8", "text_encoder.frame_layers=1"]  # fmt: skip
-KINDS = {"hifigan": (None, HIFIGAN), "source": ("small", SOURCE)}
+KINDS = {"hifigan": (None, HIFIGAN), "source": ("small", SOURCE),
+         "several": ("small", [*SOURCE, "speakers.names=[ann, ben]"])}  # fmt: skip
 TEXTS = ["Oh.", "A cat.", "Two of them spoke.", "Nobody spoke, twice.", "Where were you, all these years, and why?",
          'Wait <break time="300ms"/> here.', "[[ fəˈniːmz ]]", "It was late. It rained; the street was dark. He left.",
          "Seventeen ships set out on the second of May, and not one of them was ever heard of again.",
@@ -81,7 +82,10 @@ def tiny_voice(folder, kind):
 
 
 # tracing a UNet of any length takes a minute
-@pytest.fixture(scope="module", params=["source", pytest.param("hifigan", marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module",
+    params=["source", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("hifigan", "several"))],
+)
 def exported(request, tmp_path_factory):
     """A voice, and the folder that it was exported to; export changes no voice but its own."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -92,14 +96,15 @@ def exported(request, tmp_path_factory):
 
 def test_it_speaks_without_pytorch_as_with_it(exported, tmp_path):
     voice, folder = exported
-    given = json.dumps([TEXTS, SETTINGS, str(tmp_path / "made.npz")])
+    settings = SETTINGS | ({"speaker": "ben"} if voice.saved.config.n_speakers > 1 else {})
+    given = json.dumps([TEXTS, settings, str(tmp_path / "made.npz")])
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     result = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], cwd=folder, input=given, capture_output=True,
                             text=True, env=environment, check=False)  # fmt: skip
     assert result.returncode == 0, result.stderr
     made, n_frames = np.load(tmp_path / "made.npz"), set()
     for i, text in enumerate(TEXTS):
-        speech = voice.speak(text, **SETTINGS)
+        speech = voice.speak(text, **settings)
         assert np.array_equal(made[f"durations{i}"], speech.durations)
         assert np.abs(speech.wav).max() > 1e-3
         for sound in ("wav", "stream"):
@@ -118,6 +123,7 @@ def test_each_graph_gives_what_the_model_gives(exported, length):
     model, speaker = voice.model, runner.Voice(folder, n_threads=1)
     stride = export.stride_of(model)
     values = {"x": torch.randint(1, 20, (1, length)), "noise_values": torch.randn(1, 2, length),
+              "speaker": torch.tensor(0),
               "length_scale": torch.tensor(0.3 if length == 1 else 1.5, dtype=torch.float64)}  # fmt: skip
     for graph in export.graphs(model):
         if "noise_latents" in graph.inputs:
@@ -126,7 +132,8 @@ def test_each_graph_gives_what_the_model_gives(exported, length):
             values["noise_contour"] = torch.randn(1, 1, values["noise_latents"].shape[-1])
             values["noise_wav"] = torch.randn(1, 1, n_frames * 256)
         if "z0_hat" in graph.inputs:
-            values |= {name: values[name][..., :n_frames] for name in graph.inputs if name != "noise_wav"}
+            values |= {name: values[name][..., :n_frames] for name in graph.inputs
+                       if name not in ("noise_wav", "speaker")}  # fmt: skip
         with torch.no_grad():
             right = export.call(graph, values)
         session = getattr(speaker, type(graph).__name__.lower())
@@ -149,6 +156,37 @@ def test_nothing_in_the_graphs_is_random_or_of_one_length(exported):
             assert all(size.dim_param for size in list(sizes)[-1:]) == (one.name != "length_scale") or not sizes
     assert {"x", "length_scale", "noise_latents"} <= inputs
     assert {"noise_values", "noise_wav"} & inputs in (set(), {"noise_values", "noise_wav"})
+
+
+def test_graphs_of_several_speak_as_who_is_asked_for(tmp_path):
+    voice = tiny_voice(tmp_path, "several")
+
+    def made(speaker):
+        torch.manual_seed(0)
+        values = export.example() | {"speaker": torch.tensor(speaker)}
+        for graph in export.graphs(voice.model):
+            assert "speaker" in graph.inputs
+            if "noise_latents" in graph.inputs:
+                n_frames = int(values["durations"].sum())
+                values["noise_latents"] = torch.randn(1, 80, n_frames)
+                values["noise_wav"] = torch.randn(1, 1, n_frames * 256)
+            with torch.no_grad():
+                values |= export.call(graph, values)
+        return values
+
+    ann, ben = made(0), made(1)
+    assert not torch.equal(ann["mu_x"], ben["mu_x"]) and ann["wav"].shape[-1] == 256 * int(ann["durations"].sum())
+    with torch.no_grad():
+        with voice.model.speaking_as(1):
+            mu_x, _, _ = voice.model.encode(ben["x"], torch.ones(1, 1, 13), ben["values"])
+            wav = voice.model.generate(ben["z0_hat"], t=torch.ones(1), noise=ben["noise_wav"], f0=ben["f0"],
+                                       phase=ben["phase"])  # fmt: skip
+        with voice.model.speaking_as(0):
+            other = voice.model.generate(ben["z0_hat"], t=torch.ones(1), noise=ben["noise_wav"], f0=ben["f0"],
+                                         phase=ben["phase"])  # fmt: skip
+    assert torch.equal(mu_x, ben["mu_x"]) and torch.equal(wav, ben["wav"]) and not torch.equal(other, wav)
+    single = tiny_voice(tmp_path, "source").model
+    assert all("speaker" not in graph.inputs for graph in export.graphs(single))
 
 
 def test_products_are_the_fourier_transform():
@@ -174,7 +212,8 @@ def test_weights_of_fewer_bits_are_smaller_and_near(exported, kind):
         step = stored[f"{name}.stored.scale"] if kind == "int8" else np.abs(before[name]) * 2**-10 + 1e-7
         assert (np.abs(back - before[name]) <= 0.51 * step).all()
     session = onnxruntime.InferenceSession(shrunk.SerializeToString(), providers=["CPUExecutionProvider"])
-    values = {"x": np.arange(1, 9)[None], "length_scale": np.array(1.0), "noise_values": np.zeros((1, 2, 8), "f4")}
+    values = {"x": np.arange(1, 9)[None], "length_scale": np.array(1.0), "speaker": np.array(0),
+              "noise_values": np.zeros((1, 2, 8), "f4")}  # fmt: skip
     mu_x = runner._run(session, values)["mu_x"]
     exact = runner._run(runner.Voice(folder).encoder, values)["mu_x"]
     assert 0 < np.abs(mu_x - exact).max() < {"float16": 0.01, "int8": 0.2}[kind] * np.abs(exact).max()
@@ -255,6 +294,7 @@ def test_a_damaged_export_is_refused_in_one_line(broken, capfd, damage):
         (("Hello.", "--length-scale", "0"), "length_scale = 0"),
         (("Hello.", "-o", "/dev/null/a.wav"), "/dev/null/a.wav cannot be written"),
         (("Hello.", "-l", "missing.txt"), "missing.txt"),
+        (("Hello.", "--speaker", "nobody"), "'nobody'"),
     ],
 )
 def test_the_program_refuses_in_one_line(exported, capfd, monkeypatch, tmp_path, arguments, match):

@@ -1,6 +1,7 @@
 """Several speakers in one model: what conditions it, that one is as none, how clips are balanced, and who speaks."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from data_util import dataset
 from data_util.config import ROOT, ConfigError
 from data_util.corpus import MetafileError, prepare
 from data_util.dataset import BatchOrder
+from experiments import speakers
 from model.layers import SpeakerEmbedding
 from model.nisets import NiSETS
-from tests.conftest import with_keys
+from tests.conftest import with_keys, without_judges
 
 KINDS = {
     "tiny": ROOT / "tests" / "tiny.yaml",
@@ -145,3 +147,52 @@ def test_who_is_unknown_is_left_out_and_forgotten_names_are_an_error(voices):
     assert {reason for _, reason in corpus.skipped if "speaker" in reason} == {"speaker ben is not in speakers.names"}
     with pytest.raises(MetafileError, match="names several speakers.*ann, ben.*speakers.names"):
         prepare(with_keys(voices, "speakers", names=()), voices.dataset.metafile_train, progress=False)
+
+
+# The experiment
+
+
+def test_a_speaker_is_named_by_the_nearest_mean_in_its_own_deviation():
+    random = np.random.default_rng(0)
+    speaker = np.repeat([0, 1, 2], 200)
+    middles = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 30.0]])
+    heard = middles[speaker] + random.standard_normal((600, 2)) * (0.1, 10.0)
+    classifier = speakers.Classifier.fit(heard, speaker)
+    np.testing.assert_allclose(classifier.means, middles, atol=3)
+    np.testing.assert_allclose(classifier.scale, (0.1, 10), rtol=0.1)
+    # 0.3 is nearer to the first than to the second; 10 away counts as little as 0.1; 20 is nearer to 30 than to 0
+    assert classifier.name(np.array([[0.3, 10.0], [0.8, -10.0], [0.0, 20.0]])).tolist() == [0, 1, 2]
+
+
+def test_what_is_heard_is_the_mean_spectrum_and_the_pitch_where_there_is_voice():
+    mel = np.array([[1.0, 2.0, 3.0], [4.0, 4.0, 7.0]])
+    f0 = np.array([[5.0, 6.0, 9.0], [1.0, 1.0, 0.0]])
+    assert speakers.heard_in(mel, f0).tolist() == [2.0, 5.0, 5.5]
+    f0[1] = 0
+    assert speakers.heard_in(mel, f0)[-1] == pytest.approx(20 / 3)
+
+
+def test_the_table_says_who_was_heard_for_whom(tmp_path, capsys):
+    said = speakers.report(np.array([[19, 1], [0, 20]]), ["a", "b"], 1.0)
+    assert said.splitlines() == [
+        "| asked for | heard a | heard b |", "|---|---:|---:|", "| a | 19 | 1 |", "| b | 0 | 20 |", "",
+        "39 of 40 syntheses named right, 97.5%; of held-out recordings 100.0%",
+    ]  # fmt: skip
+    config = speakers.config_of(speakers.parse_args(["-o", str(tmp_path), "--steps", "7", "training.batch_size=3"]))
+    assert config.speakers.names == speakers.VOICES and config.training.batch_size == 3
+    assert config.training.train_num_steps == 7 and list(config.training.lanes) == ["main"]
+    for wrong in (["--voices", "en-us"], ["--voices", "en-us", "en-us"], ["--sentences", "5"], ["--texts", "400"]):
+        with pytest.raises(SystemExit):
+            speakers.parse_args(["-o", str(tmp_path), *wrong])
+    capsys.readouterr()
+    assert speakers.main(["-o", str(tmp_path), "training.batch_size=0"]) == 1
+    assert "speakers: training.batch_size = 0" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_small_model_learns_to_tell_voices_apart(tmp_path, capsys, monkeypatch):
+    without_judges(monkeypatch)
+    voices = ["--voices", "en-us+m3", "en-us+Andy", "en-us+f2"]
+    assert speakers.main(["-o", str(tmp_path), *voices, "--sentences", "40", "--texts", "8", "--steps", "150"]) == 0
+    right, total = map(int, re.search(r"(\d+) of (\d+) syntheses named right", capsys.readouterr().out).groups())
+    assert total == 24 and right / total >= 0.95

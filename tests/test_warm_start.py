@@ -2,6 +2,8 @@
 
 import json
 import logging
+import math
+import re
 
 import pytest
 import torch
@@ -10,7 +12,9 @@ import text
 import train
 from data_util import checkpoint
 from data_util import config as configuration
+from data_util.audio import save_wav
 from data_util.config import ROOT, ConfigError, stage_at
+from experiments import fine_tuning
 from tests.conftest import without_judges
 from training import warm_start
 
@@ -41,11 +45,13 @@ def the_other(run):
 
 
 def test_equal_tensors_are_taken_and_the_others_named():
-    theirs = {"a": torch.ones(2), "b": torch.ones(3), "gone": torch.ones(1), "pause_scale": torch.tensor(2.0)}
-    ours = {"a": torch.zeros(2), "b": torch.zeros(4), "new": torch.zeros(1), "pause_scale": torch.tensor(1.0)}
+    theirs = {"a": torch.ones(2), "b": torch.ones(3), "gone": torch.ones(1)}
+    ours = {"a": torch.zeros(2), "b": torch.zeros(4), "new": torch.zeros(1)}
+    for name in warm_start.OF_THE_CORPUS:
+        theirs[name], ours[name] = torch.tensor(2.0), torch.tensor(1.0)
     taken, missed = warm_start.matched(ours, theirs, ((), ()), ((), ()))
     assert set(taken) == {"a"} and taken["a"].tolist() == [1, 1]
-    assert set(missed) == {"b", "new", "gone"}  # the corpus's own number is neither taken nor missed
+    assert set(missed) == {"b", "new", "gone"}  # the corpus's own numbers are neither taken nor missed
     assert "(3,) in the checkpoint, (4,) here" in missed["b"] and "does not have it" in missed["new"]
 
 
@@ -166,3 +172,68 @@ def test_training_ends_when_nothing_gets_better(trained, arguments, monkeypatch)
     log = [json.loads(line) for line in (the_other(trained) / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log if line["kind"] == "valid"] == [2, 4, 6, 8, 10]  # best at 4, three misses
     assert checkpoint.steps(the_other(trained), "project")[-1] == 10
+
+
+def test_what_is_of_the_corpus_is_in_the_model():
+    from model.nisets import NiSETS
+
+    buffers = dict(NiSETS(configuration.load(ROOT / "tests" / "tiny.yaml"), 5).named_buffers())
+    assert set(warm_start.OF_THE_CORPUS) < set(buffers)
+    assert {"latent_mean", "latent_std"} < set(buffers) - set(warm_start.OF_THE_CORPUS)
+
+
+# The experiment
+
+
+def test_the_first_minutes_of_a_list(tmp_path):
+    for i in range(4):
+        save_wav(tmp_path / "wavs" / f"{i}.wav", torch.zeros(16000).numpy(), 16000)
+    lines = [f"{i}.wav|ann|Sentence {i}.\n" for i in range(4)]
+    (tmp_path / "train.txt").write_text("".join(lines))
+    for minutes, n in ((2.5 / 60, 2), (3 / 60, 3), (math.inf, 4)):
+        assert fine_tuning.first_minutes(tmp_path / "train.txt", tmp_path, minutes) == "".join(lines[:n])
+
+
+def test_losses_of_other_units_are_brought_to_the_same():
+    """The same error of 0.6 nats of log-mel, where latents are log-mels over 2 and over 3."""
+
+    def line(latent_std):
+        return {"kind": "valid", "step": 4, "cer": 9.0, "loss_duration": 0.5, "latent_l1": 0.8,
+                "loss_prior": 0.5 * ((0.6 / latent_std) ** 2 + math.log(2 * math.pi))}  # fmt: skip
+
+    (two,), (three,) = (fine_tuning.in_units([line(std)], std, 2.0) for std in (2.0, 3.0))
+    assert two == pytest.approx(three) and two["loss_prior"] == pytest.approx(line(2.0)["loss_prior"])
+    assert two["loss"] == pytest.approx(0.5 + two["loss_prior"]) and "cer" not in two
+
+
+def test_the_table_says_at_which_step_it_was_as_low():
+    scratch = [{"step": step, "loss": loss, "latent_l1": 1.0} for step, loss in ((20, 3.0), (40, 2.0), (60, 2.5))]
+    tuned = [{"step": step, "loss": loss, "latent_l1": 1.5} for step, loss in ((5, 2.5), (10, 2.0), (15, 1.75))]
+    said = fine_tuning.table(scratch, tuned).splitlines()
+    assert said[2:4] == ["| all losses, summed | 2.000 | 1.750 | 10 |", "| one-step L1, nats | 1.000 | 1.500 |  |"]
+    assert said[-1] == "as low a loss as from scratch: after 10 steps, 17% of its 60"
+    assert fine_tuning.table(scratch, tuned[:1]).endswith("as low a loss as from scratch: not in 5 of its 60\n")
+
+
+def test_the_fine_tuned_run_differs_by_its_start_and_steps(tmp_path, capsys):
+    args = fine_tuning.parse_args(["-o", str(tmp_path), "--steps", "80"])
+    start = f"fine_tuning.start='{tmp_path / 'a voice: it.safetensors'}'"
+    scratch = configuration.to_dict(fine_tuning.config_of(args, "b", 80, 10))
+    tuned = configuration.to_dict(fine_tuning.config_of(args, "b", 20, 2, [start]))
+    assert tuned["fine_tuning"].pop("start") == str(tmp_path / "a voice: it.safetensors")
+    assert scratch["fine_tuning"].pop("start") == ""
+    assert (tuned["training"].pop("train_num_steps"), scratch["training"].pop("train_num_steps")) == (20, 80)
+    assert (tuned["system"].pop("validation_step"), scratch["system"].pop("validation_step")) == (2, 10)
+    assert scratch == tuned
+    for wrong in (["--second", "en-us+m3"], ["--steps", "15"]):
+        with pytest.raises(SystemExit):
+            fine_tuning.parse_args(["-o", str(tmp_path), *wrong])
+    capsys.readouterr()
+
+
+@pytest.mark.slow
+def test_another_voice_is_learnt_in_a_quarter_of_the_steps(tmp_path, capsys, monkeypatch):
+    without_judges(monkeypatch)
+    assert fine_tuning.main(["-o", str(tmp_path), "--sentences", "60", "--minutes", "1.5", "--steps", "160"]) == 0
+    step, last = map(int, re.search(r"after (\d+) steps, \d+% of its (\d+)", capsys.readouterr().out).groups())
+    assert last == 160 and step <= 40

@@ -16,7 +16,9 @@ from data_util.config import Config, ConfigError
 from text.symbols import MARKS, VOWELS
 from training.state import State
 
-OF_THE_CORPUS = ("pause_scale",)  # what the recordings say, whoever is trained on them
+# what the recordings say, whoever is trained on them; the latents' mean and deviation are not of it, since the weights
+# have learnt what a latent stands for, while F0 by its own mean is a melody, which another speaker has too
+OF_THE_CORPUS = ("pause_scale", "f0_mean", "f0_std")
 log = logging.getLogger("train")
 
 

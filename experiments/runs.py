@@ -1,0 +1,61 @@
+"""Trainings that experiments compare, each in a folder of its own; one that was killed goes on where it stopped."""
+
+from pathlib import Path
+
+import train
+from data_util import checkpoint
+from data_util import config as configuration
+from data_util.config import Config, ConfigError
+from data_util.files import write_atomic
+from data_util.run_log import RunLog, read_lines
+from data_util.world import World
+from training.data import prepare_data
+from training.lanes import trained_parts
+from training.state import make_state
+from training.warm_start import warm_start
+
+
+def one_lane(parts: str) -> list[str]:
+    """Overrides that make one lane of any configuration, of one stage, on posterior means as they are made.
+
+    parts: what trains and how fast, as a configuration has it: `text_encoder: 1.0e-3, decoder: 1.0e-3`.
+    """
+    stage = f"lane: main, parts: {{{parts}}}, latents: joint, share: 1.0, final: 0.02, mu_gradient: true"
+    return [
+        "training.lanes={main: {clips: all, start: [], means: []}}",
+        f"training.stages=[{{{stage}, feature_gradient: 'off'}}]",
+    ]
+
+
+def run(config: Config, folder: Path, world: World) -> list[dict]:
+    """Train one lane to its end, from where a former call was stopped. Returns its validations.
+
+    Raises ConfigError where the folder is of another configuration.
+    """
+    about, content = folder / "config.yaml", configuration.to_yaml(config).encode()
+    if about.is_file() and about.read_bytes() != content:
+        raise ConfigError(f"{folder} was begun with another configuration: name another -o, or remove it")
+    if validation_at(folder, config.training.train_num_steps) is None:
+        data = prepare_data(config, world)
+        project = None
+        if checkpoint.steps(folder, "project"):
+            project = checkpoint.load_project(checkpoint.find(folder, "project"))
+        state = make_state(train.parse_args([]), config, world, data, project)
+        if config.fine_tuning.start and project is None:
+            warm_start(state)
+        state.sounding, state.reading = "generator" in trained_parts(config, list(config.training.lanes)), True
+        checkpoint.set_aside(folder, state.step)
+        write_atomic(about, content)
+        train.train(state, data, folder, RunLog(folder, state.step, None))
+        for path in folder.glob("project_*.pt"):  # nobody goes on from there, and runs are many
+            path.unlink()
+    return validations(folder)
+
+
+def validations(folder: Path) -> list[dict]:
+    """The validations of a run so far, one after another; [] where there is none."""
+    return [line for line in read_lines(folder / "log.jsonl") if line["kind"] == "valid"]
+
+
+def validation_at(folder: Path, step: int) -> dict | None:
+    return next((line for line in validations(folder) if line["step"] == step), None)

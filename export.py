@@ -149,12 +149,13 @@ def searchsorted(sorted_sequence, self, out_int32=False, right=False, side=None,
 
 def to_onnx(graph: nn.Module, inputs: dict[str, Tensor], stride: int = 1):
     """A graph as an onnx.ModelProto, its last axis of any length. inputs: an example; stride: T_mel is a multiple."""
+    parts = torch.export.Dim("parts", min=1)
 
     def axes(name, value):
         if value.ndim == 0:
             return {}
-        if name == "noise_latents" and stride > 1:
-            return {value.ndim - 1: stride * torch.export.Dim("parts", min=1)}
+        if name in ("noise_latents", "noise_contour") and stride > 1:
+            return {value.ndim - 1: stride * parts}
         return {value.ndim - 1: torch.export.Dim.DYNAMIC}
 
     quiet = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript"), logging.getLogger("onnx_ir")

@@ -169,6 +169,7 @@ def test_graphs_of_several_speak_as_who_is_asked_for(tmp_path):
             if "noise_latents" in graph.inputs:
                 n_frames = int(values["durations"].sum())
                 values["noise_latents"] = torch.randn(1, 80, n_frames)
+                values["noise_contour"] = torch.randn(1, 1, n_frames)
                 values["noise_wav"] = torch.randn(1, 1, n_frames * 256)
             with torch.no_grad():
                 values |= export.call(graph, values)

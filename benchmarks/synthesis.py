@@ -126,8 +126,7 @@ def tensors_of(voice: Voice, length_scale: float) -> dict[str, Tensor]:
     for graph in export.graphs(model):
         if "noise_latents" in graph.inputs:
             n_frames = -(-int(values["durations"].sum()) // stride) * stride
-            noises = {"noise_latents": (model.config.n_latents, n_frames), "noise_contour": (1, n_frames),
-                      "noise_wav": (1, n_frames * hop_length)}  # fmt: skip
+            noises = {"noise_latents": (model.config.n_latents, n_frames), "noise_wav": (1, n_frames * hop_length)}
             values |= {name: torch.randn(1, *sizes).to(voice.device) for name, sizes in noises.items()}
         values |= export.call(graph, values)
     return values

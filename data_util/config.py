@@ -114,9 +114,6 @@ class Variance:
     n_timesteps: int
     pitch_temperature: float
     energy_temperature: float
-    contour_spread: float
-    contour_correlation: float
-    voicing: float
     patience: int
 
 
@@ -340,11 +337,6 @@ class Config:
     def has_source(self) -> bool:
         """Whether the generator filters pulses at F0."""
         return self.generator.kind == "convnext" and self.convnext.head == "source"
-
-    @property
-    def contour_wanders(self) -> bool:
-        """Whether speaking draws by what F0 departs from the contour that is predicted."""
-        return self.variance.kind == "frame" and self.variance.contour_spread > 0
 
     @property
     def n_speakers(self) -> int:
@@ -582,14 +574,12 @@ def _check_ranges(config):
     may_be_zero = {"system.seed", "system.patience", "system.num_workers", "audio.f_min",
                    "alignment.init_steps", "alignment.refresh_steps", "text_encoder.window",
                    "text_encoder.frame_layers", "variance.dropout", "variance.pitch_temperature",
-                   "variance.energy_temperature", "variance.contour_spread", "variance.contour_correlation",
-                   "alignment.prior_scale", "alignment.noise", "discriminators.scales",
+                   "variance.energy_temperature", "alignment.prior_scale", "alignment.noise", "discriminators.scales",
                    "training.warmup_steps", "training.weight_decay", "training.true_latents",
                    "training.batch_frames", "training.rate_power"}  # fmt: skip
     may_be_empty = {"discriminators.periods", "discriminators.resolutions", "speakers.names", "fine_tuning.frozen"}
-    shares = {"text_encoder.prenet_dropout", "text_encoder.dropout", "variance.dropout", "variance.voicing",
-              "sde.t_one", "sde.t_uniform", "training.true_latents", "training.ema_decay",
-              "training.back_off", "training.rate_power"}  # fmt: skip
+    shares = {"text_encoder.prenet_dropout", "text_encoder.dropout", "variance.dropout", "sde.t_one", "sde.t_uniform",
+              "training.true_latents", "training.ema_decay", "training.back_off", "training.rate_power"}  # fmt: skip
     for section, keys in to_dict(config).items():
         for name, value in keys.items():
             key = f"{section}.{name}"
@@ -634,8 +624,6 @@ def _check_networks(config):
     n_timesteps = config.variance.n_timesteps
     _require(n_timesteps == 1 or n_timesteps >= 5, "variance.n_timesteps", n_timesteps,
              "1, the mean, or at least 5: fewer give something between the mean and a sample")  # fmt: skip
-    _require(config.variance.contour_correlation < 1, "variance.contour_correlation",
-             config.variance.contour_correlation, "under 1")  # fmt: skip
     _check_latent(config)
     if config.decoder.kind == "unet2d":
         _check_unet(config)

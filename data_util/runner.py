@@ -124,11 +124,8 @@ class Voice:
         for index, n in piece.pauses.items():
             durations[index] = n
         n_frames = int(durations.sum())
-        more = ((0, 0), (0, 0), (0, -n_frames % self.stride))
-        if "noise_contour" in _inputs(self.decoder):
-            values["noise_contour"] = np.pad(drawn(1, n_frames), more)
         noise = np.float32(settings.temperature) * drawn(self.n_latents, n_frames)
-        noise = np.pad(noise, more)
+        noise = np.pad(noise, ((0, 0), (0, 0), (0, -n_frames % self.stride)))
         latents = _run(self.decoder, values | speaker | {"noise_latents": noise})
         wanted = "noise_wav" in _inputs(self.generator)
         noise = drawn(1, n_frames * self.reader.hop_length) if wanted else None

@@ -29,7 +29,7 @@ class ConvStack(nn.Module):
         self.out = weight_norm(convolution(layers[-1].out_channels, 1, out_kernel, padding=out_kernel // 2))
 
     def forward(self, x: Tensor, embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """x: (N, C, T) or (N, C, F, T), embedding: (N, t_channels).
+        """x: (N, 1, T) or (N, 1, F, T), embedding: (N, t_channels).
 
         Returns logits, (N, 1, T') or (N, 1, F', T'), and the features of every layer.
         """
@@ -79,17 +79,14 @@ class ScaleDiscriminator(nn.Module):
 
 
 class SpectrogramDiscriminator(nn.Module):
-    """Sees the spectra at one resolution: a Hann window of n_fft samples, n_fft / 4 samples apart.
+    """Sees the magnitudes at one resolution: a Hann window of n_fft samples, n_fft / 4 samples apart.
 
-    Magnitudes, and the real and imaginary parts, in which it sees whether phases go on from frame to frame. The first
-    layer strides over 8 rows of frequency, the others over 2; 2 throughout would take four times as long. With 8, every
-    row of the next layer sees the phases turn alike: by a quarter turn a row of frequency and frame.
+    The first layer strides over 8 rows of frequency, the others over 2; 2 throughout would take four times as long.
     """
 
     exponent = 0.3  # of the magnitude: quiet and loud come within a few octaves, as loudness has them
     centre, gain = 0.4, 4.0  # bring the loudness of speech to a mean of about 0 and a standard deviation of about 1
     floor = 1e-4  # of the magnitude, some steps of 16-bit sound: keeps the gradient of silence finite
-    phase_floor = 1e-2  # of the magnitude, under which phases fade: those of noise say nothing
 
     def __init__(self, n_fft: int, channels: tuple[int, ...], t_channels: int):
         super().__init__()
@@ -97,7 +94,7 @@ class SpectrogramDiscriminator(nn.Module):
         self.padding = (n_fft - self.hop_length) // 2
         window = torch.hann_window(n_fft)
         self.register_buffer("window", window / window.norm(), persistent=False)  # white noise keeps its variance
-        pairs = list(zip((3, *channels), channels))
+        pairs = list(zip((1, *channels), channels))
         shapes = [(9, 8)] + [(5, 2)] * (len(pairs) - 1)  # kernel and stride along frequency
         layers = [
             nn.Conv2d(a, b, (kernel, 3), stride=(stride, 1), padding=(kernel // 2, 1))
@@ -107,11 +104,10 @@ class SpectrogramDiscriminator(nn.Module):
 
     def forward(self, wav: Tensor, embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
         """wav: (B, 1, T), embedding: (B, t_channels). Returns logits and features, (B, ..., F', T // hop_length)."""
-        return self.stack(self.spectra(wav).to(wav.dtype), embedding)
+        return self.stack(self.gain * (self.loudness(wav) - self.centre).to(wav.dtype), embedding)
 
-    def spectra(self, wav: Tensor) -> Tensor:
-        """wav: (B, 1, T) in [-1, 1]. Returns what the layers are given, (B, 3, n_fft / 2 + 1, T // hop_length): of
-        magnitudes m gain (m^0.3 - centre), and the spectrum times gain m^-0.7, its real and its imaginary part.
+    def loudness(self, wav: Tensor) -> Tensor:
+        """wav: (B, 1, T) in [-1, 1]. Returns magnitudes^0.3, (B, 1, n_fft / 2 + 1, T // hop_length), at least 1e-4^0.3.
 
         In float32, also under autocast. A wav too short to be reflected counts as followed by silence.
         """
@@ -124,9 +120,7 @@ class SpectrogramDiscriminator(nn.Module):
                 wav, self.n_fft, self.hop_length, window=window, center=False, return_complex=True
             )[:, None]  # fmt: skip
             power = spectrum.real.square() + spectrum.imag.square()
-            loudness = (power + self.floor**2) ** (self.exponent / 2) - self.centre
-            scale = (power + self.phase_floor**2) ** ((self.exponent - 1) / 2)
-            return self.gain * torch.cat([loudness, spectrum.real * scale, spectrum.imag * scale], dim=1)
+            return (power + self.floor**2) ** (self.exponent / 2)
 
 
 class Discriminators(nn.Module):

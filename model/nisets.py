@@ -26,7 +26,7 @@ from model.layers import SpeakerEmbedding, TimeEmbedding, full, masked
 from model.sde import SDE, SOLVERS, default_solver, expand, result_time, solver_times
 from model.text_encoder import N_PLACES, FrameEncoder, TextEncoder, places
 from model.unet import UNet
-from model.variance import N_VALUES, Variance, continuous, symbol_values, wandering
+from model.variance import N_VALUES, Variance, continuous, symbol_values
 from text.symbols import MARK_SIZES
 
 PROBED_TIMES = (1.0, 0.5, 0.2)  # where validation measures the score network
@@ -652,8 +652,7 @@ class NiSETS(nn.Module):
         durations, *features = self.read(x, length_scale, draw)
         for index, n_frames in (pauses or {}).items():
             durations[0, index] = n_frames
-        mask = torch.ones(1, 1, int(durations.sum()), device=x.device)
-        mu, f0 = self.unfold(durations, mask, *features, draw(mask) if self.config.contour_wanders else None)
+        mu, f0 = self.unfold(durations, torch.ones(1, 1, int(durations.sum()), device=x.device), *features)
         return Plan(mu, durations, f0, temperature * draw(mu), generator)
 
     def read(
@@ -671,22 +670,14 @@ class NiSETS(nn.Module):
         return durations, mu_x, h, c, values
 
     def unfold(
-        self,
-        durations: Tensor,
-        mask: Tensor,
-        mu_x: Tensor,
-        h: Tensor,
-        c: Tensor | None,
-        values: Tensor | None,
-        noise: Tensor | None = None,
+        self, durations: Tensor, mask: Tensor, mu_x: Tensor, h: Tensor, c: Tensor | None, values: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """A text's frames, of what read gives: mu (1, n_latents, T_mel), f0 (1, 2, T_mel) as of Synthesis, or None.
 
-        mask: (1, 1, T_mel), as many ones as durations sum to; noise: (1, 1, T_mel) standard normal, what the contour
-        wanders by; None where it does not.
+        mask: (1, 1, T_mel), as many ones as durations sum to.
         """
         place = places(durations, mask)
-        f0 = self._draw_contour(c, values, durations, place, mask, noise)
+        f0 = self._draw_contour(c, values, durations, place, mask)
         return self.refine(stretch(mu_x, durations, mask), stretch(h, durations, mask), place, mask, f0), f0
 
     @torch.no_grad()
@@ -769,22 +760,13 @@ class NiSETS(nn.Module):
         return c, SOLVERS[solver](self.variance_sde, mean, r_1, times, draw)
 
     def _draw_contour(
-        self,
-        c: Tensor | None,
-        values: Tensor | None,
-        durations: Tensor,
-        place: Tensor,
-        mask: Tensor,
-        noise: Tensor | None,
+        self, c: Tensor | None, values: Tensor | None, durations: Tensor, place: Tensor, mask: Tensor
     ) -> Tensor | None:
         """F0 and voicing of each frame, (1, 2, T_mel) as conditions() gives them."""
-        variance = self.config.variance
-        if variance.kind != "frame":
+        if self.config.variance.kind != "frame":
             return None
         f0, logit = self.variance.contour(stretch(c, durations, mask), stretch(values, durations, mask), place, mask)
-        if noise is not None:  # the contour is a mean, flatter than speech, and the generator is used to speech
-            f0 = f0 + variance.contour_spread * wandering(noise, variance.contour_correlation)
-        voiced = (logit.sigmoid() > variance.voicing) & (mask > 0)
+        voiced = logit > 0
         # where there is no voice nothing taught the contour, and generator and decoder know the recordings' lines
         return torch.cat([continuous(f0, voiced), voiced.to(f0.dtype)], dim=1)
 

@@ -6,8 +6,6 @@ of its own and shares no weights with the text encoder, so that it can be stoppe
 heart.
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,7 +13,6 @@ from torch.nn import functional as F
 from model.layers import ConvNeXtBlock, SymbolEmbedding, TimeEmbedding, speaker_embedding, with_speaker
 
 N_VALUES = 2  # of a symbol: pitch and energy; of a frame: F0 and voicing
-FORGOTTEN = 1e-3  # of what a contour was moved by, after which it has forgotten it
 
 
 class Variance(nn.Module):
@@ -85,14 +82,6 @@ class Variance(nn.Module):
             h = block(h, mask)
         about_pitch, voicing = (self.frame_out(h) * mask).chunk(2, dim=1)
         return values[:, :1] + about_pitch, voicing
-
-
-def wandering(noise: Tensor, correlation: float) -> Tensor:
-    """Standard normal noise (B, 1, T) to a first-order autoregression of deviation 1, less so in its first frames."""
-    length = 1 if correlation == 0 else math.ceil(math.log(FORGOTTEN) / math.log(correlation))
-    steps = torch.arange(length - 1, -1, -1, device=noise.device, dtype=noise.dtype)
-    kernel = math.sqrt(1 - correlation**2) * correlation**steps
-    return F.conv1d(F.pad(noise, (length - 1, 0)), kernel[None, None])
 
 
 def continuous(f0: Tensor, voiced: Tensor) -> Tensor:

@@ -149,7 +149,7 @@ def test_the_shipped_ones_are_hifigans():
 def test_a_spectrogram_is_a_naive_dft_of_reflected_frames(length):
     n_fft, hop_length = 64, 16
     wav = sounds(2, 1, length).to(F64)
-    seen = SpectrogramDiscriminator(n_fft, (4,), 8).to(F64).spectra(wav)
+    loudness = SpectrogramDiscriminator(n_fft, (4,), 8).to(F64).loudness(wav)
 
     n = np.arange(n_fft)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * n / n_fft)
@@ -158,22 +158,9 @@ def test_a_spectrogram_is_a_naive_dft_of_reflected_frames(length):
     x = np.pad(x, ((0, 0), (24, 24)), mode="reflect")
     starts = hop_length * np.arange(max(length, 25) // hop_length)
     spectra = np.stack([(window * x[:, i : i + n_fft]) @ matrix.T for i in starts], axis=-1)
-    spectra /= np.sqrt((window**2).sum())
-    scaled = spectra / (np.abs(spectra) ** 2 + 1e-4) ** 0.35
-    expected = np.stack([(np.abs(spectra) ** 2 + 1e-8) ** 0.15 - 0.4, scaled.real, scaled.imag], axis=1)
-    assert seen.shape == (2, 3, n_fft // 2 + 1, len(starts))
-    assert np.abs(seen.numpy() - 4 * expected).max() < 1e-5
-
-
-@torch.no_grad()
-def test_the_phases_of_a_spectrogram_are_seen_of_sound_and_fade_in_silence():
-    member, wav = SpectrogramDiscriminator(64, (4,), 8).to(F64), sounds(1, 1, 256).to(F64)
-    loud, quiet = member.spectra(wav), member.spectra(1e-4 * wav)
-    loudness, size = loud[:, 0] + 4 * 0.4, loud[:, 1:].square().sum(1).sqrt()
-    assert (size / loudness - 1)[loudness > loudness.median()].abs().max() < 1e-3
-    assert quiet[:, 1:].abs().max() < 0.02
-    mirrored = member.spectra(-wav)
-    assert torch.equal(mirrored[:, 0], loud[:, 0]) and torch.equal(mirrored[:, 1:], -loud[:, 1:])
+    expected = (np.abs(spectra) ** 2 / (window**2).sum() + 1e-8) ** 0.15
+    assert loudness.shape == (2, 1, n_fft // 2 + 1, len(starts))
+    assert np.abs(loudness[:, 0].numpy() - expected).max() < 1e-6
 
 
 @torch.no_grad()
@@ -260,10 +247,10 @@ def test_a_few_steps_tell_noise_from_a_tone(build):
 @torch.no_grad()
 def test_a_spectrogram_is_in_float32_under_autocast():
     member, wav = SpectrogramDiscriminator(64, (4,), 8), sounds(2, 1, 256)
-    expected = member.spectra(wav)
+    expected = member.loudness(wav)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(member.spectra(wav), expected)
-        assert member.spectra(wav.bfloat16()).dtype == torch.float32
+        assert torch.equal(member.loudness(wav), expected)
+        assert member.loudness(wav.bfloat16()).dtype == torch.float32
 
 
 @pytest.mark.parametrize("level", [0.0, 1e-30, 1e-6])

@@ -129,7 +129,6 @@ def test_each_graph_gives_what_the_model_gives(exported, length):
         if "noise_latents" in graph.inputs:
             n_frames = int(values["durations"].sum())
             values["noise_latents"] = torch.randn(1, 80, (-(-n_frames // stride) + 2) * stride)
-            values["noise_contour"] = torch.randn(1, 1, values["noise_latents"].shape[-1])
             values["noise_wav"] = torch.randn(1, 1, n_frames * 256)
         if "z0_hat" in graph.inputs:
             values |= {name: values[name][..., :n_frames] for name in graph.inputs
@@ -169,7 +168,6 @@ def test_graphs_of_several_speak_as_who_is_asked_for(tmp_path):
             if "noise_latents" in graph.inputs:
                 n_frames = int(values["durations"].sum())
                 values["noise_latents"] = torch.randn(1, 80, n_frames)
-                values["noise_contour"] = torch.randn(1, 1, n_frames)
                 values["noise_wav"] = torch.randn(1, 1, n_frames * 256)
             with torch.no_grad():
                 values |= export.call(graph, values)

@@ -17,7 +17,6 @@ from model import losses, nisets
 from model.nisets import NiSETS
 from model.sde import grid, solver_times
 from model.text_encoder import places
-from model.variance import continuous, wandering
 from tests.conftest import HOP, TINY_FRAMES, with_keys
 
 PARTS = ("text_encoder", "decoder", "generator")
@@ -901,26 +900,6 @@ def test_a_seed_decides_all_that_is_spoken(name):
         assert set(spoken.f0[:, 1].unique().tolist()) <= {0.0, 1.0}
     else:
         assert spoken.f0 is None
-
-
-@torch.no_grad()
-def test_a_spoken_contour_is_the_predicted_one_as_it_wanders_and_goes_on_where_there_is_no_voice():
-    model = make_variant("source").eval()
-    model.config = with_keys(model.config, "variance", contour_spread=0.3, contour_correlation=0.6, voicing=0.55)
-    contour, heard = model.variance.contour, []
-    model.variance.contour = lambda *args: heard.append(contour(*args)) or heard[-1]
-    spoken, generator = speak(model, temperature=0.8), np.random.default_rng(0)
-    nisets.drawn(generator, (1, 2, SPOKEN.shape[1]))
-    noise = nisets.drawn(generator, (1, 1, spoken.mu.shape[-1]))
-    ((f0, logit),) = heard
-    voiced = logit.sigmoid() > 0.55
-    assert 0 < voiced.sum() < voiced.numel()
-    expected = continuous(f0 + 0.3 * wandering(noise, 0.6), voiced)
-    assert torch.equal(spoken.f0, torch.cat([expected, voiced.float()], dim=1))
-    assert not torch.equal(expected, continuous(f0, voiced))
-    # what follows is drawn after it
-    r_1 = 0.8 * nisets.drawn(generator, spoken.mu.shape)
-    assert torch.equal(spoken.z0_hat, spoken.mu + model.denoise(r_1, spoken.mu, None, torch.ones(1), spoken.f0)[0])
 
 
 @pytest.mark.parametrize("name", VARIANTS)

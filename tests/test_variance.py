@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from data_util import pitch
-from model.variance import N_VALUES, Variance, continuous, symbol_values, wandering
+from model.variance import N_VALUES, Variance, continuous, symbol_values
 
 N_SYMBOLS, CHANNELS, N_PLACES = 9, 8, 3
 SIZES = {"channels": CHANNELS, "hidden_channels": 16, "n_layers": 2, "kernel": 3, "dropout": 0.0, "frame_layers": 2}
@@ -202,18 +202,3 @@ def test_a_contour_goes_on_where_there_is_no_voice_as_a_recordings_does(length):
         for item, values, voice in zip(filled, f0.numpy(), voiced.numpy()):
             expected = pitch.continuous(values[0], voice[0], 0.0) if voice.any() else values[0]
             assert item[0].numpy() == pytest.approx(expected, abs=1e-5)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.75, 0.95])
-def test_a_contour_wanders_as_a_first_order_autoregression_does(correlation):
-    noise = random(1, 1, 40000)
-    wandered = wandering(noise.double(), correlation)[0, 0]
-    expected, state = [], 0.0
-    for each in noise[0, 0, :300].tolist():
-        state = correlation * state + (1 - correlation**2) ** 0.5 * each
-        expected.append(state)
-    assert wandered[:300].tolist() == pytest.approx(expected, abs=0.01)
-    later = wandered[1000:]
-    assert later.var().item() == pytest.approx(1, abs=0.15)
-    assert (later[1:] * later[:-1]).mean().item() == pytest.approx(correlation * later.var().item(), abs=0.03)

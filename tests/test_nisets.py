@@ -10,7 +10,7 @@ from scipy.stats import betabinom
 from torch.nn import functional as F
 
 from data_util import config as configuration
-from data_util import speech
+from data_util import pitch, speech
 from data_util.audio import cut, sequence_mask
 from data_util.dataset import Batch, fixed_batch
 from model import losses, nisets
@@ -950,9 +950,11 @@ def test_the_spoken_contour_is_that_of_the_values_along_the_spoken_durations():
     mask, durations = torch.ones(1, 1, spoken.mu.shape[-1]), spoken.durations
     stretched = [each.repeat_interleave(durations[0], dim=2) for each in drawn[0]]
     f0, logit = contour(*stretched, places(durations, mask), mask)
-    assert torch.equal(spoken.f0[:, :1], f0)
     voiced = logit > logit.median()
     assert torch.equal(spoken.f0[:, 1:], voiced.float()) and 0 < voiced.sum() < voiced.numel()
+    assert torch.equal(spoken.f0[:, :1][voiced], f0[voiced])
+    lines = pitch.continuous(f0[0, 0].detach().numpy(), voiced[0, 0].numpy(), 0.0)  # as recordings' are given
+    assert spoken.f0[0, 0].numpy() == pytest.approx(lines, abs=1e-5)
 
 
 @pytest.mark.parametrize(("n", "solver"), [(1, "posterior"), (2, "dpm2m"), (6, "ddim")])

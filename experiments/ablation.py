@@ -4,7 +4,6 @@ A run that was killed goes on where it stopped when the same command is given ag
 """
 
 import argparse
-import logging
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -120,11 +119,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status."""
     args = parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    results: dict[str, dict[int, dict[str, float]]] = {arm: {} for arm in args.arms}
-    try:
-        world = World.join()
+
+    def work(world: World) -> str:
+        results: dict[str, dict[int, dict[str, float]]] = {arm: {} for arm in args.arms}
         for seed in args.seeds:  # every arm has a seed before any has a second
             for arm in args.arms:
                 folder = args.out / f"{arm}_{seed}"
@@ -133,16 +132,9 @@ def main(argv: list[str] | None = None) -> int:
                 if numbers:
                     results[arm][seed] = numbers
                     write_atomic(args.out / "table.md", table(results).encode())
-    except runs.train.Stopped as stopped:
-        print("ablation: stopped; the same command goes on from here", file=sys.stderr)
-        return stopped.status
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(f"ablation: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    finally:
-        World.leave()
-    print(table(results), end="")
-    return 0
+        return table(results)
+
+    return runs.command("ablation", work)
 
 
 if __name__ == "__main__":

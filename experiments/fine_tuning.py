@@ -5,7 +5,6 @@ quarter of the steps from that model (-from). What is done is not done again.
 """
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from itertools import accumulate
@@ -141,22 +140,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after one clear line on standard error."""
+    """Returns the exit status."""
     args = parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        said = table(*measure(args, World.join()))
+
+    def work(world: World) -> str:
+        said = table(*measure(args, world))
         write_atomic(args.out / "table.md", said.encode())
-    except runs.train.Stopped as stopped:
-        print("fine_tuning: stopped; the same command goes on from here", file=sys.stderr)
-        return stopped.status
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(f"fine_tuning: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    finally:
-        World.leave()
-    print(said, end="")
-    return 0
+        return said
+
+    return runs.command("fine_tuning", work)
 
 
 if __name__ == "__main__":

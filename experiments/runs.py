@@ -1,5 +1,8 @@
 """Trainings that experiments compare, each in a folder of its own; one that was killed goes on where it stopped."""
 
+import logging
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import train
@@ -50,6 +53,24 @@ def run(config: Config, folder: Path, world: World) -> list[dict]:
         for path in folder.glob("project_*.pt"):  # nobody goes on from there, and runs are many
             path.unlink()
     return validations(folder)
+
+
+def command(name: str, work: Callable[[World], str]) -> int:
+    """Do a command's work, print what it returns, and return the exit status: 0, or after one clear line on standard
+    error 1, or a signal's."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        said = work(World.join())
+    except train.Stopped as stopped:
+        print(f"{name}: stopped; the same command goes on from here", file=sys.stderr)
+        return stopped.status
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    finally:
+        World.leave()
+    print(said, end="")
+    return 0
 
 
 def validations(folder: Path) -> list[dict]:

@@ -5,7 +5,6 @@ classifier, fitted on the recordings, names who is heard. What is done is not do
 """
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -137,23 +136,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after one clear line on standard error."""
+    """Returns the exit status."""
     args = parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        confusion, share = measure(args, World.join())
+
+    def work(world: World) -> str:
+        confusion, share = measure(args, world)
         said = report(confusion, args.voices, share)
         write_atomic(args.out / "table.md", said.encode())
-    except runs.train.Stopped as stopped:
-        print("speakers: stopped; the same command goes on from here", file=sys.stderr)
-        return stopped.status
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(f"speakers: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    finally:
-        World.leave()
-    print(said, end="")
-    return 0
+        return said
+
+    return runs.command("speakers", work)
 
 
 if __name__ == "__main__":

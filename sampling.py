@@ -79,6 +79,8 @@ class Voice:
         if hasattr(self.model.generator, "fold"):
             self.model.generator.fold()
         self.model.to(self.device)
+        if hasattr(self.model.generator, "tile") and self.device.type == "cpu":
+            self.model.generator.tile()
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu", lexicon: str | Path | None = None) -> "Voice":

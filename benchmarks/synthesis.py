@@ -170,9 +170,9 @@ class Bench:
         self.short_scale = length_scale_for(self.voice, SENTENCE, SENTENCE_SECONDS)
         self.values = tensors_of(self.voice, self.scale)
         self.seconds = int(self.values["durations"].sum()) * self._frame
-        graphs = export.graphs(self.voice.model)
-        self.graphs = dict(zip(PARTS, graphs))
-        self.gflop = {part: gflop_of(graph, self.values) / self.seconds for part, graph in self.graphs.items()}
+        self.graphs = dict(zip(PARTS, export.graphs(self.voice.model)))
+        plain = zip(PARTS, export.graphs(self._plain_model()))
+        self.gflop = {part: gflop_of(graph, self.values) / self.seconds for part, graph in plain}
         self.parameters = sum(parameter.numel() for parameter in self.voice.model.parameters())
 
     @property
@@ -194,11 +194,16 @@ class Bench:
         self._check(cases)
         return cases
 
-    def _plain(self, _):
-        if not isinstance(self.voice.model.generator, HiFiGAN):
-            return {}
+    def _plain_model(self):
         model = Voice.load(self.path).model
-        model.generator = PlainHiFiGAN(model.generator)
+        if isinstance(model.generator, HiFiGAN):
+            model.generator = PlainHiFiGAN(model.generator)
+        return model
+
+    def _plain(self, _):
+        model = self._plain_model()
+        if not isinstance(model.generator, PlainHiFiGAN):
+            return {}
         return {"generator": functools.partial(on_torch, export.Generator(model), self.values)}
 
     def _eager(self, _):

@@ -109,7 +109,7 @@ def measure(args: argparse.Namespace, world: World) -> tuple[list[dict], list[di
         corpus = args.out / voice
         demo.make(corpus, config, demo.sentences()[: args.sentences], voices=[voice])
         write_atomic(corpus / "train_short.txt", first_minutes(corpus / "train.txt", corpus, minutes).encode())
-    runs.run(config_of(args, args.first, args.steps, args.steps), args.out / "first", world)
+    runs.run(config_of(args, args.first, args.first_steps, args.first_steps), args.out / "first", world)
     start = f"fine_tuning.start='{checkpoint.find(args.out / 'first', 'voice').resolve()}'"
     few, found, unit = args.steps // SHARE, [], None
     for name, steps, more in (("scratch", args.steps, []), ("tuned", few, [start])):
@@ -129,7 +129,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--second", default="en-us+f2", metavar="VOICE", help="that it is to become")
     parser.add_argument("--sentences", type=int, default=len(demo.sentences()), help="of data_util/demo.txt")
     parser.add_argument("--minutes", type=float, default=5.0, help="of the second voice, at most")
-    parser.add_argument("--steps", type=int, default=400, help="of the first model, and of that from scratch")
+    parser.add_argument("--first-steps", type=int, default=1200, help="of the first model", metavar="STEPS")
+    parser.add_argument("--steps", type=int, default=400, help="of that from scratch, four times those of fine-tuning")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="over the overlay")
     args = parser.parse_intermixed_args(argv)
     if args.first == args.second:

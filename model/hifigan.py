@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
+from model import tiled
 from model.layers import (
     InverseSTFT,
     leaky_relu,
@@ -49,6 +50,14 @@ class ResBlock(nn.Module):
             y = masked(convolve(dilated, leaky_relu(x)), mask)
             x = x + masked(convolve(plain, leaky_relu(y)), mask)
         return x
+
+
+class ResBlocks(nn.ModuleList):
+    """The mean of residual blocks of several widths."""
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """As ResBlock."""
+        return sum(resblock(x, mask) for resblock in self) / len(self)
 
 
 def reach_of(
@@ -91,9 +100,10 @@ class Upsampler(nn.Module):
             for a, b, rate, kernel in zip(widths, widths[1:], upsample_rates, upsample_kernels)
         )
         self.resblocks = nn.ModuleList(
-            nn.ModuleList(ResBlock(width, kernel, resblock_dilations) for kernel in resblock_kernels)
+            ResBlocks(ResBlock(width, kernel, resblock_dilations) for kernel in resblock_kernels)
             for width in widths[1:]
         )
+        self.tiled: nn.ModuleList | None = None  # what does the same as resblocks, and sooner
         self.conv_out = conv(widths[-1], n_outputs, 7)
 
     def upsample(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -104,10 +114,11 @@ class Upsampler(nn.Module):
         mask = None if mask is None else mask[:, :, None]
         x = masked(x[:, :, None], mask).contiguous(memory_format=torch.channels_last)  # (B, n_inputs, 1, T)
         x = masked(with_speaker(convolve(self.conv_in, x), self.speaker), mask)
-        for rate, upsample, resblocks in zip(self.rates, self.upsamples, self.resblocks):
+        stages = self.resblocks if self.tiled is None or torch.compiler.is_compiling() else self.tiled
+        for rate, upsample, resblocks in zip(self.rates, self.upsamples, stages):
             mask = None if mask is None else mask.repeat_interleave(rate, dim=-1)
             x = masked(convolve(upsample, leaky_relu(x)), mask)
-            x = sum(resblock(x, mask) for resblock in resblocks) / len(resblocks)
+            x = resblocks(x, mask)
         x = convolve(self.conv_out, leaky_relu(x))
         return x[:, :, 0], None if mask is None else mask[:, :, 0]
 
@@ -123,6 +134,11 @@ class Upsampler(nn.Module):
                 del module.parametrizations
                 module.__class__ = plain
                 module.weight = weight
+        return self
+
+    def tile(self) -> "Upsampler":
+        """Go on without gradients and with these weights, on a CPU, as model/tiled.py does. Returns self."""
+        self.tiled = nn.ModuleList(map(tiled.ResBlocks, self.resblocks))
         return self
 
 

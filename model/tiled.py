@@ -1,9 +1,9 @@
 """Stacks of 1-D convolutions for speaking on a CPU: fewer multiplications, and what passes between layers in its cache.
 
-Signals are (T, C) here, a sample's channels side by side. A wide convolution is computed on short tiles, which a Fourier
-transform makes a product for each frequency (overlap-save, Oppenheim and Schafer, section 8.7). The transform is a
-product with a small matrix, and a complex product is three real ones (Gauss), so all of it is three batched products of
-real matrices. The sums are those of the convolution in another order.
+Signals are (T, C) here, a sample's channels side by side. A wide convolution is computed on short tiles, of which a
+Fourier transform makes a product for each frequency (overlap-save, Oppenheim and Schafer, section 8.7). The transform
+is a product with a small matrix, and a complex product is three real ones (Gauss), so all of it is three batched
+products of real matrices. The sums are those of the convolution in another order.
 """
 
 from collections.abc import Callable
@@ -111,7 +111,7 @@ class ResBlocks(nn.Module):
         self.resblocks = nn.ModuleList(map(ResBlock, resblocks))
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """x: (B, C, 1, T), channels last, mask: (B, 1, 1, T) or None: valid samples first. Returns x's shape, masked."""
+        """x: (B, C, 1, T), channels last, masked; mask: (B, 1, 1, T) or None, valid samples first. Returns the same."""
         made = torch.zeros_like(x)
         for b in range(len(x)):
             frames = x.shape[-1] if mask is None else int(mask[b].sum())

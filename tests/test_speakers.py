@@ -193,6 +193,6 @@ def test_the_table_says_who_was_heard_for_whom(tmp_path, capsys):
 def test_a_small_model_learns_to_tell_voices_apart(tmp_path, capsys, monkeypatch):
     without_judges(monkeypatch)
     voices = ["--voices", "en-us+m3", "en-us+Andy", "en-us+f2"]
-    assert speakers.main(["-o", str(tmp_path), *voices, "--sentences", "40", "--texts", "8", "--steps", "150"]) == 0
+    assert speakers.main(["-o", str(tmp_path), *voices, "--sentences", "40", "--texts", "8", "--steps", "300"]) == 0
     right, total = map(int, re.search(r"(\d+) of (\d+) syntheses named right", capsys.readouterr().out).groups())
     assert total == 24 and right / total >= 0.95

@@ -63,13 +63,15 @@ class Encoder(nn.Module):
 
 class Decoder(nn.Module):
     """Frames: noise_latents (1, n_latents, T_mel), times the temperature, T_mel a multiple of the decoder's stride and
-    at least the durations' sum; durations and the encoder's other outputs; to what the generator reads, which past that
-    sum means nothing. One evaluation of the score network."""
+    at least the durations' sum; where F0 is sampled, noise_course (1, 1, T_mel); durations and the encoder's other
+    outputs; to what the generator reads, which past that sum means nothing. One evaluation of the score network.
+    """
 
     def __init__(self, model: NiSETS):
         super().__init__()
         self.model = model
-        self.inputs = ("noise_latents", *Encoder(model).outputs, *speaker_of(model))
+        sampled = ("noise_course",) if model.variance is not None and model.variance.course_blocks is not None else ()
+        self.inputs = ("noise_latents", *sampled, *Encoder(model).outputs, *speaker_of(model))
         wanted = {"mu": "mu" in model.config.generator.inputs, "f0": model.config.generator_needs_f0,
                   "phase": model.config.has_source}  # fmt: skip
         self.outputs = ("z0_hat", *(name for name in wanted if wanted[name]))
@@ -79,7 +81,8 @@ class Decoder(nn.Module):
         noise, durations = given.pop("noise_latents"), given.pop("durations")
         mask = (torch.arange(noise.shape[-1]) < durations.sum())[None, None].to(noise.dtype)
         with self.model.speaking_as(given.get("speaker", 0)):
-            mu, f0 = self.model.unfold(durations, mask, *(given.get(name) for name in ("mu_x", "h", "c", "values")))
+            read = (given.get(name) for name in ("mu_x", "h", "c", "values"))
+            mu, f0 = self.model.unfold(durations, mask, *read, lambda _: given["noise_course"])
             z0_hat = mu + self.model.denoise(noise * mask, mu, mask, torch.ones(1), f0)[0]
         made = {"z0_hat": z0_hat, "mu": mu, "f0": f0, "phase": self.model.phase(f0)}
         return tuple(made[name] for name in self.outputs)
@@ -151,7 +154,7 @@ def to_onnx(graph: nn.Module, inputs: dict[str, Tensor], stride: int = 1):
     def axes(name, value):
         if value.ndim == 0:
             return {}
-        if name == "noise_latents" and stride > 1:
+        if name in ("noise_latents", "noise_course") and stride > 1:
             return {value.ndim - 1: stride * torch.export.Dim("parts", min=1)}
         return {value.ndim - 1: torch.export.Dim.DYNAMIC}
 
@@ -206,6 +209,7 @@ def graphs_of(model: NiSETS) -> dict:
         if "noise_latents" in graph.inputs:
             n_frames = max(2, -(-int(values["durations"].sum()) // stride)) * stride  # 1 would be taken for a constant
             values["noise_latents"] = torch.randn(1, model.config.n_latents, n_frames)
+            values["noise_course"] = torch.randn(1, 1, n_frames)
             values["noise_wav"] = torch.randn(1, 1, n_frames * model.config.audio.hop_length)
         protos[type(graph).__name__.lower()] = to_onnx(graph, values, stride)
         values |= call(graph, values)

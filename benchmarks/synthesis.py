@@ -126,7 +126,8 @@ def tensors_of(voice: Voice, length_scale: float) -> dict[str, Tensor]:
     for graph in export.graphs(model):
         if "noise_latents" in graph.inputs:
             n_frames = -(-int(values["durations"].sum()) // stride) * stride
-            noises = {"noise_latents": (model.config.n_latents, n_frames), "noise_wav": (1, n_frames * hop_length)}
+            noises = {"noise_latents": (model.config.n_latents, n_frames), "noise_course": (1, n_frames),
+                      "noise_wav": (1, n_frames * hop_length)}  # fmt: skip
             values |= {name: torch.randn(1, *sizes).to(voice.device) for name, sizes in noises.items()}
         values |= export.call(graph, values)
     return values

@@ -111,9 +111,11 @@ class Variance:
     kernel: int
     dropout: float
     frame_layers: int
+    course_layers: int
     n_timesteps: int
     pitch_temperature: float
     energy_temperature: float
+    course_temperature: float
     patience: int
 
 
@@ -226,6 +228,7 @@ class Loss:
     variance: float
     f0: float
     voicing: float
+    course: float
     score: float
     adversarial: float
     feature: float
@@ -573,8 +576,9 @@ def _check(config):
 def _check_ranges(config):
     may_be_zero = {"system.seed", "system.patience", "system.num_workers", "audio.f_min",
                    "alignment.init_steps", "alignment.refresh_steps", "text_encoder.window",
-                   "text_encoder.frame_layers", "variance.dropout", "variance.pitch_temperature",
-                   "variance.energy_temperature", "alignment.prior_scale", "alignment.noise", "discriminators.scales",
+                   "text_encoder.frame_layers", "variance.dropout", "variance.course_layers",
+                   "variance.pitch_temperature", "variance.energy_temperature", "variance.course_temperature",
+                   "alignment.prior_scale", "alignment.noise", "discriminators.scales",
                    "training.warmup_steps", "training.weight_decay", "training.true_latents",
                    "training.batch_frames", "training.rate_power"}  # fmt: skip
     may_be_empty = {"discriminators.periods", "discriminators.resolutions", "speakers.names", "fine_tuning.frozen"}

@@ -124,9 +124,11 @@ class Voice:
         for index, n in piece.pauses.items():
             durations[index] = n
         n_frames = int(durations.sum())
-        noise = np.float32(settings.temperature) * drawn(self.n_latents, n_frames)
-        noise = np.pad(noise, ((0, 0), (0, 0), (0, -n_frames % self.stride)))
-        latents = _run(self.decoder, values | speaker | {"noise_latents": noise})
+        noises = {"noise_course": drawn(1, n_frames)} if "noise_course" in _inputs(self.decoder) else {}
+        noises["noise_latents"] = np.float32(settings.temperature) * drawn(self.n_latents, n_frames)
+        beyond = (0, 0), (0, 0), (0, -n_frames % self.stride)
+        noises = {name: np.pad(noise, beyond) for name, noise in noises.items()}
+        latents = _run(self.decoder, values | speaker | noises)
         wanted = "noise_wav" in _inputs(self.generator)
         noise = drawn(1, n_frames * self.reader.hop_length) if wanted else None
         return durations, {name: value[..., :n_frames] for name, value in latents.items()}, noise

@@ -26,7 +26,7 @@ from model.layers import SpeakerEmbedding, TimeEmbedding, full, masked
 from model.sde import SDE, SOLVERS, default_solver, expand, result_time, solver_times
 from model.text_encoder import N_PLACES, FrameEncoder, TextEncoder, places
 from model.unet import UNet
-from model.variance import N_VALUES, Variance, continuous, symbol_values
+from model.variance import COURSE_STD, N_VALUES, Variance, continuous, symbol_values
 from text.symbols import MARK_SIZES
 
 PROBED_TIMES = (1.0, 0.5, 0.2)  # where validation measures the score network
@@ -81,7 +81,7 @@ class NiSETS(nn.Module):
         n_latents, kind, latent = config.n_latents, config.variance.kind, config.latent.kind
         self.compression = None if latent == "normalised" else Compression(latent, config.audio.n_mels, n_latents)
         self.sde = SDE(**asdict(config.sde))
-        self.variance_sde = replace(self.sde, sigma_data=1.0, parametrisation="edm")  # pitch and energy are normalised
+        self.variance_sde = replace(self.sde, sigma_data=1.0, parametrisation="edm")  # of what is normalised
         self.mark_sizes = MARK_SIZES if config.text.units == "phones" else ()
         self.text_encoder, self.frame_encoder = self._build_encoders(n_symbols)
         self.variance = self._build_variance(n_symbols) if kind != "off" else None
@@ -126,7 +126,7 @@ class NiSETS(nn.Module):
     def _build_variance(self, n_symbols: int) -> Variance:
         variance = self.config.variance
         sizes = {name: getattr(variance, name) for name in ("channels", "hidden_channels", "n_layers", "kernel",
-                                                            "dropout", "frame_layers")}  # fmt: skip
+                                                            "dropout", "frame_layers", "course_layers")}  # fmt: skip
         return Variance(n_symbols, self.mark_sizes, N_PLACES if variance.kind == "frame" else 0, **sizes,
                         n_speakers=self.config.n_speakers)  # fmt: skip
 
@@ -249,6 +249,28 @@ class NiSETS(nn.Module):
             output = self.variance(c_in * r_t, c, x_mask, t)
         output = full(output)
         return (c_skip * r_t + c_out * output) * x_mask, output
+
+    def course_of(
+        self, c: Tensor, values: Tensor, place: Tensor, mask: Tensor, voiced: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """F0's mean in each frame, going on without voice as recordings' does, and what its course about that depends
+        on, the last channel of which is the voicing; neither teaches the mean.
+
+        c, values, place, mask: as of variance.contour; voiced: (B, 1, T_mel) bool; None: as that has it.
+        """
+        with self._precision(values), torch.no_grad():
+            mean, logit = self.variance.contour(c, values, place, mask)
+        voiced = full(logit) > 0 if voiced is None else voiced
+        mean = continuous(full(mean), voiced) * mask
+        return mean, torch.cat([c.detach(), values, place, mean, voiced.to(mean.dtype)], dim=1)
+
+    def denoise_course(self, r_t: Tensor, condition: Tensor, mask: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """denoise for F0 about its mean, in COURSE_STD. r_t: (B, 1, T_mel), condition: from course_of."""
+        c_skip, c_out, c_in = (expand(each) for each in self.variance_sde.coefficients(t))
+        with self._precision(r_t):
+            output = self.variance.course(c_in * r_t, condition, mask, t)
+        output = full(output)
+        return (c_skip * r_t + c_out * output) * mask, output
 
     def generate(
         self,
@@ -427,6 +449,10 @@ class NiSETS(nn.Module):
             u, noise = torch.rand_like(batch.u), torch.randn_like(values)
             out.losses |= self._values_loss(values, c, x_mask, u, noise, n_symbols)
             out.losses |= self._contour_losses(f0_cut, c_cut, values_cut, place, cut_mask, n_cut_frames)
+            if self.variance.course_blocks is not None:
+                u, noise = torch.rand_like(batch.u), torch.randn_like(f0_cut[:, :1])
+                given = (f0_cut, c_cut, values_cut, place, cut_mask)
+                out.losses["loss_course"] = self._course_loss(*given, u, noise, n_cut_frames)
         if not stage.mu_gradient:
             mu_cut = mu_cut.detach()  # the text encoder learns from durations and prior alone
         t = self.sde.t_from_uniform(batch.u)
@@ -460,6 +486,24 @@ class NiSETS(nn.Module):
             "loss_f0": ((full(f0_hat) - f0[:, :1]) ** 2 * voiced * mask).sum() / n_frames,
             "loss_voicing": (cross_entropy * mask).sum() / n_frames,
         }
+
+    def _course_loss(
+        self,
+        f0: Tensor,
+        c: Tensor,
+        values: Tensor,
+        place: Tensor,
+        mask: Tensor,
+        u: Tensor,
+        noise: Tensor,
+        n_frames: Tensor,
+    ) -> Tensor:
+        """The score loss of F0 about its mean, where there is voice. u: (B,) in [0, 1) for t; noise: (B, 1, T)."""
+        voiced = f0[:, 1:] * mask
+        mean, condition = self.course_of(c, values, place, mask, voiced > 0)
+        r_0, t = (f0[:, :1] - mean) / COURSE_STD * mask, self.variance_sde.t_from_uniform(u)
+        _, output = self.denoise_course(self.variance_sde.perturb(r_0, noise, t) * mask, condition, mask, t)
+        return losses.score_loss(output, self.variance_sde.target(r_0, noise, t), voiced, n_frames)
 
     def _sound_side(
         self, out: Output, batch: Batch, counts: Tensor, feature: Tensor, mu: Tensor | None, f0: Tensor | None
@@ -592,8 +636,13 @@ class NiSETS(nn.Module):
         noise = torch.randn(PROBED_DRAWS, *values.shape[1:], generator=generator).to(values.device)
         repeated = (each.expand(PROBED_DRAWS, -1, -1) for each in (values, c, x_mask))
         numbers = self._values_loss(*repeated, u, noise, PROBED_DRAWS * x_mask.sum())
-        stretched = (stretch(each, durations, mask) for each in (c, values))
-        return numbers | self._contour_losses(f0, *stretched, place, mask, mask.sum())
+        stretched = [stretch(each, durations, mask) for each in (c, values)]
+        numbers |= self._contour_losses(f0, *stretched, place, mask, mask.sum())
+        if self.variance.course_blocks is not None:
+            noise = torch.randn(PROBED_DRAWS, *mask.shape[1:], generator=generator).to(mask.device)
+            repeated = (each.expand(PROBED_DRAWS, -1, -1) for each in (f0, *stretched, place, mask))
+            numbers["loss_course"] = self._course_loss(*repeated, u, noise, PROBED_DRAWS * mask.sum())
+        return numbers
 
     @torch.no_grad()
     def means(
@@ -652,7 +701,8 @@ class NiSETS(nn.Module):
         durations, *features = self.read(x, length_scale, draw)
         for index, n_frames in (pauses or {}).items():
             durations[0, index] = n_frames
-        mu, f0 = self.unfold(durations, torch.ones(1, 1, int(durations.sum()), device=x.device), *features)
+        mask = torch.ones(1, 1, int(durations.sum()), device=x.device)
+        mu, f0 = self.unfold(durations, mask, *features, draw)
         return Plan(mu, durations, f0, temperature * draw(mu), generator)
 
     def read(
@@ -670,14 +720,21 @@ class NiSETS(nn.Module):
         return durations, mu_x, h, c, values
 
     def unfold(
-        self, durations: Tensor, mask: Tensor, mu_x: Tensor, h: Tensor, c: Tensor | None, values: Tensor | None
+        self,
+        durations: Tensor,
+        mask: Tensor,
+        mu_x: Tensor,
+        h: Tensor,
+        c: Tensor | None,
+        values: Tensor | None,
+        draw: Callable[[Tensor], Tensor],
     ) -> tuple[Tensor, Tensor | None]:
         """A text's frames, of what read gives: mu (1, n_latents, T_mel), f0 (1, 2, T_mel) as of Synthesis, or None.
 
-        mask: (1, 1, T_mel), as many ones as durations sum to.
+        mask: (1, 1, T_mel), as many ones as durations sum to; draw: as of read.
         """
         place = places(durations, mask)
-        f0 = self._draw_contour(c, values, durations, place, mask)
+        f0 = self._draw_contour(c, values, durations, place, mask, draw)
         return self.refine(stretch(mu_x, durations, mask), stretch(h, durations, mask), place, mask, f0), f0
 
     @torch.no_grad()
@@ -754,21 +811,38 @@ class NiSETS(nn.Module):
             return self.denoise_values(r_t, c, x_mask, torch.full((r_t.shape[0],), t, device=r_t.device))[0]
 
         temperatures = x_mask.new_tensor((variance.pitch_temperature, variance.energy_temperature))[:, None]
-        r_1 = temperatures * draw(x_mask.expand(-1, N_VALUES, -1))
-        solver = default_solver(variance.n_timesteps)
-        times = solver_times(solver, variance.n_timesteps)
-        return c, SOLVERS[solver](self.variance_sde, mean, r_1, times, draw)
+        return c, self._sample(mean, temperatures * draw(x_mask.expand(-1, N_VALUES, -1)))
 
     def _draw_contour(
-        self, c: Tensor | None, values: Tensor | None, durations: Tensor, place: Tensor, mask: Tensor
+        self,
+        c: Tensor | None,
+        values: Tensor | None,
+        durations: Tensor,
+        place: Tensor,
+        mask: Tensor,
+        draw: Callable[[Tensor], Tensor],
     ) -> Tensor | None:
         """F0 and voicing of each frame, (1, 2, T_mel) as conditions() gives them."""
-        if self.config.variance.kind != "frame":
+        variance = self.config.variance
+        if variance.kind != "frame":
             return None
-        f0, logit = self.variance.contour(stretch(c, durations, mask), stretch(values, durations, mask), place, mask)
-        voiced = logit > 0
         # where there is no voice nothing taught the contour, and generator and decoder know the recordings' lines
-        return torch.cat([continuous(f0, voiced), voiced.to(f0.dtype)], dim=1)
+        f0, condition = self.course_of(stretch(c, durations, mask), stretch(values, durations, mask), place, mask)
+        voicing = condition[:, -1:]
+        if self.variance.course_blocks is not None:
+
+            def mean(r_t: Tensor, t: float) -> Tensor:
+                return self.denoise_course(r_t, condition, mask, torch.full((1,), t, device=r_t.device))[0]
+
+            course = self._sample(mean, variance.course_temperature * draw(f0))
+            f0 = continuous(f0 + COURSE_STD * course, voicing > 0)
+        return torch.cat([f0, voicing], dim=1)
+
+    def _sample(self, mean: Callable[[Tensor, float], Tensor], r_1: Tensor) -> Tensor:
+        """What the variance part's networks make of noise, with variance.n_timesteps evaluations."""
+        n_timesteps = self.config.variance.n_timesteps
+        solver = default_solver(n_timesteps)
+        return SOLVERS[solver](self.variance_sde, mean, r_1, solver_times(solver, n_timesteps))
 
 
 def build_discriminators(config: Config) -> Discriminators:

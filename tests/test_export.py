@@ -32,7 +32,8 @@ HIFIGAN = ["unet2d.channels=8", "unet2d.multipliers=[1, 2]", "unet2d.groups=2", 
            "unet2d.head_channels=4", "hifigan.channels=16", "hifigan.resblock_kernels=[3]",
            "hifigan.resblock_dilations=[1]"]  # fmt: skip
 SOURCE = ["variance.channels=8", "variance.hidden_channels=8", "variance.n_layers=1", "variance.n_timesteps=5",
-          "variance.frame_layers=1", "convnext1d.channels=8", "convnext1d.hidden_channels=8", "convnext1d.n_layers=1",
+          "variance.frame_layers=1", "variance.course_layers=1",
+          "convnext1d.channels=8", "convnext1d.hidden_channels=8", "convnext1d.n_layers=1",
           "convnext.channels=8", "convnext.hidden_channels=8", "convnext.n_layers=1",
           "text_encoder.frame_hidden_channels=8", "text_encoder.frame_layers=1"]  # fmt: skip
 KINDS = {"hifigan": (None, HIFIGAN), "source": ("small", SOURCE),
@@ -131,6 +132,7 @@ def test_each_graph_gives_what_the_model_gives(exported, length):
         if "noise_latents" in graph.inputs:
             n_frames = int(values["durations"].sum())
             values["noise_latents"] = torch.randn(1, 80, (-(-n_frames // stride) + 2) * stride)
+            values["noise_course"] = torch.randn_like(values["noise_latents"][:, :1])
             values["noise_wav"] = torch.randn(1, 1, n_frames * 256)
         if "z0_hat" in graph.inputs:
             values |= {name: values[name][..., :n_frames] for name in graph.inputs
@@ -170,6 +172,7 @@ def test_graphs_of_several_speak_as_who_is_asked_for(tmp_path):
             if "noise_latents" in graph.inputs:
                 n_frames = int(values["durations"].sum())
                 values["noise_latents"] = torch.randn(1, 80, n_frames)
+                values["noise_course"] = torch.randn(1, 1, n_frames)
                 values["noise_wav"] = torch.randn(1, 1, n_frames * 256)
             with torch.no_grad():
                 values |= export.call(graph, values)

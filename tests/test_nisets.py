@@ -15,8 +15,9 @@ from data_util.audio import cut, sequence_mask
 from data_util.dataset import Batch, fixed_batch
 from model import losses, nisets
 from model.nisets import NiSETS
-from model.sde import grid, solver_times
-from model.text_encoder import places
+from model.sde import dpm2m, grid, solver_times
+from model.text_encoder import N_PLACES, places
+from model.variance import COURSE_STD, N_VALUES
 from tests.conftest import HOP, TINY_FRAMES, with_keys
 
 PARTS = ("text_encoder", "decoder", "generator")
@@ -52,7 +53,8 @@ VARIANTS = {
     },
     "istft": {"variance": {"kind": "frame"}, "generator": {"kind": "istft", "inputs": ["f0", "z0_hat"]}},
 }
-WITH_VARIANCE = ("phone", "learned", "source", "istft")
+VARIANTS["course"] = VARIANTS["source"] | {"variance": {"kind": "frame", "course_layers": 2}}
+WITH_VARIANCE = ("phone", "learned", "source", "istft", "course")
 
 
 @pytest.fixture
@@ -453,18 +455,22 @@ def drawn_batch(config, x_lengths=(2, 5, 8, 4), mel_lengths=(5, 40, 64, 21), **c
 
 def steady_draws(model):
     """Let what the model draws for itself depend on the place in the clip alone, not on the shape of the batch."""
-    values_loss, generate = model._values_loss, model.generate
+    values_loss, course_loss, generate = model._values_loss, model._course_loss, model.generate
     table = torch.randn(1, 2, 64 * HOP, generator=torch.Generator().manual_seed(2))
 
     def steady_values_loss(values, c, x_mask, u, noise, n_symbols):
         noise = table[..., : values.shape[-1]].expand_as(values)
         return values_loss(values, c, x_mask, torch.full_like(u, 0.7), noise, n_symbols)
 
+    def steady_course_loss(f0, c, values, place, mask, u, noise, n_frames):
+        noise = table[:, :1, : noise.shape[-1]].expand_as(noise)
+        return course_loss(f0, c, values, place, mask, torch.full_like(u, 0.7), noise, n_frames)
+
     def steady_generate(z0_hat, mask=None, **inputs):
         noise = table[:, :1, : z0_hat.shape[-1] * HOP].expand(len(z0_hat), -1, -1)
         return generate(z0_hat, mask, **inputs, noise=noise)
 
-    model._values_loss, model.generate = steady_values_loss, steady_generate
+    model._values_loss, model._course_loss, model.generate = steady_values_loss, steady_course_loss, steady_generate
     return model
 
 
@@ -476,7 +482,8 @@ def loss_names(config, latents):
     names |= {"loss_duration", "loss_prior", "loss_score"}
     names |= {"loss_frame"} if config.text_encoder.frame_layers else set()
     names |= {"loss_variance"} if config.variance.kind != "off" else set()
-    return names | ({"loss_f0", "loss_voicing"} if config.variance.kind == "frame" else set())
+    names |= {"loss_f0", "loss_voicing"} if config.variance.kind == "frame" else set()
+    return names | ({"loss_course"} if config.variance.course_layers else set())
 
 
 def listen(model):
@@ -543,7 +550,7 @@ def networks_reached(model, loss):
 
 @pytest.mark.parametrize("feature_gradient", ["off", "on"])
 @pytest.mark.parametrize("mu_gradient", [True, False])
-@pytest.mark.parametrize("name", ["phone", "source", "istft"])
+@pytest.mark.parametrize("name", ["phone", "source", "istft", "course"])
 def test_which_loss_reaches_which_network_of_a_variant(name, mu_gradient, feature_gradient):
     model = make_variant(name)
     batch = drawn_batch(model.config, true_latent=torch.zeros(4, dtype=torch.bool))
@@ -552,7 +559,7 @@ def test_which_loss_reaches_which_network_of_a_variant(name, mu_gradient, featur
     behind_mu = encoders if mu_gradient else set()
     sound = {"generator"} | ({"decoder"} | behind_mu if feature_gradient == "on" else set())
     wanted = {name: sound for name in ("loss_mel", "loss_stft", "loss_phase", "loss_adversarial", "loss_feature")}
-    wanted |= {name: {"variance"} for name in ("loss_variance", "loss_f0", "loss_voicing")}
+    wanted |= {name: {"variance"} for name in ("loss_variance", "loss_f0", "loss_voicing", "loss_course")}
     wanted |= {name: {"text_encoder"} for name in ("loss_duration", "loss_prior")}
     wanted |= {"loss_frame": encoders, "loss_score": {"decoder"} | behind_mu}
     values = out.losses | adversarial(model, out)
@@ -820,6 +827,8 @@ def test_one_step_is_the_posterior_mean_of_the_noise_to_the_bit(name):
     spoken, generator = speak(model, temperature=0.8), np.random.default_rng(0)
     if model.variance is not None:
         nisets.drawn(generator, (1, 2, SPOKEN.shape[1]))
+    if name == "course":
+        nisets.drawn(generator, (1, 1, spoken.mu.shape[-1]))
     r_1 = 0.8 * nisets.drawn(generator, spoken.mu.shape)
     t = torch.ones(1)
     with torch.no_grad():
@@ -905,11 +914,11 @@ def test_a_seed_decides_all_that_is_spoken(name):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_without_temperature_nothing_is_left_to_the_seed(name):
     model = make_variant(name).eval()
-    model.config = with_keys(model.config, "variance", pitch_temperature=0.0)
+    model.config = with_keys(model.config, "variance", pitch_temperature=0.0, course_temperature=0.0)
     one, other = (speak(model, seed, temperature=0.0) for seed in (0, 1))
     assert torch.equal(one.mu, other.mu) and torch.equal(one.z0_hat, other.z0_hat)
-    assert name == "source" or torch.equal(one.wav, other.wav)  # whose breath is noise at any temperature
-    assert name != "source" or torch.equal(one.f0, other.f0)
+    assert name in ("source", "course") or torch.equal(one.wav, other.wav)  # whose breath is noise at any temperature
+    assert name not in ("source", "course") or torch.equal(one.f0, other.f0)
 
 
 def test_pitch_reaches_f0_and_the_source_is_given_it_in_hertz():
@@ -955,6 +964,55 @@ def test_the_spoken_contour_is_that_of_the_values_along_the_spoken_durations():
     assert torch.equal(spoken.f0[:, :1][voiced], f0[voiced])
     lines = pitch.continuous(f0[0, 0].detach().numpy(), voiced[0, 0].numpy(), 0.0)  # as recordings' are given
     assert spoken.f0[0, 0].numpy() == pytest.approx(lines, abs=1e-5)
+
+
+def course_given():
+    """A contour with voice in half of its frames, and what model.course_of is given for it."""
+    generator = torch.Generator().manual_seed(5)
+    given = [torch.randn(1, n, 40, generator=generator) for n in (8, N_VALUES, N_PLACES)]
+    return [*given, torch.ones(1, 1, 40)], torch.rand(1, 1, 40, generator=generator) < 0.5
+
+
+@torch.no_grad()
+def test_a_course_is_denoised_about_the_mean_in_its_own_unit():
+    """The network's loss is that of EDM, written out, of F0 less the mean contour's line, where there is voice."""
+    model = make_variant("course").eval()
+    (c, values, place, mask), voiced = course_given()
+    f0 = torch.cat([torch.randn(1, 1, 40, generator=torch.Generator().manual_seed(6)), voiced.float()], dim=1)
+    noise, u = torch.randn(1, 1, 40), torch.tensor([0.95])
+    mean, condition = model.course_of(c, values, place, mask, voiced)
+    contour = model.variance.contour(c, values, place, mask)[0]
+    lines = pitch.continuous(contour[0, 0].numpy(), voiced[0, 0].numpy(), 0.0)
+    assert mean[0, 0].numpy() == pytest.approx(lines, abs=1e-5)
+    assert torch.equal(condition, torch.cat([c, values, place, mean, voiced.float()], dim=1))
+
+    r_0, t = (f0[:, :1] - mean) / COURSE_STD, model.variance_sde.t_from_uniform(u)
+    r_t = model.sde.alpha(t) * r_0 + model.sde.sigma(t) * noise
+    r_0_hat, output = model.denoise_course(r_t, condition, mask, t)
+    _, c_out, _ = model.variance_sde.coefficients(t)
+    weighed = ((r_0_hat - r_0) / c_out).square()[voiced].sum() / 40
+    loss = model._course_loss(f0, c, values, place, mask, u, noise, torch.tensor(40.0))
+    assert loss.item() == pytest.approx(weighed.item(), rel=1e-4) and output.shape == r_t.shape
+
+
+@torch.no_grad()
+def test_the_spoken_course_is_what_the_solver_makes_of_the_noise():
+    model = make_variant("course").eval()
+    model.config = with_keys(model.config, "variance", course_temperature=0.5)
+    (c, values, place, mask), _ = course_given()
+    model.variance.frame_out.bias[1] = -model.variance.contour(c, values, place, mask)[1].median()  # half has a voice
+    mean, condition = model.course_of(c, values, place, mask)
+    voiced, noise = condition[:, -1:] > 0, torch.randn(1, 1, 40)
+    durations = torch.ones(1, 40, dtype=torch.long)
+    spoken = model._draw_contour(c, values, durations, place, mask, noise.expand_as)
+
+    def denoise(r_t, t):
+        return model.denoise_course(r_t, condition, mask, torch.tensor([t]))[0]
+
+    n = model.config.variance.n_timesteps
+    course = dpm2m(model.variance_sde, denoise, 0.5 * noise, grid(n))
+    assert 0 < voiced.sum() < 40 and torch.equal(spoken[:, 1:] > 0, voiced)
+    torch.testing.assert_close(spoken[:, :1][voiced], (mean + COURSE_STD * course)[voiced])
 
 
 @pytest.mark.parametrize(("n", "solver"), [(1, "posterior"), (2, "dpm2m"), (6, "ddim")])

@@ -7,7 +7,9 @@ from data_util import pitch
 from model.variance import N_VALUES, Variance, continuous, symbol_values
 
 N_SYMBOLS, CHANNELS, N_PLACES = 9, 8, 3
-SIZES = {"channels": CHANNELS, "hidden_channels": 16, "n_layers": 2, "kernel": 3, "dropout": 0.0, "frame_layers": 2}
+N_CONDITIONS = CHANNELS + 2 * N_VALUES + N_PLACES  # of a course
+SIZES = {"channels": CHANNELS, "hidden_channels": 16, "n_layers": 2, "kernel": 3, "dropout": 0.0, "frame_layers": 2,
+         "course_layers": 1}  # fmt: skip
 X_LENGTHS, MEL_LENGTHS = (6, 1, 4), (15, 2, 9)
 
 
@@ -119,6 +121,22 @@ def test_garbage_past_the_ends_changes_nothing(n_padded):
     assert torch.equal(f0_soiled * mask, f0 * mask) and torch.equal(voicing_soiled, voicing)
 
 
+@torch.no_grad()
+def test_a_course_sees_nothing_past_the_ends_and_all_that_it_is_given():
+    variance, mask, t = make_variance(), mask_of(MEL_LENGTHS), torch.tensor([1.0, 0.5, 0.1])
+    r_t, condition = random(3, 1, 15), random(3, N_CONDITIONS, 15, seed=1)
+    course = variance.course(r_t, condition, mask, t)
+    past = (1 - mask) * 1e3
+    assert torch.equal(variance.course(r_t + past, condition + past, mask, t), course)
+    assert torch.equal(course * (1 - mask), 0 * course)
+    for changed in ((r_t + 0.1, condition, mask, t), (r_t, condition, mask, 0.9 * t)):
+        assert (variance.course(*changed) - course).abs().max() > 1e-3
+    for k in range(N_CONDITIONS):
+        other = condition.clone()
+        other[:, k] += 0.1
+        assert (variance.course(r_t, other, mask, t) - course).abs().max() > 1e-4, k
+
+
 def test_a_batch_is_its_items():
     variance, t = make_variance(), torch.tensor([1.0, 0.5, 0.1])
     x_mask, mask = mask_of(X_LENGTHS), mask_of(MEL_LENGTHS)
@@ -179,7 +197,8 @@ def test_every_parameter_is_reached(n_places, mark_sizes):
     if n_places:
         at = torch.arange(15).clamp(max=5).expand(3, CHANNELS, -1)
         f0, voicing = variance.contour(c.gather(2, at), random(3, N_VALUES, 15), random(3, N_PLACES, 15), mask)
-        total = total + f0.square().sum() + voicing.square().sum()
+        course = variance.course(random(3, 1, 15), random(3, N_CONDITIONS, 15), mask, torch.tensor([1.0, 0.5, 0.1]))
+        total = total + f0.square().sum() + voicing.square().sum() + course.square().sum()
     total.backward()
     silent = [name for name, p in variance.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
     assert silent == []
@@ -188,7 +207,11 @@ def test_every_parameter_is_reached(n_places, mark_sizes):
 def test_without_places_there_is_no_contour():
     names = {name.split(".")[0] for name, _ in make_variance(0).named_parameters()}
     with_contour = {name.split(".")[0] for name, _ in make_variance().named_parameters()}
-    assert with_contour - names == {"frame_in", "frames", "frame_out"}
+    course = {"course_time", "course_in", "course_blocks", "course_out"}
+    assert with_contour - names == {"frame_in", "frames", "frame_out"} | course
+    assert (
+        with_contour - {name.split(".")[0] for name, _ in make_variance(course_layers=0).named_parameters()} == course
+    )
 
 
 @torch.no_grad()

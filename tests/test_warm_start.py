@@ -234,7 +234,6 @@ def test_the_fine_tuned_run_differs_by_its_start_and_steps(tmp_path, capsys):
 @pytest.mark.slow
 def test_another_voice_is_learnt_in_a_quarter_of_the_steps(tmp_path, capsys, monkeypatch):
     without_judges(monkeypatch)
-    steps = ["--first-steps", "480", "--steps", "160"]
-    assert fine_tuning.main(["-o", str(tmp_path), "--sentences", "60", "--minutes", "1.5", *steps]) == 0
+    assert fine_tuning.main(["-o", str(tmp_path)]) == 0  # less than its five minutes and 100 steps are too little
     step, last = map(int, re.search(r"after (\d+) steps, \d+% of its (\d+)", capsys.readouterr().out).groups())
-    assert last == 160 and step <= 40
+    assert last == 400 and step <= 100

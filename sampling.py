@@ -23,6 +23,7 @@ from data_util.pitch import track_f0
 from data_util.speech import Reader, Speech, noise_of, speaker_id, write_wav
 from model.nisets import NiSETS, Plan
 from model.sde import SOLVERS, default_solver, solver_times
+from model.tiled import tile
 from text import TextError
 
 STEM_LENGTH = 40  # characters of a text that its file is named by
@@ -79,8 +80,8 @@ class Voice:
         if hasattr(self.model.generator, "fold"):
             self.model.generator.fold()
         self.model.to(self.device)
-        if hasattr(self.model.generator, "tile") and self.device.type == "cpu":
-            self.model.generator.tile()
+        if self.device.type == "cpu":
+            tile(self.model.generator)
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu", lexicon: str | Path | None = None) -> "Voice":

@@ -197,6 +197,7 @@ class Bench:
 
     def _plain_model(self):
         model = Voice.load(self.path).model
+        model.generator.tiled = None
         if isinstance(model.generator, HiFiGAN):
             model.generator = PlainHiFiGAN(model.generator)
         return model

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
-from model import tiled
 from model.layers import (
     InverseSTFT,
     leaky_relu,
@@ -103,7 +102,7 @@ class Upsampler(nn.Module):
             ResBlocks(ResBlock(width, kernel, resblock_dilations) for kernel in resblock_kernels)
             for width in widths[1:]
         )
-        self.tiled: nn.ModuleList | None = None  # what does the same as resblocks, and sooner
+        self.tiled: nn.ModuleList | None = None  # what does as resblocks do, and sooner: tiled.tile
         self.conv_out = conv(widths[-1], n_outputs, 7)
 
     def upsample(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -134,11 +133,6 @@ class Upsampler(nn.Module):
                 del module.parametrizations
                 module.__class__ = plain
                 module.weight = weight
-        return self
-
-    def tile(self) -> "Upsampler":
-        """Go on without gradients and with these weights, on a CPU, as model/tiled.py does. Returns self."""
-        self.tiled = nn.ModuleList(map(tiled.ResBlocks, self.resblocks))
         return self
 
 

@@ -30,7 +30,7 @@ from model.variance import COURSE_STD, N_VALUES, Variance, continuous, symbol_va
 from text.symbols import MARK_SIZES
 
 PROBED_TIMES = (1.0, 0.5, 0.2)  # where validation measures the score network
-PROBED_DRAWS = 16  # of t and noise, from which validation measures the network of pitch and energy
+PROBED_DRAWS = 16  # of t and noise, from which validation measures the networks of the variance part
 T_CHANNELS = 16  # of the embedding of t as an input of the generator
 
 
@@ -250,7 +250,7 @@ class NiSETS(nn.Module):
         output = full(output)
         return (c_skip * r_t + c_out * output) * x_mask, output
 
-    def course_of(
+    def mean_contour(
         self, c: Tensor, values: Tensor, place: Tensor, mask: Tensor, voiced: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """F0's mean in each frame, going on without voice as recordings' does, and what its course about that depends
@@ -265,10 +265,11 @@ class NiSETS(nn.Module):
         return mean, torch.cat([c.detach(), values, place, mean, voiced.to(mean.dtype)], dim=1)
 
     def denoise_course(self, r_t: Tensor, condition: Tensor, mask: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """denoise for F0 about its mean, in COURSE_STD. r_t: (B, 1, T_mel), condition: from course_of."""
+        """denoise for F0 about its mean, in COURSE_STD. r_t: (B, 1, T_mel), condition: from mean_contour, whose last
+        channel is the voicing: where there is none nothing is taught, and so nothing read."""
         c_skip, c_out, c_in = (expand(each) for each in self.variance_sde.coefficients(t))
         with self._precision(r_t):
-            output = self.variance.course(c_in * r_t, condition, mask, t)
+            output = self.variance.course(c_in * r_t * condition[:, -1:], condition, mask, t)
         output = full(output)
         return (c_skip * r_t + c_out * output) * mask, output
 
@@ -500,7 +501,7 @@ class NiSETS(nn.Module):
     ) -> Tensor:
         """The score loss of F0 about its mean, where there is voice. u: (B,) in [0, 1) for t; noise: (B, 1, T)."""
         voiced = f0[:, 1:] * mask
-        mean, condition = self.course_of(c, values, place, mask, voiced > 0)
+        mean, condition = self.mean_contour(c, values, place, mask, voiced > 0)
         r_0, t = (f0[:, :1] - mean) / COURSE_STD * mask, self.variance_sde.t_from_uniform(u)
         _, output = self.denoise_course(self.variance_sde.perturb(r_0, noise, t) * mask, condition, mask, t)
         return losses.score_loss(output, self.variance_sde.target(r_0, noise, t), voiced, n_frames)
@@ -827,7 +828,7 @@ class NiSETS(nn.Module):
         if variance.kind != "frame":
             return None
         # where there is no voice nothing taught the contour, and generator and decoder know the recordings' lines
-        f0, condition = self.course_of(stretch(c, durations, mask), stretch(values, durations, mask), place, mask)
+        f0, condition = self.mean_contour(stretch(c, durations, mask), stretch(values, durations, mask), place, mask)
         voicing = condition[:, -1:]
         if self.variance.course_blocks is not None:
 

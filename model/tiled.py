@@ -127,3 +127,11 @@ def in_blocks(call: Callable[[Tensor], Tensor], x: Tensor, reach: int, out: Tens
     for start in range(0, frames, size):
         first, end = max(0, start - reach), min(start + size, frames)
         out[start:end] += call(x[first : end + reach])[start - first : end - first]
+
+
+def tile(generator: nn.Module) -> nn.Module:
+    """Have a generator speak as this file does, on a CPU, without gradients and with the weights that it has now; one
+    without hifigan.ResBlocks stays as it is. Returns the generator."""
+    if hasattr(generator, "resblocks"):
+        generator.tiled = nn.ModuleList(map(ResBlocks, generator.resblocks))
+    return generator

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from data_util.audio import MelSpectrogram, sequence_mask
-from model.convnext import MAX_GAIN, ConvNeXtGenerator, ConvNeXtScore, Excitation
+from model.convnext import LOCK_SPAN, MAX_GAIN, ConvNeXtGenerator, ConvNeXtScore, Excitation
 from model.layers import InverseSTFT, bounded_exp, to_spectrum
 
 RATE = 22050  # Hz
@@ -277,6 +277,19 @@ def test_pulses_keep_step_with_a_recording(off):
     assert np.corrcoef(followed[inner], expected[inner])[0, 1] > 0.9
     free = excitation.pulses(f0)[0, 0].double().numpy()
     assert np.corrcoef(free[inner], expected[inner])[0, 1] < 0.5
+
+
+def test_a_recordings_lead_is_that_of_a_sum_over_a_window():
+    """The angle of the recording, shifted down by F0, under a Hann window about each sample, written out."""
+    generator = np.random.default_rng(0)
+    recording, cycles = generator.standard_normal(900), np.cumsum(np.full(900, 150 / RATE))
+    lead = Excitation(1024, 256, RATE).lead(*(torch.as_tensor(each)[None, None] for each in (recording, cycles)))
+    half = int(LOCK_SPAN / 2 * RATE)
+    window = np.hanning(2 * half + 1)
+    shifted = np.pad(recording * np.exp(-2j * np.pi * cycles), half)
+    for i in (0, 1, 300, 450, 899):
+        angle = np.angle(np.sum(shifted[i : i + 2 * half + 1] * window)) / (2 * np.pi)
+        assert abs((lead[0, 0, i].item() - angle + 0.5) % 1 - 0.5) < 1e-4
 
 
 def test_pulses_are_silent_without_voice_and_whole_with_it():

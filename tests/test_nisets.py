@@ -967,7 +967,7 @@ def test_the_spoken_contour_is_that_of_the_values_along_the_spoken_durations():
 
 
 def course_given():
-    """A contour with voice in half of its frames, and what model.course_of is given for it."""
+    """A contour with voice in half of its frames, and what model.mean_contour is given for it."""
     generator = torch.Generator().manual_seed(5)
     given = [torch.randn(1, n, 40, generator=generator) for n in (8, N_VALUES, N_PLACES)]
     return [*given, torch.ones(1, 1, 40)], torch.rand(1, 1, 40, generator=generator) < 0.5
@@ -980,7 +980,7 @@ def test_a_course_is_denoised_about_the_mean_in_its_own_unit():
     (c, values, place, mask), voiced = course_given()
     f0 = torch.cat([torch.randn(1, 1, 40, generator=torch.Generator().manual_seed(6)), voiced.float()], dim=1)
     noise, u = torch.randn(1, 1, 40), torch.tensor([0.95])
-    mean, condition = model.course_of(c, values, place, mask, voiced)
+    mean, condition = model.mean_contour(c, values, place, mask, voiced)
     contour = model.variance.contour(c, values, place, mask)[0]
     lines = pitch.continuous(contour[0, 0].numpy(), voiced[0, 0].numpy(), 0.0)
     assert mean[0, 0].numpy() == pytest.approx(lines, abs=1e-5)
@@ -993,6 +993,9 @@ def test_a_course_is_denoised_about_the_mean_in_its_own_unit():
     weighed = ((r_0_hat - r_0) / c_out).square()[voiced].sum() / 40
     loss = model._course_loss(f0, c, values, place, mask, u, noise, torch.tensor(40.0))
     assert loss.item() == pytest.approx(weighed.item(), rel=1e-4) and output.shape == r_t.shape
+    other = torch.where(voiced, f0[:, :1], 9.0), torch.where(voiced, noise, -9.0)  # where there is no voice
+    given = (torch.cat([other[0], f0[:, 1:]], dim=1), c, values, place, mask, u, other[1])
+    assert model._course_loss(*given, torch.tensor(40.0)).item() == loss.item()
 
 
 @torch.no_grad()
@@ -1001,7 +1004,7 @@ def test_the_spoken_course_is_what_the_solver_makes_of_the_noise():
     model.config = with_keys(model.config, "variance", course_temperature=0.5)
     (c, values, place, mask), _ = course_given()
     model.variance.frame_out.bias[1] = -model.variance.contour(c, values, place, mask)[1].median()  # half has a voice
-    mean, condition = model.course_of(c, values, place, mask)
+    mean, condition = model.mean_contour(c, values, place, mask)
     voiced, noise = condition[:, -1:] > 0, torch.randn(1, 1, 40)
     durations = torch.ones(1, 40, dtype=torch.long)
     spoken = model._draw_contour(c, values, durations, place, mask, noise.expand_as)

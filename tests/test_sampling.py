@@ -90,6 +90,7 @@ def test_a_voice_is_loaded_by_run_or_by_file(runs):
     assert Voice.load(runs / "off_old").saved.step == 20
     assert Voice.load(str(runs / "off_old" / "voice_00000010.safetensors")).saved.step == 10
     voice = Voice.load(runs / "off_new")
+    assert voice.model.generator.tiled is not None  # on a CPU
     assert not voice.model.training
     assert not any(parametrize.is_parametrized(module) for module in voice.model.modules())
     assert not any(parameter.requires_grad for parameter in voice.model.parameters())

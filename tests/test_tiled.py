@@ -82,7 +82,7 @@ def test_a_generator_sounds_the_same_on_tiles(kind, monkeypatch):
     names = set(generator.state_dict())
     z0_hat, mask = latents(2, N_LATENTS, 40), mask_of([40, 13], 40)
     expected = [generator(z0_hat), generator(z0_hat, mask)]
-    assert generator.tile() is generator and set(generator.state_dict()) == names
+    assert tiled.tile(generator) is generator and set(generator.state_dict()) == names
     assert any(conv.tiled for conv in generator.modules() if isinstance(conv, tiled.Conv))
     for found, other in zip((generator(z0_hat), generator(z0_hat, mask)), expected):
         assert (found - other).abs().max() <= 1e-6 * other.abs().max().clamp(min=1)

@@ -70,7 +70,7 @@ class Decoder(nn.Module):
     def __init__(self, model: NiSETS):
         super().__init__()
         self.model = model
-        sampled = ("noise_course",) if model.variance is not None and model.variance.course_blocks is not None else ()
+        sampled = ("noise_course",) if model.course is not None else ()
         self.inputs = ("noise_latents", *sampled, *Encoder(model).outputs, *speaker_of(model))
         wanted = {"mu": "mu" in model.config.generator.inputs, "f0": model.config.generator_needs_f0,
                   "phase": model.config.has_source}  # fmt: skip

@@ -183,7 +183,7 @@ def update_averages(state: State, loss_duration: Tensor | None) -> None:
 
 
 def enter_stage(state: State, stage: Stage, scale: float) -> None:
-    """Set the learning rates, and at a stage's start what trains."""
+    """Set the learning rates, and at a stage's start what trains; what does not is read without dropout."""
     for optimiser in (state.optimiser, state.optimiser_discriminators):
         for group in optimiser.param_groups:
             group["lr"] = scale * stage.parts.get(group["name"], 0.0)
@@ -192,7 +192,7 @@ def enter_stage(state: State, stage: Stage, scale: float) -> None:
     state.stage = stage
     for name, part in state.model.parts().items():
         for network in part:
-            network.requires_grad_(name in stage.parts)
+            network.requires_grad_(name in stage.parts).train(name in stage.parts)
     state.discriminators.requires_grad_("discriminators" in stage.parts)
     state.wrapped = {
         "model": state.world.wrap(state.model),

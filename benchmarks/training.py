@@ -225,7 +225,7 @@ def plain_step(state: State, batch: Batch) -> dict[str, Tensor]:
 def joint(config: Config) -> Config:
     """The configuration with one stage, in which every part trains; searching for the path wherever it ever does."""
     rates = {part: rate for stage in config.training.stages for part, rate in stage.parts.items()}
-    names = ("text_encoder", "variance", "decoder", "generator", "discriminators")
+    names = ("text_encoder", "variance", "course", "decoder", "generator", "discriminators")
     stage = Stage("main", {name: rates[name] for name in names if name in rates}, "joint", 1.0, 1.0, True, "off")
     training = replace(config.training, lanes={"main": Lane("all", (), ())}, stages=(stage,))
     alignment = config.alignment

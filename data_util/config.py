@@ -11,7 +11,7 @@ from typing import Literal
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("text_encoder", "variance", "decoder", "generator", "discriminators")
+PARTS = ("text_encoder", "variance", "course", "decoder", "generator", "discriminators")
 
 
 class ConfigError(ValueError):
@@ -628,6 +628,8 @@ def _check_networks(config):
     n_timesteps = config.variance.n_timesteps
     _require(n_timesteps == 1 or n_timesteps >= 5, "variance.n_timesteps", n_timesteps,
              "1, the mean, or at least 5: fewer give something between the mean and a sample")  # fmt: skip
+    _require(config.variance.course_layers == 0 or config.variance.kind == "frame", "variance.course_layers",
+             config.variance.course_layers, f"0 where variance.kind is {config.variance.kind}")  # fmt: skip
     _check_latent(config)
     if config.decoder.kind == "unet2d":
         _check_unet(config)
@@ -700,14 +702,17 @@ def _check_training(config):
     training = config.training
     _require(training.segment_frames <= training.cut_frames, "training.segment_frames", training.segment_frames,
              f"at most training.cut_frames ({training.cut_frames})")  # fmt: skip
-    _require(set(training.clip_norm) == set(PARTS), "training.clip_norm", training.clip_norm,
-             f"a norm for each of {', '.join(PARTS)}")  # fmt: skip
+    trained = {part for stage in training.stages for part in stage.parts}
+    _require(trained & set(PARTS) <= set(training.clip_norm) <= set(PARTS), "training.clip_norm", training.clip_norm,
+             f"a norm for each part that trains, of {', '.join(PARTS)}")  # fmt: skip
     _require(min(training.clip_norm.values()) > 0, "training.clip_norm", training.clip_norm, "positive")
     _require(max(training.betas) < 1, "training.betas", training.betas, "under 1, both of them")
     times, shares = training.mean_times, training.mean_shares
     _require(max(times) <= 1, "training.mean_times", times, "at most 1, each of them")
     _require(len(times) == len(shares) and abs(sum(shares) - 1) < 1e-9, "training.mean_shares", shares,
              f"one for each of training.mean_times ({len(times)}), and 1 in all")  # fmt: skip
+    _require(config.variance.course_layers == 0 or "course" in trained or config.fine_tuning.start,
+             "variance.course_layers", config.variance.course_layers, "0 where no stage trains course")  # fmt: skip
     for i, stage in enumerate(training.stages):
         _check_stage(config, f"training.stages[{i}]", stage)
     _check_lanes(training)
@@ -722,6 +727,8 @@ def _check_stage(config, key, stage):
              "with generator too where the discriminators train")  # fmt: skip
     _require("variance" not in stage.parts or config.variance.kind != "off", f"{key}.parts", stage.parts,
              "without variance where variance.kind is off")  # fmt: skip
+    _require("course" not in stage.parts or config.variance.course_layers, f"{key}.parts", stage.parts,
+             "without course where variance.course_layers is 0")  # fmt: skip
     _require(min(stage.parts.values()) > 0, f"{key}.parts", stage.parts, "positive learning rates")
     _require(0 < stage.share <= 1, f"{key}.share", stage.share, "over 0 and at most 1")
     _require(0 <= stage.final <= 1, f"{key}.final", stage.final, "from 0 to 1")

@@ -33,7 +33,6 @@ ROWS = {  # of a validation: title
     "loss_variance": "pitch and energy",
     "loss_f0": "F0",
     "loss_voicing": "voicing",
-    "loss_course": "F0 about its mean",
     "latent_l1": "one-step L1, nats",
     "copy_mel_l1": "copy synthesis, mel L1, nats",
 }

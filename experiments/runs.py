@@ -21,12 +21,14 @@ from training.warm_start import warm_start
 def one_lane(parts: str) -> list[str]:
     """Overrides that make one lane of any configuration, of one stage, on posterior means as they are made.
 
-    parts: what trains and how fast, as a configuration has it: `text_encoder: 1.0e-3, decoder: 1.0e-3`.
+    parts: what trains and how fast, as a configuration has it: `text_encoder: 1.0e-3, decoder: 1.0e-3`; without course
+    F0 is its mean.
     """
     stage = f"lane: main, parts: {{{parts}}}, latents: joint, share: 1.0, final: 0.02, mu_gradient: true"
     return [
         "training.lanes={main: {clips: all, start: [], means: []}}",
         f"training.stages=[{{{stage}, feature_gradient: 'off'}}]",
+        *([] if "course" in parts else ["variance.course_layers=0"]),
     ]
 
 

@@ -26,7 +26,7 @@ from model.layers import SpeakerEmbedding, TimeEmbedding, full, masked
 from model.sde import SDE, SOLVERS, default_solver, expand, result_time, solver_times
 from model.text_encoder import N_PLACES, FrameEncoder, TextEncoder, places
 from model.unet import UNet
-from model.variance import COURSE_STD, N_VALUES, Variance, continuous, symbol_values
+from model.variance import COURSE_STD, N_VALUES, Course, Variance, continuous, symbol_values
 from text.symbols import MARK_SIZES
 
 PROBED_TIMES = (1.0, 0.5, 0.2)  # where validation measures the score network
@@ -84,7 +84,7 @@ class NiSETS(nn.Module):
         self.variance_sde = replace(self.sde, sigma_data=1.0, parametrisation="edm")  # of what is normalised
         self.mark_sizes = MARK_SIZES if config.text.units == "phones" else ()
         self.text_encoder, self.frame_encoder = self._build_encoders(n_symbols)
-        self.variance = self._build_variance(n_symbols) if kind != "off" else None
+        self.variance, self.course = self._build_variance(n_symbols)
         if config.decoder.kind == "convnext1d":
             n_conditions = N_VALUES if kind == "frame" else 0
             self.decoder = ConvNeXtScore(
@@ -123,12 +123,16 @@ class NiSETS(nn.Module):
         frames = FrameEncoder(config.text_encoder.channels, n_conditions, config.n_latents, n_layers, hidden, kernel)
         return encoder, frames
 
-    def _build_variance(self, n_symbols: int) -> Variance:
+    def _build_variance(self, n_symbols: int) -> tuple[Variance | None, Course | None]:
         variance = self.config.variance
-        sizes = {name: getattr(variance, name) for name in ("channels", "hidden_channels", "n_layers", "kernel",
-                                                            "dropout", "frame_layers", "course_layers")}  # fmt: skip
-        return Variance(n_symbols, self.mark_sizes, N_PLACES if variance.kind == "frame" else 0, **sizes,
-                        n_speakers=self.config.n_speakers)  # fmt: skip
+        if variance.kind == "off":
+            return None, None
+        sizes = {name: getattr(variance, name) for name in ("channels", "hidden_channels", "kernel", "dropout")}
+        course_sizes = sizes | {"n_layers": variance.course_layers, "n_places": N_PLACES}
+        sizes |= {"n_layers": variance.n_layers, "frame_layers": variance.frame_layers}
+        n_places = N_PLACES if variance.kind == "frame" else 0
+        made = Variance(n_symbols, self.mark_sizes, n_places, **sizes, n_speakers=self.config.n_speakers)
+        return made, Course(**course_sizes) if variance.course_layers else None
 
     def _build_generator(self, n_inputs: int) -> nn.Module:
         config, audio = self.config, self.config.audio
@@ -142,8 +146,9 @@ class NiSETS(nn.Module):
     def parts(self) -> dict[str, list[nn.Module]]:
         """The networks of each part that can be named in training.stages."""
         encoders = [self.text_encoder] if self.frame_encoder is None else [self.text_encoder, self.frame_encoder]
-        variance = {} if self.variance is None else {"variance": [self.variance]}
-        return {"text_encoder": encoders, **variance, "decoder": [self.decoder], "generator": [self.generator]}
+        optional = {name: getattr(self, name) for name in ("variance", "course")}
+        optional = {name: [part] for name, part in optional.items() if part is not None}
+        return {"text_encoder": encoders, **optional, "decoder": [self.decoder], "generator": [self.generator]}
 
     def part_of(self, name: str) -> str:
         """The part that an entry of the state dict belongs to; "" for those of the corpus."""
@@ -269,7 +274,7 @@ class NiSETS(nn.Module):
         channel is the voicing: where there is none nothing is taught, and so nothing read."""
         c_skip, c_out, c_in = (expand(each) for each in self.variance_sde.coefficients(t))
         with self._precision(r_t):
-            output = self.variance.course(c_in * r_t * condition[:, -1:], condition, mask, t)
+            output = self.course(c_in * r_t * condition[:, -1:], condition, mask, t)
         output = full(output)
         return (c_skip * r_t + c_out * output) * mask, output
 
@@ -386,6 +391,9 @@ class NiSETS(nn.Module):
         z0_segment = cut(z0, starts, training.segment_frames)  # (B, n_latents, segment_frames)
         f0_segment = None if f0 is None else cut(f0, starts, training.segment_frames)
         out, mu = Output({}), None
+        if set(stage.parts) <= {"variance", "course"} and not realign:  # nothing else has to be known
+            self._variance_side(out, batch, counts, stage, batch.durations, f0, mel_mask)
+            return out
         if stage.latents == "joint":
             z0_hat, mu, t = self._text_side(out, batch, counts, stage, realign, search_noise, z0, f0, mel_mask)
             if not {"generator", "discriminators"} & set(stage.parts) and stage.feature_gradient == "off":
@@ -435,25 +443,12 @@ class NiSETS(nn.Module):
         mu_cut = cut(mu, batch.cut_starts, n_cut)
         f0_cut = None if f0 is None else cut(f0, batch.cut_starts, n_cut)
         cut_mask = sequence_mask(batch.cut_lengths, n_cut).to(x_mask.dtype)
-        place = None
-        if self.frame_encoder is not None or self.variance is not None:
-            place = cut(places(durations, mel_mask), batch.cut_starts, n_cut)
         if self.frame_encoder is not None:
+            place = cut(places(durations, mel_mask), batch.cut_starts, n_cut)
             h_cut = cut(stretch(h, durations, mel_mask), batch.cut_starts, n_cut)
             mu_cut = self.refine(mu_cut, h_cut, place, cut_mask, f0_cut)
             out.losses["loss_frame"] = losses.prior_loss(z0_cut, mu_cut, cut_mask, n_cut_frames)
-        if "variance" in stage.parts:
-            c = self.variance.encode(batch.x, x_mask)
-            c_cut, values_cut = (
-                cut(stretch(each, durations, mel_mask), batch.cut_starts, n_cut) for each in (c, values)
-            )
-            u, noise = torch.rand_like(batch.u), torch.randn_like(values)
-            out.losses |= self._values_loss(values, c, x_mask, u, noise, n_symbols)
-            out.losses |= self._contour_losses(f0_cut, c_cut, values_cut, place, cut_mask, n_cut_frames)
-            if self.variance.course_blocks is not None:
-                u, noise = torch.rand_like(batch.u), torch.randn_like(f0_cut[:, :1])
-                given = (f0_cut, c_cut, values_cut, place, cut_mask)
-                out.losses["loss_course"] = self._course_loss(*given, u, noise, n_cut_frames)
+        self._variance_side(out, batch, counts, stage, durations, f0, mel_mask)
         if not stage.mu_gradient:
             mu_cut = mu_cut.detach()  # the text encoder learns from durations and prior alone
         t = self.sde.t_from_uniform(batch.u)
@@ -463,6 +458,33 @@ class NiSETS(nn.Module):
         target = self.sde.target(r_0, batch.noise, t)
         out.losses["loss_score"] = losses.score_loss(output, target, cut_mask, n_cut_frames)
         return mu_cut + r_0_hat, mu_cut, t
+
+    def _variance_side(
+        self,
+        out: Output,
+        batch: Batch,
+        counts: Tensor,
+        stage: Stage,
+        durations: Tensor,
+        f0: Tensor | None,
+        mel_mask: Tensor,
+    ) -> None:
+        """What the text leaves open, of recordings along durations (B, T_x): its losses go into out."""
+        if not {"variance", "course"} & set(stage.parts):
+            return
+        n_symbols, n_frames, n_cut_frames, _ = counts.unbind()
+        x_mask = sequence_mask(batch.x_lengths, batch.x.shape[1]).to(mel_mask.dtype)  # (B, 1, T_x)
+        values = self.values(self.normalised(batch.mel) * mel_mask, f0, durations) * x_mask
+        c, place = self.variance.encode(batch.x, x_mask), places(durations, mel_mask)
+        given = (f0, *(stretch(each, durations, mel_mask) for each in (c, values)), place)  # of whole clips
+        if "variance" in stage.parts:
+            u, noise, n_cut = torch.rand_like(batch.u), torch.randn_like(values), self.config.training.cut_frames
+            out.losses |= self._values_loss(values, c, x_mask, u, noise, n_symbols)
+            in_cut = (cut(each, batch.cut_starts, n_cut) for each in (*given, mel_mask))
+            out.losses |= self._contour_losses(*in_cut, n_cut_frames)
+        if "course" in stage.parts:
+            u, noise = torch.rand_like(batch.u), torch.randn_like(mel_mask)
+            out.losses["loss_course"] = self._course_loss(*given, mel_mask, u, noise, n_frames)
 
     def _values_loss(
         self, values: Tensor, c: Tensor, x_mask: Tensor, u: Tensor, noise: Tensor, n_symbols: Tensor
@@ -639,7 +661,7 @@ class NiSETS(nn.Module):
         numbers = self._values_loss(*repeated, u, noise, PROBED_DRAWS * x_mask.sum())
         stretched = [stretch(each, durations, mask) for each in (c, values)]
         numbers |= self._contour_losses(f0, *stretched, place, mask, mask.sum())
-        if self.variance.course_blocks is not None:
+        if self.course is not None:
             noise = torch.randn(PROBED_DRAWS, *mask.shape[1:], generator=generator).to(mask.device)
             repeated = (each.expand(PROBED_DRAWS, -1, -1) for each in (f0, *stretched, place, mask))
             numbers["loss_course"] = self._course_loss(*repeated, u, noise, PROBED_DRAWS * mask.sum())
@@ -830,7 +852,7 @@ class NiSETS(nn.Module):
         # where there is no voice nothing taught the contour, and generator and decoder know the recordings' lines
         f0, condition = self.mean_contour(stretch(c, durations, mask), stretch(values, durations, mask), place, mask)
         voicing = condition[:, -1:]
-        if self.variance.course_blocks is not None:
+        if self.course is not None:
 
             def mean(r_t: Tensor, t: float) -> Tensor:
                 return self.denoise_course(r_t, condition, mask, torch.full((1,), t, device=r_t.device))[0]

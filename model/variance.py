@@ -2,8 +2,9 @@
 
 Pitch and energy are sampled by the same diffusion as the latents, at symbol rate, where an evaluation costs next to
 nothing: their mean given the text, which one evaluation gives, is far flatter than speech. So is the mean of F0 within
-a symbol, about which its course is sampled in the same way. The part has an embedding of its own and shares no weights
-with the text encoder, so that it can be stopped before it has learnt its corpus by heart.
+a symbol, about which its course is sampled in the same way. Variance has an embedding of its own and shares no weights
+with the text encoder, so that it can be stopped before it has learnt its corpus by heart; Course, which takes longer,
+reads what Variance makes and teaches it nothing.
 """
 
 import torch
@@ -17,8 +18,7 @@ COURSE_STD = 0.25  # of F0 about its mean given the text, in deviations of ln F0
 
 
 class Variance(nn.Module):
-    """Symbols to what conditions them, the score network over pitch and energy, and the contour over the frames: its
-    mean, and the score network over F0 about that."""
+    """Symbols to what conditions them, the score network over pitch and energy, and the contour over the frames."""
 
     def __init__(
         self,
@@ -31,11 +31,9 @@ class Variance(nn.Module):
         kernel: int,
         dropout: float,
         frame_layers: int,
-        course_layers: int,
         n_speakers: int = 1,
     ):
-        """n_places: channels of the place in a symbol, 0 where there is no contour to predict; course_layers: 0 where
-        the mean is all of it."""
+        """n_places: channels of the place in a symbol, 0 where there is no contour to predict."""
         super().__init__()
         self.speaker = speaker_embedding(n_speakers, channels)
         block = (channels, hidden_channels, kernel)
@@ -55,14 +53,6 @@ class Variance(nn.Module):
             self.frame_out = nn.Conv1d(channels, N_VALUES, 1)
             nn.init.zeros_(self.frame_out.weight)
             nn.init.zeros_(self.frame_out.bias)
-        self.course_blocks = None
-        if n_places and course_layers:
-            self.course_time = nn.Sequential(TimeEmbedding(channels), nn.Linear(channels, channels), nn.SiLU())
-            self.course_in = nn.Conv1d(1 + channels + 2 * N_VALUES + n_places, channels, 1)
-            self.course_blocks = nn.ModuleList(ConvNeXtBlock(*block, channels, dropout) for _ in range(course_layers))
-            self.course_out = nn.Conv1d(channels, 1, 1)
-            nn.init.zeros_(self.course_out.weight)
-            nn.init.zeros_(self.course_out.bias)
 
     def encode(self, x: Tensor, x_mask: Tensor) -> Tensor:
         """x: (B, T_x) ids, x_mask: (B, 1, T_x). Returns c (B, C, T_x): what pitch, energy and contour depend on."""
@@ -95,14 +85,29 @@ class Variance(nn.Module):
         about_pitch, voicing = (self.frame_out(h) * mask).chunk(2, dim=1)
         return values[:, :1] + about_pitch, voicing
 
-    def course(self, r_t: Tensor, condition: Tensor, mask: Tensor, t: Tensor) -> Tensor:
-        """The score network over F0 about its mean. r_t: (B, 1, T_mel) scaled, at t (B,); condition: (B, C + 2 N_VALUES
-        + n_places, T_mel), contour's c, values and place, and the mean contour and voicing. Returns F (B, 1, T_mel)."""
-        embedding = self.course_time(t)
-        h = self.course_in(torch.cat([r_t, condition], dim=1)) * mask
-        for block in self.course_blocks:
+
+class Course(nn.Module):
+    """The score network over F0 about its mean in each frame, given the voicing."""
+
+    def __init__(self, channels: int, hidden_channels: int, n_layers: int, kernel: int, dropout: float, n_places: int):
+        """channels: of Variance's c, and of this; n_places: of the place in a symbol."""
+        super().__init__()
+        self.time = nn.Sequential(TimeEmbedding(channels), nn.Linear(channels, channels), nn.SiLU())
+        self.conv_in = nn.Conv1d(1 + channels + 2 * N_VALUES + n_places, channels, 1)
+        block = (channels, hidden_channels, kernel, channels, dropout)
+        self.blocks = nn.ModuleList(ConvNeXtBlock(*block) for _ in range(n_layers))
+        self.conv_out = nn.Conv1d(channels, 1, 1)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)
+
+    def forward(self, r_t: Tensor, condition: Tensor, mask: Tensor, t: Tensor) -> Tensor:
+        """r_t: (B, 1, T_mel) scaled, at t (B,); condition: (B, C + 2 N_VALUES + n_places, T_mel), the c, values and
+        place that Variance.contour reads, and the mean contour and voicing. Returns F (B, 1, T_mel)."""
+        embedding = self.time(t)
+        h = self.conv_in(torch.cat([r_t, condition], dim=1)) * mask
+        for block in self.blocks:
             h = block(h, mask, embedding)
-        return self.course_out(h) * mask
+        return self.conv_out(h) * mask
 
 
 def continuous(f0: Tensor, voiced: Tensor) -> Tensor:

@@ -26,10 +26,10 @@ from tests.conftest import StubFrontEnd, without_judges
 from training import validation
 
 LENGTHS = (30, 12, 44, 25, 60, 33, 18)  # frames of clips 0, 1, ...: of four even and three odd ones
-LANES = ("even", "tone", "odd", "sound", "text")
+LANES = ("even", "tone", "odd", "sound", "text", "course")
 SIDES = {"even": (0, 2, 4, 6), "odd": (1, 3, 5)}
 TIMES = [1.0, 0.5]
-STEPS = {"even": 4, "tone": 2, "odd": 4, "sound": 6, "text": 6}
+STEPS = {"even": 4, "tone": 2, "odd": 4, "sound": 6, "text": 6, "course": 2}
 
 
 # -- processes that wait for each other
@@ -317,7 +317,7 @@ def test_what_is_written_where(whole, arguments):
         assert (run / lane / "means").exists() == (lane in SIDES)
     samples = {lane: {path.name for path in (run / lane / "samples").glob("*/*")} for lane in (*LANES, ".")}
     silent = {"clip-0.png", "clip-0_recording.wav"}
-    assert samples["even"] == samples["odd"] == samples["text"] == silent
+    assert samples["even"] == samples["odd"] == samples["text"] == samples["course"] == silent
     assert samples["tone"] == samples["sound"] == silent | {"clip-0_copy.wav"}
     assert samples["."] == silent | {"clip-0_copy.wav", "clip-0_one_step.wav"}
 
@@ -327,7 +327,7 @@ def test_each_lane_measures_what_it_has(whole):
     values = {lane: set(log_of(run / lane)[-1]) - {"step", "kind"} for lane in (*LANES, ".")}
     assert values["tone"] == values["sound"] == {"copy_mel_l1"}
     assert {"loss_prior", "loss_frame", "latent_l1"} <= values["even"] & values["odd"]
-    assert "copy_mel_l1" not in values["even"] | values["text"]
+    assert "copy_mel_l1" not in values["even"] | values["text"] and values["course"] == values["text"]
     heard = values["."] & {*measures.WATCHED}  # only where both sides are there is there a voice
     assert {"mcd", "duration_total"} <= heard
     assert values["."] == values["text"] | {"copy_mel_l1"} | heard and "loss_voicing" in values["."]
@@ -339,6 +339,8 @@ def test_the_voice_has_each_part_from_the_last_lane_that_trained_it(whole):
     assert same(weights(voice, "generator"), weights(project_of(run, "sound")["ema"], "generator"))
     for part in ("text_encoder", "frame_encoder", "variance", "decoder"):
         assert weights(voice, part) and same(weights(voice, part), weights(text_side, part)), part
+    assert same(weights(voice, "course"), weights(project_of(run, "course")["ema"], "course"))
+    assert not same(weights(voice, "course"), weights(text_side, "course"))
     assert torch.equal(voice["logw_variance"], text_side["logw_variance"]) and voice["logw_variance"] > 0
     for lane, part in (("tone", "generator"), ("odd", "decoder"), ("odd", "text_encoder"), ("sound", "text_encoder")):
         assert not same(weights(voice, part), weights(project_of(run, lane)["ema"], part)), (lane, part)
@@ -510,7 +512,7 @@ def test_the_voice_has_the_best_weights_of_the_variance_part(again, monkeypatch,
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["-lane", "nobody"], "-lane nobody: must be one of even, tone, odd, sound, text"),
+        (["-lane", "nobody"], "-lane nobody: must be one of even, tone, odd, sound, text, course"),
         (["-ckpt", "2"], "-ckpt STEP of a run of several lanes needs -lane NAME"),
         (["-lane", "sound", "-ckpt", "3"], "has no project of step 3 (there are: 4, 6)"),
         (["training.mean_times=[1.0, 0.25]"], "not the posterior means of these clips at training.mean_times"),
@@ -542,7 +544,7 @@ def test_lane_names_a_lane_of_a_run(again, capsys):
     assert "no run nobody" in capsys.readouterr().err
     single = ["training.lanes={text: {clips: all, start: [], means: []}}",
               "training.stages=[{lane: text, parts: {text_encoder: 1.e-3}, latents: joint, share: 1, final: 1, "
-              "mu_gradient: true, feature_gradient: off}]"]  # fmt: skip
+              "mu_gradient: true, feature_gradient: off}]", "variance.course_layers=0"]  # fmt: skip
     assert train.main(["-id", again.name, "-lane", "text", *single]) == 1
     assert "-lane text: the run has a single one" in capsys.readouterr().err
 

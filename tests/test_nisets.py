@@ -401,6 +401,9 @@ def variant(name):
     if name in WITH_VARIANCE:
         for stage in tree["training"]["stages"]:
             stage["parts"]["variance"] = 1e-3
+    if name == "course":
+        for stage in tree["training"]["stages"]:
+            stage["parts"]["course"] = 1e-3
     return configuration.from_dict(tree)
 
 
@@ -497,6 +500,21 @@ def listen(model):
     return heard
 
 
+@pytest.mark.parametrize("part", ["variance", "course"])
+def test_what_the_text_leaves_open_is_learnt_without_the_rest(part):
+    """The same losses as beside the rest, of which nothing runs."""
+    model = steady_draws(make_variant("course").eval())
+    batch = drawn_batch(model.config)
+    stage, counts = stage_with(model.config), counts_of(batch)
+    beside = model(batch, counts, stage, realign=False).losses
+    alone = dataclasses.replace(stage, parts={part: 1e-3})
+    for name in ("encode", "align", "denoise", "generate"):
+        setattr(model, name, None)
+    out = model(batch, counts, alone, realign=False)
+    names = {"variance": {"loss_variance", "loss_f0", "loss_voicing"}, "course": {"loss_course"}}[part]
+    assert {name: loss.item() for name, loss in out.losses.items()} == {name: beside[name].item() for name in names}
+
+
 WITHOUT_MU = [name for name in VARIANTS if name != "phone"]  # mu is known to joint stages alone
 
 
@@ -559,7 +577,8 @@ def test_which_loss_reaches_which_network_of_a_variant(name, mu_gradient, featur
     behind_mu = encoders if mu_gradient else set()
     sound = {"generator"} | ({"decoder"} | behind_mu if feature_gradient == "on" else set())
     wanted = {name: sound for name in ("loss_mel", "loss_stft", "loss_phase", "loss_adversarial", "loss_feature")}
-    wanted |= {name: {"variance"} for name in ("loss_variance", "loss_f0", "loss_voicing", "loss_course")}
+    wanted |= {name: {"variance"} for name in ("loss_variance", "loss_f0", "loss_voicing")}
+    wanted |= {"loss_course": {"course"}}
     wanted |= {name: {"text_encoder"} for name in ("loss_duration", "loss_prior")}
     wanted |= {"loss_frame": encoders, "loss_score": {"decoder"} | behind_mu}
     values = out.losses | adversarial(model, out)

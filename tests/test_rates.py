@@ -34,7 +34,7 @@ KINDS = {  # the overlays below, and what makes their networks tiny
                      *one_lane(PARTS)]),
     "istft": ((), [*UNET, "generator.kind=istft", "istft.channels=16", "istft.resblock_kernels=[3]",
                    "istft.resblock_dilations=[1]", *one_lane(PARTS)]),
-    "convnext": (("small",), [*SMALL, *one_lane(f"variance: 1.0e-3, {PARTS}")]),
+    "convnext": (("small",), [*SMALL, *one_lane(f"variance: 1.0e-3, course: 1.0e-3, {PARTS}")]),
 }  # fmt: skip
 
 

@@ -4,23 +4,31 @@ import pytest
 import torch
 
 from data_util import pitch
-from model.variance import N_VALUES, Variance, continuous, symbol_values
+from model.variance import N_VALUES, Course, Variance, continuous, symbol_values
 
 N_SYMBOLS, CHANNELS, N_PLACES = 9, 8, 3
 N_CONDITIONS = CHANNELS + 2 * N_VALUES + N_PLACES  # of a course
-SIZES = {"channels": CHANNELS, "hidden_channels": 16, "n_layers": 2, "kernel": 3, "dropout": 0.0, "frame_layers": 2,
-         "course_layers": 1}  # fmt: skip
+SIZES = {"channels": CHANNELS, "hidden_channels": 16, "n_layers": 2, "kernel": 3, "dropout": 0.0, "frame_layers": 2}
 X_LENGTHS, MEL_LENGTHS = (6, 1, 4), (15, 2, 9)
 
 
 def make_variance(n_places=N_PLACES, mark_sizes=(), perturbed=True, **sizes):
     torch.manual_seed(0)
     variance = Variance(N_SYMBOLS, mark_sizes, n_places, **SIZES | sizes).eval()
-    if perturbed:  # the last layers and the gates of t start at zero, which would hide what is behind them
-        with torch.no_grad():
-            for parameter in variance.parameters():
-                parameter.add_(0.3 * torch.randn_like(parameter))
-    return variance
+    return perturb(variance) if perturbed else variance
+
+
+def make_course():
+    torch.manual_seed(0)
+    return Course(CHANNELS, 16, 1, 3, 0.0, N_PLACES).eval()
+
+
+@torch.no_grad()
+def perturb(network):
+    """The last layers and the gates of t start at zero, which would hide what is behind them."""
+    for parameter in network.parameters():
+        parameter.add_(0.3 * torch.randn_like(parameter))
+    return network
 
 
 def random(*shape, seed=0):
@@ -123,18 +131,18 @@ def test_garbage_past_the_ends_changes_nothing(n_padded):
 
 @torch.no_grad()
 def test_a_course_sees_nothing_past_the_ends_and_all_that_it_is_given():
-    variance, mask, t = make_variance(), mask_of(MEL_LENGTHS), torch.tensor([1.0, 0.5, 0.1])
+    network, mask, t = perturb(make_course()), mask_of(MEL_LENGTHS), torch.tensor([1.0, 0.5, 0.1])
     r_t, condition = random(3, 1, 15), random(3, N_CONDITIONS, 15, seed=1)
-    course = variance.course(r_t, condition, mask, t)
+    course = network(r_t, condition, mask, t)
     past = (1 - mask) * 1e3
-    assert torch.equal(variance.course(r_t + past, condition + past, mask, t), course)
+    assert torch.equal(network(r_t + past, condition + past, mask, t), course)
     assert torch.equal(course * (1 - mask), 0 * course)
     for changed in ((r_t + 0.1, condition, mask, t), (r_t, condition, mask, 0.9 * t)):
-        assert (variance.course(*changed) - course).abs().max() > 1e-3
+        assert (network(*changed) - course).abs().max() > 1e-3
     for k in range(N_CONDITIONS):
         other = condition.clone()
         other[:, k] += 0.1
-        assert (variance.course(r_t, other, mask, t) - course).abs().max() > 1e-4, k
+        assert (network(r_t, other, mask, t) - course).abs().max() > 1e-4, k
 
 
 def test_a_batch_is_its_items():
@@ -197,21 +205,24 @@ def test_every_parameter_is_reached(n_places, mark_sizes):
     if n_places:
         at = torch.arange(15).clamp(max=5).expand(3, CHANNELS, -1)
         f0, voicing = variance.contour(c.gather(2, at), random(3, N_VALUES, 15), random(3, N_PLACES, 15), mask)
-        course = variance.course(random(3, 1, 15), random(3, N_CONDITIONS, 15), mask, torch.tensor([1.0, 0.5, 0.1]))
-        total = total + f0.square().sum() + voicing.square().sum() + course.square().sum()
+        total = total + f0.square().sum() + voicing.square().sum()
     total.backward()
     silent = [name for name, p in variance.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
     assert silent == []
 
 
+def test_every_parameter_of_a_course_is_reached_and_it_starts_as_the_mean():
+    course, mask, t = make_course(), mask_of(MEL_LENGTHS), torch.tensor([1.0, 0.5, 0.1])
+    given = random(3, 1, 15), random(3, N_CONDITIONS, 15, seed=1), mask, t
+    assert torch.equal(course(*given), torch.zeros(3, 1, 15))
+    perturb(course)(*given).square().sum().backward()
+    assert [name for name, p in course.named_parameters() if p.grad is None or p.grad.abs().max() == 0] == []
+
+
 def test_without_places_there_is_no_contour():
     names = {name.split(".")[0] for name, _ in make_variance(0).named_parameters()}
     with_contour = {name.split(".")[0] for name, _ in make_variance().named_parameters()}
-    course = {"course_time", "course_in", "course_blocks", "course_out"}
-    assert with_contour - names == {"frame_in", "frames", "frame_out"} | course
-    assert (
-        with_contour - {name.split(".")[0] for name, _ in make_variance(course_layers=0).named_parameters()} == course
-    )
+    assert with_contour - names == {"frame_in", "frames", "frame_out"}
 
 
 @torch.no_grad()

@@ -160,7 +160,7 @@ def test_rates_and_frozen_parts_count_with_a_start_alone():
         assert set(stage.parts) - set(tuned_stage.parts) == {"generator", "discriminators"}
     with pytest.raises(ConfigError):
         configuration.load(
-            overrides=["fine_tuning.frozen=[text_encoder, variance, decoder, generator, discriminators]"]
+            overrides=["fine_tuning.frozen=[text_encoder, variance, course, decoder, generator, discriminators]"]
         )
 
 

@@ -115,7 +115,7 @@ def watch_variance(state: State, numbers: dict[str, float]) -> None:
     best = state.best_variance
     if "variance" not in stage.parts or best is not None and best["stopped"]:
         return
-    loss = sum(numbers.get(f"loss_{name}", 0.0) for name in ("variance", "f0", "voicing", "course"))
+    loss = sum(numbers.get(f"loss_{name}", 0.0) for name in ("variance", "f0", "voicing"))
     weights = {name: value.clone() for name, value in state.ema.variance.state_dict().items()}
     if best is None or loss < best["loss"]:
         state.best_variance = {"loss": loss, "weights": weights, "misses": 0, "stopped": False}

@@ -113,6 +113,7 @@ class Variance:
     frame_layers: int
     course_layers: int
     n_timesteps: int
+    course_timesteps: int
     pitch_temperature: float
     energy_temperature: float
     course_temperature: float
@@ -625,9 +626,10 @@ def _check_networks(config):
     _require(sde.t_min < 1, "sde.t_min", sde.t_min, "under 1")
     _require(sde.t_one + sde.t_uniform <= 1, "sde.t_uniform", sde.t_uniform,
              f"at most 1 - sde.t_one ({1 - sde.t_one:g})")  # fmt: skip
-    n_timesteps = config.variance.n_timesteps
-    _require(n_timesteps == 1 or n_timesteps >= 5, "variance.n_timesteps", n_timesteps,
-             "1, the mean, or at least 5: fewer give something between the mean and a sample")  # fmt: skip
+    for name in ("n_timesteps", "course_timesteps"):
+        n_timesteps = getattr(config.variance, name)
+        _require(n_timesteps == 1 or n_timesteps >= 5, f"variance.{name}", n_timesteps,
+                 "1, the mean, or at least 5: fewer give something between the mean and a sample")  # fmt: skip
     _require(config.variance.course_layers == 0 or config.variance.kind == "frame", "variance.course_layers",
              config.variance.course_layers, f"0 where variance.kind is {config.variance.kind}")  # fmt: skip
     _check_latent(config)

@@ -834,7 +834,7 @@ class NiSETS(nn.Module):
             return self.denoise_values(r_t, c, x_mask, torch.full((r_t.shape[0],), t, device=r_t.device))[0]
 
         temperatures = x_mask.new_tensor((variance.pitch_temperature, variance.energy_temperature))[:, None]
-        return c, self._sample(mean, temperatures * draw(x_mask.expand(-1, N_VALUES, -1)))
+        return c, self._sample(mean, temperatures * draw(x_mask.expand(-1, N_VALUES, -1)), variance.n_timesteps)
 
     def _draw_contour(
         self,
@@ -857,13 +857,12 @@ class NiSETS(nn.Module):
             def mean(r_t: Tensor, t: float) -> Tensor:
                 return self.denoise_course(r_t, condition, mask, torch.full((1,), t, device=r_t.device))[0]
 
-            course = self._sample(mean, variance.course_temperature * draw(f0))
+            course = self._sample(mean, variance.course_temperature * draw(f0), variance.course_timesteps)
             f0 = continuous(f0 + COURSE_STD * course, voicing > 0)
         return torch.cat([f0, voicing], dim=1)
 
-    def _sample(self, mean: Callable[[Tensor, float], Tensor], r_1: Tensor) -> Tensor:
-        """What the variance part's networks make of noise, with variance.n_timesteps evaluations."""
-        n_timesteps = self.config.variance.n_timesteps
+    def _sample(self, mean: Callable[[Tensor, float], Tensor], r_1: Tensor, n_timesteps: int) -> Tensor:
+        """What the networks of variance and course make of noise."""
         solver = default_solver(n_timesteps)
         return SOLVERS[solver](self.variance_sde, mean, r_1, solver_times(solver, n_timesteps))
 

@@ -49,6 +49,7 @@ FAULTS = [
     ("variance.kind=word", "variance.kind = 'word'", "off, phone, frame"),
     ("variance.dropout=2", "variance.dropout = 2", "from 0 to 1"),
     ("variance.course_layers=2", "variance.course_layers = 2", "0 where variance.kind is off"),
+    ("variance.course_timesteps=3", "variance.course_timesteps = 3", "at least 5"),
     ("variance.n_timesteps=0", "variance.n_timesteps = 0", "positive"),
     ("decoder.kind=unet", "decoder.kind = 'unet'", "unet2d, convnext1d"),
     ("convnext1d.kernel=2", "convnext1d.kernel = 2", "odd"),

@@ -210,7 +210,7 @@ def global_counts(batch: Batch, world: World) -> Tensor:
 
 
 class Stopped(Exception):
-    """A signal asked for the end; the step has been finished, and saved if it was sound."""
+    """A signal asked for the end; the step has been finished and saved."""
 
     def __init__(self, number: int, step: int):
         name = signal.Signals(number).name
@@ -230,7 +230,7 @@ def train(state: State, data: Data, folder: Path, run_log: RunLog | None, latent
     """
     config, world = state.config, state.world
     system, last, first_step = config.system, config.training.train_num_steps, state.step
-    stream = stream_of(state, data, latents)
+    stream, due = stream_of(state, data, latents), False  # due: a checkpoint; a skipped step puts it off
     if state.sounding and state.reading:
         tell_of_missing_packages()
     with (
@@ -240,37 +240,39 @@ def train(state: State, data: Data, folder: Path, run_log: RunLog | None, latent
     ):
         while True:
             stopped, is_new = False, state.step > first_step
+            due |= is_new and state.step % system.save_ckpt == 0
             if state.step > 0 and (state.step % system.validation_step == 0 or state.step == last):
+                saved = due and not state.misses
+                if saved:  # a validation takes its time
+                    save(state, folder, run_log)
                 if world.first:
-                    with state.watch.part("validation"):
+                    with saving_first(state, folder, run_log, is_new and not saved), state.watch.part("validation"):
                         is_new |= validate_once(state, data.valid, folder, run_log)
                 state.best_variance = world.agree(state.best_variance)
                 stopped = world.agree(world.first and 0 < system.patience <= n_stale(config, run_log))
+                due |= is_new and (stopped or state.step == last)
             ending = world.most(stop.signal)
-            due = (state.step % system.save_ckpt == 0 or stopped or ending) and not state.misses
-            if is_new and (due or state.step == last):  # after the validation, which may end the variance part
+            saved = is_new and (due and not state.misses or ending or state.step == last)
+            if saved:  # once more after the validation, which may have ended the variance part
                 save(state, folder, run_log)
+                due = False
             if state.step >= last or stopped and state.step > first_step:
                 break
             if ending:
                 raise Stopped(ending, state.step)
-            try:
+            with saving_first(state, folder, run_log, is_new and not saved):
                 if alignment.is_due(config, state.step):
                     with state.watch.part("alignment"):
                         alignment.refresh(state, data.own)
                     stream = stream_of(state, data, latents)
                 with state.watch.part("data"):
                     passes = [next(stream) for _ in range(config.training.accumulate)]
-            except (ValueError, OSError):
-                if is_new and not due and not state.misses:
-                    save(state, folder, run_log)
-                raise
             values = step_or_explain(state, passes)
             bar.update()
             record(state, passes, values, run_log)
             if state.misses >= config.training.max_skipped:
                 go_back(state, folder, run_log)
-                stream, first_step = stream_of(state, data, latents), state.step
+                stream, first_step, due = stream_of(state, data, latents), state.step, False
                 bar.n = state.step
             if world.first and is_log_step(state):
                 show(bar, run_log.flush(state.step), state.watch.shares())
@@ -281,6 +283,17 @@ def stream_of(state: State, data: Data, latents: Means | None) -> Iterator[Batch
     world = state.world
     return batches(alignment.aligned(state, data.own), state.config, first_step=state.step, rank=world.rank,
                    world_size=world.size, latents=latents)  # fmt: skip
+
+
+@contextlib.contextmanager
+def saving_first(state: State, folder: Path, run_log: RunLog | None, is_unsaved: bool) -> Iterator[None]:
+    """Where clips or a folder are gone inside the with statement, and training ends, its steps are not."""
+    try:
+        yield
+    except (ValueError, OSError):
+        if is_unsaved:
+            save(state, folder, run_log)
+        raise
 
 
 def save(state: State, folder: Path, run_log: RunLog | None) -> None:
@@ -443,6 +456,16 @@ def main(argv: list[str] | None = None) -> int:
             raise
         if first or not isinstance(error, (ConfigError, checkpoint.CheckpointError)):  # those all processes have alike
             print(f"train.py: {described(error)}", file=sys.stderr)
+        return 1
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        end_launch()
+        if args.debug:
+            raise
+        print(
+            f"train.py: out of memory beside the training steps ({described(error)}): lower training.batch_size, "
+            "with which clips are aligned, or leave longer clips out of dataset.metafile_valid",
+            file=sys.stderr,
+        )
         return 1
     except RuntimeError as error:
         if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not any(

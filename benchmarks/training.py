@@ -223,16 +223,18 @@ def plain_step(state: State, batch: Batch) -> dict[str, Tensor]:
 
 
 def joint(config: Config) -> Config:
-    """The configuration with one stage, in which every part trains; searching for the path wherever it ever does."""
+    """The configuration with one stage, in which every part trains but for course, which learns from finished ones;
+    searching for the path wherever it ever does."""
     rates = {part: rate for stage in config.training.stages for part, rate in stage.parts.items()}
-    names = ("text_encoder", "variance", "course", "decoder", "generator", "discriminators")
+    names = ("text_encoder", "variance", "decoder", "generator", "discriminators")
     stage = Stage("main", {name: rates[name] for name in names if name in rates}, "joint", 1.0, 1.0, True, "off")
     training = replace(config.training, lanes={"main": Lane("all", (), ())}, stages=(stage,))
     alignment = config.alignment
     if alignment.init_steps < training.train_num_steps:
         alignment = replace(alignment, init="none")
     system = replace(config.system, num_workers=0)  # so that the cost of the data can be seen
-    return replace(config, training=training, alignment=alignment, system=system)
+    variance = replace(config.variance, course_layers=0)
+    return replace(config, training=training, alignment=alignment, system=system, variance=variance)
 
 
 def measure(

@@ -125,10 +125,20 @@ def save_project(folder: Path, step: int, project: dict, keep: int) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     check_room(folder, project)
-    write_atomic(folder / f"project_{step:08d}.pt", lambda file: torch.save(project, file))
+    write_atomic(folder / f"project_{step:08d}.pt", lambda file: _save(project, file))
     others = [other for other in steps(folder, "project") if other != step]
     for old in others[: max(0, len(others) + 1 - keep)]:
         (folder / f"project_{old:08d}.pt").unlink(missing_ok=True)
+
+
+def _save(project, file):
+    """torch.save, which reports what the file says, a full disk for one, as an error of its own."""
+    try:
+        torch.save(project, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def load_newest(folder: Path, step: int | None = None) -> dict:

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import logging
-import signal
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Protocol
@@ -381,4 +381,5 @@ def _name(kind):
 
 
 def _start_worker(_number):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process stops the workers; they need not each complain
+    # the main process stops its workers, which it needs to finish a step: a signal to its group is not for them
+    os.setpgid(0, 0)

@@ -391,7 +391,7 @@ class NiSETS(nn.Module):
         z0_segment = cut(z0, starts, training.segment_frames)  # (B, n_latents, segment_frames)
         f0_segment = None if f0 is None else cut(f0, starts, training.segment_frames)
         out, mu = Output({}), None
-        if set(stage.parts) <= {"variance", "course"} and not realign:  # nothing else has to be known
+        if stage.parts and set(stage.parts) <= {"variance", "course"} and not realign:  # nothing else has to be known
             self._variance_side(out, batch, counts, stage, batch.durations, f0, mel_mask)
             return out
         if stage.latents == "joint":

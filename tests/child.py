@@ -68,6 +68,12 @@ def _make_quick():
     validation.validate, validation.save_curves = (lambda *_: {"latent_l1": 1.0}), lambda *_: None
 
 
+def run_quick(runs: str, argv: list[str]) -> int:
+    """run_train, reading letters and measuring nothing."""
+    _make_quick()
+    return run_train(runs, argv)
+
+
 def run_lives(folder: str, argv: list[str]) -> int:
     """A run in one life, in whole/, and one in KILLS + 1, in killed/, ended by SIGKILL at random instants."""
     _make_quick()
@@ -144,7 +150,7 @@ def _keep(gradients, stage, _state, optimiser, _loss):
 
 
 COMMANDS = {"train": run_train, "lanes": run_lanes, "gradients": save_gradients, "restarted": run_restarted,
-            "lives": run_lives}  # fmt: skip
+            "lives": run_lives, "quick": run_quick}  # fmt: skip
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)

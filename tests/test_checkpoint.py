@@ -1,5 +1,7 @@
 """Checkpoints: what was saved comes back, what is damaged is refused in one line, and no code from a file ever runs."""
 
+import builtins
+import errno
 import io
 import json
 import os
@@ -322,3 +324,21 @@ def test_a_file_is_written_over_as_a_whole(tmp_path):
     write_atomic(path, lambda file: file.write(b"new"))
     assert path.read_bytes() == b"new"
     assert [one.name for one in path.parent.iterdir()] == ["file"]
+
+
+def test_a_disk_that_fills_up_while_a_project_is_written_says_so(tmp_path, monkeypatch):
+    """torch.save goes on to report its own trouble with a file that takes no more."""
+    written, space = builtins.open, 5000
+
+    class Full(io.FileIO):
+        def write(self, data):
+            if self.tell() + len(data) > space:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data)
+
+    monkeypatch.setattr(
+        "builtins.open", lambda path, *rest: (Full if str(path).endswith(".tmp") else written)(path, *rest)
+    )
+    with pytest.raises(OSError, match="No space left"):
+        save_project(tmp_path, 1, {"step": 1, "w": torch.randn(10000)}, 1)
+    assert list(tmp_path.iterdir()) == []

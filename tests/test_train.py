@@ -19,17 +19,18 @@ import torch
 
 import text
 import train
-from data_util import checkpoint, measures
+from data_util import audio, checkpoint, measures
 from data_util import config as configuration
 from data_util.config import ROOT
 from data_util.dataset import batches
-from data_util.run_log import RunLog
+from data_util.run_log import RunLog, read_lines
 from data_util.world import World
 from model import monotonic_align
 from model.nisets import NiSETS
 from tests.conftest import StubFrontEnd, with_keys, without_judges
 from training import alignment, validation
 from training.data import prepare_data
+from training.folder import begin_launch, end_launch, go_on_after_restart
 from training.state import build_state
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -60,7 +61,8 @@ def config(arguments):
 
 
 def child(command, path, arguments, processes=1, n_nodes=1, port=0, environment=None):
-    """A process of tests/child.py, or torchrun's of several: `processes` in this one of n_nodes that meet at a port."""
+    """A process of tests/child.py, or torchrun's of several: `processes` in this one of n_nodes that meet at a port.
+    It is the first of its group."""
     launcher, torchrun = [sys.executable], [sys.executable, "-m", "torch.distributed.run", "--max-restarts=2",
                                             f"--nproc_per_node={processes}"]  # fmt: skip
     if n_nodes > 1:
@@ -70,7 +72,8 @@ def child(command, path, arguments, processes=1, n_nodes=1, port=0, environment=
         launcher = [*torchrun, "--standalone"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
     return subprocess.Popen([*launcher, "-m", "tests.child", command, str(path), *arguments], cwd=ROOT,
-                            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+                            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            start_new_session=True)  # fmt: skip
 
 
 def finish(process, seconds=300):
@@ -164,6 +167,29 @@ def test_losses_fall(config, tiny):
     for name in ("loss_duration", "loss_prior", "loss_score", "loss_mel", "loss_discriminator"):
         first, last = (np.mean([row[name] for row in part]) for part in (rows[:10], rows[-10:]))
         assert last < 0.97 * first, name
+
+
+@pytest.mark.parametrize(("power", "factor"), [(0, 1), (0.5, 2), (1, 4)])
+def test_learning_rates_follow_the_global_batch(config, tiny, power, factor):
+    config = with_keys(config, "training", accumulate=4, rate_power=power)
+    state, stream = build_state(config, ALONE, tiny.symbols), batches(tiny, config)
+    train.train_step(state, *(next(stream) for _ in range(4)))
+    stage, scale = configuration.stage_at(config, 0)
+    for optimiser in (state.optimiser, state.optimiser_discriminators):
+        for group in optimiser.param_groups:
+            assert group["lr"] == pytest.approx(factor * scale * stage.parts[group["name"]]), group["name"]
+
+
+@pytest.mark.usefixtures("fast")
+def test_the_bar_says_where_the_time_went(arguments, runs, monkeypatch):
+    shown, show = [], train.show
+    monkeypatch.setattr(train, "show", lambda bar, *rest: shown.append(rest) or show(bar, *rest) or shown.append(bar))
+    assert train.main([*arguments, "alignment.refresh_steps=3", "system.log_step=4"]) == 0 and only(runs)
+    parts = {part for averages, shares in shown[::2] for part in shares}
+    assert parts == {"data", "alignment", "forward", "discriminators", "backward", "update", "validation", "saving"}
+    (averages, shares), bar = shown[-2:]
+    assert f"mel={averages['loss_mel']:.3g}" in bar.postfix and f"forward {shares['forward']}" in bar.postfix
+    assert sum(float(share.rstrip("%")) for share in shares.values()) == pytest.approx(100, abs=5)
 
 
 def test_a_step_of_one_side_leaves_the_other_alone(config, tiny):
@@ -628,6 +654,90 @@ def test_a_signal_finishes_the_step_and_saves_it(arguments, runs, monkeypatch, c
     assert lines(stopped)[-3:] == lines(whole)[-3:]
 
 
+def test_a_signal_to_all_of_its_processes_finishes_the_step_too(arguments, tmp_path):
+    """As torchrun, timeout and a terminal send it: its workers get it as well."""
+    more = ["system.num_workers=2", "system.log_step=1", "system.save_ckpt=10000", "system.validation_step=10000",
+            "training.train_num_steps=10000"]  # fmt: skip
+    process, until = child("quick", tmp_path / "runs", [*arguments, *more]), time.monotonic() + 120
+    while time.monotonic() < until and not any(read_lines(run / "log.jsonl") for run in (tmp_path / "runs").glob("*")):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 143, output
+    assert "stopped by SIGTERM after step" in output.strip().splitlines()[-1] and "Traceback" not in output
+    run = only(tmp_path / "runs")
+    assert checkpoint.steps(run, "project") == [lines(run)[-1]["step"]]
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_signal_during_a_skipped_step_saves_what_was_won(arguments, runs, monkeypatch, capsys):
+    broken_at(monkeypatch, lambda state: state.step == 4)
+    step = train.train_step
+
+    def signalled(state, batch):
+        if state.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(state, batch)
+
+    monkeypatch.setattr(train, "train_step", signalled)
+    assert train.main([*arguments, "system.save_ckpt=100"]) == 143
+    assert "after step 5" in capsys.readouterr().err and checkpoint.steps(only(runs), "project") == [5]
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_checkpoint_that_is_due_at_a_skipped_step_follows_the_next(arguments, runs, monkeypatch):
+    broken_at(monkeypatch, lambda state: state.step in (3, 4))
+    assert train.main([*arguments, "system.keep_ckpt=9"]) == 0
+    assert checkpoint.steps(only(runs), "project") == [2, 6, 8]
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(audio.AudioError("clip.wav is gone"), "clip.wav is gone"), (MemoryError(), "lower training.batch_size")],
+)
+def test_a_validation_that_fails_is_a_line_and_takes_no_step(arguments, runs, monkeypatch, capsys, error, said):
+    def fails(state, *_):
+        if state.step == 3:
+            raise error
+        return {"latent_l1": 1.0}
+
+    monkeypatch.setattr(validation, "validate", fails)
+    for save_ckpt in (3, 100):
+        assert train.main([*arguments, "system.validation_step=3", f"system.save_ckpt={save_ckpt}"]) == 1
+        assert said in capsys.readouterr().err.strip().splitlines()[-1]
+        run = max(runs.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        wanted = [3] if save_ckpt == 3 or isinstance(error, ValueError) else []
+        assert checkpoint.steps(run, "project") == wanted
+        shutil.rmtree(run)
+
+
+@pytest.mark.parametrize(
+    ("count", "left", "goes_on", "name"),
+    [
+        (0, "old", True, None),
+        (0, None, True, None),
+        (1, None, True, None),
+        (1, "", False, None),
+        (1, "new", True, "new"),
+    ],
+)
+def test_a_launch_goes_on_with_its_own_run_alone(runs, monkeypatch, count, left, goes_on, name):
+    """left: what stands in the launch's file, if it is there: of an earlier launch of that name where count is 0."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "voice")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(count))
+    if left is not None:
+        runs.mkdir()
+        if left:
+            begin_launch(left)
+        else:
+            end_launch()
+    args = train.parse_args(["-c", "light"])
+    assert go_on_after_restart(args, ALONE) == goes_on
+    assert (args.name, args.id, args.c) == (name, None, ["light"])
+    assert count == 1 or not runs.exists() or not list(runs.iterdir())
+
+
 @pytest.mark.usefixtures("fast")
 def test_a_full_disk_is_a_line_and_takes_nothing(arguments, runs, monkeypatch, capsys):
     free, usage = [10**12], shutil.disk_usage
@@ -834,6 +944,18 @@ def test_what_has_stopped_is_left_alone(variance_config, tiny_root, stub_front_e
     others = set() if alone else {"text_encoder", "decoder"}
     assert moved[0] - {"logw_variance"} == {"variance"} | others and moved[1] - {"logw_variance"} == others
     same(dict(state.ema.variance.named_parameters()), dict(state.model.variance.named_parameters()))
+
+
+def test_what_does_not_train_is_read_without_dropout(variance_config):
+    (stage,) = variance_config.training.stages
+    state = build_state(variance_config, ALONE, ("_", "a"))
+    for parts in ({"decoder"}, {"text_encoder", "variance"}):
+        train.enter_stage(state, dataclasses.replace(stage, parts=dict.fromkeys(parts, 1e-3)), 1.0)
+        modes = {
+            name: {module.training for network in networks for module in network.modules()}
+            for name, networks in state.model.parts().items()
+        }
+        assert modes == {name: {name in parts} for name in state.model.parts()}
 
 
 def test_a_resumed_run_knows_what_its_validations_said(arguments, runs, monkeypatch):

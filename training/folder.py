@@ -1,6 +1,7 @@
 """What a run leaves beside its checkpoints: its folder with configuration and log, and its run in wandb."""
 
 import argparse
+import contextlib
 import hashlib
 import logging
 import os
@@ -62,7 +63,8 @@ def begin_launch(name: str) -> None:
 def end_launch() -> None:
     """Say that starting again would not help, or is not needed."""
     if _launch_file():
-        _launch_file().unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what ended it is what should be heard of
+            write_atomic(_launch_file(), b"")
 
 
 def go_on_after_restart(args: argparse.Namespace, world: World) -> bool:
@@ -70,12 +72,16 @@ def go_on_after_restart(args: argparse.Namespace, world: World) -> bool:
 
     Returns False where there is nothing to be done again: the processes before have said why they ended.
     """
-    # each node counts its own failures: where another's process has died, one starts again with its count at 0
-    if world.most(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))) == 0 or not _launch_file():
+    if not _launch_file():
         return True
-    name = world.agree(world.first and _launch_file().is_file() and _launch_file().read_text())
+    # each node counts its own failures: where another's process has died, one starts again with its count at 0
+    if world.most(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))) == 0:
+        if world.first:
+            _launch_file().unlink(missing_ok=True)  # of an earlier launch of that name
+        return True
+    name = world.agree(_launch_file().read_text() if world.first and _launch_file().is_file() else None)
     if not name:
-        return False
+        return name is None  # a process was lost before there was a run: from the beginning
     args.name, args.ckpt, folder = name, None, checkpoint.RUNS / name
     if world.agree(any(checkpoint.steps(one, "project") for one in (folder, *folder.glob("*/")))):
         args.id, args.c = name, None

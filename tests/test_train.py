@@ -717,25 +717,26 @@ def test_a_validation_that_fails_is_a_line_and_takes_no_step(arguments, runs, mo
     [
         (0, "old", True, None),
         (0, None, True, None),
-        (1, None, True, None),
-        (1, "", False, None),
+        (1, None, False, None),
+        (1, "", True, None),
         (1, "new", True, "new"),
     ],
 )
 def test_a_launch_goes_on_with_its_own_run_alone(runs, monkeypatch, count, left, goes_on, name):
-    """left: what stands in the launch's file, if it is there: of an earlier launch of that name where count is 0."""
+    """left: what stands in the launch's file, of an earlier launch of that name where count is 0; None: it is gone."""
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "voice")
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(count))
-    if left is not None:
-        runs.mkdir()
-        if left:
-            begin_launch(left)
-        else:
-            end_launch()
+    begin_launch("another" if left is None else left)
+    if left is None:
+        end_launch()
     args = train.parse_args(["-c", "light"])
     assert go_on_after_restart(args, ALONE) == goes_on
     assert (args.name, args.id, args.c) == (name, None, ["light"])
-    assert count == 1 or not runs.exists() or not list(runs.iterdir())
+    if count == 0:  # then a process is lost before there is a run
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+        assert go_on_after_restart(args, ALONE) and args.name is None
+    end_launch()
+    assert list(runs.iterdir()) == []
 
 
 @pytest.mark.usefixtures("fast")

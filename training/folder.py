@@ -55,7 +55,7 @@ def _launch_file():
 
 
 def begin_launch(name: str) -> None:
-    """Say which run it is that this launch trains."""
+    """Say which run it is that this launch trains, "" before there is one."""
     if _launch_file():
         write_atomic(_launch_file(), name.encode())
 
@@ -64,7 +64,7 @@ def end_launch() -> None:
     """Say that starting again would not help, or is not needed."""
     if _launch_file():
         with contextlib.suppress(OSError):  # what ended it is what should be heard of
-            write_atomic(_launch_file(), b"")
+            _launch_file().unlink(missing_ok=True)
 
 
 def go_on_after_restart(args: argparse.Namespace, world: World) -> bool:
@@ -77,11 +77,11 @@ def go_on_after_restart(args: argparse.Namespace, world: World) -> bool:
     # each node counts its own failures: where another's process has died, one starts again with its count at 0
     if world.most(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))) == 0:
         if world.first:
-            _launch_file().unlink(missing_ok=True)  # of an earlier launch of that name
+            begin_launch("")  # whatever an earlier launch of that name may have left
         return True
     name = world.agree(_launch_file().read_text() if world.first and _launch_file().is_file() else None)
     if not name:
-        return name is None  # a process was lost before there was a run: from the beginning
+        return name == ""  # a process was lost before there was a run: from the beginning
     args.name, args.ckpt, folder = name, None, checkpoint.RUNS / name
     if world.agree(any(checkpoint.steps(one, "project") for one in (folder, *folder.glob("*/")))):
         args.id, args.c = name, None

@@ -55,9 +55,10 @@ def candidates(scores: torch.Tensor, x_lengths: torch.Tensor, mel_lengths: torch
         "ours, of scores in symbol-major memory": lambda: monotonic_align.search(scores, x_lengths, mel_lengths),
         "ours in numpy": numpy,
     }
-    peer = importable("monotonic_align")
-    if peer is not None:  # Glow-TTS's kernel, packaged
-        found["monotonic_align"] = lambda: peer.maximum_path(scores.clone(), mask.float()).sum(2)
+    for name in ("monotonic_alignment_search", "monotonic_align"):  # Glow-TTS's kernel, packaged
+        peer = importable(name)
+        if peer is not None:
+            found[name] = lambda peer=peer: peer.maximum_path(scores.clone(), mask.float()).sum(2)
     numba = importable("masearch")
     if numba is not None:
         frame_mask, frame_scores = mask.transpose(1, 2).contiguous(), scores.transpose(1, 2).contiguous()

@@ -1,8 +1,11 @@
 """The processes that train together."""
 
 import contextlib
+import hashlib
 import os
 import random
+import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 PATIENCE = timedelta(hours=2)  # of processes that wait while the first prepares the corpus or validates
+MEETING = timedelta(minutes=10)  # of processes that wait for each other to start
+MEETING_POLL = 0.05  # seconds
 
 
 @dataclass
@@ -34,7 +39,10 @@ class World:
         if cuda:
             torch.cuda.set_device(device)
         if size > 1:
-            dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+            # torchrun's store outlives the processes, and those that it starts again would find the ended ones' addresses
+            old = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+            place = {"store": fresh_store(rank, size), "rank": rank, "world_size": size} if old else {}
+            dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE, **place)
         words = dist.new_group(backend="gloo", timeout=PATIENCE) if size > 1 and cuda else None
         return cls(rank, size, device, words)
 
@@ -102,6 +110,39 @@ class World:
         """Let go of the others, if there were any."""
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def fresh_store(rank: int, size: int) -> dist.Store:
+    """A part of torchrun's store that the processes of this start have to themselves."""
+    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=PATIENCE)
+    return dist.PrefixStore(meet(store, rank, size), store)
+
+
+def meet(store: dist.Store, rank: int, size: int, patience: timedelta = MEETING) -> str:
+    """A word on which `size` processes agree that call this at about the same time, and which was never agreed on before.
+
+    The store may hold all that processes before them, which have ended, have written here. Everybody says a new name;
+    the first offers the names that it reads, until everybody has seen an offer with their own, and so with nobody's old
+    one. Raises RuntimeError where somebody does not come.
+    """
+    mine, deadline = secrets.token_hex(8), time.monotonic() + patience.total_seconds()
+    store.set(f"meeting/name/{rank}", mine)
+    while time.monotonic() < deadline:
+        if rank == 0:
+            store.set("meeting/offer", " ".join(_read(store, f"meeting/name/{i}") for i in range(size)))
+        offer = _read(store, "meeting/offer")
+        if mine in offer.split():
+            store.set(f"meeting/seen/{rank}", offer)
+            if rank == 0 and all(_read(store, f"meeting/seen/{i}") == offer for i in range(size)):
+                store.set("meeting/agreed", offer)
+            if _read(store, "meeting/agreed") == offer:
+                return hashlib.sha256(offer.encode()).hexdigest()[:16]
+        time.sleep(MEETING_POLL)
+    raise RuntimeError(f"no connection: of {size} processes not all have started within {patience}")
+
+
+def _read(store, key):
+    return store.get(key).decode() if store.check([key]) else ""
 
 
 def seed_everything(seed: int, step: int, rank: int) -> None:

@@ -29,15 +29,19 @@ ARMS = {  # what is changed in the base, which is the overlay of -c with one lan
     "search": ["alignment.init_steps=0"],
     "search_prior": ["alignment.init_steps=0", "alignment.prior_scale=1"],
     "search_noise": ["alignment.init_steps=0", "alignment.noise=0.1"],
-    # and these change the sound alone, which only --sound trains
+    # and these change the last stage alone, which only --sound has
     "mel_45": ["loss.mel_blur=0"],
     "mel_22": ["loss.mel_blur=0", "loss.mel=22"],
     "mel_15": ["loss.mel_blur=0", "loss.mel=15"],
+    "at_one": [],  # in stages()
 }
+LAST_STAGE_ONLY = ("base", "mel_45", "mel_22", "mel_15", "at_one")  # these begin with what one run has learnt before
 DEFAULT_ARMS = ("base", "noise", "uniform_t", "pca", "learned", "search", "search_prior", "search_noise")
 MAX_ARMS = 8
 TEXT_PARTS = "text_encoder: 1.0e-3, decoder: 1.0e-3"
+TONE_PARTS = "generator: 1.0e-3"
 SOUND_PARTS = "generator: 5.0e-4, discriminators: 2.0e-3"
+JOINT_PARTS = f"text_encoder: 1.0e-4, decoder: 1.0e-4, {SOUND_PARTS}"
 COLUMNS = {  # of the last validation: title, and by how much less of it is better
     "loss_prior": "prior",
     "loss_frame": "prior, refined",
@@ -51,27 +55,56 @@ COLUMNS = {  # of the last validation: title, and by how much less of it is bett
 }
 
 
-def arm_config(arm: str, seed: int, args: argparse.Namespace) -> Config:
-    """The configuration of one run: the overlay with one lane, the arm's changes, the command line's over both."""
-    parts = TEXT_PARTS + (f", {SOUND_PARTS}" if args.sound else "")
+def stages(arm: str, args: argparse.Namespace, last: bool) -> list[str]:
+    """The text side; with --sound variance, too, then the generator on true latents, and, where `last`, on posterior
+    means against discriminators, while the text side stands still."""
+    if args.sound is None:
+        return [runs.stage(TEXT_PARTS)]
+    tone, sound = args.sound
+    total = args.steps + tone + last * sound
+    before = [
+        runs.stage(f"{TEXT_PARTS}, variance: 1.0e-3", args.steps / total),
+        runs.stage(TONE_PARTS, tone / total, latents="true", final=0.5),
+    ]
+    if not last:
+        return before
+    at_one = {"parts": JOINT_PARTS, "gradient": "at_one"}
+    more = at_one if arm == "at_one" else {"parts": SOUND_PARTS}
+    return [*before, runs.stage(share=sound / total, final=0.1, **more)]
+
+
+def arm_config(arm: str, seed: int, args: argparse.Namespace, last: bool = True) -> Config:
+    """The configuration of one run: the overlay with one lane, the arm's changes, the command line's over both.
+
+    last: False is the run without the last stage of --sound, with which others begin.
+    """
+    steps = args.steps if args.sound is None else args.steps + args.sound[0] + last * args.sound[1]
     overrides = [
-        *runs.one_lane(parts),
-        f"training.train_num_steps={args.steps}",
+        *runs.one_lane(*stages(arm, args, last)),
+        f"training.train_num_steps={steps}",
         f"alignment.noise_steps={args.steps}",
         f"system.seed={seed}",
-        f"system.validation_step={args.steps}",
+        f"system.validation_step={steps}",
         f"system.save_ckpt={args.save_every}",
         "system.keep_ckpt=1",
         "system.validation_clips=100",
-        f"system.sample_clips={100 if args.sound else 0}" if args.sound else "system.sample_clips=1",
+        f"system.sample_clips={100 if args.sound and last else 1}",
     ]
-    return configuration.load(args.c, [*overrides, *ARMS[arm], *args.overrides])
+    changes = [] if not last and arm in LAST_STAGE_ONLY else ARMS[arm]
+    return configuration.load(args.c, [*overrides, *changes, *args.overrides])
 
 
-def run_arm(config: Config, folder: Path, world: World) -> dict[str, float]:
-    """Train, from where a former call was stopped, and validate. Returns the numbers of the held-out clips."""
-    runs.run(config, folder, world)
-    return numbers_of(folder, config.training.train_num_steps)
+def run_arm(arm: str, seed: int, args: argparse.Namespace, world: World) -> None:
+    """Train, from where a former call was stopped, and validate on the held-out clips."""
+    start = None
+    if args.sound is not None:
+        start = args.out / f"start{'' if arm in LAST_STAGE_ONLY else f'_{arm}'}_{seed}"
+        runs.run(arm_config(arm, seed, args, last=False), start, world, keep=True)
+    runs.run(arm_config(arm, seed, args), folder_of(arm, seed, args), world, start)
+
+
+def folder_of(arm: str, seed: int, args: argparse.Namespace) -> Path:
+    return args.out / f"{arm}_{seed}"
 
 
 def numbers_of(folder: Path, step: int) -> dict[str, float]:
@@ -108,11 +141,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1234, 1235])
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(DEFAULT_ARMS))
-    parser.add_argument("--sound", action="store_true", help="train generator and discriminators, too")
+    parser.add_argument("--sound", type=int, nargs=2, metavar=("TRUE", "MEANS"),
+                        help="then train a generator, too: steps on true latents, and against discriminators on "
+                        "posterior means")  # fmt: skip
     parser.add_argument("--save-every", type=int, default=50, metavar="STEPS", help="between two checkpoints")
     parser.add_argument("--table", action="store_true", help="only print the table of what is done")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="over every arm")
     args = parser.parse_intermixed_args(argv)
+    if args.sound is None and "at_one" in args.arms:
+        parser.error("--arms at_one: needs --sound")
     if len(args.arms) > MAX_ARMS:
         parser.error(f"{len(args.arms)} arms: at most {MAX_ARMS}")
     return args
@@ -126,9 +163,10 @@ def main(argv: list[str] | None = None) -> int:
         results: dict[str, dict[int, dict[str, float]]] = {arm: {} for arm in args.arms}
         for seed in args.seeds:  # every arm has a seed before any has a second
             for arm in args.arms:
-                folder = args.out / f"{arm}_{seed}"
-                config = arm_config(arm, seed, args)
-                numbers = numbers_of(folder, args.steps) if args.table else run_arm(config, folder, world)
+                if not args.table:
+                    run_arm(arm, seed, args, world)
+                last = arm_config(arm, seed, args).training.train_num_steps
+                numbers = numbers_of(folder_of(arm, seed, args), last)
                 if numbers:
                     results[arm][seed] = numbers
                     write_atomic(args.out / "table.md", table(results).encode())

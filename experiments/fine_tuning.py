@@ -50,7 +50,7 @@ def config_of(args: argparse.Namespace, voice: str, steps: int, every: int, more
     root = args.out.resolve()
     corpus = root / voice
     overrides = [
-        *runs.one_lane(PARTS),
+        *runs.one_lane(runs.stage(PARTS)),
         f"training.train_num_steps={steps}",
         f"system.validation_step={every}",
         "system.save_ckpt=50",

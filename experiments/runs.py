@@ -18,23 +18,30 @@ from training.state import make_state
 from training.warm_start import warm_start
 
 
-def one_lane(parts: str) -> list[str]:
-    """Overrides that make one lane of any configuration, of one stage, on posterior means as they are made.
+def stage(parts: str, share: float = 1.0, latents: str = "joint", final: float = 0.02, gradient: str = "off") -> str:
+    """A stage of one_lane, as a configuration has it.
 
-    parts: what trains and how fast, as a configuration has it: `text_encoder: 1.0e-3, decoder: 1.0e-3`; without course
-    F0 is its mean.
+    parts: what trains and how fast: `text_encoder: 1.0e-3, decoder: 1.0e-3`; share: of the steps; latents: that the
+    generator is given; final: share of the rates at its end; gradient: feature_gradient.
     """
-    stage = f"lane: main, parts: {{{parts}}}, latents: joint, share: 1.0, final: 0.02, mu_gradient: true"
+    return (f"{{lane: main, parts: {{{parts}}}, latents: '{latents}', share: {share!r}, final: {final}, "
+            f"mu_gradient: true, feature_gradient: '{gradient}'}}")  # fmt: skip
+
+
+def one_lane(*stages: str) -> list[str]:
+    """Overrides that make one lane of any configuration, of these stages; without course F0 is its mean."""
     return [
         "training.lanes={main: {clips: all, start: [], means: []}}",
-        f"training.stages=[{{{stage}, feature_gradient: 'off'}}]",
-        *([] if "course" in parts else ["variance.course_layers=0"]),
+        f"training.stages=[{', '.join(stages)}]",
+        *([] if any("course" in one for one in stages) else ["variance.course_layers=0"]),
     ]
 
 
-def run(config: Config, folder: Path, world: World) -> list[dict]:
-    """Train one lane to its end, from where a former call was stopped. Returns its validations.
+def run(config: Config, folder: Path, world: World, start: Path | None = None, keep: bool = False) -> list[dict]:
+    """Train one lane to its end, from where a former call was stopped, or first from where another run has ended.
 
+    start: the folder of that run, whose steps then count; it may have another configuration. keep: the last project,
+    for others to begin with. Returns the validations.
     Raises ConfigError where the folder is of another configuration.
     """
     about, content = folder / "config.yaml", configuration.to_yaml(config).encode()
@@ -42,9 +49,9 @@ def run(config: Config, folder: Path, world: World) -> list[dict]:
         raise ConfigError(f"{folder} was begun with another configuration: name another -o, or remove it")
     if validation_at(folder, config.training.train_num_steps) is None:
         data = prepare_data(config, world)
-        project = None
-        if checkpoint.steps(folder, "project"):
-            project = checkpoint.load_project(checkpoint.find(folder, "project"))
+        project, begun = None, [one for one in (folder, start) if one and checkpoint.steps(one, "project")]
+        if begun:
+            project = checkpoint.load_project(checkpoint.find(begun[0], "project"))
         state = make_state(train.parse_args([]), config, world, data, project)
         if config.fine_tuning.start and project is None:
             warm_start(state)
@@ -52,7 +59,7 @@ def run(config: Config, folder: Path, world: World) -> list[dict]:
         checkpoint.set_aside(folder, state.step)
         write_atomic(about, content)
         train.train(state, data, folder, RunLog(folder, state.step, None))
-        for path in folder.glob("project_*.pt"):  # nobody goes on from there, and runs are many
+        for path in [] if keep else folder.glob("project_*.pt"):  # nobody goes on from there, and runs are many
             path.unlink()
     return validations(folder)
 

@@ -76,7 +76,7 @@ def config_of(args: argparse.Namespace) -> Config:
     """The overlay with one lane and without discriminators: who speaks is heard long before how well."""
     root = args.out.resolve()
     overrides = [
-        *runs.one_lane(PARTS),
+        *runs.one_lane(runs.stage(PARTS)),
         f"training.train_num_steps={args.steps}",
         f"system.validation_step={args.steps}",
         "system.save_ckpt=50",

@@ -12,7 +12,7 @@ from data_util.corpus import prepare
 from data_util.dataset import batches
 from data_util.prepare import overlay_of
 from data_util.world import World
-from experiments.runs import one_lane
+from experiments.runs import one_lane, stage
 from training.state import build_state
 
 RATES = {"16khz": 16000, None: 22050, "24khz": 24000, "44khz": 44100}
@@ -31,10 +31,10 @@ SMALL = ["variance.channels=8", "variance.hidden_channels=8", "variance.n_layers
 PARTS = "text_encoder: 1.0e-3, decoder: 1.0e-3, generator: 1.0e-3, discriminators: 1.0e-3"
 KINDS = {  # the overlays below, and what makes their networks tiny
     "hifigan": ((), [*UNET, "hifigan.channels=16", "hifigan.resblock_kernels=[3]", "hifigan.resblock_dilations=[1]",
-                     *one_lane(PARTS)]),
+                     *one_lane(stage(PARTS))]),
     "istft": ((), [*UNET, "generator.kind=istft", "istft.channels=16", "istft.resblock_kernels=[3]",
-                   "istft.resblock_dilations=[1]", *one_lane(PARTS)]),
-    "convnext": (("small",), [*SMALL, *one_lane(f"variance: 1.0e-3, course: 1.0e-3, {PARTS}")]),
+                   "istft.resblock_dilations=[1]", *one_lane(stage(PARTS))]),
+    "convnext": (("small",), [*SMALL, *one_lane(stage(f"variance: 1.0e-3, course: 1.0e-3, {PARTS}"))]),
 }  # fmt: skip
 
 

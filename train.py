@@ -22,7 +22,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from data_util import checkpoint
 from data_util import config as configuration
 from data_util.config import ROOT, ConfigError, Stage
-from data_util.dataset import Batch, batches
+from data_util.dataset import WORKER_LOST, Batch, batches, is_worker_lost
 from data_util.lanes import Stop, end_with_starter
 from data_util.means import Means
 from data_util.run_log import RunLog
@@ -317,7 +317,7 @@ def show(bar: tqdm, averages: dict[str, float], shares: dict[str, str]) -> None:
 
 
 def step_or_explain(state: State, passes: list[Batch]) -> dict[str, Tensor]:
-    """train_step. Raises OutOfMemory."""
+    """train_step. Raises OutOfMemory, OSError where a process that loads data was killed meanwhile."""
     try:
         return train_step(state, *(batch.to(state.world.device, non_blocking=True) for batch in passes))
     except (RuntimeError, MemoryError) as error:
@@ -329,6 +329,8 @@ def step_or_explain(state: State, passes: list[Batch]) -> dict[str, Tensor]:
                 f"{longest.mel.shape[-1]} frames ({', '.join(longest.ids)}): lower training.batch_size, and raise "
                 "training.accumulate by as much, or set training.batch_frames"
             ) from error
+        if is_worker_lost(error):
+            raise OSError(WORKER_LOST) from error
         raise
 
 

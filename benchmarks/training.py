@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import train
@@ -296,6 +297,14 @@ def largest_difference(sides: list[Side]) -> float:
     return max(abs(plain[name] - ours[name]) / max(abs(plain[name]), 1e-6) for name in plain)
 
 
+def step_flop(side: Side, batch: Batch) -> float:
+    """What a step's convolutions and matrix products compute, forwards and backwards: a multiplication and an addition
+    are two."""
+    with FlopCounterMode(display=False) as counter:
+        side.step(side.state, batch)
+    return counter.get_total_flops()
+
+
 def realign_seconds(state: State, corpus: Corpus) -> float:
     """What it takes to align a corpus anew, by some passes of it."""
     size, spent = state.config.training.batch_size, []
@@ -341,12 +350,13 @@ def report(sides: list[Side], drawn: list[Batch], config: Config, data_seconds: 
     lines.append(f"| the step, without data | {plain.median():.3f} | {whole:.3f} | 100% | "
                  f"{plain.median() / whole:.2f} |")  # fmt: skip
     cut = statistics.mean(int(batch.cut_lengths.sum()) for batch in drawn)
-    audio = config.audio
+    audio, flop = config.audio, step_flop(ours, drawn[-1])
     speech = config.training.batch_size * config.training.segment_frames * audio.hop_length / audio.sample_rate
     notes = [
         f"{config.training.batch_size} clips a step, cuts of {config.training.cut_frames} frames, segments of "
         f"{config.training.segment_frames}; {torch.get_num_threads()} threads; {len(ours.rounds)} rounds, in which the "
         f"ratio was {min(ratios):.2f} to {max(ratios):.2f}",
+        f"{flop / 1e12:.3f} TFLOP a step, {flop / whole / 1e9:.0f} GFLOP/s",
         f"{cut / whole:.0f} frames a second through the score network, {speech / whole:.2f} s of sound through the "
         "generator",
         f"at most {plain.peak:.1f} and {ours.peak:.1f} GiB in the process, which holds both states",

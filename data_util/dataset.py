@@ -18,6 +18,8 @@ from data_util.config import Config
 from data_util.corpus import Corpus
 
 MAX_FAILURES = 10  # clips in a row that may turn out unreadable before training stops
+WORKER_LOST = ("a process that loads data was ended, as the system does for want of memory: lower system.num_workers "
+               "or training.batch_size")  # fmt: skip
 BELOW_ONE = float(np.nextafter(np.float32(1), np.float32(0)))
 _TAG_T, _TAG_TRUE, _TAG_ITEM, _TAG_EPOCH, _TAG_WINDOW = range(5)  # keep streams of one seed and step apart
 log = logging.getLogger(__name__)
@@ -92,7 +94,8 @@ class BatchOrder:
     of the epochs behind has been used equally often but for those of the present window. The very first batch has the
     longest clips of all, so that lack of memory shows at once.
 
-    A budget makes batches of long clips smaller, so that a window has more batches than `window`.
+    A budget makes batches of long clips smaller, so that a window has more batches than `window`. Then the second batch
+    has as many clips as any of the first window's, and of those the longest: cuts of each need the most memory there.
     """
 
     def __init__(
@@ -150,7 +153,9 @@ class BatchOrder:
         cut = self._cut(clips)
         shuffle = _generator(self.seed, number, _TAG_WINDOW).permutation(len(cut))
         if number == 0:
-            shuffle = [len(cut) - 1, *shuffle[shuffle != len(cut) - 1]]
+            largest = max(range(len(cut)), key=lambda place: (len(cut[place]), place))
+            first = list(dict.fromkeys([len(cut) - 1, largest]))
+            shuffle = [*first, *(place for place in shuffle if place not in first)]
         return [cut[place] for place in shuffle]
 
     def _epoch(self, number):
@@ -225,10 +230,14 @@ def batches(corpus: Corpus, config: Config, *, first_step: int = 0, rank: int = 
     except (AudioError, CheckpointError) as error:  # a worker's has its traceback in the message
         raise type(error)(str(error).strip().splitlines()[-1].removeprefix(f"{_name(type(error))}: ")) from error
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if not is_worker_lost(error):
             raise
-        raise OSError("a process that loads data was ended, as the system does for want of memory: "
-                      "lower system.num_workers or training.batch_size") from error  # fmt: skip
+        raise OSError(WORKER_LOST) from error
+
+
+def is_worker_lost(error: RuntimeError) -> bool:
+    """Whether it says that a worker of batches() was killed; it is raised wherever the main process happens to be."""
+    return "DataLoader worker" in str(error)
 
 
 def fixed_batch(corpus: Corpus, config: Config, indices: Sequence[int], latents: Latents | None = None) -> Batch:

@@ -39,7 +39,7 @@ class World:
         if cuda:
             torch.cuda.set_device(device)
         if size > 1:
-            # torchrun's store outlives the processes, and those that it starts again would find the ended ones' addresses
+            # torchrun's store outlives processes: those that it starts again would find the addresses of the ended ones
             old = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
             place = {"store": fresh_store(rank, size), "rank": rank, "world_size": size} if old else {}
             dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE, **place)
@@ -119,7 +119,7 @@ def fresh_store(rank: int, size: int) -> dist.Store:
 
 
 def meet(store: dist.Store, rank: int, size: int, patience: timedelta = MEETING) -> str:
-    """A word on which `size` processes agree that call this at about the same time, and which was never agreed on before.
+    """A word on which `size` processes agree that call this at about the same time, and on which nobody did before.
 
     The store may hold all that processes before them, which have ended, have written here. Everybody says a new name;
     the first offers the names that it reads, until everybody has seen an offer with their own, and so with nobody's old

@@ -39,6 +39,7 @@ LAST_STAGE_ONLY = ("base", "mel_45", "mel_22", "mel_15", "at_one")  # these begi
 DEFAULT_ARMS = ("base", "noise", "uniform_t", "pca", "learned", "search", "search_prior", "search_noise")
 MAX_ARMS = 8
 TEXT_PARTS = "text_encoder: 1.0e-3, decoder: 1.0e-3"
+VARIANCE_PARTS = "variance: 1.0e-3"
 TONE_PARTS = "generator: 1.0e-3"
 SOUND_PARTS = "generator: 5.0e-4, discriminators: 2.0e-3"
 JOINT_PARTS = f"text_encoder: 1.0e-4, decoder: 1.0e-4, {SOUND_PARTS}"
@@ -60,10 +61,13 @@ def stages(arm: str, args: argparse.Namespace, last: bool) -> list[str]:
     means against discriminators, while the text side stands still."""
     if args.sound is None:
         return [runs.stage(TEXT_PARTS)]
+    text = TEXT_PARTS
+    if configuration.load(args.c, args.overrides).variance.kind != "off":
+        text += f", {VARIANCE_PARTS}"
     tone, sound = args.sound
     total = args.steps + tone + last * sound
     before = [
-        runs.stage(f"{TEXT_PARTS}, variance: 1.0e-3", args.steps / total),
+        runs.stage(text, args.steps / total),
         runs.stage(TONE_PARTS, tone / total, latents="true", final=0.5),
     ]
     if not last:

@@ -106,6 +106,14 @@ def test_the_longest_come_first(budget):
     assert lengths[order.indices(0)].sum() >= sum(range(900 - len(order.indices(0)), 900))
 
 
+def test_under_a_budget_the_most_clips_come_second():
+    lengths = np.random.default_rng(0).permutation(np.arange(100, 900))
+    order = BatchOrder(lengths, 16, seed=1, window=8, budget=4000)
+    window = [order.indices(step) for step in range(8)]
+    assert len(window[0]) < len(window[1]) == max(map(len, window))
+    assert lengths[window[1]].max() == max(lengths[one].max() for one in window if len(one) == len(window[1]))
+
+
 def test_a_budget_makes_batches_of_long_clips_smaller():
     lengths = np.random.default_rng(0).integers(100, 900, 300)
     lengths[7] = 2000  # a part of its own each, over the budget

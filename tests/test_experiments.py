@@ -32,19 +32,45 @@ def command(tiny_root, tmp_path, monkeypatch, stub_front_end):
 
 
 def test_every_arm_is_a_configuration_and_changes_it():
-    args = ablation.parse_args(["-o", "out", "--sound"])
+    args = ablation.parse_args(["-o", "out", "--steps", "600", "--sound", "800", "900"])
     configs = {arm: ablation.arm_config(arm, 1, args) for arm in ablation.ARMS}
     assert len(set(map(str, configs.values()))) == len(configs)
     assert len(args.arms) <= ablation.MAX_ARMS
-    assert all(set(config.training.stages[0].parts) == {"text_encoder", "decoder", "generator", "discriminators"}
-               for config in configs.values())  # fmt: skip
-    assert configs["base"].system.seed == 1 and configs["base"].training.train_num_steps == args.steps
+    for arm, config in configs.items():
+        text, tone, sound = config.training.stages
+        assert set(text.parts) == {"text_encoder", "variance", "decoder"} and set(tone.parts) == {"generator"}
+        joint = {"text_encoder", "decoder"} if arm == "at_one" else set()
+        assert set(sound.parts) == {"generator", "discriminators"} | joint
+        assert [configuration.stage_at(config, step)[0] for step in (599, 600, 1399, 1400)] == [text, tone, tone, sound]
+    assert configs["base"].system.seed == 1 and configs["base"].training.train_num_steps == 2300
+
+
+def test_arms_of_the_last_stage_begin_with_one_run(command, tmp_path, monkeypatch, capsys):
+    step, done = runs.train.train_step, []
+
+    def spied(state, batch):
+        done.append((state.step, state.config.loss.mel_blur, set(state.config.training.stages[-1].parts)))
+        return step(state, batch)
+
+    monkeypatch.setattr(runs.train, "train_step", spied)
+    more = ["--arms", "base", "mel_45", "uniform_t", "--sound", "2", "3", "-o", str(tmp_path)]
+    assert ablation.main([*command, *more]) == 0
+    sound = [6, 7, 8]
+    assert [one for one, *_ in done] == [*range(6), *sound, *sound, *range(6), *sound]
+    assert {blur for one, blur, _ in done[:6]} == {0.15} and {blur for one, blur, _ in done[9:12]} == {0.0}
+    assert "discriminators" in done[6][2] and "discriminators" not in done[5][2]
+    assert "| mel_45 | 1 |" in capsys.readouterr().out
+    done.clear()
+    assert ablation.main([*command, *more]) == 0 and done == []
 
 
 def test_too_many_arms_are_refused(capsys):
     with pytest.raises(SystemExit):
         ablation.parse_args(["-o", "out", "--arms", *list(ablation.ARMS)[: ablation.MAX_ARMS + 1]])
     assert "9 arms: at most 8" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        ablation.parse_args(["-o", "out", "--arms", "at_one"])
+    assert "needs --sound" in capsys.readouterr().err
 
 
 def test_an_ablation_that_is_killed_goes_on_to_the_same_table(command, tmp_path, monkeypatch, capsys):

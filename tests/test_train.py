@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -805,6 +806,24 @@ def test_a_corpus_that_vanishes_is_a_line_after_a_save(arguments, runs, tiny_roo
     assert "Traceback" not in error and checkpoint.steps(only(runs), "project")[-1] >= 5
 
 
+@pytest.mark.usefixtures("fast")
+def test_a_worker_that_is_killed_in_the_middle_of_a_step_is_a_line(arguments, runs, monkeypatch, capsys):
+    step = train.train_step
+
+    def kill(state, batch):
+        if state.step == 3:
+            for worker in multiprocessing.active_children():
+                worker.kill()
+            time.sleep(10)  # cut short by what says that the worker is gone
+        return step(state, batch)
+
+    monkeypatch.setattr(train, "train_step", kill)
+    assert train.main([*arguments, "system.num_workers=1"]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("train.py: a process that loads data was ended") and "lower system.num_workers" in error
+    assert checkpoint.steps(only(runs), "project") == [2]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written_is_a_line(arguments, runs, capsys):
     runs.mkdir()
@@ -815,12 +834,16 @@ def test_a_folder_that_cannot_be_written_is_a_line(arguments, runs, capsys):
 
 @pytest.mark.parametrize("n_kills", [3, pytest.param(30, marks=pytest.mark.slow)])
 def test_a_run_killed_at_random_instants_ends_as_one_that_was_not(arguments, tmp_path, n_kills):
-    more = [*arguments, f"training.train_num_steps={6 * n_kills}", "system.validation_step=1000", "system.save_ckpt=1",
-            "alignment.refresh_steps=4"]  # fmt: skip
+    more = [*arguments, f"training.train_num_steps={6 * n_kills}", "system.validation_step=2", "system.save_ckpt=1",
+            "system.keep_best=1000", "alignment.refresh_steps=4"]  # fmt: skip
     finish(child("lives", tmp_path, more, environment={"KILLS": str(n_kills)}), 1800)
     whole, killed = (only(tmp_path / name) for name in ("whole", "killed"))
     same(*(checkpoint.load_project(checkpoint.find(run, "project", 6 * n_kills)) for run in (whole, killed)))
-    assert lines(whole) == lines(killed)
+    assert lines(whole) == lines(killed) and {line["kind"] for line in lines(whole)} == {"train", "valid"}
+    voices = checkpoint.steps(whole, "voice")
+    assert voices == checkpoint.steps(killed, "voice") == list(range(2, 6 * n_kills + 1, 2))
+    for step in voices:
+        same(*(checkpoint.load_voice(checkpoint.find(run, "voice", step)).weights for run in (whole, killed)))
     assert not list(killed.glob(".*.tmp"))
 
 

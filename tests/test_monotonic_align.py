@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -404,3 +405,23 @@ def test_the_search_under_the_prior_equals_brute_force(t_x, t_mel):
     scores += monotonic_align.diagonal_prior(x_lengths, mel_lengths, 1.0).numpy()
     expected = [brute_force(item, optional) for item, optional in zip(scores, no(scores))]
     np.testing.assert_array_equal(search(scores, x_lengths, mel_lengths), expected)
+
+
+@pytest.mark.parametrize(("environment", "torch_threads", "n_threads"),
+                         [({}, 3, 3), ({}, 1, 1), ({}, 99, 8), ({"LOCAL_WORLD_SIZE": "2"}, 1, 4),
+                          ({"LOCAL_WORLD_SIZE": "99"}, 1, 1)])  # fmt: skip
+def test_a_process_searches_on_its_share_of_the_cores(monkeypatch, environment, torch_threads, n_threads):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: torch_threads)
+    seen = []
+
+    def spied(*arguments):
+        seen.append(arguments[-1])
+        return fallback.search(*arguments)
+
+    monkeypatch.setattr(monotonic_align, "_module", lambda: SimpleNamespace(search=spied))
+    search(torch.zeros(1, 2, 3), [2], [3])
+    assert seen == [n_threads]

@@ -122,9 +122,12 @@ def _check_finite(scores, x_lengths, mel_lengths):
 
 
 def _n_threads():
-    """This process's share of the cores: under torchrun as many processes as LOCAL_WORLD_SIZE divide the machine."""
+    """This process's share of the cores: PyTorch's threads, which OMP_NUM_THREADS sets, but under torchrun, which sets
+    that to 1 whatever there is, as many as LOCAL_WORLD_SIZE processes divide the machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        return max(1, cores // int(os.environ["LOCAL_WORLD_SIZE"]))
+    return min(cores, torch.get_num_threads())
 
 
 @functools.cache

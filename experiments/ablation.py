@@ -29,13 +29,16 @@ ARMS = {  # what is changed in the base, which is the overlay of -c with one lan
     "search": ["alignment.init_steps=0"],
     "search_prior": ["alignment.init_steps=0", "alignment.prior_scale=1"],
     "search_noise": ["alignment.init_steps=0", "alignment.noise=0.1"],
-    # and these change the last stage alone, which only --sound has
+    # and these change the last stage alone, which only --sound has: see changes() and stages(); at_one differs from joint
     "mel_45": ["loss.mel_blur=0"],
-    "mel_22": ["loss.mel_blur=0", "loss.mel=22"],
-    "mel_15": ["loss.mel_blur=0", "loss.mel=15"],
-    "at_one": [],  # in stages()
+    "mel_22": ["loss.mel_blur=0"],
+    "mel_15": ["loss.mel_blur=0"],
+    "joint": [],
+    "at_one": [],
 }
-LAST_STAGE_ONLY = ("base", "mel_45", "mel_22", "mel_15", "at_one")  # these begin with what one run has learnt before
+MEL_WEIGHTS = {"mel_45": 45.0, "mel_22": 22.0, "mel_15": 15.0}  # the same at every t
+JOINT = {"joint": "off", "at_one": "at_one"}  # the text side trains in the last stage, too: its feature_gradient
+LAST_STAGE_ONLY = ("base", *MEL_WEIGHTS, *JOINT)  # these begin with what one run has learnt before
 DEFAULT_ARMS = ("base", "noise", "uniform_t", "pca", "learned", "search", "search_prior", "search_noise")
 MAX_ARMS = 8
 TEXT_PARTS = "text_encoder: 1.0e-3, decoder: 1.0e-3"
@@ -72,9 +75,16 @@ def stages(arm: str, args: argparse.Namespace, last: bool) -> list[str]:
     ]
     if not last:
         return before
-    at_one = {"parts": JOINT_PARTS, "gradient": "at_one"}
-    more = at_one if arm == "at_one" else {"parts": SOUND_PARTS}
-    return [*before, runs.stage(share=sound / total, final=0.1, **more)]
+    parts = JOINT_PARTS if arm in JOINT else SOUND_PARTS
+    return [*before, runs.stage(parts, sound / total, final=0.1, gradient=JOINT.get(arm, "off"))]
+
+
+def changes(arm: str, args: argparse.Namespace) -> list[str]:
+    """What an arm changes in the base. Where it weighs the mel loss, the STFT loss goes along."""
+    if arm not in MEL_WEIGHTS:
+        return ARMS[arm]
+    loss, mel = configuration.load(args.c, args.overrides).loss, MEL_WEIGHTS[arm]
+    return [*ARMS[arm], f"loss.mel={mel}", f"loss.stft={loss.stft * mel / loss.mel}"]
 
 
 def arm_config(arm: str, seed: int, args: argparse.Namespace, last: bool = True) -> Config:
@@ -94,8 +104,8 @@ def arm_config(arm: str, seed: int, args: argparse.Namespace, last: bool = True)
         "system.validation_clips=100",
         f"system.sample_clips={100 if args.sound and last else 1}",
     ]
-    changes = [] if not last and arm in LAST_STAGE_ONLY else ARMS[arm]
-    return configuration.load(args.c, [*overrides, *changes, *args.overrides])
+    own = [] if not last and arm in LAST_STAGE_ONLY else changes(arm, args)
+    return configuration.load(args.c, [*overrides, *own, *args.overrides])
 
 
 def run_arm(arm: str, seed: int, args: argparse.Namespace, world: World) -> None:
@@ -152,8 +162,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--table", action="store_true", help="only print the table of what is done")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="over every arm")
     args = parser.parse_intermixed_args(argv)
-    if args.sound is None and "at_one" in args.arms:
-        parser.error("--arms at_one: needs --sound")
+    alone = set(args.arms) & {*MEL_WEIGHTS, *JOINT}
+    if args.sound is None and alone:
+        parser.error(f"--arms {' '.join(sorted(alone))}: needs --sound")
     if len(args.arms) > MAX_ARMS:
         parser.error(f"{len(args.arms)} arms: at most {MAX_ARMS}")
     return args

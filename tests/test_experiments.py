@@ -39,9 +39,11 @@ def test_every_arm_is_a_configuration_and_changes_it():
     for arm, config in configs.items():
         text, tone, sound = config.training.stages
         assert set(text.parts) == {"text_encoder", "variance", "decoder"} and set(tone.parts) == {"generator"}
-        joint = {"text_encoder", "decoder"} if arm == "at_one" else set()
+        joint = {"text_encoder", "decoder"} if arm in ("joint", "at_one") else set()
+        assert sound.feature_gradient == ("at_one" if arm == "at_one" else "off")
         assert set(sound.parts) == {"generator", "discriminators"} | joint
         assert [configuration.stage_at(config, step)[0] for step in (599, 600, 1399, 1400)] == [text, tone, tone, sound]
+    assert [configs[arm].loss.stft for arm in ("base", "mel_45", "mel_15")] == [2.5, 2.5, 2.5 / 3]
     assert configs["base"].system.seed == 1 and configs["base"].training.train_num_steps == 2300
 
 

@@ -29,7 +29,7 @@ ARMS = {  # what is changed in the base, which is the overlay of -c with one lan
     "search": ["alignment.init_steps=0"],
     "search_prior": ["alignment.init_steps=0", "alignment.prior_scale=1"],
     "search_noise": ["alignment.init_steps=0", "alignment.noise=0.1"],
-    # and these change the last stage alone, which only --sound has: see changes() and stages(); at_one differs from joint
+    # and these change the last stage alone, which only --sound has (changes, stages); at_one differs from joint
     "mel_45": ["loss.mel_blur=0"],
     "mel_22": ["loss.mel_blur=0"],
     "mel_15": ["loss.mel_blur=0"],

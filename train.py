@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from data_util.dataset import WORKER_LOST, Batch, batches, is_worker_lost
 from data_util.lanes import Stop, end_with_starter
 from data_util.means import Means
 from data_util.run_log import RunLog
-from data_util.world import World, seed_everything
+from data_util.world import World, exit_with, seed_everything
 from model import losses
 from model.layers import full
 from model.nisets import Output
@@ -35,7 +35,7 @@ from training.data import Data, prepare_data
 from training.folder import begin_launch, end_launch, go_on_after_restart, open_folder, start_wandb
 from training.lanes import lanes_of, run_lane, run_lanes
 from training.state import State, make_state, project_of, restore
-from training.validation import n_stale, tell_of_missing_packages, validate_once
+from training.validation import n_stale, settle_variance, tell_of_missing_packages, validate_once
 from training.warm_start import configuration_of, warm_start
 
 LOGW_VARIANCE_RATE = 0.01  # of the running mean that synthesis takes its log-normal's variance from
@@ -59,11 +59,11 @@ def train_step(state: State, *passes: Batch) -> dict[str, Tensor]:
         stage = replace(stage, parts={name: rate for name, rate in stage.parts.items() if name != "variance"})
     enter_stage(state, stage, scale * state.rate_scale * (world.size * len(passes)) ** config.training.rate_power)
     counts = torch.stack([global_counts(batch, world) for batch in passes]).mean(0)
-    judges, judged = "discriminators" in stage.parts, {}
+    judges, judged, stepped = "discriminators" in stage.parts, {}, []
     if judges and len(passes) > 1:  # they learn from all passes before the generator hears of any, as from one batch
         with torch.no_grad(), state.watch.part("forward"):
             outs = [forward(state, batch, i, counts, state.model) for i, batch in enumerate(passes)]
-        judged = discriminator_step(state, *outs)
+        judged = discriminator_step(state, stepped, *outs)
 
     summed, total = {}, 0.0
     for i, batch in enumerate(passes):
@@ -71,7 +71,7 @@ def train_step(state: State, *passes: Batch) -> dict[str, Tensor]:
             with state.watch.part("forward"):
                 out = forward(state, batch, i, counts, state.wrapped["model"])
             if judges:
-                judged = judged or discriminator_step(state, out)
+                judged = judged or discriminator_step(state, stepped, out)
                 out.losses.update(adversarial_losses(state, out))
             loss = sum(getattr(config.loss, name.removeprefix("loss_")) * one for name, one in out.losses.items())
             loss = loss / len(passes)
@@ -80,11 +80,11 @@ def train_step(state: State, *passes: Batch) -> dict[str, Tensor]:
                     loss.backward()
         total = total + loss.detach()
         summed = {name: summed.get(name, 0.0) + one.detach() / len(passes) for name, one in out.losses.items()}
-    norms = update(state, state.optimiser, total)
+    norms = update(state, stepped, state.optimiser, total)
 
     values = {name: value.detach() for name, value in (summed | judged | norms).items()}
     values = dict(zip(values, world.mean(torch.stack(list(values.values())))))
-    state.misses = 0 if is_finite(values.values()) else state.misses + 1
+    state.misses = 0 if all(stepped) else state.misses + 1
     if not state.misses:
         update_averages(state, values.get("loss_duration"))
     state.step += 1
@@ -101,8 +101,11 @@ def forward(state: State, batch: Batch, number: int, counts: Tensor, model: nn.M
     return model(batch, counts, state.stage, realign, configuration.search_noise(config, step))
 
 
-def discriminator_step(state: State, *outs: Output) -> dict[str, Tensor]:
-    """Train the discriminators on recorded and generated segments, both under the same t. Returns loss and norm."""
+def discriminator_step(state: State, stepped: list[bool], *outs: Output) -> dict[str, Tensor]:
+    """Train the discriminators on recorded and generated segments, both under the same t. Returns loss and norm.
+
+    stepped: as of update.
+    """
     total, network = 0.0, state.wrapped["discriminators"]
     with state.watch.part("discriminators"):
         for i, out in enumerate(outs):
@@ -114,7 +117,7 @@ def discriminator_step(state: State, *outs: Output) -> dict[str, Tensor]:
                 loss = losses.discriminator_loss(real, generated) / len(outs)
                 loss.backward()
             total = total + loss.detach()
-    return {"loss_discriminator": total} | update(state, state.optimiser_discriminators, total)
+    return {"loss_discriminator": total} | update(state, stepped, state.optimiser_discriminators, total)
 
 
 def adversarial_losses(state: State, out: Output) -> dict[str, Tensor]:
@@ -137,10 +140,11 @@ def judge(discriminators: nn.Module, wav: Tensor, t: Tensor, amp: bool) -> list[
     return [(full(logits), [full(feature) for feature in features]) for logits, features in judged]
 
 
-def update(state: State, optimiser: torch.optim.Optimizer, loss: Tensor) -> dict[str, Tensor]:
+def update(state: State, stepped: list[bool], optimiser: torch.optim.Optimizer, loss: Tensor) -> dict[str, Tensor]:
     """Clip each part's gradient to its norm, step, unless the loss or a norm is not finite, and forget the gradients.
 
-    loss: what the gradients are of, in this process. Returns the norms by part, the same in every process.
+    stepped: is told whether it did; loss: what the gradients are of, in this process. Returns the norms by part, the
+    same in every process. Here the host waits for the device.
     """
     norms = {}
     with state.watch.part("update"):
@@ -148,15 +152,12 @@ def update(state: State, optimiser: torch.optim.Optimizer, loss: Tensor) -> dict
             if group["name"] in state.stage.parts:
                 norm = nn.utils.clip_grad_norm_(group["params"], state.config.training.clip_norm[group["name"]])
                 norms[f"norm_{group['name']}"] = norm
-        if is_finite([state.world.mean(loss.clone()), *norms.values()]):
+        numbers = [state.world.mean(loss.detach().clone()), *norms.values()]
+        stepped.append(bool(torch.stack([number.detach() for number in numbers]).isfinite().all()))
+        if stepped[-1]:
             optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     return norms
-
-
-def is_finite(values: Iterable[Tensor]) -> bool:
-    """Whether all of these numbers are: here the host waits for the device."""
-    return bool(torch.stack([value.detach() for value in values]).isfinite().all())
 
 
 @torch.no_grad()
@@ -249,6 +250,7 @@ def train(state: State, data: Data, folder: Path, run_log: RunLog | None, latent
                     with saving_first(state, folder, run_log, is_new and not saved), state.watch.part("validation"):
                         is_new |= validate_once(state, data.valid, folder, run_log)
                 state.best_variance = world.agree(state.best_variance)
+                settle_variance(state)
                 stopped = world.agree(world.first and 0 < system.patience <= n_stale(config, run_log))
                 due |= is_new and (stopped or state.step == last)
             ending = world.most(stop.signal)
@@ -265,7 +267,7 @@ def train(state: State, data: Data, folder: Path, run_log: RunLog | None, latent
                     with state.watch.part("alignment"):
                         alignment.refresh(state, data.own)
                     stream = stream_of(state, data, latents)
-                with state.watch.part("data"):
+                with state.watch.part("data"), world.together():
                     passes = [next(stream) for _ in range(config.training.accumulate)]
             values = step_or_explain(state, passes)
             bar.update()
@@ -287,10 +289,11 @@ def stream_of(state: State, data: Data, latents: Means | None) -> Iterator[Batch
 
 @contextlib.contextmanager
 def saving_first(state: State, folder: Path, run_log: RunLog | None, is_unsaved: bool) -> Iterator[None]:
-    """Where clips or a folder are gone inside the with statement, and training ends, its steps are not."""
+    """Where clips, a folder or memory are gone inside the with statement, between steps, and training ends, its steps
+    are not."""
     try:
         yield
-    except (ValueError, OSError):
+    except Exception:
         if is_unsaved:
             save(state, folder, run_log)
         raise
@@ -321,8 +324,7 @@ def step_or_explain(state: State, passes: list[Batch]) -> dict[str, Tensor]:
     try:
         return train_step(state, *(batch.to(state.world.device, non_blocking=True) for batch in passes))
     except (RuntimeError, MemoryError) as error:
-        said = str(error).lower()
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in said:
+        if is_out_of_memory(error):
             longest = max(passes, key=lambda batch: batch.mel.shape[-1])
             raise OutOfMemory(
                 f"out of memory at step {state.step + 1} with {len(longest.ids)} clips of up to "
@@ -332,6 +334,13 @@ def step_or_explain(state: State, passes: list[Batch]) -> dict[str, Tensor]:
         if is_worker_lost(error):
             raise OSError(WORKER_LOST) from error
         raise
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    said = str(error).lower()  # the libraries under PyTorch have no type for it
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        words in said for words in ("out of memory", "allocate memory", "alloc_failed")
+    )
 
 
 def record(state: State, passes: list[Batch], values: dict[str, Tensor], run_log: RunLog | None) -> None:
@@ -354,14 +363,31 @@ def go_back(state: State, folder: Path, run_log: RunLog | None) -> None:
     if not there or scale < LEAST_RATE_SCALE:
         why = "there is no checkpoint yet" if not there else f"learning rates times {state.rate_scale:g} did not help"
         raise FloatingPointError(f"{state.misses} steps in a row to step {step} were not finite, and {why}: {advice}")
-    restore(state, checkpoint.load_newest(folder))
+    restore(state, load_agreed(folder, None, world))
     state.rate_scale = scale
-    world.agree(True)  # all have read it
+    world.most(0)  # all have read it
     if world.first:
         checkpoint.set_aside(folder, state.step)
-        run_log.rewind(state.step)
+        skipped = [line for line in run_log.read() if line["kind"] == "skipped" and line["step"] > state.step]
+        run_log.rewind(state.step)  # which forgets them
+        clips = sorted({clip for line in skipped for clip in line["clips"]})
+        run_log.write("back", state.step, {"from": step, "rate_scale": scale, "clips": clips})
         log.warning("%d steps in a row to step %d were not finite: back to step %d, with learning rates times %g",
                     training.max_skipped, step, state.step, scale)  # fmt: skip
+
+
+def load_agreed(folder: Path, step: int | None, world: World) -> dict:
+    """The project of a step, or the newest that is whole, the same in every process: the first one chooses.
+
+    Raises CheckpointError there; the others then end.
+    """
+    if world.first:
+        with world.telling_of_failure():
+            project = checkpoint.load_newest(folder, step)
+    elif world.failed_elsewhere():
+        sys.exit(1)
+    step = world.agree(project["step"] if world.first else None)
+    return project if world.first else checkpoint.load_project(checkpoint.project_path(folder, step))
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -418,7 +444,7 @@ def run_one(args: argparse.Namespace, world: World) -> str:
     """A run of one lane, from the start or from its checkpoint. Returns its name."""
     project = None
     if args.id is not None:
-        project = checkpoint.load_newest(checkpoint.RUNS / args.id, args.ckpt)
+        project = load_agreed(checkpoint.RUNS / args.id, args.ckpt, world)
         config = configuration.change(configuration.from_dict(project["config"]), args.overrides)
     else:
         config = configuration_of(args)
@@ -446,9 +472,11 @@ def main(argv: list[str] | None = None) -> int:
             return 1
         status = run(args, world)
         end_launch()
+        World.leave()
         return status
     except Stopped as stopped:
         end_launch()
+        World.leave()
         if first:
             print(f"train.py: {stopped}", file=sys.stderr)
         return stopped.status
@@ -459,29 +487,31 @@ def main(argv: list[str] | None = None) -> int:
         if first or not isinstance(error, (ConfigError, checkpoint.CheckpointError)):  # those all processes have alike
             print(f"train.py: {described(error)}", file=sys.stderr)
         return 1
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        end_launch()
-        if args.debug:
-            raise
-        print(
-            f"train.py: out of memory beside the training steps ({described(error)}): lower training.batch_size, "
-            "with which clips are aligned, or leave longer clips out of dataset.metafile_valid",
-            file=sys.stderr,
-        )
-        return 1
-    except RuntimeError as error:
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not any(
-            word in str(error).lower() for word in ("gloo", "nccl", "connection")
-        ):
-            raise
-        print("train.py: another training process has ended, and so does this one", file=sys.stderr)
-        return 1
+    except (RuntimeError, MemoryError) as error:
+        return end_of_processes(error, args)
     except KeyboardInterrupt:
         end_launch()
         print("train.py: interrupted; -id goes on from the last checkpoint", file=sys.stderr)
         return 130
-    finally:
-        World.leave()
+
+
+def end_of_processes(error: RuntimeError | MemoryError, args: argparse.Namespace) -> int:
+    """Say in one line that memory or another process is gone. Returns the exit status; raises what is neither."""
+    is_ours = is_out_of_memory(error) or is_worker_lost(error)
+    if is_ours:
+        end_launch()
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    others = not alone and any(word in str(error).lower() for word in ("gloo", "nccl", "connection"))
+    if is_ours and args.debug or not is_ours and not others:
+        raise error
+    said = "another training process has ended, and so does this one"
+    if is_worker_lost(error):
+        said = WORKER_LOST
+    elif is_out_of_memory(error):
+        said = (f"out of memory beside the training steps ({described(error)}): lower training.batch_size, with which "
+                "clips are aligned, or leave longer clips out of dataset.metafile_valid")  # fmt: skip
+    print(f"train.py: {said}", file=sys.stderr)
+    return 1
 
 
 def described(error: Exception) -> str:
@@ -493,4 +523,4 @@ def described(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -1,6 +1,6 @@
 """What a step of training costs.
 
-python -m benchmarks.training step: by part. Two states with the same weights take turns at the same batches: one trains
+python -m benchmarks.training: by part. Two states with the same weights take turns at the same batches: one trains
 as train.py does, the other by a plain reading of the same losses, without any of LEVERS. A table has the medians over
 the rounds: what else the machine does falls on both alike, and ratios hold where times do not.
 python -m benchmarks.training levers: what each of LEVERS is worth: steps without one of them and whole ones take turns.
@@ -42,6 +42,7 @@ from training.data import Data, read_data
 from training.state import State, make_state
 
 PARTS = ("data", "encoder", "alignment", "decoder", "generator", "discriminators", "optimiser", "rest")
+WHAT = ("step", "levers", "padding")
 REALIGNED = 5  # passes of which the time that a refresh takes is told
 Step = Callable[[State, Batch], dict[str, Tensor]]
 TOLERANCE = 1e-3  # relative, of losses and gradient norms in the first step: what float32 sums differ by
@@ -52,11 +53,13 @@ class Stopwatch:
     """Charges the time between two laps to the part that the second one names."""
 
     def __init__(self, device: torch.device):
-        self.device = device
+        self.device, self.idle = device, False
         self.spent: dict[str, float] = defaultdict(float)
         self.last = time.perf_counter()
 
     def lap(self, part: str) -> None:
+        if self.idle:
+            return
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         now = time.perf_counter()
@@ -76,10 +79,14 @@ class Side:
     first: dict[str, float] = field(default_factory=dict)
     peak: float = 0.0  # GiB
 
-    def median(self, part: str | None = None) -> float:
+    def run(self, batch: Batch) -> None:
+        """One step; the values of the first are kept."""
+        values = self.step(self.state, batch)
+        self.first = self.first or {name: float(value) for name, value in values.items()}
+
+    def median(self, part: str = "whole") -> float:
         """Seconds a step, of a part or of all of it without the data, which both sides share."""
-        spent = [sum(each.values()) - each["data"] if part is None else each[part] for each in self.rounds]
-        return statistics.median(spent)
+        return statistics.median(each[part] for each in self.rounds)
 
 
 def watch_parts(state: State, watch: Stopwatch) -> None:
@@ -263,16 +270,31 @@ def measure(
 
 
 def take_turn(side: Side, batch: Batch, data_seconds: float, counted: bool) -> None:
-    """One step of a side; counted: it is one of the rounds."""
-    side.watch.spent.clear()
+    """One step of a side, on a GPU two, since there a watch holds up what it watches; counted: it is one of the
+    rounds."""
+    watch, whole = side.watch, None
     with peak_memory(side):
-        side.watch.last = time.perf_counter()
-        values = side.step(side.state, batch)
-        side.watch.lap("optimiser")  # and the averages of the weights
-    if not side.first:
-        side.first = {name: float(value) for name, value in values.items()}
+        if watch.device.type == "cuda":
+            whole = unwatched(side, batch)
+        watch.spent.clear()
+        watch.last = time.perf_counter()
+        side.run(batch)
+        watch.lap("optimiser")  # and the averages of the weights
     if counted:
-        side.rounds.append({part: side.watch.spent.get(part, 0.0) for part in PARTS} | {"data": data_seconds})
+        spent = {part: watch.spent.get(part, 0.0) for part in PARTS if part != "data"}
+        whole = sum(spent.values()) if whole is None else whole
+        side.rounds.append(spent | {"data": data_seconds, "whole": whole})
+
+
+def unwatched(side: Side, batch: Batch) -> float:
+    """The seconds of a step on a GPU that nothing interrupts."""
+    side.watch.idle = True
+    torch.cuda.synchronize(side.watch.device)
+    start = time.perf_counter()
+    side.run(batch)
+    torch.cuda.synchronize(side.watch.device)
+    side.watch.idle = False
+    return time.perf_counter() - start
 
 
 @contextlib.contextmanager
@@ -301,7 +323,7 @@ def step_flop(side: Side, batch: Batch) -> float:
     """What a step's convolutions and matrix products compute, forwards and backwards: a multiplication and an addition
     are two."""
     with FlopCounterMode(display=False) as counter:
-        side.step(side.state, batch)
+        side.run(batch)
     return counter.get_total_flops()
 
 
@@ -341,12 +363,12 @@ def report(sides: list[Side], drawn: list[Batch], config: Config, data_seconds: 
     """A table in Markdown, and what it does not show."""
     plain, ours = sides
     lines = ["| part | plain, s | train.py, s | share | plain / train.py |", "|---|---|---|---|---|"]
-    whole = ours.median()
+    whole, total = ours.median(), sum(ours.median(part) for part in PARTS if part != "data")
     for part in PARTS:
         before, after = plain.median(part), ours.median(part)
         ratio = f"{before / after:.2f}" if after > 0.005 * whole and part != "data" else ""
-        lines.append(f"| {part} | {before:.3f} | {after:.3f} | {100 * after / whole:.2f}% | {ratio} |")
-    ratios = [sum(a.values()) / sum(b.values()) for a, b in zip(plain.rounds, ours.rounds)]
+        lines.append(f"| {part} | {before:.3f} | {after:.3f} | {100 * after / total:.2f}% | {ratio} |")
+    ratios = [a["whole"] / b["whole"] for a, b in zip(plain.rounds, ours.rounds)]
     lines.append(f"| the step, without data | {plain.median():.3f} | {whole:.3f} | 100% | "
                  f"{plain.median() / whole:.2f} |")  # fmt: skip
     cut = statistics.mean(int(batch.cut_lengths.sum()) for batch in drawn)
@@ -426,25 +448,29 @@ def plan_padding(config: Config, corpus: Corpus, n_epochs: int) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 1 where the two sides do not compute the same."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["step", "levers", "padding"])
     parser.add_argument("-c", metavar="NAME_OR_FILE", help="an overlay in configs/, or a YAML file, over config.yaml")
     parser.add_argument("-a", choices=["true", "false"], help="true: train.py's networks in bfloat16, plain ones not")
     parser.add_argument("--rounds", type=int, default=5, help="that are counted (5)")
     parser.add_argument("--warm-up", type=int, default=1, help="rounds before (1)")
     parser.add_argument("--epochs", type=int, default=40, help="of padding (40)")
     parser.add_argument("--threads", type=int, help="of the CPU; by default all")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="training.batch_size=4, for example")
+    parser.add_argument("words", nargs="*", metavar="WORD",
+                        help=f"one of {', '.join(WHAT)} ({WHAT[0]}); section.key=value, for example "
+                        "training.batch_size=4")  # fmt: skip
     args = parser.parse_intermixed_args(argv)
+    what = [word for word in args.words if word in WHAT] or [WHAT[0]]
+    if len(what) > 1:
+        parser.error(f"{' '.join(what)}: one at a time")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.threads:
         torch.set_num_threads(args.threads)
-    config = configuration.load(args.c, args.overrides)
-    if args.what == "padding":
+    config = configuration.load(args.c, [word for word in args.words if word not in WHAT])
+    if what == ["padding"]:
         print(plan_padding(config, prepare(config, config.dataset.metafile_train), args.epochs))
         return 0
     config = joint(config)
     data = read_data(config, progress=True)
-    if args.what == "levers":
+    if what == ["levers"]:
         print(gains(config, data, args.rounds, args.warm_up, args.a))
         return 0
     sides, drawn, data_seconds = measure(config, data, args.rounds, args.warm_up, args.a)

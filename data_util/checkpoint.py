@@ -73,7 +73,13 @@ def find(folder: Path, kind: str, step: int | None = None) -> Path:
         raise CheckpointError(
             f"run {folder.name} has no {kind} of step {step} (there are: {', '.join(map(str, there))})"
         )
-    return folder / f"{kind}_{there[-1] if step is None else step:08d}.{'pt' if kind == 'project' else 'safetensors'}"
+    step = there[-1] if step is None else step
+    return project_path(folder, step) if kind == "project" else folder / f"voice_{step:08d}.safetensors"
+
+
+def project_path(folder: Path, step: int) -> Path:
+    """Where the project of a step is, if it is."""
+    return folder / f"project_{step:08d}.pt"
 
 
 def newest_run() -> Path:
@@ -125,10 +131,10 @@ def save_project(folder: Path, step: int, project: dict, keep: int) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     check_room(folder, project)
-    write_atomic(folder / f"project_{step:08d}.pt", lambda file: _save(project, file))
+    write_atomic(project_path(folder, step), lambda file: _save(project, file))
     others = [other for other in steps(folder, "project") if other != step]
     for old in others[: max(0, len(others) + 1 - keep)]:
-        (folder / f"project_{old:08d}.pt").unlink(missing_ok=True)
+        project_path(folder, old).unlink(missing_ok=True)
 
 
 def _save(project, file):

@@ -54,16 +54,12 @@ class RunLog:
         """All lines so far."""
         return read_lines(self.path)
 
-    def has(self, kind: str, step: int) -> bool:
-        """Whether a line of this kind and step has been written."""
-        return any(line["kind"] == kind and line["step"] == step for line in self.read())
-
     def write(self, kind: str, step: int, values: dict[str, float] | dict[str, list[str]]) -> None:
-        """One line of JSON: the step, whether from train or valid, and the values by name; or a step that was skipped,
-        why and of which clips, which is not for wandb."""
+        """One line of JSON: the step, whether from train or valid, and the values by name; or that steps were skipped,
+        or training went back, why and for which clips, which is not for wandb."""
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
-        if self.wandb_run is not None and kind != "skipped":
+        if self.wandb_run is not None and kind in ("train", "valid"):
             self.wandb_run.log({"step": step, **{f"{kind}/{name}": value for name, value in values.items()}})
 
 

@@ -5,10 +5,13 @@ import hashlib
 import os
 import random
 import secrets
+import sys
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -64,15 +67,26 @@ class World:
         """Wait for what the first process does before the others. Returns whether it failed."""
         return bool(self.agree(None))
 
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What each process does by itself: where a file or a clip fails one, all end. Raises what did, or OSError."""
+        failure = None
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            failure = error
+        if self.most(failure is not None):
+            raise failure or OSError("another training process cannot go on, and says why")
+
     def agree(self, word):
-        """What the first process says, plain values and tensors, for all."""
+        """What the first process says, plain values and tensors on the host, for all."""
         words = [word]
         if self.size > 1:
-            dist.broadcast_object_list(words)
+            dist.broadcast_object_list(words, group=self.words)
         return words[0]
 
     def most(self, number: int) -> int:
-        """The largest of what all processes say."""
+        """The largest of what all processes say; none goes on before all have said it."""
         if self.size == 1:
             return number
         x = torch.tensor(number)
@@ -143,6 +157,25 @@ def meet(store: dist.Store, rank: int, size: int, patience: timedelta = MEETING)
 
 def _read(store, key):
     return store.get(key).decode() if store.check([key]) else ""
+
+
+def exit_with(main: Callable[[], int]) -> NoReturn:
+    """End with main's status. Of several processes one that has failed ends at once: what would tidy up its connections
+    waits for the others, who may be waiting for it."""
+    status = 1
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        sys.exit(main())
+    try:
+        status = main()
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
+    except BaseException:  # the interpreter would print it, and then tidy up
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if status != 0:
+        os._exit(status)
+    sys.exit(0)
 
 
 def seed_everything(seed: int, step: int, rank: int) -> None:

@@ -340,6 +340,8 @@ class NiSETS(nn.Module):
             scores = scores + monotonic_align.diagonal_prior(x_lengths, mel_lengths, prior_scale).to(scores)
         if noise > 0:
             scores = scores + noise * spread(scores, x_lengths, mel_lengths) * torch.randn_like(scores)
+        # where numbers are not finite any path will do: the losses along it are not either, and the step is skipped
+        scores = scores.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         return monotonic_align.search(scores, x_lengths, mel_lengths)
 
     @torch.no_grad()

@@ -1,6 +1,7 @@
 """What tests run in processes of their own: python -m tests.child COMMAND PATH [the arguments of train.py]."""
 
 import functools
+import itertools
 import logging
 import os
 import random
@@ -15,8 +16,9 @@ import text
 import train
 from data_util import checkpoint, measures
 from data_util import config as configuration
+from data_util.audio import AudioError
 from data_util.dataset import batches
-from data_util.world import World
+from data_util.world import World, exit_with
 from tests.conftest import StubFrontEnd
 from training import lanes, validation
 from training.data import prepare_data
@@ -74,11 +76,24 @@ def run_quick(runs: str, argv: list[str]) -> int:
     return run_train(runs, argv)
 
 
+def run_faulty(runs: str, argv: list[str]) -> int:
+    """run_train, measuring nothing, where the clips of FAULTY_RANK can no longer be read after some batches."""
+    _make_quick()
+    if os.environ["RANK"] == os.environ["FAULTY_RANK"]:
+        train.batches = _break_off
+    return run_train(runs, argv)
+
+
+def _break_off(*arguments, **keywords):
+    yield from itertools.islice(batches(*arguments, **keywords), 5)
+    raise AudioError("clip.wav is gone")
+
+
 def run_lives(folder: str, argv: list[str]) -> int:
     """A run in one life, in whole/, and one in KILLS + 1, in killed/, ended by SIGKILL at random instants, of steps,
     of saving, and of validations, which take half of the time."""
     _make_quick()
-    validation.validate = lambda *_: time.sleep(0.04) or {"latent_l1": 1.0}
+    validation.validate = _validate_slowly
     chance, killed = random.Random(0), Path(folder) / "killed"
     whole = _life(Path(folder) / "whole", argv)
     if os.waitpid(whole, 0)[1] != 0:
@@ -96,7 +111,13 @@ def run_lives(folder: str, argv: list[str]) -> int:
         if os.waitpid(life, 0)[1] != signal.SIGKILL:
             return 1  # it had ended before
         kills -= 1
-    return os.waitpid(_life(killed, ["-id", name]), 0)[1]
+    return os.waitstatus_to_exitcode(os.waitpid(_life(killed, ["-id", name]), 0)[1])
+
+
+def _validate_slowly(state, *_):
+    """Pitch and energy are best at step 4, and have stopped before the end."""
+    time.sleep(0.04)
+    return {"latent_l1": 1.0, "loss_variance": 1.0 + (state.step != 4)}
 
 
 def _life(runs, argv):
@@ -142,8 +163,9 @@ def save_gradients(out: str, argv: list[str]) -> int:
     return 0
 
 
-def _keep(gradients, stage, _state, optimiser, _loss):
+def _keep(gradients, stage, _state, stepped, optimiser, _loss):
     """In place of train.update: keep the gradients and change nothing."""
+    stepped.append(True)
     for group in optimiser.param_groups:
         for i, parameter in enumerate(group["params"]):
             gradients[f"{stage} {group['name']} {i}"] = parameter.grad.clone()
@@ -152,9 +174,9 @@ def _keep(gradients, stage, _state, optimiser, _loss):
 
 
 COMMANDS = {"train": run_train, "lanes": run_lanes, "gradients": save_gradients, "restarted": run_restarted,
-            "lives": run_lives, "quick": run_quick}  # fmt: skip
+            "lives": run_lives, "quick": run_quick, "faulty": run_faulty}  # fmt: skip
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
     command, path, *rest = sys.argv[1:]
-    sys.exit(COMMANDS[command](path, rest))
+    exit_with(functools.partial(COMMANDS[command], path, rest))

@@ -248,8 +248,11 @@ def test_padding_of_a_configuration_needs_no_model(arguments, capsys, monkeypatc
 
 def test_searches_are_compared(monkeypatch, capsys):
     monkeypatch.setattr(alignment, "SHAPE", (2, 5, 12))
+    monkeypatch.setattr(alignment, "importable", lambda _: None)
     assert alignment.main(["search", "--rounds", "1"]) == 0
-    rows = cells(capsys.readouterr().out)
+    out = capsys.readouterr().out
+    rows = cells(out)
+    assert "no other search is installed" in out
     assert rows["ours, as the model gives scores"][1] == "1.00" and float(rows["ours in numpy"][0]) > 0
     peer = SimpleNamespace(maximum_path=lambda *_: torch.eye(5)[:, [0] * 8 + [1, 2, 3, 4]].expand(2, -1, -1))
     monkeypatch.setattr(alignment, "importable", lambda name: peer if name == "monotonic_align" else None)
@@ -266,10 +269,10 @@ def test_starts_are_compared(arguments, tmp_path, capsys, units):
     out = capsys.readouterr().out.splitlines()
     assert re.match(r"flat start: \d+ s for the durations of 10 clips", out[0])
     assert out[1].startswith("flat start: 1e+09 after") or out[1].startswith("flat start: 1000000000.0 after")
-    assert f"{alignment.SMOOTHED} steps" in out[1] and f"{alignment.SMOOTHED} steps" in out[2]
+    assert f"{alignment.EVERY} steps" in out[1] and f"{alignment.EVERY} steps" in out[2]
     assert re.match(r"the search takes \d+\.\d times as long", out[3])
     rows = [line.split("\t") for line in picture.with_suffix(".txt").read_text().splitlines()]
-    assert [name for name, *_ in rows] == ["flat start"] * alignment.SMOOTHED + ["search"] * alignment.SMOOTHED
+    assert [(name, step) for name, *_, step in rows] == [("flat start", "20"), ("search", "20")]
     assert picture.stat().st_size > 1000
 
 
@@ -278,4 +281,5 @@ def test_a_start_that_does_not_come_down_says_how_far_it_came(arguments, tmp_pat
         alignment.main(["start", *arguments, "--target", "0.1", "--limit", "0.01", "-o", str(tmp_path / "a.png")]) == 0
     )
     out = capsys.readouterr().out
-    assert len(re.findall(r"(?:flat start|search): \d+\.\d{3} at best, 1 steps", out)) == 2 and "times as" not in out
+    found = re.findall(rf"(?:flat start|search): \d+\.\d{{3}} at best, {alignment.EVERY} steps", out)
+    assert len(found) == 2 and "times as" not in out

@@ -1,6 +1,7 @@
 """Training from end to end at a tiny size: what it writes, that it learns, resumes to the bit, and splits exactly."""
 
 import dataclasses
+import errno
 import json
 import multiprocessing
 import os
@@ -618,6 +619,9 @@ def test_steps_in_a_row_that_are_not_finite_lead_back_with_lower_rates(arguments
     _, scale = configuration.stage_at(configuration.load(arguments[1], more[2:]), 7)
     assert rates == pytest.approx([0.25 * scale * 1e-4] * len(rates))
     assert [line["step"] for line in lines(run) if line["kind"] == "train"] == [2, 4, 6, 8]
+    (back,) = [line for line in lines(run) if line["kind"] == "back"]  # which clips it was is not forgotten
+    assert (back["step"], back["from"]) == (4, 7) and all(clip.startswith("tiny-") for clip in back["clips"])
+    assert back["clips"]
     assert train.main(["-id", run.name, "-ckpt", "6"]) == 0  # a resumed run keeps the lower rates
     same(checkpoint.load_project(checkpoint.find(run, "project")), whole)
 
@@ -708,8 +712,7 @@ def test_a_validation_that_fails_is_a_line_and_takes_no_step(arguments, runs, mo
         assert train.main([*arguments, "system.validation_step=3", f"system.save_ckpt={save_ckpt}"]) == 1
         assert said in capsys.readouterr().err.strip().splitlines()[-1]
         run = max(runs.iterdir(), key=lambda path: path.stat().st_mtime_ns)
-        wanted = [3] if save_ckpt == 3 or isinstance(error, ValueError) else []
-        assert checkpoint.steps(run, "project") == wanted
+        assert checkpoint.steps(run, "project") == [3]
         shutil.rmtree(run)
 
 
@@ -824,21 +827,62 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_step_is_a_line(arguments, ru
     assert checkpoint.steps(only(runs), "project") == [2]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written_is_a_line(arguments, runs, capsys):
-    runs.mkdir()
-    runs.chmod(0o500)
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_folder_that_cannot_be_written_is_a_line(arguments, runs, monkeypatch, capsys, begun):
+    """From the start, or from some step on: root may write anywhere, so it is the call that fails."""
+    replace, step, state_of = os.replace, train.train_step, {"step": 0}
+
+    def refuse(path, target):
+        if str(target).startswith(str(runs)) and (not begun or state_of["step"] == 5):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(target))
+        replace(path, target)
+
+    def spied(state, batch):
+        state_of["step"] = state.step
+        return step(state, batch)
+
+    monkeypatch.setattr(train, "train_step", spied)
+    monkeypatch.setattr(os, "replace", refuse)
     assert train.main(arguments) == 1
-    assert "Permission denied" in capsys.readouterr().err.strip().splitlines()[-1]
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "Read-only file system" in error and "what was saved is whole" in error
+    assert checkpoint.steps(only(runs), "project") == ([2, 4] if begun else [])
+
+
+def test_a_search_among_numbers_that_are_not_finite_skips_the_step(arguments, runs, monkeypatch, caplog):
+    encode = NiSETS.encode
+
+    def spoilt(model, *rest):
+        mu_x, *more = encode(model, *rest)
+        return (mu_x * torch.nan if model.training and len(calls) == 3 else mu_x, *more)
+
+    calls, forward = [], train.forward
+    monkeypatch.setattr(train, "forward", lambda *rest: calls.append(0) or forward(*rest))
+    monkeypatch.setattr(NiSETS, "encode", spoilt)
+    assert train.main([*arguments, "alignment.init=none"]) == 0
+    assert [line["step"] for line in lines(only(runs)) if line["kind"] == "skipped"] == [3]
+    assert "step 3 skipped, not finite" in caplog.text and "tiny-" in caplog.text
+
+
+def test_clips_that_one_process_cannot_read_cost_no_step(arguments, tmp_path):
+    process = child("faulty", tmp_path / "runs", [*arguments, "training.batch_size=2", "system.save_ckpt=100"],
+                    processes=2, environment={"FAULTY_RANK": "1"})  # fmt: skip
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 1 and "train.py: clip.wav is gone" in output, output
+    assert "another training process cannot go on" in output
+    assert checkpoint.steps(only(tmp_path / "runs"), "project") == [5]
 
 
 @pytest.mark.parametrize("n_kills", [3, pytest.param(30, marks=pytest.mark.slow)])
 def test_a_run_killed_at_random_instants_ends_as_one_that_was_not(arguments, tmp_path, n_kills):
     more = [*arguments, f"training.train_num_steps={6 * n_kills}", "system.validation_step=2", "system.save_ckpt=1",
-            "system.keep_best=1000", "alignment.refresh_steps=4"]  # fmt: skip
+            "system.keep_best=1000", *VARIANCE, SOUNDING, "variance.patience=4", "alignment.init_steps=2",
+            "alignment.refresh_steps=4"]  # fmt: skip
     finish(child("lives", tmp_path, more, environment={"KILLS": str(n_kills)}), 1800)
     whole, killed = (only(tmp_path / name) for name in ("whole", "killed"))
     same(*(checkpoint.load_project(checkpoint.find(run, "project", 6 * n_kills)) for run in (whole, killed)))
+    assert checkpoint.load_project(checkpoint.find(whole, "project"))["best_variance"]["stopped"]
     assert lines(whole) == lines(killed) and {line["kind"] for line in lines(whole)} == {"train", "valid"}
     voices = checkpoint.steps(whole, "voice")
     assert voices == checkpoint.steps(killed, "voice") == list(range(2, 6 * n_kills + 1, 2))
@@ -883,6 +927,10 @@ VARIANCE = [
     "training.stages=[{lane: main, latents: joint, parts: {text_encoder: 1.e-3, variance: 1.e-3, decoder: 1.e-3}, "
     "share: 1, final: 1, mu_gradient: true, feature_gradient: off}]",
 ]  # fmt: skip
+SOUNDING = (
+    "training.stages=[{lane: main, latents: joint, share: 1, final: 1, mu_gradient: true, feature_gradient: off, "
+    "parts: {text_encoder: 1.e-3, variance: 1.e-3, decoder: 1.e-3, generator: 1.e-3, discriminators: 1.e-3}}]"
+)
 
 
 @pytest.fixture
@@ -900,6 +948,7 @@ def validated(state, step, loss):
     validation.watch_variance(
         state, {"loss_variance": loss - 0.75, "loss_f0": 0.5, "loss_voicing": 0.25, "loss_prior": -9}
     )
+    validation.settle_variance(state)
 
 
 def variance_of(network):
@@ -954,7 +1003,7 @@ def test_what_has_stopped_is_left_alone(variance_config, tiny_root, stub_front_e
     stream = batches(clips, variance_config)
     before = [{name: value.clone() for name, value in state.model.state_dict().items()}]
     for stopped in (False, True):
-        state.best_variance = {"stopped": stopped, "loss": 0.0, "misses": 0, "weights": {}}
+        state.best_variance = {"stopped": stopped, "loss": 0.0, "misses": 0, "weights": {}, "step": 0}
         if stopped:
             state.ema.variance.load_state_dict(state.model.variance.state_dict())  # as watch_variance leaves them
         for _ in range(2):
@@ -998,6 +1047,29 @@ def test_a_resumed_run_knows_what_its_validations_said(arguments, runs, monkeypa
     for step in (4, 8):
         assert train.main(["-id", run.name, "-ckpt", str(step)]) == 0
         same(checkpoint.load_project(checkpoint.find(run, "project", 10)), whole)
+
+
+def test_a_validation_whose_run_was_killed_behind_it_has_been_heard(arguments, runs, monkeypatch):
+    """The checkpoint before it is there, its line is in the log, the checkpoint after it is not."""
+    losses = {2: 1.0, 4: 0.5, 6: 0.7, 8: 0.8, 10: 0.9}
+    monkeypatch.setattr(validation, "validate", lambda state, *_: {"loss_variance": losses[state.step]})
+    monkeypatch.setattr(validation, "save_curves", lambda *_: None)
+    more = [*VARIANCE, "system.validation_step=2", "system.save_ckpt=2", "training.train_num_steps=10"]
+    assert train.main([*arguments, *more]) == 0
+    whole, keep_best = only(runs), validation.keep_best
+
+    def killed(state, *_):
+        if state.step == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(validation, "keep_best", killed)
+    assert train.main([*arguments, *more]) == 130
+    monkeypatch.setattr(validation, "keep_best", keep_best)
+    (other,) = set(runs.iterdir()) - {whole}
+    assert checkpoint.steps(other, "project") == [2, 4] and lines(other)[-1]["kind"] == "valid"
+    assert train.main(["-id", other.name]) == 0
+    same(*(checkpoint.load_project(checkpoint.find(run, "project", 10)) for run in (whole, other)))
+    assert lines(other) == lines(whole)
 
 
 @pytest.mark.slow

@@ -46,9 +46,10 @@ def refresh(state: State, corpus: Corpus) -> None:
     before, size, found = aligned(state, corpus), state.config.training.batch_size, []
     order = sorted(range(len(corpus)), key=lambda i: (corpus.n_frames[i], i))  # clips of like length together
     passes = [order[i : i + size] for i in range(0, len(order), size)]
-    for number in range(state.world.rank, len(passes), state.world.size):
-        seed_everything(state.config.system.seed, state.step, number)  # whichever process it is that searches
-        found += zip(passes[number], realigned(state, before, passes[number]))
+    with state.world.together():
+        for number in range(state.world.rank, len(passes), state.world.size):
+            seed_everything(state.config.system.seed, state.step, number)  # whichever process it is that searches
+            found += zip(passes[number], realigned(state, before, passes[number]))
     found = dict(state.world.gather(found))
     frames = torch.cat([found[i] for i in range(len(corpus))]).int()
     log.info("step %d: %d clips aligned anew%s", state.step, len(corpus), moved(before, frames))

@@ -34,7 +34,8 @@ class State:
     sounding: bool = True  # whether the generator has learnt anything, here or in a lane before
     reading: bool = True  # whether the text side has
     step: int = 0  # steps done
-    best_variance: dict | None = None  # the variance part's least held-out loss, its weights there, misses since
+    best_variance: dict | None = None  # the variance part's least held-out loss, its weights there, misses since, and
+    # the step of the last validation that it has heard of
     rate_scale: float = 1.0  # of the learning rates, lowered by going back
     misses: int = 0  # steps in a row that were skipped for what was not finite
     unwritten: dict | None = None  # RunLog's, where the checkpoint is of a step between two lines
@@ -122,7 +123,8 @@ def restore(state: State, project: dict) -> None:
     except (RuntimeError, ValueError, KeyError) as error:
         first = " ".join(str(error).split())[:200]
         raise checkpoint.CheckpointError(f"the checkpoint does not fit the configuration: {first}") from error
-    state.best_variance = project["best_variance"]
+    best = project["best_variance"]
+    state.best_variance = best and {"step": project["step"]} | best
     state.rate_scale, state.unwritten = project.get("rate_scale", 1.0), project.get("unwritten")
     state.durations = project.get("durations") if state.config.alignment.refresh_steps > 0 else None
     state.step, state.misses = project["step"], 0
@@ -141,4 +143,5 @@ def start_from(state: State, projects: dict[str, dict]) -> None:
             ours = {name: value for name, value in saved.items() if network.part_of(name) == part}
             network.load_state_dict(ours, strict=False)
     if "variance" in projects:
-        state.best_variance = projects["variance"]["best_variance"]
+        best = projects["variance"]["best_variance"]
+        state.best_variance = best and best | {"step": 0}  # steps are counted anew

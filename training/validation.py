@@ -23,20 +23,23 @@ log = logging.getLogger("train")
 
 
 def validate_once(state: State, corpus: Corpus, folder: Path, run_log: RunLog) -> bool:
-    """Validate, and write the voice that was measured, unless that has been done at this very step: whether it did."""
-    if run_log.has("valid", state.step):
-        if state.reading and state.sounding and state.step not in checkpoint.steps(folder, "voice"):
-            checkpoint.save_voice(folder, state.step, state.ema.state_dict(), state.run_config, state.symbols)
-        return False
-    numbers = validate(state, corpus, folder / "samples" / f"{state.step:08d}")
-    watch_variance(state, numbers)
-    if state.reading and state.sounding:
+    """Validate, and write the voice that was measured. Returns whether there is anything that a checkpoint should know.
+
+    Where it was done at this very step, and then the process was killed, what it said is read from the log.
+    """
+    done = [one for one in run_log.read() if one["kind"] == "valid" and one["step"] == state.step]
+    line = done[0] if done else None
+    numbers = line or validate(state, corpus, folder / "samples" / f"{state.step:08d}")
+    is_news = watch_variance(state, numbers) or line is None
+    settle_variance(state)
+    if state.reading and state.sounding and (is_news or state.step not in checkpoint.steps(folder, "voice")):
         checkpoint.save_voice(folder, state.step, state.ema.state_dict(), state.run_config, state.symbols)
-    run_log.write("valid", state.step, numbers)
-    log.info("step %d, held out: %s", state.step, ", ".join(f"{name} {numbers[name]:.3g}" for name in numbers))
+    if line is None:
+        run_log.write("valid", state.step, numbers)
+        log.info("step %d, held out: %s", state.step, ", ".join(f"{name} {numbers[name]:.3g}" for name in numbers))
     keep_best(state, folder, run_log)
     save_curves(folder / "curves.png", run_log.read())
-    return True
+    return is_news
 
 
 @torch.no_grad()
@@ -106,29 +109,37 @@ def save_sample(
     save_validation(folder / f"{name}.png", mels, path, symbols, seconds)
 
 
-def watch_variance(state: State, numbers: dict[str, float]) -> None:
-    """Early stopping: keep the variance part's best weights, and go back to them for good when it gets no better.
+def watch_variance(state: State, numbers: dict[str, float]) -> bool:
+    """Early stopping: keep the variance part's best weights, and say when it gets no better. Returns whether it heard
+    anything new.
 
     numbers: of a validation. Its weights are shared with no other part, so that the best ones stay the best.
     """
     stage, _ = configuration.stage_at(state.config, max(0, state.step - 1))
     best = state.best_variance
-    if "variance" not in stage.parts or best is not None and best["stopped"]:
-        return
+    if "variance" not in stage.parts or best is not None and (best["stopped"] or best["step"] >= state.step):
+        return False
     loss = sum(numbers.get(f"loss_{name}", 0.0) for name in ("variance", "f0", "voicing"))
-    weights = {name: value.clone() for name, value in state.ema.variance.state_dict().items()}
     if best is None or loss < best["loss"]:
-        state.best_variance = {"loss": loss, "weights": weights, "misses": 0, "stopped": False}
-    else:
-        best["misses"] += 1
-        if best["misses"] >= state.config.variance.patience or state.step >= state.config.training.train_num_steps:
-            best["stopped"] = True
-            state.model.variance.load_state_dict(best["weights"])
-            state.ema.variance.load_state_dict(best["weights"])
-            log.info(
-                "pitch, energy and contour: best at a held-out loss of %.4f; training goes on without them",
-                best["loss"],
-            )
+        weights = {name: value.cpu().clone() for name, value in state.ema.variance.state_dict().items()}
+        state.best_variance = {"loss": loss, "weights": weights, "misses": 0, "stopped": False, "step": state.step}
+        return True
+    best |= {"misses": best["misses"] + 1, "step": state.step}
+    if best["misses"] >= state.config.variance.patience or state.step >= state.config.training.train_num_steps:
+        best["stopped"] = True
+        log.info(
+            "pitch, energy and contour: best at a held-out loss of %.4f; training goes on without them", best["loss"]
+        )
+    return True
+
+
+def settle_variance(state: State) -> None:
+    """Where the variance part has stopped, give it its best weights."""
+    best = state.best_variance
+    if best is None or not best["stopped"]:
+        return
+    state.model.variance.load_state_dict(best["weights"])
+    state.ema.variance.load_state_dict(best["weights"])
 
 
 def keep_best(state: State, folder: Path, run_log: RunLog) -> None:

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import functools
 import logging
+import math
 import statistics
 import sys
 import time
@@ -322,9 +323,18 @@ def largest_difference(sides: list[Side]) -> float:
 def step_flop(side: Side, batch: Batch) -> float:
     """What a step's convolutions and matrix products compute, forwards and backwards: a multiplication and an addition
     are two."""
-    with FlopCounterMode(display=False) as counter:
+    counted = {torch.ops.aten.convolution_backward: convolution_backward_flop}
+    with FlopCounterMode(display=False, custom_mapping=counted) as counter:
         side.run(batch)
     return counter.get_total_flops()
+
+
+def convolution_backward_flop(
+    grad_shape, x_shape, w_shape, _bias, _stride, _padding, _dilation, transposed, _more, _groups, output_mask, **_
+) -> int:
+    """As much as forwards for each of input and weights that want a gradient; PyTorch's own count knows no groups."""
+    places = (x_shape if transposed else grad_shape)[2:]
+    return 2 * sum(output_mask[:2]) * x_shape[0] * math.prod(w_shape) * math.prod(places)
 
 
 def realign_seconds(state: State, corpus: Corpus) -> float:

@@ -243,6 +243,17 @@ def test_padding_of_a_configuration_needs_no_model(arguments, capsys, monkeypatc
     assert out.startswith("10 clips, 5 steps, 2 epochs; training.batch_size 4") and "by length" in out
 
 
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("kind", [torch.nn.Conv1d, torch.nn.ConvTranspose1d])
+def test_a_convolution_costs_as_much_again_for_each_gradient(groups, kind):
+    conv, x = kind(8, 12, 5, stride=2, groups=groups, bias=False), torch.randn(3, 8, 21)
+    n_places = conv(x).shape[2] if kind is torch.nn.Conv1d else 21
+    forward = 2 * 3 * conv.weight.numel() * n_places
+    for requires_grad, times in ((False, 2), (True, 3)):
+        side = SimpleNamespace(run=lambda batch: conv(batch).sum().backward())
+        assert training.step_flop(side, x.clone().requires_grad_(requires_grad)) == times * forward
+
+
 # -- of the alignment
 
 

@@ -24,7 +24,8 @@ def expand(t: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SDE:
-    """Schedule, preconditioning and density of t. Every method takes t of any shape and is exact in float32 and 64."""
+    """Schedule, preconditioning and density of t. Every method but score and at, which take one t as a number, takes t
+    of any shape and is exact in float32 and 64."""
 
     beta_min: float
     beta_max: float
@@ -107,13 +108,11 @@ class SDE:
             return alpha * noise - sigma * r_0
         return r_0 if self.parametrisation == "z0" else noise
 
-    def score(self, r_0_hat: Tensor, r_t: Tensor, t: Tensor) -> Tensor:
-        """The gradient of the log-density of r_t, by Tweedie's formula: (alpha E[r_0 | r_t] - r_t) / sigma^2."""
-        return (expand(self.alpha(t)) * r_0_hat - r_t) / expand(self.sigma(t)) ** 2
-
-    def posterior_mean(self, score: Tensor, r_t: Tensor, t: Tensor) -> Tensor:
-        """The reverse of score: E[r_0 | r_t] = (r_t + sigma^2 score) / alpha (Efron 2011, equation 1.4)."""
-        return (r_t + expand(self.sigma(t)) ** 2 * score) / expand(self.alpha(t))
+    def score(self, r_0_hat: Tensor, r_t: Tensor, t: float) -> Tensor:
+        """The gradient of the log-density of r_t, by Tweedie's formula (Efron 2011, equation 1.4): that
+        E[r_0 | r_t] = (r_t + sigma^2 score) / alpha. r_0_hat: that mean, of r_t's shape."""
+        alpha, sigma, _ = self.at(t)
+        return (alpha * r_0_hat - r_t) / sigma**2
 
     def at(self, t: float) -> tuple[float, float, float]:
         """alpha, sigma and lambda = ln(alpha / sigma) of one t, as Python numbers for the solvers."""
@@ -171,9 +170,8 @@ def dpm2m(sde: SDE, mean: PosteriorMean, r: Tensor, times: Sequence[float], draw
 def reverse_drift(sde: SDE, r_0: Tensor, r: Tensor, t: float) -> tuple[Tensor, Tensor]:
     """beta / 2 r and beta / 2 score at t: what moves r back along the flow, and with the score twice along the reverse
     SDE (Song et al. 2021, equations 6 and 13)."""
-    alpha, sigma, _ = sde.at(t)
     half = 0.5 * sde.beta(t)
-    return half * r, half * (alpha * r_0 - r) / sigma**2
+    return half * r, half * sde.score(r_0, r, t)
 
 
 def euler_maruyama(sde: SDE, mean: PosteriorMean, r: Tensor, times: Sequence[float], draw: Draw = torch.randn_like):

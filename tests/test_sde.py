@@ -108,11 +108,14 @@ def test_tweedie_equals_quadrature_for_a_mixture():
     variance = alpha**2 * widths**2 + sigma**2
     density = weights * torch.exp(-0.5 * (r[:, None] - alpha * centres) ** 2 / variance) / variance.sqrt()
     score = (density * -(r[:, None] - alpha * centres) / variance).sum(1) / density.sum(1)
-    tweedie = sde.posterior_mean(score[:, None, None], r[:, None, None], torch.full((13,), t, dtype=F64))[:, 0, 0]
     z = torch.linspace(-8, 8, 40001, dtype=F64)
     prior = (weights * torch.exp(-0.5 * ((z[:, None] - centres) / widths) ** 2) / widths).sum(1)
     joint = prior * torch.exp(-0.5 * ((r[:, None] - alpha * z) / sigma) ** 2)
-    assert (tweedie - (joint * z).sum(1) / joint.sum(1)).abs().max() < 1e-6
+    r_0_hat = (joint * z).sum(1) / joint.sum(1)
+    assert (sde.score(r_0_hat, r, t) - score).abs().max() < 1e-6
+    back, half_score = module.reverse_drift(sde, r_0_hat, r, t)  # what the solvers make of it
+    beta = sde.beta_min + (sde.beta_max - sde.beta_min) * t
+    assert torch.allclose(back, beta / 2 * r) and torch.allclose(half_score, beta / 2 * score, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -125,10 +128,8 @@ def test_parametrisations_and_score_convert_into_each_other(kind, t):
     r_t = sde.perturb(r_0, noise, at)
     c_skip, c_out, _ = (module.expand(c) for c in sde.coefficients(at))
     assert torch.allclose(c_skip * r_t + c_out * sde.target(r_0, noise, at), r_0, atol=1e-10, rtol=0)
-    # with the true noise known, the score of the Gaussian about it is -noise / sigma, and Tweedie leads back
-    score = sde.score(r_0, r_t, at)
-    assert torch.allclose(score, -noise / module.expand(sde.sigma(at)), atol=1e-8)
-    assert torch.allclose(sde.posterior_mean(score, r_t, at), r_0, atol=1e-8)
+    # with the true noise known, the score of the Gaussian about it is -noise / sigma
+    assert torch.allclose(sde.score(r_0, r_t, t), -noise / module.expand(sde.sigma(at)), atol=1e-8)
 
 
 def test_edm_with_unit_variance_is_v():
@@ -188,6 +189,14 @@ def test_density_of_t():
     log_ratio = torch.log(sde.sigma(rest) / sde.alpha(rest))
     assert log_ratio.mean().item() == pytest.approx(sde.t_log_mean, abs=0.02)
     assert log_ratio.std().item() == pytest.approx(sde.t_log_std, abs=0.02)
+
+
+def test_t_may_be_uniform_alone():
+    sde = make(t_one=0.0, t_uniform=1.0)
+    u = (torch.arange(100_000) + 0.5) / 100_000
+    t = sde.t_from_uniform(u[torch.randperm(len(u))]).double().sort().values
+    assert (t - (sde.t_min + (1 - sde.t_min) * u)).abs().max() < 1e-5  # every quantile
+    assert t[0] >= sde.t_min and t[-1] < 1
 
 
 def test_t_of_log_ratio_inverts_the_schedule():
@@ -256,12 +265,22 @@ def test_solvers_converge_to_the_analytic_flow_with_their_order(solver, low, hig
     assert low < math.log2(error(80) / error(160)) < high
 
 
-@pytest.mark.parametrize("n", [1, 2, 10])
-def test_the_reverse_sde_finds_a_point_mass_exactly(n):
-    """Whatever the steps before did, the evaluation at the end knows where the data is."""
-    sde = make()
-    result = euler_maruyama(sde, lambda r, _: torch.full_like(r, 0.7), torch.randn(1, 2, 50, dtype=F64), grid(n))
-    assert torch.equal(result, torch.full_like(result, 0.7))
+@pytest.mark.parametrize("n", [2, 10])
+def test_the_reverse_sde_meets_its_steps_on_a_point_mass(n):
+    """Where all data is 0, the score is -r / sigma^2, and a step multiplies r by 1 + beta h (1 / 2 - 1 / sigma^2) and
+    adds sqrt(beta h) times the noise."""
+    sde, (r_1, fresh), latents = make(), torch.randn(2, 1, 2, 50, dtype=F64), []
+
+    def mean(r, _):
+        latents.append(r)
+        return torch.zeros_like(r)
+
+    euler_maruyama(sde, mean, r_1, grid(n), lambda _: fresh)
+    wanted = r_1
+    for t, u in zip(grid(n), grid(n)[1:]):
+        rate = (sde.beta_min + (sde.beta_max - sde.beta_min) * t) * (t - u)
+        wanted = wanted * (1 + rate * (0.5 - 1 / sde.at(t)[1] ** 2)) + math.sqrt(rate) * fresh
+    assert torch.allclose(latents[-1], wanted, atol=1e-12)
 
 
 @pytest.mark.parametrize("n", [1, 2, 10])

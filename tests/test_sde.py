@@ -384,7 +384,7 @@ def test_ancestral_sampling_meets_mean_and_variance():
     assert last.std().item() == pytest.approx(math.sqrt(alpha**2 * s * s + sigma**2), abs=0.02)
 
 
-@pytest.mark.parametrize("n", [2, 3, 4, 6, 10])
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 10])
 def test_grids_give_dpm2m_the_right_marginal(n):
     """For Gaussian data the last latent's spread is that of the forward process, within 4%."""
     sde, s = make(), make().sigma_data

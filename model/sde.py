@@ -164,6 +164,11 @@ def ddim(sde: SDE, mean: PosteriorMean, r: Tensor, times: Sequence[float], draw:
     return mean(r, times[-1])
 
 
+def ancestral(sde: SDE, mean: PosteriorMean, r: Tensor, times: Sequence[float], draw: Draw = torch.randn_like):
+    """Ancestral sampling (Ho et al. 2020, algorithm 2): ddim with eta = 1, whose steps draw fresh noise."""
+    return ddim(sde, mean, r, times, draw, eta=1.0)
+
+
 def dpm2m(sde: SDE, mean: PosteriorMean, r: Tensor, times: Sequence[float], draw: Draw = torch.randn_like):  # noqa: ARG001
     """DPM-Solver++(2M) on the data prediction (Lu et al. 2022, algorithm 2). Arguments and result as of ddim."""
     before, h_before = None, None
@@ -223,6 +228,7 @@ SOLVERS = {
     "posterior": posterior,
     "dpm2m": dpm2m,
     "ddim": ddim,
+    "ancestral": ancestral,
     "sde": euler_maruyama,
     "euler": euler,
     "original": original,

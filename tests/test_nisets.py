@@ -1056,7 +1056,7 @@ def test_the_generator_is_told_that_a_sample_is_one(n, solver):
     assert torch.equal(heard[0][0][0, 82:, 0], model.t_embedding(torch.zeros(1))[0])
 
 
-@pytest.mark.parametrize(("n", "solver"), [(1, "original"), (3, "sde")])
+@pytest.mark.parametrize(("n", "solver"), [(1, "original"), (3, "sde"), (3, "ancestral")])
 def test_solvers_that_draw_noise_draw_each_text_its_own(n, solver):
     model = make_variant("learned").eval()
     texts = [SPOKEN, SPOKEN[:, :3]]

@@ -13,6 +13,7 @@ from model.sde import (
     SAMPLERS,
     SDE,
     SOLVERS,
+    ancestral,
     ddim,
     dpm2m,
     euler,
@@ -206,7 +207,7 @@ def test_t_of_log_ratio_inverts_the_schedule():
     assert sde.t_of_log_ratio(torch.tensor(50.0)) == 1
 
 
-@pytest.mark.parametrize("solver", [posterior, ddim, dpm2m, euler_maruyama])
+@pytest.mark.parametrize("solver", [posterior, ddim, ancestral, dpm2m, euler_maruyama])
 def test_one_step_is_one_evaluation_at_one_to_the_bit(solver):
     sde = make()
     mean, calls = gaussian_mean(sde, 0.7, 0.5)
@@ -370,6 +371,19 @@ def test_the_reverse_sde_draws_what_its_steps_say():
     assert calls[-1][1].var().item() == pytest.approx(variance, rel=0.02)
 
 
+def test_an_ancestral_step_draws_from_the_law_of_the_latent_between():
+    """q(r_u | r_t, r_0) by Bayes: precisions add up, and so do means times precisions."""
+    sde, t, u = make(), 0.6, 0.3
+    (alpha_t, _, _), (alpha_u, sigma_u, _) = sde.at(t), sde.at(u)
+    (r_t, fresh), r_0 = torch.randn(2, 1, 2, 50, dtype=F64), 0.7
+    mean, calls = gaussian_mean(sde, r_0, 0.0)
+    ancestral(sde, mean, r_t, (t, u), lambda _: fresh)
+    ratio = alpha_t / alpha_u
+    before, after = 1 / sigma_u**2, ratio**2 / (1 - ratio**2)  # precisions: of r_u given r_0, of it given r_t
+    wanted = (before * alpha_u * r_0 + after * r_t / ratio) / (before + after)
+    assert torch.allclose(calls[-1][1], wanted + fresh / math.sqrt(before + after), atol=1e-12)
+
+
 def test_ancestral_sampling_meets_mean_and_variance():
     sde, m, s = make(), 0.7, 0.5
     generator = torch.Generator().manual_seed(6)
@@ -377,7 +391,7 @@ def test_ancestral_sampling_meets_mean_and_variance():
     r_1 = torch.randn(50_000, dtype=F64, generator=generator)
     u = 0.02
     times = [1 + (u - 1) * i / 400 for i in range(401)]
-    ddim(sde, mean, r_1, times, normal(generator), eta=1.0)
+    ancestral(sde, mean, r_1, times, normal(generator))
     alpha, sigma, _ = sde.at(u)
     last = calls[-1][1]
     assert last.mean().item() == pytest.approx(alpha * m, abs=0.01)

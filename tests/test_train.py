@@ -416,7 +416,7 @@ def test_a_resumed_run_has_the_durations_that_it_had(arguments, runs, kind):
 
 
 def test_processes_share_a_refresh_and_all_have_all_of_it(config, tiny):
-    config = with_keys(with_keys(config, "alignment", noise=0.5, refresh_steps=3), "training", batch_size=3)
+    config = with_keys(with_keys(config, "alignment", refresh_steps=3), "training", batch_size=3)
     states, parts = [build_state(config, ALONE, tiny.symbols) for _ in range(3)], {}
 
     class Shared(World):
@@ -438,6 +438,19 @@ def test_processes_share_a_refresh_and_all_have_all_of_it(config, tiny):
         same(state.durations, states[2].durations)
     frames = torch.split(states[2].durations["frames"], [len(ids) for ids in tiny.ids])
     assert [int(one.sum()) for one in frames] == tiny.n_frames.tolist()
+
+
+def test_a_refresh_searches_without_noise(config, tiny):
+    """Its durations stay until the next one: a draw of noise would, too."""
+    found = []
+    for noise in (0.0, 5.0):
+        noisy = with_keys(config, "alignment", noise=noise, refresh_steps=3)
+        state = build_state(noisy, ALONE, tiny.symbols)
+        before = torch.get_rng_state()
+        alignment.refresh(state, tiny)
+        assert torch.equal(torch.get_rng_state(), before)
+        found.append(state.durations)
+    same(*found)
 
 
 @pytest.mark.usefixtures("fast")

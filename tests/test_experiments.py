@@ -70,6 +70,8 @@ def test_too_many_arms_are_refused(capsys):
     with pytest.raises(SystemExit):
         ablation.parse_args(["-o", "out", "--arms", *list(ablation.ARMS)[: ablation.MAX_ARMS + 1]])
     assert "9 arms: at most 8" in capsys.readouterr().err
+    args = ablation.parse_args(["-o", "out", "--sound", "1", "1", "--table", "--arms", *ablation.ARMS])
+    assert args.arms == list(ablation.ARMS)  # what lies there is shown, however much it is
     with pytest.raises(SystemExit):
         ablation.parse_args(["-o", "out", "--arms", "at_one"])
     assert "needs --sound" in capsys.readouterr().err
@@ -119,8 +121,12 @@ def test_a_folder_of_another_configuration_is_refused(command, tmp_path, monkeyp
     arguments = [*command, "--arms", "base", "-o", str(tmp_path / "out")]
     with pytest.raises(KeyboardInterrupt):
         ablation.main(arguments)
-    assert ablation.main([*arguments, "loss.prior=2"]) == 1
-    assert "base_1 was begun with another configuration" in capsys.readouterr().err
+    capsys.readouterr()
+    for more in ([], ["--table"]):
+        assert ablation.main([*arguments, *more, "loss.prior=2"]) == 1
+        assert "base_1 was begun with another configuration" in capsys.readouterr().err
+    assert ablation.main([*arguments, "--table"]) == 0
+    assert "| base | 0 |" in capsys.readouterr().out
 
 
 def test_a_table_has_means_and_half_the_range_over_seeds():

@@ -39,8 +39,9 @@ class Settings(speech.Settings):
     """How a text is spoken, beyond what any runtime can do; ValueError for a value out of range.
 
     n_timesteps: evaluations of the score network; solver: posterior (only for 1, the default there), dpm2m (the
-    default beyond), ddim, sde, euler or, for 1 alone, original; loudness: LUFS that each piece is brought to, over -70
-    and at most 0, by a gain alone and less where the peaks would pass full scale; None: as the voice speaks.
+    default beyond), ddim, ancestral (ddim with fresh noise in every step), sde, euler or, for 1 alone, original;
+    loudness: LUFS that each piece is brought to, over -70 and at most 0, by a gain alone and less where the peaks would
+    pass full scale; None: as the voice speaks.
     """
 
     n_timesteps: int = 1

@@ -12,6 +12,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("text_encoder", "variance", "course", "decoder", "generator", "discriminators")
+# what the numbers stand for that networks read and give: with another of these the same weights mean something else
+MEANING = (("latent", "kind"), ("latent", "channels"), ("sde", "parametrisation"))
 
 
 class ConfigError(ValueError):
@@ -371,7 +373,7 @@ def load(
     if isinstance(base, dict):
         tree = copy.deepcopy(base)
     else:
-        tree = _read(base) if base == ROOT / "config.yaml" else completed(_read(base))
+        tree = read_tree(base) if base == ROOT / "config.yaml" else completed(read_tree(base))
     if overlays is None or isinstance(overlays, (str, Path)):
         overlays = () if overlays is None else (overlays,)
     for layer in (layer for overlay in overlays for layer in _layers(overlay, ())):
@@ -391,12 +393,29 @@ def from_dict(tree: dict) -> Config:
     return config
 
 
+def check_same(config: Config, before: dict, keys: typing.Iterable[tuple[str, str]], where: str, advice="") -> None:
+    """Raise ConfigError where a key, (section, name), has another value than in the tree that `where` was trained with.
+
+    advice: what to do then, after the message.
+    """
+    for section, name in keys:
+        then, now = before[section][name], getattr(getattr(config, section), name)
+        if then != now:
+            raise ConfigError(f"{section}.{name} = {now}: must be {then}, as {where} was trained with{advice}")
+
+
+def check_meaning(config: Config, before: dict, where: str) -> None:
+    """Raise ConfigError where weights of `where`, trained with the tree `before`, would mean something else here."""
+    all_bands = config.latent.kind == "normalised"  # however many channels another kind would have
+    check_same(config, before, [key for key in MEANING if not (all_bands and key == ("latent", "channels"))], where)
+
+
 def completed(tree: dict) -> dict:
     """A configuration that an earlier version wrote, with the keys that it did not have, as config.yaml has them.
 
     What is no tree of sections is given back as it is, for from_dict to refuse.
     """
-    shipped = _read(ROOT / "config.yaml")
+    shipped = read_tree(ROOT / "config.yaml")
     if not isinstance(tree, dict) or not all(isinstance(tree.get(name, {}), dict) for name in shipped):
         return tree
     return tree | {name: keys | tree.get(name, {}) for name, keys in shipped.items()}
@@ -471,7 +490,7 @@ def _layers(overlay, above):
     path = _overlay_path(overlay)
     if path in above:
         raise ConfigError(f"{path} lies over itself (over: {overlay})")
-    tree = _read(path)
+    tree = read_tree(path)
     under = tree.pop("over", None)
     return [*([] if under is None else _layers(under, (*above, path))), tree]
 
@@ -489,7 +508,8 @@ def _override(tree, overrides):
     return tree
 
 
-def _read(path):
+def read_tree(path: str | Path) -> dict:
+    """A configuration file as it is, unchecked. Raises ConfigError where it is not there or no YAML of sections."""
     try:
         tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

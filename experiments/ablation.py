@@ -40,7 +40,7 @@ MEL_WEIGHTS = {"mel_45": 45.0, "mel_22": 22.0, "mel_15": 15.0}  # the same at ev
 JOINT = {"joint": "off", "at_one": "at_one"}  # the text side trains in the last stage, too: its feature_gradient
 LAST_STAGE_ONLY = ("base", *MEL_WEIGHTS, *JOINT)  # these begin with what one run has learnt before
 DEFAULT_ARMS = ("base", "noise", "uniform_t", "pca", "learned", "search", "search_prior", "search_noise")
-MAX_ARMS = 8
+MAX_ARMS = 8  # that are trained in one command
 TEXT_PARTS = "text_encoder: 1.0e-3, decoder: 1.0e-3"
 VARIANCE_PARTS = "variance: 1.0e-3"
 TONE_PARTS = "generator: 1.0e-3"
@@ -165,7 +165,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     alone = set(args.arms) & {*MEL_WEIGHTS, *JOINT}
     if args.sound is None and alone:
         parser.error(f"--arms {' '.join(sorted(alone))}: needs --sound")
-    if len(args.arms) > MAX_ARMS:
+    if len(args.arms) > MAX_ARMS and not args.table:
         parser.error(f"{len(args.arms)} arms: at most {MAX_ARMS}")
     return args
 
@@ -180,8 +180,9 @@ def main(argv: list[str] | None = None) -> int:
             for arm in args.arms:
                 if not args.table:
                     run_arm(arm, seed, args, world)
-                last = arm_config(arm, seed, args).training.train_num_steps
-                numbers = numbers_of(folder_of(arm, seed, args), last)
+                config, folder = arm_config(arm, seed, args), folder_of(arm, seed, args)
+                runs.check_folder(config, folder)
+                numbers = numbers_of(folder, config.training.train_num_steps)
                 if numbers:
                     results[arm][seed] = numbers
                     write_atomic(args.out / "table.md", table(results).encode())

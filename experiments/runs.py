@@ -44,9 +44,7 @@ def run(config: Config, folder: Path, world: World, start: Path | None = None, k
     for others to begin with. Returns the validations.
     Raises ConfigError where the folder is of another configuration.
     """
-    about, content = folder / "config.yaml", configuration.to_yaml(config).encode()
-    if about.is_file() and about.read_bytes() != content:
-        raise ConfigError(f"{folder} was begun with another configuration: name another -o, or remove it")
+    check_folder(config, folder)
     if validation_at(folder, config.training.train_num_steps) is None:
         data = prepare_data(config, world)
         project, begun = None, [one for one in (folder, start) if one and checkpoint.steps(one, "project")]
@@ -57,11 +55,19 @@ def run(config: Config, folder: Path, world: World, start: Path | None = None, k
             warm_start(state)
         state.sounding, state.reading = "generator" in trained_parts(config, list(config.training.lanes)), True
         checkpoint.set_aside(folder, state.step)
-        write_atomic(about, content)
+        write_atomic(folder / "config.yaml", configuration.to_yaml(config).encode())
         train.train(state, data, folder, RunLog(folder, state.step, None))
         for path in [] if keep else folder.glob("project_*.pt"):  # nobody goes on from there, and runs are many
             path.unlink()
     return validations(folder)
+
+
+def check_folder(config: Config, folder: Path) -> None:
+    """Raise ConfigError where a run's folder is of another configuration."""
+    about = folder / "config.yaml"
+    if about.is_file() and about.read_bytes() != configuration.to_yaml(config).encode():
+        raise ConfigError(f"{folder} was begun with another configuration: give the options that it was begun with, "
+                          "name another -o, or remove it")  # fmt: skip
 
 
 def command(name: str, work: Callable[[World], str]) -> int:

@@ -2,11 +2,12 @@
 
 A table and a picture of held-out clips. latent L1 is the distance, in nats, of the log-mel that a solver ends with from
 the recording's, along the recording's own alignment: a mean is nearer than any sample, however well that sounds. CER
-and DNSMOS are of the speech as it is spoken, with its own durations, as evaluate.py measures them. What has been
-measured is kept in DIR/solvers.json, and is not measured again.
+and DNSMOS are of the speech as it is spoken, with its own durations, as evaluate.py measures them. A voice of several
+speakers says each clip as its own. What has been measured is kept in DIR/solvers.json, and is not measured again.
 """
 
 import argparse
+import hashlib
 import io
 import logging
 import sys
@@ -32,8 +33,13 @@ def ways(solvers: list[str], steps: list[int]) -> list[tuple[str, int]]:
 def clip_name(corpus: Corpus, i: int) -> str:
     """A clip's id, and a digest of what is read of it: other features are other measurements."""
     f0 = corpus.f0(i).tobytes().hex() if corpus.has_f0 else ""
-    content = digest(corpus.mel(i).tobytes().hex(), f0, corpus.ids[i].tobytes().hex())
+    content = digest(corpus.mel(i).tobytes().hex(), f0, corpus.ids[i].tobytes().hex(), str(corpus.speakers[i]))
     return f"{corpus.clips[i].id} {content[:8]}"
+
+
+def voice_digest(path: Path) -> str:
+    """Of a voice's weights and of the JSON that says how to use them: another of the same name is another."""
+    return hashlib.sha256(path.read_bytes() + path.with_suffix(".json").read_bytes()).hexdigest()
 
 
 def latent_distance(voice: Voice, corpus: Corpus, i: int, solver: str, n_timesteps: int) -> measures.Pairs:
@@ -41,14 +47,17 @@ def latent_distance(voice: Voice, corpus: Corpus, i: int, solver: str, n_timeste
     mel = torch.from_numpy(corpus.mel(i))[None]
     f0 = torch.from_numpy(corpus.f0(i))[None] if voice.saved.config.with_f0 else mel.new_zeros(1, 2, 0)
     given = (each.to(voice.device) for each in (torch.from_numpy(corpus.ids[i])[None], mel, f0))
-    made = voice.model.copy_latent(*given, n_timesteps, solver, torch.Generator().manual_seed(i)).cpu()
+    with voice.model.speaking_as(int(corpus.speakers[i])):
+        made = voice.model.copy_latent(*given, n_timesteps, solver, torch.Generator().manual_seed(i)).cpu()
     return {"latent_l1": ((made - mel).abs().sum().item(), mel.numel())}
 
 
 def spoken_quality(voice: Voice, corpus: Corpus, i: int, solver: str, n_timesteps: int) -> measures.Pairs:
     """The other measures of one clip's text."""
     clip, config = corpus.clips[i], voice.saved.config
-    speech = voice.speak(clip.text, n_timesteps=n_timesteps, solver=solver, seed=i)
+    names = config.speakers.names
+    speaker = names[corpus.speakers[i]] if names else None
+    speech = voice.speak(clip.text, n_timesteps=n_timesteps, solver=solver, seed=i, speaker=speaker)
     sounds = [measures.Sound.of(wav, config) for wav in (speech.wav, corpus.wav(i))]
     found, _ = measures.measure(*sounds, measures.reference_of(clip.text, config.text.language))
     return {name: pair for name, pair in found.items() if name in COLUMNS}
@@ -118,7 +127,7 @@ def run(args: argparse.Namespace) -> str:
     config = voice.saved.config
     corpus = prepare(config, args.ids or config.dataset.metafile_test)
     n_clips = min(args.clips, len(corpus))
-    kept, spoken_by = read_json(args.out / "solvers.json"), f"{folder.name}/{path.name}"
+    kept, spoken_by = read_json(args.out / "solvers.json"), voice_digest(path)
     pairs = kept["pairs"] if isinstance(kept, dict) and kept.get("voice") == spoken_by else {}
     wanted = ways(args.solvers, args.steps)
     kinds = {"latent": latent_distance} | ({} if args.latents_only else {"speech": spoken_quality})

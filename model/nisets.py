@@ -346,20 +346,12 @@ class NiSETS(nn.Module):
 
     @torch.no_grad()
     def realign(
-        self,
-        x: Tensor,
-        x_lengths: Tensor,
-        mel: Tensor,
-        mel_lengths: Tensor,
-        f0: Tensor,
-        durations: Tensor,
-        search_noise: float = 0.0,
+        self, x: Tensor, x_lengths: Tensor, mel: Tensor, mel_lengths: Tensor, f0: Tensor, durations: Tensor
     ) -> Tensor:
-        """Durations (B, T_x) in frames of whole clips, as a training step would search for them.
+        """Durations (B, T_x) in frames of whole clips, as a training step would search for them, but without noise.
 
         x: (B, T_x) ids; mel: (B, n_mels, T_mel) natural log; f0: (B, 2, T_mel) ln of Hz and voicing, empty where
-        nothing reads it; durations: (B, T_x) of before, along which pitch and energy are read; search_noise: on the
-        scores, in their deviations.
+        nothing reads it; durations: (B, T_x) of before, along which pitch and energy are read.
         """
         x_mask, mel_mask = (sequence_mask(n, each.shape[-1]).to(mel.dtype) for n, each in
                             ((x_lengths, x), (mel_lengths, mel)))  # fmt: skip
@@ -368,7 +360,7 @@ class NiSETS(nn.Module):
             values = self.values(self.normalised(mel) * mel_mask, f0 * mel_mask, durations) * x_mask
         mu_x, _, _ = self.encode(x, x_mask, values)
         lengths, prior_scale = (x_lengths, mel_lengths), self.config.alignment.prior_scale
-        return self.align(mu_x, self.latent(mel) * mel_mask, *lengths, prior_scale, search_noise)
+        return self.align(mu_x, self.latent(mel) * mel_mask, *lengths, prior_scale)
 
     # -- training
 

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 import text
+from data_util import checkpoint
 from data_util import config as configuration
 from data_util.config import ROOT
 from data_util.world import World
 from experiments import ablation, latents, runs, solvers
 from model.nisets import NiSETS
 from model.sde import ONE_STEP, SOLVERS
-from tests.conftest import without_judges
+from tests.conftest import StubFrontEnd, without_judges
 from training import validation
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -70,6 +71,8 @@ def test_too_many_arms_are_refused(capsys):
     with pytest.raises(SystemExit):
         ablation.parse_args(["-o", "out", "--arms", *list(ablation.ARMS)[: ablation.MAX_ARMS + 1]])
     assert "9 arms: at most 8" in capsys.readouterr().err
+    args = ablation.parse_args(["-o", "out", "--sound", "1", "1", "--table", "--arms", *ablation.ARMS])
+    assert args.arms == list(ablation.ARMS)  # what lies there is shown, however much it is
     with pytest.raises(SystemExit):
         ablation.parse_args(["-o", "out", "--arms", "at_one"])
     assert "needs --sound" in capsys.readouterr().err
@@ -119,8 +122,12 @@ def test_a_folder_of_another_configuration_is_refused(command, tmp_path, monkeyp
     arguments = [*command, "--arms", "base", "-o", str(tmp_path / "out")]
     with pytest.raises(KeyboardInterrupt):
         ablation.main(arguments)
-    assert ablation.main([*arguments, "loss.prior=2"]) == 1
-    assert "base_1 was begun with another configuration" in capsys.readouterr().err
+    capsys.readouterr()
+    for more in ([], ["--table"]):
+        assert ablation.main([*arguments, *more, "loss.prior=2"]) == 1
+        assert "base_1 was begun with another configuration" in capsys.readouterr().err
+    assert ablation.main([*arguments, "--table"]) == 0
+    assert "| base | 0 |" in capsys.readouterr().out
 
 
 def test_a_table_has_means_and_half_the_range_over_seeds():
@@ -151,6 +158,13 @@ def test_costs_are_those_of_the_products_and_halve_with_the_bands():
                if isinstance(layer, torch.nn.Linear) and (layer.in_features, layer.out_features)
                not in ((width, hidden), (hidden, width)))  # fmt: skip
     assert found["decoder, GFLOP"] == pytest.approx(2e-9 * (frames * per_frame + once), rel=1e-6)
+
+
+def test_costs_of_several_speakers_are_those_of_one():
+    one, several = (latents.costs(NiSETS(configuration.load("tests/tiny.yaml", names), 27))
+                    for names in ([], ["speakers.names=[ann, ben]"]))  # fmt: skip
+    assert several["decoder, M"] > one["decoder, M"]
+    assert several["decoder, GFLOP"] == pytest.approx(one["decoder, GFLOP"], rel=1e-3)
 
 
 def test_fidelity_is_the_share_of_variance_that_comes_back(tiny):
@@ -185,6 +199,81 @@ def test_solvers_of_one_step_are_asked_for_one():
     ways = solvers.ways(list(SOLVERS), [2, 4])
     assert len(set(ways)) == len(ways) == 2 * (len(SOLVERS) - len(ONE_STEP)) + len(ONE_STEP)
     assert all((n == 1) == (solver in ONE_STEP) for solver, n in ways)
+
+
+class Reading(StubFrontEnd):
+    """A front end that a voice can speak with."""
+
+    def phonemise(self, text):
+        return self.phonemise_many([text])[0]
+
+    def pauses(self, _):
+        return {}
+
+    def words_of(self, ids):
+        return [0] * len(ids)
+
+
+@pytest.fixture
+def measured(tiny_root, tmp_path, monkeypatch):
+    """What runs the experiment on a tiny voice of two speakers, off_a: gives the table, and (measure, clip, speaker)
+    of all that was measured; the weights of the voice are drawn from a seed."""
+    monkeypatch.setattr(text, "FrontEnd", Reading)
+    monkeypatch.setattr(checkpoint, "RUNS", tmp_path / "runs")
+    without_judges(monkeypatch)
+    lines = [f"tiny-{i}.wav|{('ann', 'ben')[i % 2]}|{'abcdefghij'[: i + 1]}\n" for i in range(4, 9)]
+    (tiny_root / "train.txt").write_text("".join(lines))
+    paths = [f"dataset.prtpath={tiny_root}", f"dataset.cache={tmp_path / 'cache'}"]
+    lists = [f"dataset.metafile_{name}={tiny_root / 'train.txt'}" for name in ("train", "valid", "test")]
+    small = ["decoder.kind=convnext1d", "convnext1d.channels=8", "speakers.names=[ben, ann]"]
+    config = configuration.load(ROOT / "tests" / "tiny.yaml", [*paths, *lists, *small])
+    asked, copy_latent, speak = [], NiSETS.copy_latent, solvers.Voice.speak
+
+    def spied_copy(model, x, *rest):
+        asked.append(("latent", x.shape[1], int(model.decoder.speaker.chosen)))
+        return copy_latent(model, x, *rest)
+
+    def spied_speak(voice, words, **settings):
+        asked.append(("speech", len(words), settings["speaker"]))
+        return speak(voice, words, **settings)
+
+    monkeypatch.setattr(NiSETS, "copy_latent", spied_copy)
+    monkeypatch.setattr(solvers.Voice, "speak", spied_speak)
+
+    def run(seed, *more):
+        torch.manual_seed(seed)
+        model = NiSETS(config, len(Reading.symbols))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        model.text_encoder.duration.out.bias.data.fill_(1.5)  # frames enough to be compared
+        checkpoint.save_voice(checkpoint.RUNS / "off_a", 4, model.state_dict(), config, Reading.symbols)
+        asked.clear()
+        assert solvers.main(["-o", str(tmp_path / "out"), "-n", "2", "--clips", "3", *more]) == 0
+        return (tmp_path / "out" / "table.md").read_text(), list(asked)
+
+    return run
+
+
+def test_solvers_are_measured_once_for_each_voice(measured, capsys):
+    two = ["--solvers", "dpm2m", "ancestral"]
+    table, asked = measured(0, *two)
+    assert [line.split(" | ")[0] for line in table.splitlines()] == ["| solver", "|---|---:|---:|---:|", "| dpm2m",
+                                                                     "| ancestral"]  # fmt: skip
+    assert table.splitlines()[0] == "| solver | n | latent L1, nats | MCD, dB |" and table in capsys.readouterr().out
+    assert len(asked) == 2 * 2 * 3
+    assert measured(0, *two) == (table, [])
+    more, asked = measured(0, *two, "posterior", "--clips", "4")
+    assert len(asked) == 2 * (2 * 1 + 4) and "| posterior | 1 |" in more
+    other, asked = measured(1, *two)  # of the same name, and not the same
+    assert len(asked) == 2 * 2 * 3 and other != table
+
+
+def test_each_clip_is_measured_as_its_own_speaker(measured):
+    _, asked = measured(0, "--solvers", "ddim")
+    ben, ann = 0, 1
+    who = {5: ann, 6: ben, 7: ann}  # by the letters of the clip
+    assert asked == [("latent", n, who[n]) for n in who] + [("speech", n, ("ben", "ann")[who[n]]) for n in who]
 
 
 def test_measures_of_clips_are_pooled_and_shown():

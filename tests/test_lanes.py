@@ -517,6 +517,8 @@ def test_the_voice_has_the_best_weights_of_the_variance_part(again, monkeypatch,
         (["-lane", "sound", "-ckpt", "3"], "has no project of step 3 (there are: 4, 6)"),
         (["training.mean_times=[1.0, 0.25]"], "not the posterior means of these clips at training.mean_times"),
         (["-lane", "text", "decoder.kind=unet2d"], "does not fit"),
+        (["latent.kind=pca"], "latent.kind = pca: must be normalised, as run"),
+        (["sde.parametrisation=z0"], "sde.parametrisation = z0: must be edm, as run"),
     ],
 )
 def test_what_cannot_be_resumed_is_a_line(again, capsys, change, message):

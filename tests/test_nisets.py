@@ -801,8 +801,8 @@ def test_one_evaluation_samples_the_posterior_mean():
     assert (sde.sigma_data, sde.parametrisation) == (1.0, "edm")
 
 
-@pytest.mark.parametrize(("n", "tolerance"), [(5, 0.06), (8, 0.01), (100, 0.01)])
-def test_more_evaluations_sample_a_gaussian_with_its_mean_and_deviation(n, tolerance):
+@pytest.mark.parametrize("n", [5, 8, 100])
+def test_more_evaluations_sample_a_gaussian_with_its_mean_and_deviation(n):
     model, mean, deviation = make_variant("phone"), 0.7, 0.6
     times = []
 
@@ -818,7 +818,7 @@ def test_more_evaluations_sample_a_gaussian_with_its_mean_and_deviation(n, toler
     at_zero, at_one = (draw_values(model, noise, n_timesteps=n, temperature=1.0)[1] for noise in (0.0, 1.0))
     assert times == pytest.approx(2 * grid(n)) and len(times) == 2 * n
     assert at_zero.mean().item() == pytest.approx(mean, abs=0.02)
-    assert (at_one - at_zero).mean().item() == pytest.approx(deviation, abs=tolerance)
+    assert (at_one - at_zero).mean().item() == pytest.approx(deviation, abs=0.01)
     cold = draw_values(model, 1.0, n_timesteps=n, temperature=0.5)[1]
     torch.testing.assert_close(cold, at_zero + 0.5 * (at_one - at_zero), atol=1e-4, rtol=0)
     pitch, energy = draw_values(model, 1.0, n_timesteps=n, pitch_temperature=1.0, energy_temperature=0.0)[1].unbind(1)
@@ -1056,7 +1056,7 @@ def test_the_generator_is_told_that_a_sample_is_one(n, solver):
     assert torch.equal(heard[0][0][0, 82:, 0], model.t_embedding(torch.zeros(1))[0])
 
 
-@pytest.mark.parametrize(("n", "solver"), [(1, "original"), (3, "sde")])
+@pytest.mark.parametrize(("n", "solver"), [(1, "original"), (3, "sde"), (3, "ancestral")])
 def test_solvers_that_draw_noise_draw_each_text_its_own(n, solver):
     model = make_variant("learned").eval()
     texts = [SPOKEN, SPOKEN[:, :3]]

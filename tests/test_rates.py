@@ -74,6 +74,14 @@ def test_a_rate_goes_over_any_size_and_keeps_times(rate, size):
     assert config.convnext.n_fft == 4 * audio.hop_length
 
 
+@pytest.mark.parametrize("rate", RATES)
+def test_a_rate_allows_every_latent_with_every_decoder_that_reads_it(rate):
+    for decoder, kinds in (("unet2d", ("pooled",)), ("convnext1d", ("pooled", "pca", "learned"))):
+        for kind in kinds:
+            config = configuration.load(rate, [f"decoder.kind={decoder}", f"latent.kind={kind}"])
+            assert config.n_latents < config.audio.n_mels
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rate", RATES)
 def test_it_trains_and_speaks(rate, kind, corpus):

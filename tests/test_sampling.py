@@ -164,7 +164,7 @@ def test_what_was_said_before_changes_nothing(voice):
     assert [wav.tobytes() for wav in forth] == [wav.tobytes() for wav in back]
 
 
-@pytest.mark.parametrize("solver", [None, "dpm2m", "ddim", "sde", "euler"])
+@pytest.mark.parametrize("solver", [None, "dpm2m", "ddim", "ancestral", "sde", "euler"])
 @pytest.mark.parametrize("n_timesteps", [2, 4])
 def test_more_steps_are_another_sound_of_the_same_length(voice, n_timesteps, solver):
     one, more = voice.speak(TEXT, seed=1), voice.speak(TEXT, seed=1, n_timesteps=n_timesteps, solver=solver)
@@ -174,7 +174,7 @@ def test_more_steps_are_another_sound_of_the_same_length(voice, n_timesteps, sol
     assert (default.wav.tobytes() == more.wav.tobytes()) == (solver in (None, "dpm2m"))
 
 
-@pytest.mark.parametrize("solver", ["posterior", "dpm2m", "ddim", "sde"])
+@pytest.mark.parametrize("solver", ["posterior", "dpm2m", "ddim", "ancestral", "sde"])
 def test_one_step_is_the_same_with_every_solver(voice, solver):
     assert voice.speak(TEXT, seed=1, solver=solver).wav.tobytes() == voice.speak(TEXT, seed=1).wav.tobytes()
 

@@ -13,6 +13,7 @@ from model.sde import (
     SAMPLERS,
     SDE,
     SOLVERS,
+    ancestral,
     ddim,
     dpm2m,
     euler,
@@ -108,11 +109,14 @@ def test_tweedie_equals_quadrature_for_a_mixture():
     variance = alpha**2 * widths**2 + sigma**2
     density = weights * torch.exp(-0.5 * (r[:, None] - alpha * centres) ** 2 / variance) / variance.sqrt()
     score = (density * -(r[:, None] - alpha * centres) / variance).sum(1) / density.sum(1)
-    tweedie = sde.posterior_mean(score[:, None, None], r[:, None, None], torch.full((13,), t, dtype=F64))[:, 0, 0]
     z = torch.linspace(-8, 8, 40001, dtype=F64)
     prior = (weights * torch.exp(-0.5 * ((z[:, None] - centres) / widths) ** 2) / widths).sum(1)
     joint = prior * torch.exp(-0.5 * ((r[:, None] - alpha * z) / sigma) ** 2)
-    assert (tweedie - (joint * z).sum(1) / joint.sum(1)).abs().max() < 1e-6
+    r_0_hat = (joint * z).sum(1) / joint.sum(1)
+    assert (sde.score(r_0_hat, r, t) - score).abs().max() < 1e-6
+    back, half_score = module.reverse_drift(sde, r_0_hat, r, t)  # what the solvers make of it
+    beta = sde.beta_min + (sde.beta_max - sde.beta_min) * t
+    assert torch.allclose(back, beta / 2 * r) and torch.allclose(half_score, beta / 2 * score, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -125,10 +129,8 @@ def test_parametrisations_and_score_convert_into_each_other(kind, t):
     r_t = sde.perturb(r_0, noise, at)
     c_skip, c_out, _ = (module.expand(c) for c in sde.coefficients(at))
     assert torch.allclose(c_skip * r_t + c_out * sde.target(r_0, noise, at), r_0, atol=1e-10, rtol=0)
-    # with the true noise known, the score of the Gaussian about it is -noise / sigma, and Tweedie leads back
-    score = sde.score(r_0, r_t, at)
-    assert torch.allclose(score, -noise / module.expand(sde.sigma(at)), atol=1e-8)
-    assert torch.allclose(sde.posterior_mean(score, r_t, at), r_0, atol=1e-8)
+    # with the true noise known, the score of the Gaussian about it is -noise / sigma
+    assert torch.allclose(sde.score(r_0, r_t, t), -noise / module.expand(sde.sigma(at)), atol=1e-8)
 
 
 def test_edm_with_unit_variance_is_v():
@@ -190,6 +192,14 @@ def test_density_of_t():
     assert log_ratio.std().item() == pytest.approx(sde.t_log_std, abs=0.02)
 
 
+def test_t_may_be_uniform_alone():
+    sde = make(t_one=0.0, t_uniform=1.0)
+    u = (torch.arange(100_000) + 0.5) / 100_000
+    t = sde.t_from_uniform(u[torch.randperm(len(u))]).double().sort().values
+    assert (t - (sde.t_min + (1 - sde.t_min) * u)).abs().max() < 1e-5  # every quantile
+    assert t[0] >= sde.t_min and t[-1] < 1
+
+
 def test_t_of_log_ratio_inverts_the_schedule():
     sde = make()
     t = torch.linspace(1e-5, 0.999, 1000, dtype=F64)
@@ -197,7 +207,7 @@ def test_t_of_log_ratio_inverts_the_schedule():
     assert sde.t_of_log_ratio(torch.tensor(50.0)) == 1
 
 
-@pytest.mark.parametrize("solver", [posterior, ddim, dpm2m, euler_maruyama])
+@pytest.mark.parametrize("solver", [posterior, ddim, ancestral, dpm2m, euler_maruyama])
 def test_one_step_is_one_evaluation_at_one_to_the_bit(solver):
     sde = make()
     mean, calls = gaussian_mean(sde, 0.7, 0.5)
@@ -256,12 +266,22 @@ def test_solvers_converge_to_the_analytic_flow_with_their_order(solver, low, hig
     assert low < math.log2(error(80) / error(160)) < high
 
 
-@pytest.mark.parametrize("n", [1, 2, 10])
-def test_the_reverse_sde_finds_a_point_mass_exactly(n):
-    """Whatever the steps before did, the evaluation at the end knows where the data is."""
-    sde = make()
-    result = euler_maruyama(sde, lambda r, _: torch.full_like(r, 0.7), torch.randn(1, 2, 50, dtype=F64), grid(n))
-    assert torch.equal(result, torch.full_like(result, 0.7))
+@pytest.mark.parametrize("n", [2, 10])
+def test_the_reverse_sde_meets_its_steps_on_a_point_mass(n):
+    """Where all data is 0, the score is -r / sigma^2, and a step multiplies r by 1 + beta h (1 / 2 - 1 / sigma^2) and
+    adds sqrt(beta h) times the noise."""
+    sde, (r_1, fresh), latents = make(), torch.randn(2, 1, 2, 50, dtype=F64), []
+
+    def mean(r, _):
+        latents.append(r)
+        return torch.zeros_like(r)
+
+    euler_maruyama(sde, mean, r_1, grid(n), lambda _: fresh)
+    wanted = r_1
+    for t, u in zip(grid(n), grid(n)[1:]):
+        rate = (sde.beta_min + (sde.beta_max - sde.beta_min) * t) * (t - u)
+        wanted = wanted * (1 + rate * (0.5 - 1 / sde.at(t)[1] ** 2)) + math.sqrt(rate) * fresh
+    assert torch.allclose(latents[-1], wanted, atol=1e-12)
 
 
 @pytest.mark.parametrize("n", [1, 2, 10])
@@ -351,6 +371,19 @@ def test_the_reverse_sde_draws_what_its_steps_say():
     assert calls[-1][1].var().item() == pytest.approx(variance, rel=0.02)
 
 
+def test_an_ancestral_step_draws_from_the_law_of_the_latent_between():
+    """q(r_u | r_t, r_0) by Bayes: precisions add up, and so do means times precisions."""
+    sde, t, u = make(), 0.6, 0.3
+    (alpha_t, _, _), (alpha_u, sigma_u, _) = sde.at(t), sde.at(u)
+    (r_t, fresh), r_0 = torch.randn(2, 1, 2, 50, dtype=F64), 0.7
+    mean, calls = gaussian_mean(sde, r_0, 0.0)
+    ancestral(sde, mean, r_t, (t, u), lambda _: fresh)
+    ratio = alpha_t / alpha_u
+    before, after = 1 / sigma_u**2, ratio**2 / (1 - ratio**2)  # precisions: of r_u given r_0, of it given r_t
+    wanted = (before * alpha_u * r_0 + after * r_t / ratio) / (before + after)
+    assert torch.allclose(calls[-1][1], wanted + fresh / math.sqrt(before + after), atol=1e-12)
+
+
 def test_ancestral_sampling_meets_mean_and_variance():
     sde, m, s = make(), 0.7, 0.5
     generator = torch.Generator().manual_seed(6)
@@ -358,14 +391,14 @@ def test_ancestral_sampling_meets_mean_and_variance():
     r_1 = torch.randn(50_000, dtype=F64, generator=generator)
     u = 0.02
     times = [1 + (u - 1) * i / 400 for i in range(401)]
-    ddim(sde, mean, r_1, times, normal(generator), eta=1.0)
+    ancestral(sde, mean, r_1, times, normal(generator))
     alpha, sigma, _ = sde.at(u)
     last = calls[-1][1]
     assert last.mean().item() == pytest.approx(alpha * m, abs=0.01)
     assert last.std().item() == pytest.approx(math.sqrt(alpha**2 * s * s + sigma**2), abs=0.02)
 
 
-@pytest.mark.parametrize("n", [2, 3, 4, 6, 10])
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 10])
 def test_grids_give_dpm2m_the_right_marginal(n):
     """For Gaussian data the last latent's spread is that of the forward process, within 4%."""
     sde, s = make(), make().sigma_data

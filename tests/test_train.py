@@ -33,7 +33,7 @@ from tests.conftest import StubFrontEnd, with_keys, without_judges
 from training import alignment, validation
 from training.data import prepare_data
 from training.folder import begin_launch, end_launch, go_on_after_restart
-from training.state import build_state
+from training.state import build_state, project_of, restore
 
 ALONE = World(0, 1, torch.device("cpu"))
 PROBES = {"score_ratio_1", "score_ratio_0.5", "score_ratio_0.2"}
@@ -417,7 +417,7 @@ def test_a_resumed_run_has_the_durations_that_it_had(arguments, runs, kind):
 
 
 def test_processes_share_a_refresh_and_all_have_all_of_it(config, tiny):
-    config = with_keys(with_keys(config, "alignment", noise=0.5, refresh_steps=3), "training", batch_size=3)
+    config = with_keys(with_keys(config, "alignment", refresh_steps=3), "training", batch_size=3)
     states, parts = [build_state(config, ALONE, tiny.symbols) for _ in range(3)], {}
 
     class Shared(World):
@@ -439,6 +439,19 @@ def test_processes_share_a_refresh_and_all_have_all_of_it(config, tiny):
         same(state.durations, states[2].durations)
     frames = torch.split(states[2].durations["frames"], [len(ids) for ids in tiny.ids])
     assert [int(one.sum()) for one in frames] == tiny.n_frames.tolist()
+
+
+def test_a_refresh_searches_without_noise(config, tiny):
+    """Its durations stay until the next one: a draw of noise would, too."""
+    found = []
+    for noise in (0.0, 5.0):
+        noisy = with_keys(config, "alignment", noise=noise, refresh_steps=3)
+        state = build_state(noisy, ALONE, tiny.symbols)
+        before = torch.get_rng_state()
+        alignment.refresh(state, tiny)
+        assert torch.equal(torch.get_rng_state(), before)
+        found.append(state.durations)
+    same(*found)
 
 
 @pytest.mark.usefixtures("fast")
@@ -537,6 +550,34 @@ def test_a_checkpoint_of_another_model_is_refused(arguments, runs, capsys):
     assert train.main(arguments) == 0
     assert train.main(["-id", only(runs).name, "unet2d.channels=16", "unet2d.groups=4"]) == 1
     assert "does not fit" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.usefixtures("fast")
+def test_weights_are_not_read_as_something_else(arguments, runs, capsys):
+    """All of these have the same shapes."""
+    small = ["decoder.kind=convnext1d", "convnext1d.channels=8", "convnext1d.n_layers=1", "latent.channels=80"]
+    assert train.main([*arguments, *small, "latent.kind=pca", "training.train_num_steps=2"]) == 0
+    run = only(runs)
+    written = (run / "config.yaml").read_text()
+    for change, right in (("latent.kind=pooled", "pca"), ("latent.kind=normalised", "pca"),
+                          ("latent.channels=40", "80"), ("sde.parametrisation=v", "edm")):  # fmt: skip
+        key, value = change.split("=")
+        for resumed in (["-id", run.name], ["-from", run.name, *arguments]):
+            assert train.main([*resumed, change, "training.train_num_steps=4"]) == 1
+            error = capsys.readouterr().err.strip().splitlines()[-1]
+            assert f"{key} = {value}: must be {right}, as " in error
+    assert (run / "config.yaml").read_text() == written and only(runs) == run
+
+
+def test_a_checkpoint_of_other_meaning_is_refused_whatever_the_file_says(config, tiny):
+    state = build_state(config, ALONE, tiny.symbols)
+    project = project_of(state)
+    other = build_state(with_keys(config, "sde", parametrisation="noise"), ALONE, tiny.symbols)
+    with pytest.raises(configuration.ConfigError, match="parametrisation = noise: must be edm, as the checkpoint was"):
+        restore(other, project)
+    # without a compression the number of channels is nobody's, and what is learnt from may change
+    changed = with_keys(with_keys(config, "latent", channels=20), "loss", mel=1.0)
+    restore(build_state(changed, ALONE, tiny.symbols), project)
 
 
 def test_a_resumed_run_takes_its_new_settings_and_keeps_its_precision(arguments, runs):

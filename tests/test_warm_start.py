@@ -130,6 +130,8 @@ def test_a_voice_will_do_and_frozen_parts_stay(trained, arguments, caplog):
         (["-id", "off_1"], "-id goes on with a run as it was, -from begins"),
         (["audio.n_mels=40"], "audio.n_mels = 40: must be 80"),
         (["text.units=phones"], "text.units = phones: must be blanks"),
+        (["latent.kind=pooled"], "latent.kind = pooled: must be normalised, as project_00000008.pt was trained with"),
+        (["sde.parametrisation=v"], "sde.parametrisation = v: must be edm"),
         (["fine_tuning.frozen=[nose]"], "fine_tuning.frozen"),
     ],
 )

@@ -1,7 +1,7 @@
 """Durations of all clips, searched for every alignment.refresh_steps steps and kept in between.
 
-A refresh is a pure function of the averaged weights, the step and the durations before it, and what it finds stands in
-every checkpoint, so that a resumed run goes on with the same ones.
+A refresh is a pure function of the averaged weights and the durations before it, and what it finds stands in every
+checkpoint, so that a resumed run goes on with the same ones.
 """
 
 import logging
@@ -13,7 +13,6 @@ from torch.nn.utils.rnn import pad_sequence
 from data_util import config as configuration
 from data_util.config import Config
 from data_util.corpus import Corpus
-from data_util.world import seed_everything
 from training.state import State
 
 log = logging.getLogger("train")
@@ -48,7 +47,6 @@ def refresh(state: State, corpus: Corpus) -> None:
     passes = [order[i : i + size] for i in range(0, len(order), size)]
     with state.world.together():
         for number in range(state.world.rank, len(passes), state.world.size):
-            seed_everything(state.config.system.seed, state.step, number)  # whichever process it is that searches
             found += zip(passes[number], realigned(state, before, passes[number]))
     found = dict(state.world.gather(found))
     frames = torch.cat([found[i] for i in range(len(corpus))]).int()
@@ -65,7 +63,10 @@ def moved(before: Corpus, frames: torch.Tensor) -> str:
 
 
 def realigned(state: State, corpus: Corpus, indices: list[int]) -> list[torch.Tensor]:
-    """Durations (T_x,) of the clips at these indices, on the CPU."""
+    """Durations (T_x,) of the clips at these indices, on the CPU.
+
+    Searched for without alignment.noise, one draw of which would stay until the next refresh.
+    """
     device, config = state.world.device, state.config
     ids = [torch.from_numpy(corpus.ids[i]) for i in indices]
     mels = [torch.from_numpy(corpus.mel(i)).mT for i in indices]  # (T_mel, n_mels)
@@ -75,7 +76,6 @@ def realigned(state: State, corpus: Corpus, indices: list[int]) -> list[torch.Te
         durations = [torch.from_numpy(corpus.durations[i]) for i in indices]
     x, mel, f0, durations = (pad_sequence(each, batch_first=True).to(device) for each in (ids, mels, f0, durations))
     lengths = [torch.tensor([len(one) for one in each], device=device) for each in (ids, mels)]
-    noise = configuration.search_noise(config, state.step)
     with state.ema.speaking_as(torch.from_numpy(corpus.speakers[indices])):
-        found = state.ema.realign(x, lengths[0], mel.mT, lengths[1], f0.mT, durations, noise).cpu()
+        found = state.ema.realign(x, lengths[0], mel.mT, lengths[1], f0.mT, durations).cpu()
     return [one[: len(each)] for one, each in zip(found, ids)]

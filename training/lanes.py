@@ -34,7 +34,9 @@ def lanes_of(args: argparse.Namespace) -> Config | None:
         written = checkpoint.RUNS / args.id / "config.yaml"
         if not written.is_file():
             return None  # whoever looks for the checkpoint says what there is
-        config = configuration.load(None, args.overrides, base=written)
+        before = configuration.completed(configuration.read_tree(written))
+        config = configuration.load(None, args.overrides, base=before)
+        configuration.check_meaning(config, before, f"run {args.id}")  # before any lane has begun
     if len(config.training.lanes) == 1:
         if args.lane is not None:
             raise ConfigError(f"-lane {args.lane}: the run has a single one; leave -lane away")

@@ -112,7 +112,9 @@ def project_of(state: State) -> dict:
 
 
 def restore(state: State, project: dict) -> None:
-    """Go on from what project_of gave. Raises CheckpointError where it does not fit this model and front end."""
+    """Go on from what project_of gave. Raises CheckpointError where it does not fit this model and front end, and
+    ConfigError where its weights would mean something else here."""
+    configuration.check_meaning(state.config, project["config"], "the checkpoint")
     checkpoint.check_symbols("the checkpoint", project["symbols"], state.symbols)
     try:
         for name in ("model", "ema", "discriminators", "optimiser", "optimiser_discriminators"):

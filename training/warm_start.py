@@ -12,7 +12,7 @@ from torch import Tensor
 from data_util import checkpoint
 from data_util import config as configuration
 from data_util.checkpoint import CheckpointError
-from data_util.config import Config, ConfigError
+from data_util.config import Config
 from text.symbols import MARKS, VOWELS
 from training.state import State
 
@@ -60,7 +60,8 @@ def load_source(path: Path) -> Source:
 def configuration_of(args: argparse.Namespace) -> Config:
     """The configuration of a new run: config.yaml's, or with -from the checkpoint's, under -c and section.key=value.
 
-    Raises ConfigError, also where the recordings would be read otherwise than the checkpoint has learnt to.
+    Raises ConfigError, also where the recordings would be read otherwise than the checkpoint has learnt to, or its
+    weights would mean something else.
     """
     if args.start is None:
         return configuration.load(args.c, args.overrides)
@@ -68,11 +69,9 @@ def configuration_of(args: argparse.Namespace) -> Config:
     before = {name: keys for name, keys in load_source(path).config.items() if name != "fine_tuning"}
     before = configuration.completed(before)
     config = configuration.load(args.c, [*args.overrides, f"fine_tuning.start={path}"], base=before)
-    for section, name in [("audio", key) for key in before["audio"]] + [("text", "units")]:
-        then, now = before[section][name], getattr(getattr(config, section), name)
-        if then != now:
-            raise ConfigError(f"{section}.{name} = {now}: must be {then}, as {path.name} was trained with; prepare the "
-                              "recordings for that")  # fmt: skip
+    of_recordings = [*(("audio", key) for key in before["audio"]), ("text", "units")]
+    configuration.check_same(config, before, of_recordings, path.name, "; prepare the recordings for that")
+    configuration.check_meaning(config, before, path.name)
     return config
 
 

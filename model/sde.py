@@ -124,7 +124,7 @@ class SDE:
 # Times at which the solvers evaluate the posterior mean; the last evaluation is their result. For few steps the times
 # are those from which DPM-Solver++(2M) arrives at its last latent with the variance that the forward process has there:
 # up to four in the middle of the way, so that they end in a mean; five at T_LAST, as all grids from there on, where the
-# posterior mean is a sample, and so that the variance is right for data of any deviation from .3 to 1.
+# posterior mean is a sample, and so that the latent's deviation is right to 4% for data of any deviation from .3 to 1.
 T_LAST = 0.02
 FEW_STEPS = {
     1: (1.0,),

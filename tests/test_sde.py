@@ -409,6 +409,15 @@ def test_grids_give_dpm2m_the_right_marginal(n):
     assert last.item() == pytest.approx(math.sqrt(alpha**2 * s * s + sigma**2), rel=0.04)
 
 
+@pytest.mark.parametrize("s", [0.3, 0.4, 0.6, 0.8, 1.0])
+def test_five_evaluations_have_it_for_data_of_other_deviations(s):
+    sde = make()
+    mean, calls = gaussian_mean(sde, 0.0, s)
+    dpm2m(sde, mean, torch.ones(1, dtype=F64), grid(5))
+    alpha, sigma, _ = sde.at(calls[-1][0])
+    assert calls[-1][1].item() == pytest.approx(math.sqrt(alpha**2 * s * s + sigma**2), rel=0.041)
+
+
 def test_refusals_say_what_is_wrong():
     with pytest.raises(ValueError, match="n_timesteps = 0: must be at least 1"):
         solver_times("dpm2m", 0)

@@ -1,6 +1,9 @@
 """Processes that meet in a store which still has what those before them wrote."""
 
+import os
 import random
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -8,7 +11,8 @@ from datetime import timedelta
 import pytest
 import torch.distributed as dist
 
-from data_util.world import meet
+from data_util.config import ROOT
+from data_util.world import World, meet
 
 
 def meeting(store, size, seed):
@@ -47,3 +51,43 @@ def test_nobody_agrees_with_those_that_have_ended():
     for rank in (0, 1):
         with pytest.raises(RuntimeError, match="connection"):
             meet(store, rank, 2, timedelta(seconds=0.3))
+
+
+ENDS = {"return 0": 0, "return 3": 3, "sys.exit(4)": 4, "raise ValueError('gone')": 1}
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("how", ENDS)
+def test_one_of_several_that_fails_ends_before_anything_tidies_up(size, how):
+    program = (
+        "import atexit, sys\nfrom data_util.world import exit_with\natexit.register(print, 'tidied up')\n"
+        f"def main():\n    print('worked')\n    {how}\nexit_with(main)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env={**os.environ, "WORLD_SIZE": str(size)},
+                          capture_output=True, text=True, timeout=300, check=False)  # fmt: skip
+    assert done.returncode == ENDS[how]
+    assert done.stdout.split("\n")[0] == "worked" and ("gone" in done.stderr) == ("gone" in how)
+    assert ("tidied up" in done.stdout) == (size == 1 or ENDS[how] == 0)
+
+
+class Partner(World):
+    """One of two, the other of which says a number."""
+
+    def most(self, number):
+        return max(number, self.others)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+@pytest.mark.parametrize("error", [None, OSError("clip.wav is gone")])
+def test_what_fails_one_ends_all(others, error):
+    world = Partner(0, 2, None)
+    world.others = others
+    raised = None
+    try:
+        with world.together():
+            if error:
+                raise error
+    except OSError as one:
+        raised = one
+    assert (raised is None) == (error is None and not others)
+    assert error is None or raised is error

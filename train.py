@@ -59,11 +59,12 @@ def train_step(state: State, *passes: Batch) -> dict[str, Tensor]:
         stage = replace(stage, parts={name: rate for name, rate in stage.parts.items() if name != "variance"})
     enter_stage(state, stage, scale * state.rate_scale * (world.size * len(passes)) ** config.training.rate_power)
     counts = torch.stack([global_counts(batch, world) for batch in passes]).mean(0)
-    judges, judged, stepped = "discriminators" in stage.parts, {}, []
+    judges, judged = "discriminators" in stage.parts, {}
+    state.skipped = False
     if judges and len(passes) > 1:  # they learn from all passes before the generator hears of any, as from one batch
         with torch.no_grad(), state.watch.part("forward"):
             outs = [forward(state, batch, i, counts, state.model) for i, batch in enumerate(passes)]
-        judged = discriminator_step(state, stepped, *outs)
+        judged = discriminator_step(state, *outs)
 
     summed, total = {}, 0.0
     for i, batch in enumerate(passes):
@@ -71,7 +72,7 @@ def train_step(state: State, *passes: Batch) -> dict[str, Tensor]:
             with state.watch.part("forward"):
                 out = forward(state, batch, i, counts, state.wrapped["model"])
             if judges:
-                judged = judged or discriminator_step(state, stepped, out)
+                judged = judged or discriminator_step(state, out)
                 out.losses.update(adversarial_losses(state, out))
             loss = sum(getattr(config.loss, name.removeprefix("loss_")) * one for name, one in out.losses.items())
             loss = loss / len(passes)
@@ -80,11 +81,11 @@ def train_step(state: State, *passes: Batch) -> dict[str, Tensor]:
                     loss.backward()
         total = total + loss.detach()
         summed = {name: summed.get(name, 0.0) + one.detach() / len(passes) for name, one in out.losses.items()}
-    norms = update(state, stepped, state.optimiser, total)
+    norms = update(state, state.optimiser, total)
 
     values = {name: value.detach() for name, value in (summed | judged | norms).items()}
     values = dict(zip(values, world.mean(torch.stack(list(values.values())))))
-    state.misses = 0 if all(stepped) else state.misses + 1
+    state.misses = state.misses + 1 if state.skipped else 0
     if not state.misses:
         update_averages(state, values.get("loss_duration"))
     state.step += 1
@@ -101,11 +102,8 @@ def forward(state: State, batch: Batch, number: int, counts: Tensor, model: nn.M
     return model(batch, counts, state.stage, realign, configuration.search_noise(config, step))
 
 
-def discriminator_step(state: State, stepped: list[bool], *outs: Output) -> dict[str, Tensor]:
-    """Train the discriminators on recorded and generated segments, both under the same t. Returns loss and norm.
-
-    stepped: as of update.
-    """
+def discriminator_step(state: State, *outs: Output) -> dict[str, Tensor]:
+    """Train the discriminators on recorded and generated segments, both under the same t. Returns loss and norm."""
     total, network = 0.0, state.wrapped["discriminators"]
     with state.watch.part("discriminators"):
         for i, out in enumerate(outs):
@@ -117,7 +115,7 @@ def discriminator_step(state: State, stepped: list[bool], *outs: Output) -> dict
                 loss = losses.discriminator_loss(real, generated) / len(outs)
                 loss.backward()
             total = total + loss.detach()
-    return {"loss_discriminator": total} | update(state, stepped, state.optimiser_discriminators, total)
+    return {"loss_discriminator": total} | update(state, state.optimiser_discriminators, total)
 
 
 def adversarial_losses(state: State, out: Output) -> dict[str, Tensor]:
@@ -140,11 +138,11 @@ def judge(discriminators: nn.Module, wav: Tensor, t: Tensor, amp: bool) -> list[
     return [(full(logits), [full(feature) for feature in features]) for logits, features in judged]
 
 
-def update(state: State, stepped: list[bool], optimiser: torch.optim.Optimizer, loss: Tensor) -> dict[str, Tensor]:
-    """Clip each part's gradient to its norm, step, unless the loss or a norm is not finite, and forget the gradients.
+def update(state: State, optimiser: torch.optim.Optimizer, loss: Tensor) -> dict[str, Tensor]:
+    """Clip each part's gradient to its norm, step, and forget the gradients; where the loss or a norm is not finite,
+    set state.skipped instead of a step. Here the host waits for the device.
 
-    stepped: is told whether it did; loss: what the gradients are of, in this process. Returns the norms by part, the
-    same in every process. Here the host waits for the device.
+    loss: what the gradients are of, in this process. Returns the norms by part, the same in every process.
     """
     norms = {}
     with state.watch.part("update"):
@@ -153,9 +151,10 @@ def update(state: State, stepped: list[bool], optimiser: torch.optim.Optimizer, 
                 norm = nn.utils.clip_grad_norm_(group["params"], state.config.training.clip_norm[group["name"]])
                 norms[f"norm_{group['name']}"] = norm
         numbers = [state.world.mean(loss.detach().clone()), *norms.values()]
-        stepped.append(bool(torch.stack([number.detach() for number in numbers]).isfinite().all()))
-        if stepped[-1]:
+        if torch.stack([number.detach() for number in numbers]).isfinite().all():
             optimiser.step()
+        else:
+            state.skipped = True
         optimiser.zero_grad(set_to_none=True)
     return norms
 

@@ -163,9 +163,8 @@ def save_gradients(out: str, argv: list[str]) -> int:
     return 0
 
 
-def _keep(gradients, stage, _state, stepped, optimiser, _loss):
+def _keep(gradients, stage, _state, optimiser, _loss):
     """In place of train.update: keep the gradients and change nothing."""
-    stepped.append(True)
     for group in optimiser.param_groups:
         for i, parameter in enumerate(group["params"]):
             gradients[f"{stage} {group['name']} {i}"] = parameter.grad.clone()

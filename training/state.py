@@ -37,6 +37,7 @@ class State:
     best_variance: dict | None = None  # the variance part's least held-out loss, its weights there, misses since, and
     # the step of the last validation that it has heard of
     rate_scale: float = 1.0  # of the learning rates, lowered by going back
+    skipped: bool = False  # whether an optimiser took no step in the last one, for what was not finite
     misses: int = 0  # steps in a row that were skipped for what was not finite
     unwritten: dict | None = None  # RunLog's, where the checkpoint is of a step between two lines
     durations: dict | None = None  # of the last refresh, and of which clips they are: see training/alignment.py

@@ -144,7 +144,7 @@ STAGE_FAULTS = [
     ({"parts": {"decoder": "fast"}}, "training.stages[0].parts.decoder = 'fast'", "float"),
     ({"parts": {"discriminators": 1e-4}}, "training.stages[0].parts = {'discriminators': 0.0001}", "generator too"),
     ({"share": 0}, "training.stages[0].share = 0.0", "over 0"),
-    ({"share": 0.9}, "training.stages = shares that sum to 0.95", "sum to 1"),
+    ({"share": 0.9}, "training.stages = shares that sum to 0.9", "sum to 1"),
     ({"final": 1.1}, "training.stages[0].final = 1.1", "from 0 to 1"),
     ({"lane": "side"}, "training.stages[0].lane = side", "one of training.lanes (main)"),
     ({"parts": {"variance": 1e-4}}, "training.stages[0].parts", "without variance where variance.kind is off"),
@@ -187,7 +187,8 @@ def test_what_is_shipped_loads():
     config = load()
     assert config.n_latents == config.audio.n_mels == 80
     assert config.hifigan.upsample_rates == (8, 8, 2, 2)
-    assert config.training.stages[1].feature_gradient == "at_one"
+    assert [stage.feature_gradient for stage in config.training.stages] == ["off"]
+    assert [stage.feature_gradient for stage in load("light").training.stages] == ["off", "at_one"]
 
 
 @pytest.mark.parametrize("overlay", sorted(path.stem for path in (ROOT / "configs").glob("*.yaml")))
@@ -316,8 +317,8 @@ def test_every_key_is_needed():
             del tree[section][name]
             refused(f"missing key {section}.{name}", name, from_dict, tree)
     tree = plain()
-    del tree["training"]["stages"][1]["share"]
-    refused("missing key training.stages[1].share", "share", from_dict, tree)
+    del tree["training"]["stages"][0]["share"]
+    refused("missing key training.stages[0].share", "share", from_dict, tree)
     refused("audio: expected keys", "5", from_dict, plain() | {"audio": 5})
     refused("the configuration: expected keys", "[]", from_dict, [])
 

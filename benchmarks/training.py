@@ -36,7 +36,7 @@ from data_util.dataset import Batch, batch_order, batches
 from data_util.world import World
 from model import losses
 from model.hifigan import Upsampler
-from model.layers import leaky_relu, masked, with_speaker
+from model.layers import Dropout, leaky_relu, masked, with_speaker
 from model.nisets import Output
 from training.alignment import realigned
 from training.data import Data, read_data
@@ -187,6 +187,19 @@ def with_direct_filters(step: Step) -> Step:
     return slower
 
 
+def with_long_draws(step: Step) -> Step:
+    """Dropout's masks as PyTorch draws them."""
+
+    def drawn(x: Tensor, p: float) -> Tensor:
+        return F.dropout(torch.ones_like(x), p)
+
+    def slower(state: State, batch: Batch) -> dict[str, Tensor]:
+        with mock.patch("model.layers.scaled_mask", drawn):
+            return step(state, batch)
+
+    return slower
+
+
 def with_masks(step: Step) -> Step:
     """Every frame of the cuts and segments is masked, also where all of them are valid."""
     return lambda state, batch: step(state, replace(batch, cuts_full=False, segments_full=False))
@@ -217,6 +230,7 @@ LEVERS = {  # what makes a step fast, and a step without it
     "channels last in the generator": in_one_dimension,
     "discriminators stand still in the generator's step": with_learning_judges,
     "long filters by Fourier transforms": with_direct_filters,
+    "dropout of 16 bits a number": with_long_draws,
     "no masks where every frame is valid": with_masks,
     "fused optimisers": with_many_kernels,
     "numbers stay on the device": reading_numbers,
@@ -265,9 +279,22 @@ def measure(
         seconds.append(time.perf_counter() - start)
         drawn.append(batch)
         for side in sides if turn % 2 else reversed(sides):
-            take_turn(side, batch, seconds[-1], counted=turn >= warm_up)
+            with without_dropout(side.state) if turn == 0 else contextlib.nullcontext():  # whose draws differ
+                take_turn(side, batch, seconds[-1], counted=turn >= warm_up)
     stream.close()
     return sides, drawn, statistics.median(seconds)
+
+
+@contextlib.contextmanager
+def without_dropout(state: State) -> Iterator[None]:
+    """Nothing is dropped meanwhile."""
+    modules = [module for module in state.model.modules() if isinstance(module, Dropout)]
+    shares = [module.p for module in modules]
+    for module in modules:
+        module.p = 0.0
+    yield
+    for module, share in zip(modules, shares):
+        module.p = share
 
 
 def take_turn(side: Side, batch: Batch, data_seconds: float, counted: bool) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.layers import ChannelNorm, ConvNeXtBlock, SymbolEmbedding, masked, speaker_embedding, with_speaker
+from model.layers import ChannelNorm, ConvNeXtBlock, Dropout, SymbolEmbedding, masked, speaker_embedding, with_speaker
 
 N_PLACES = 3  # features of a frame's place in its phone, see places()
 
@@ -21,7 +21,7 @@ class Prenet(nn.Module):
         super().__init__()
         self.convs = nn.ModuleList(nn.Conv1d(channels, channels, kernel, padding=kernel // 2) for _ in range(n_layers))
         self.norms = nn.ModuleList(ChannelNorm(channels) for _ in range(n_layers))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out = nn.Conv1d(channels, channels, 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
@@ -43,7 +43,7 @@ class RelativeAttention(nn.Module):
         width = channels // n_heads
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
         self.out = nn.Conv1d(channels, channels, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.key_positions = nn.Parameter(torch.randn(2 * window + 1, width) * width**-0.5)
         self.value_positions = nn.Parameter(torch.randn(2 * window + 1, width) * width**-0.5)
         nn.init.xavier_uniform_(self.qkv.weight)
@@ -90,7 +90,7 @@ class EncoderLayer(nn.Module):
         self.conv_in = nn.Conv1d(channels, ff_channels, kernel, padding=kernel // 2)
         self.conv_out = nn.Conv1d(ff_channels, channels, kernel, padding=kernel // 2)
         self.norm_conv = ChannelNorm(channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, x_mask: Tensor) -> Tensor:
         """x: (B, C, T_x), x_mask: (B, 1, T_x). Returns (B, C, T_x)."""
@@ -107,7 +107,7 @@ class DurationPredictor(nn.Module):
         widths = (channels, hidden_channels, hidden_channels)
         self.convs = nn.ModuleList(nn.Conv1d(a, b, kernel, padding=kernel // 2) for a, b in zip(widths, widths[1:]))
         self.norms = nn.ModuleList(ChannelNorm(hidden_channels) for _ in self.convs)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out = nn.Conv1d(hidden_channels, 1, 1)
 
     def forward(self, x: Tensor, x_mask: Tensor) -> Tensor:

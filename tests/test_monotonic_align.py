@@ -423,5 +423,6 @@ def test_a_process_searches_on_its_share_of_the_cores(monkeypatch, environment, 
         return fallback.search(*arguments)
 
     monkeypatch.setattr(monotonic_align, "_module", lambda: SimpleNamespace(search=spied))
+    search(torch.zeros(9, 2, 3), [2] * 9, [3] * 9)
     search(torch.zeros(1, 2, 3), [2], [3])
-    assert seen == [n_threads]
+    assert seen == [n_threads, 1]  # a single item has nothing to share

@@ -50,7 +50,8 @@ def search(scores: Array, x_lengths: Lengths, mel_lengths: Lengths, optional: np
     _check_lengths(array, x_lengths, mel_lengths, optional)
     _check_finite(array, x_lengths, mel_lengths)
     frames = np.ascontiguousarray(array.transpose(0, 2, 1))
-    durations = _module().search(frames, x_lengths, mel_lengths, optional, _n_threads()).astype(np.int64)
+    n_threads = max(1, min(_n_threads(), len(x_lengths)))  # waking those that find nothing to do takes longer than it
+    durations = _module().search(frames, x_lengths, mel_lengths, optional, n_threads).astype(np.int64)
     return torch.from_numpy(durations).to(scores.device) if isinstance(scores, torch.Tensor) else durations
 
 

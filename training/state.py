@@ -34,8 +34,8 @@ class State:
     sounding: bool = True  # whether the generator has learnt anything, here or in a lane before
     reading: bool = True  # whether the text side has
     step: int = 0  # steps done
-    best_variance: dict | None = None  # the variance part's least held-out loss, its weights there, misses since, and
-    # the step of the last validation that it has heard of
+    # the variance part's least held-out loss, its weights there, misses since, and the last validation's step
+    best_variance: dict | None = None
     rate_scale: float = 1.0  # of the learning rates, lowered by going back
     skipped: bool = False  # whether an optimiser took no step in the last one, for what was not finite
     misses: int = 0  # steps in a row that were skipped for what was not finite

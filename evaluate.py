@@ -35,6 +35,7 @@ from data_util.measures import (
 )
 from data_util.memory import peak_memory
 from data_util.page import markdown, page
+from data_util.speech import speaker_id
 from model.sde import ONE_STEP, SOLVERS, default_solver
 from sampling import Voice
 from text import TextError
@@ -91,18 +92,29 @@ def named_systems(arguments: list[str], taken: set[str], clips: list[Clip]) -> d
     return systems
 
 
-def copy_all(voice: Voice, recordings: dict[str, Path], folder: Path) -> dict[str, Path]:
+def speaker_of(voice: Voice, clip: Clip) -> str | None:
+    """Who says a clip, of a voice of several speakers; None where the voice is one, whoever the list names.
+
+    Raises ValueError where the voice has not learnt that speaker.
+    """
+    names = voice.saved.config.speakers.names
+    speaker = clip.speaker or None if names else None
+    speaker_id(speaker, names)
+    return speaker
+
+
+def copy_all(voice: Voice, clips: list[Clip], folder: Path) -> dict[str, Path]:
     """The generator on the true latent of each recording, {clip: WAV}; {} for a voice that needs more than that."""
     rate = voice.saved.config.audio.sample_rate
-    for clip, path in bar(recordings.items(), len(recordings), folder.name, True):
-        wav = read_wav(path, rate)
+    for clip in bar(clips, len(clips), folder.name, True):
+        wav = read_wav(clip.wav_path, rate)
         try:
-            copied = voice.copy(wav)
+            copied = voice.copy(wav, speaker_of(voice, clip))
         except ValueError as error:
             log.warning("%s", error)
             return {}
-        save_wav(folder / f"{clip}.wav", copied, rate)
-    return {clip: folder / f"{clip}.wav" for clip in recordings}
+        save_wav(folder / f"{clip.id}.wav", copied, rate)
+    return {clip.id: folder / f"{clip.id}.wav" for clip in clips}
 
 
 def speak_all(path: Path, device: str, n_threads: int, clips: list[Clip], settings: dict, folder: Path | None) -> dict:
@@ -138,7 +150,7 @@ def speak_all(path: Path, device: str, n_threads: int, clips: list[Clip], settin
 
 def _speak(voice, clip, settings):
     start = time.perf_counter()
-    speech = voice.speak(clip.text or "", **settings)
+    speech = voice.speak(clip.text or "", speaker=speaker_of(voice, clip), **settings)
     return speech, (time.perf_counter() - start, speech.seconds)
 
 
@@ -225,6 +237,8 @@ def evaluate(args: argparse.Namespace) -> dict:
     voice, about_voice = _load_voice(args) if args.with_voice else (None, None)
     config = configuration.load() if voice is None else voice.saved.config
     clips = clips_of(args, config)
+    for clip in clips if voice else ():
+        speaker_of(voice, clip)  # who is not known fails before anything that takes time
     ways = ways_to_speak(args) if voice else {}
     own = ["copy", *ways] if voice else []
     named = named_systems(args.systems, {"recording", "copy", *ways}, clips)
@@ -235,7 +249,7 @@ def evaluate(args: argparse.Namespace) -> dict:
     recordings = {clip.id: clip.wav_path for clip in clips if clip.wav_path.is_file()}
     systems, spoken = {"recording": recordings}, {}
     if voice is not None:
-        systems["copy"] = copy_all(voice, recordings, args.out / "copy")
+        systems["copy"] = copy_all(voice, [clip for clip in clips if clip.id in recordings], args.out / "copy")
     for name, settings in ways.items():
         spoken[name] = speak_apart(voice, args, clips, settings, args.out / name)
         systems[name] = {clip: args.out / name / f"{clip}.wav" for clip in spoken[name]["clips"]}

@@ -204,11 +204,12 @@ class Voice:
             wav = wav * _gain(wav, self.reader.sample_rate, settings.loudness)
         return wav.clamp(-1, 1).cpu().numpy()
 
-    def copy(self, wav: np.ndarray) -> np.ndarray:
+    def copy(self, wav: np.ndarray, speaker: str | None = None) -> np.ndarray:
         """Copy synthesis: the generator on the true latent of a recording.
 
-        wav: (T_wav,) in [-1, 1] at the voice's sample rate. Returns (T_mel hop_length,) float32 in [-1, 1]; raises
-        ValueError where the generator also reads mu, which a recording alone does not have.
+        wav: (T_wav,) in [-1, 1] at the voice's sample rate; speaker: as of speak(). Returns (T_mel hop_length,) float32
+        in [-1, 1]; raises ValueError where the generator also reads mu, which a recording alone does not have, and for
+        a speaker whom the voice has not learnt.
         """
         config, model = self.saved.config, self.model
         if "mu" in config.generator.inputs:
@@ -221,7 +222,8 @@ class Voice:
                 f0 = model.conditions(tracked[None])
             generator = torch.Generator().manual_seed(0)
             noise = torch.randn(1, 1, z0.shape[-1] * config.audio.hop_length, generator=generator)
-            copied = model.generate(z0, f0=f0, noise=noise.to(self.device))
+            with model.speaking_as(self._speaker_id(speaker)):
+                copied = model.generate(z0, f0=f0, noise=noise.to(self.device))
         return copied[0, 0].clamp(-1, 1).cpu().numpy()
 
 

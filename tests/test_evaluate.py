@@ -52,6 +52,7 @@ class StubVoice:
     """Speaks every text in a buzz of 0.6 s, two letters long, a copy in its recording at half the level."""
 
     asked: list = []
+    speakers: list = []  # of each call
     slow = 0.0  # seconds that the first call takes longer
 
     def __init__(self, config, path):
@@ -59,16 +60,23 @@ class StubVoice:
         self.model = torch.nn.Linear(2, 3)
         self.fresh = True
 
-    def speak(self, text, *, n_timesteps, solver, seed):
+    def speak(self, text, *, n_timesteps, solver, seed, speaker):
         if not text.strip("."):
             raise TextError("nothing to say")
         time.sleep(self.slow * self.fresh)
         self.fresh = False
         self.asked.append((text, n_timesteps, solver, seed))
+        self.speakers.append(speaker)
         return Speech(voiced(0.6, f0=100 * n_timesteps), RATE, text, "ab", np.array([20, 32]), ("a", "b"), (0, 0))
 
-    def copy(self, wav):
+    def copy(self, wav, speaker):
+        self.speakers.append(speaker)
         return 0.5 * wav
+
+
+def stub_voice_config(corpus, names=()):
+    keys = [f"dataset.prtpath={corpus}", f"dataset.metafile_test={corpus / 'test.txt'}"]
+    return configuration.change(CONFIG, [*keys, f"speakers.names=[{','.join(names)}]"])
 
 
 @pytest.fixture
@@ -76,14 +84,14 @@ def stub_voice(monkeypatch, corpus):
     """Run off_a, whose test list is a, b, and d, of which nothing can be said. It speaks in this process."""
     (corpus / "checkpoint" / "off_a").mkdir(parents=True)
     (corpus / "test.txt").write_text("a\nd.wav|...\nb\n", "utf-8")
-    keys = [f"dataset.prtpath={corpus}", f"dataset.metafile_test={corpus / 'test.txt'}"]
-    config = configuration.change(CONFIG, keys)
+    config = stub_voice_config(corpus)
     monkeypatch.setattr(checkpoint, "RUNS", corpus / "checkpoint")
     monkeypatch.setattr(checkpoint, "load_voice", lambda path: path)
     monkeypatch.setattr(checkpoint, "find", lambda folder, kind, step: folder / f"{kind}_{step}")
     monkeypatch.setattr(evaluate, "Voice", lambda path, _: StubVoice(config, path))
     monkeypatch.setattr(evaluate, "apart", lambda function, *arguments: function(*arguments))
     monkeypatch.setattr(StubVoice, "asked", [])
+    monkeypatch.setattr(StubVoice, "speakers", [])
     return StubVoice
 
 
@@ -276,6 +284,25 @@ def test_a_page_for_listening_needs_no_report_and_no_package(capsys, corpus, mon
     assert (status, errors) == (0, []) and [path.name for path in (corpus / "out").iterdir()] == ["index.html"]
     page = (corpus / "out" / "index.html").read_text("utf-8")
     assert page.count("<audio ") == 4 and "Number 3." in page and "Measures" not in page and "CER" not in page
+
+
+@pytest.mark.parametrize("names", [(), ("ben", "ann")])
+def test_each_clip_is_spoken_and_copied_as_who_says_it(capsys, corpus, stub_voice, monkeypatch, names):
+    config = stub_voice_config(corpus, names)
+    monkeypatch.setattr(evaluate, "Voice", lambda path, _: StubVoice(config, path))
+    (corpus / "test.txt").write_text(f"a.wav|ann|{TEXTS['a']}\nb.wav|ben|{TEXTS['b']}\n", "utf-8")
+    assert command(capsys, "-id", "off_a", "-o", "out")[0] == 0
+    ann, ben = ("ann", "ben") if names else (None, None)
+    assert stub_voice.speakers == [ann, ben, ann, ann, ben]  # copies, the first text of a process, and both
+
+
+def test_a_speaker_whom_the_voice_does_not_know_fails_at_once(capsys, corpus, stub_voice, monkeypatch):
+    config = stub_voice_config(corpus, ("ben", "cid"))
+    monkeypatch.setattr(evaluate, "Voice", lambda path, _: StubVoice(config, path))
+    (corpus / "test.txt").write_text(f"b.wav|ben|{TEXTS['b']}\na.wav|ann|{TEXTS['a']}\n", "utf-8")
+    status, _, errors = command(capsys, "-id", "off_a", "-o", "out")
+    assert status == 1 and stub_voice.speakers == []
+    assert errors == ["evaluate.py: speaker 'ann': the voice has not learnt it (it knows ben, cid)"]
 
 
 def test_a_voice_that_cannot_copy_is_spoken_all_the_same(capsys, corpus, stub_voice, caplog, monkeypatch):

@@ -31,12 +31,13 @@ from model import losses
 from model.layers import full
 from model.nisets import Output
 from training import alignment
+from training.begin import begin
 from training.data import Data, prepare_data
 from training.folder import begin_launch, end_launch, go_on_after_restart, open_folder, start_wandb
 from training.lanes import lanes_of, run_lane, run_lanes
 from training.state import State, make_state, project_of, restore
 from training.validation import n_stale, settle_variance, tell_of_missing_packages, validate_once
-from training.warm_start import configuration_of, warm_start
+from training.warm_start import configuration_of
 
 LOGW_VARIANCE_RATE = 0.01  # of the running mean that synthesis takes its log-normal's variance from
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -449,8 +450,8 @@ def run_one(args: argparse.Namespace, world: World) -> str:
         config = configuration_of(args)
     data = prepare_data(config, world)
     state = make_state(args, config, world, data, project)
-    if config.fine_tuning.start and project is None:
-        warm_start(state)
+    if project is None:
+        begin(state, data.clips)
     wandb_run = start_wandb(args, config, args.id or args.name) if world.first else None
     name = world.agree(wandb_run.id if wandb_run else args.id or args.name or checkpoint.new_run_id())
     if world.first:

@@ -136,6 +136,8 @@ class Alignment:
     em_iterations: int
     em_minutes: float
     shortest_pause: float
+    solve_minutes: float
+    solve_ridge: float
     prior_scale: float
     noise: float
     noise_steps: int
@@ -596,7 +598,7 @@ def _check(config):
 
 def _check_ranges(config):
     may_be_zero = {"system.seed", "system.patience", "system.num_workers", "audio.f_min",
-                   "alignment.init_steps", "alignment.refresh_steps", "text_encoder.window",
+                   "alignment.init_steps", "alignment.refresh_steps", "alignment.solve_minutes", "text_encoder.window",
                    "text_encoder.frame_layers", "variance.dropout", "variance.course_layers",
                    "variance.pitch_temperature", "variance.energy_temperature", "variance.course_temperature",
                    "alignment.prior_scale", "alignment.noise", "discriminators.scales",

@@ -16,6 +16,7 @@ from data_util.files import write_atomic
 from data_util.world import World
 from experiments import runs
 
+SEARCH = ("alignment.init_steps=0", "alignment.solve_minutes=0")
 ARMS = {  # what is changed in the base, which is the overlay of -c with one lane
     "base": [],
     "v": ["sde.parametrisation=v"],
@@ -25,10 +26,11 @@ ARMS = {  # what is changed in the base, which is the overlay of -c with one lan
     "pooled": ["latent.kind=pooled"],
     "pca": ["latent.kind=pca"],
     "learned": ["latent.kind=learned"],
+    "drawn": ["alignment.solve_minutes=0"],
     # these three differ from `search`, the rest from `base`
-    "search": ["alignment.init_steps=0"],
-    "search_prior": ["alignment.init_steps=0", "alignment.prior_scale=1"],
-    "search_noise": ["alignment.init_steps=0", "alignment.noise=0.1"],
+    "search": [*SEARCH],
+    "search_prior": [*SEARCH, "alignment.prior_scale=1"],
+    "search_noise": [*SEARCH, "alignment.noise=0.1"],
     # and these change the last stage alone, which only --sound has (changes, stages); at_one differs from joint
     "mel_45": ["loss.mel_blur=0"],
     "mel_22": ["loss.mel_blur=0"],

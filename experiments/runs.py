@@ -12,10 +12,10 @@ from data_util.config import Config, ConfigError
 from data_util.files import write_atomic
 from data_util.run_log import RunLog, read_lines
 from data_util.world import World
+from training.begin import begin
 from training.data import prepare_data
 from training.lanes import trained_parts
 from training.state import make_state
-from training.warm_start import warm_start
 
 
 def stage(parts: str, share: float = 1.0, latents: str = "joint", final: float = 0.02, gradient: str = "off") -> str:
@@ -51,8 +51,8 @@ def run(config: Config, folder: Path, world: World, start: Path | None = None, k
         if begun:
             project = checkpoint.load_project(checkpoint.find(begun[0], "project"))
         state = make_state(train.parse_args([]), config, world, data, project)
-        if config.fine_tuning.start and project is None:
-            warm_start(state)
+        if project is None:
+            begin(state, data.clips)
         state.sounding, state.reading = "generator" in trained_parts(config, list(config.training.lanes)), True
         checkpoint.set_aside(folder, state.step)
         write_atomic(folder / "config.yaml", configuration.to_yaml(config).encode())

@@ -23,7 +23,7 @@ from data_util.config import ROOT
 from data_util.lanes import run_all
 from data_util.means import INDEX
 from tests.conftest import StubFrontEnd, without_judges
-from training import validation
+from training import begin, validation
 
 LENGTHS = (30, 12, 44, 25, 60, 33, 18)  # frames of clips 0, 1, ...: of four even and three odd ones
 LANES = ("even", "tone", "odd", "sound", "text", "course")
@@ -219,14 +219,20 @@ def arguments(corpus_root, tmp_path_factory):
 
 
 class Watch:
-    """What was trained on: by lane, in the order of the steps; and the generator that each lane began with."""
+    """What was trained on: by lane, in the order of the steps; the generator that each lane began with, and the clips
+    on which its text side was solved for, None where it was not."""
 
     def __init__(self, patch):
-        self.lane, self.batches, self.generators = "", {}, {}
-        train_lane, step = train.train, train.train_step
+        self.lane, self.batches, self.generators, self.solved, solved = "", {}, {}, {}, []
+        train_lane, step, solve = train.train, train.train_step, begin.solve_mean
+
+        def spied_solve(model, corpus):
+            solved.append({int(clip.id.removeprefix("clip-").removesuffix(".wav")) for clip in corpus.clips})
+            return solve(model, corpus)
 
         def spied_train(state, data, folder, *rest):
             self.lane = folder.name
+            self.solved[self.lane] = solved.pop() if solved else None
             self.generators[self.lane] = weights(state.model.state_dict(), "generator")
             return train_lane(state, data, folder, *rest)
 
@@ -234,6 +240,7 @@ class Watch:
             self.batches.setdefault(self.lane, []).append(batch)
             return step(state, batch)
 
+        patch.setattr(begin, "solve_mean", spied_solve)
         patch.setattr(train, "train", spied_train)
         patch.setattr(train, "train_step", spied_step)
 
@@ -364,6 +371,13 @@ def test_a_half_never_sees_the_other_one(whole):
         assert len(watch.batches[lane]) == STEPS[lane]
     for lane in ("sound", "text"):
         assert watch.clips(lane) & set(SIDES["even"]) and watch.clips(lane) & set(SIDES["odd"]), lane
+
+
+def test_text_sides_begin_with_what_their_own_clips_say(whole):
+    _, watch = whole
+    halves = {lane: set(SIDES[lane]) for lane in ("even", "odd")}
+    others = {"text": set(range(len(LENGTHS))), "tone": None, "sound": None, "course": None}
+    assert watch.solved == halves | others
 
 
 def test_a_half_writes_the_means_of_the_other_one(whole):

@@ -17,6 +17,7 @@ from data_util.lanes import run_all
 from data_util.means import Means
 from data_util.run_log import RunLog
 from data_util.world import World
+from training.begin import begin
 from training.data import Data, other_indices, own_indices, prepare_data
 from training.folder import begin_launch, open_folder, start_wandb, write_about
 from training.state import State, make_state, start_from
@@ -107,13 +108,12 @@ def run_lane(args: argparse.Namespace, config: Config, world: World, name: str, 
         project = checkpoint.load_newest(folder, args.ckpt)
     state = make_state(args, own_config, world, data, project)
     state.run_config = config
+    own = data.clips.subset(own_indices(lane.clips, len(data.clips)))
     if project is None:
-        if config.fine_tuning.start:
-            warm_start(state)
+        begin(state, own)
         start_from(state, last_projects(config, folder.parent, lane.start))
     trained = trained_parts(config, [name, *lane.start])
     state.sounding, state.reading = "generator" in trained, {"text_encoder", "decoder"} <= trained
-    own = data.clips.subset(own_indices(lane.clips, len(data.clips)))
     latents = None
     if lane.means:
         folders, training = [folder.parent / one / "means" for one in lane.means], config.training

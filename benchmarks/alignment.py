@@ -129,7 +129,7 @@ def curve(
     optimiser = torch.optim.AdamW(parameters, lr=RATE, betas=config.training.betas, fused=True)
     start = time.perf_counter() - before
     if corpus.durations is not None and config.alignment.solve_minutes > 0:
-        solve_mean(model, corpus)
+        solve_mean(config, model, corpus)
     points = [(time.perf_counter() - start, held_out_prior(model, valid), 0)]
     if points[0][1] <= target:
         return points

@@ -27,7 +27,7 @@ ARMS = {  # what is changed in the base, which is the overlay of -c with one lan
     "pca": ["latent.kind=pca"],
     "learned": ["latent.kind=learned"],
     "drawn": ["alignment.solve_minutes=0"],
-    # these three differ from `search`, the rest from `base`
+    # search differs from `drawn`, the other two from `search`
     "search": [*SEARCH],
     "search_prior": [*SEARCH, "alignment.prior_scale=1"],
     "search_noise": [*SEARCH, "alignment.noise=0.1"],

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+import text
 from data_util import config as configuration
 from data_util.config import ROOT
+from data_util.corpus import prepare
 from data_util.world import World
 from model.losses import prior_loss
 from model.nisets import stretch
@@ -18,32 +20,46 @@ from training.state import build_state
 ALONE = World(0, 1, torch.device("cpu"))
 
 
-def evenly(corpus):
-    """The corpus with durations that divide each clip evenly over its symbols."""
-    corpus.durations = [np.diff(np.arange(len(ids) + 1) * n // len(ids)) for ids, n in zip(corpus.ids, corpus.n_frames)]
-    return corpus
-
-
-@pytest.fixture
-def state(tiny_config, tiny):
-    config = configuration.change(configuration.load(str(ROOT / "tests" / "tiny.yaml")), [])
+@pytest.fixture(params=["plain", "two voices", "pitch"])
+def state(request, tiny_config, stub_front_end):
+    """Of the tiny model over the tiny corpus, whose clips two speakers say in turn where there are two voices, and
+    whose mu depends on pitch and energy where there is pitch."""
+    assert text.FrontEnd is stub_front_end
+    pitch = ["variance.kind=phone", "pitch.f_max=2000"] if request.param == "pitch" else []
+    config = configuration.load(str(ROOT / "tests" / "tiny.yaml"), pitch)
     config = dataclasses.replace(config, dataset=tiny_config.dataset)
-    state = build_state(config, ALONE, tiny.symbols)
-    for network in (state.model, state.ema):
-        network.latent_mean.fill_(tiny.statistics()[0])
-        network.latent_std.fill_(tiny.statistics()[1])
-    return state
+    corpus = prepare(config, config.dataset.metafile_train, progress=False)
+    corpus.durations = [np.diff(np.arange(len(ids) + 1) * n // len(ids)) for ids, n in zip(corpus.ids, corpus.n_frames)]
+    if request.param == "two voices":
+        config = with_keys(config, "speakers", names=("ann", "ben"))
+        corpus.speakers = np.arange(len(corpus)) % 2
+    state = build_state(config, ALONE, corpus.symbols)
+    state.model.latent_mean.fill_(corpus.statistics()[0])
+    state.model.latent_std.fill_(corpus.statistics()[1])
+    if request.param == "two voices":
+        torch.nn.init.normal_(state.model.text_encoder.speaker.weight)  # they begin alike
+    if request.param == "pitch":
+        state.model.f0_mean.fill_(corpus.f0_statistics()[0])
+        state.model.f0_std.fill_(corpus.f0_statistics()[1])
+        torch.nn.init.normal_(state.model.text_encoder.condition.weight)  # as if they had been learnt
+    state.ema.load_state_dict(state.model.state_dict())
+    return state, corpus
 
 
 @torch.no_grad()
-def loss_and_moments(model, corpus, indices):
+def loss_and_pairs(model, corpus, indices):
     """The prior's loss along the corpus's durations, and the features and latents that it is made of."""
     model.eval()
     features, latents, means = [], [], []
     for i in indices:
         x, durations = (torch.from_numpy(each[i])[None] for each in (corpus.ids, corpus.durations))
         z0 = model.latent(torch.from_numpy(corpus.mel(i))[None])
-        mu_x, _, h = model.encode(x, torch.ones(1, 1, x.shape[1]))
+        values = None
+        if model.config.with_f0:
+            f0 = model.conditions(torch.from_numpy(corpus.f0(i))[None])
+            values = model.values(model.normalised(torch.from_numpy(corpus.mel(i))[None]), f0, durations)
+        with model.speaking_as(int(corpus.speakers[i])):
+            mu_x, _, h = model.encode(x, torch.ones(1, 1, x.shape[1]), values)
         mask = torch.ones_like(z0[:, :1])
         features.append(stretch(h, durations, mask)[0])
         means.append(stretch(mu_x, durations, mask)[0])
@@ -64,19 +80,23 @@ def moments_of(h, z0):
 def test_without_a_ridge_it_is_the_least_squares_of_the_rows():
     generator = torch.Generator().manual_seed(0)
     h, z0 = (torch.randn(n, 200, generator=generator).double() for n in (5, 3))
-    weight, bias, error = begin.least_squares(moments_of(h, z0), 5, ridge=0.0)
+    weight, bias, error = begin.least_squares(moments_of(h, z0), torch.zeros(3, 5).double(), ridge=0.0)
     known = torch.linalg.lstsq(torch.cat([h, torch.ones_like(h[:1])]).T, z0.T).solution
     assert torch.allclose(weight, known[:-1].T) and torch.allclose(bias, known[-1])
     assert error == pytest.approx(((weight @ h + bias[:, None] - z0) ** 2).mean().item())
 
 
-def test_with_a_ridge_nothing_about_it_is_lower():
+@pytest.mark.parametrize("far", [0.0, 1.0])
+def test_with_a_ridge_nothing_about_it_is_lower(far):
     generator = torch.Generator().manual_seed(1)
     h, z0 = (3 + torch.randn(n, 50, generator=generator).double() for n in (4, 2))
-    weight, bias, error = begin.least_squares(moments_of(h, z0), 4, ridge=0.3)
+    start = far * torch.randn(2, 4, generator=generator).double()
+    weight, bias, error = begin.least_squares(moments_of(h, z0), start, ridge=0.3)
     weight, bias = (each.clone().requires_grad_() for each in (weight, bias))
     squares = ((weight @ h + bias[:, None] - z0) ** 2).sum(0).mean()
-    (squares + 0.3 * (h**2).mean() * (weight**2).sum()).backward()  # convex: where its slope is zero is its least
+    (
+        squares + 0.3 * (h**2).mean() * ((weight - start) ** 2).sum()
+    ).backward()  # convex: where its slope is zero is its least
     assert weight.grad.abs().max() < 1e-10 and bias.grad.abs().max() < 1e-10
     assert error == pytest.approx(squares.item() / 2)
 
@@ -84,64 +104,102 @@ def test_with_a_ridge_nothing_about_it_is_lower():
 def test_features_that_say_nothing_leave_the_mean():
     h, z0 = torch.zeros(3, 40).double(), torch.arange(80.0).double().view(2, 40)
     h[0] = 1.0  # as the bias does: without a ridge no solution is the only one
-    weight, bias, error = begin.least_squares(moments_of(h, z0), 3, ridge=0.01)
+    start = torch.ones(2, 3).double()
+    weight, bias, error = begin.least_squares(moments_of(h, z0), start, ridge=0.01)
     assert torch.allclose(weight @ h[:, 0] + bias, z0.mean(1), atol=1e-9)
+    assert torch.allclose(weight, start)  # nothing in the clips speaks against it
     assert error == pytest.approx(z0.var(dim=1, unbiased=False).mean().item())
 
 
 # The layer
 
 
-def test_mu_is_solved_for_along_the_durations(state, tiny):
-    corpus, model = evenly(tiny), state.model.train()
+@pytest.mark.parametrize("keeps", [False, True])
+def test_mu_is_solved_for_along_the_durations(state, keeps):
+    (state, corpus), model = state, state[0].model.train()
     indices = range(len(corpus))
-    drawn_loss, *_ = loss_and_moments(model, corpus, indices)
+    drawn_loss, *_ = loss_and_pairs(model, corpus, indices)
     before = {name: value.clone() for name, value in model.train().state_dict().items()}
-    loss, n_clips = begin.solve_mean(model, corpus)
+    loss, n_clips = begin.solve_mean(state.config, model, corpus, keeps)
     assert n_clips == len(corpus) and model.training  # ten minutes hold them all
-    solved, h, z0 = loss_and_moments(model, corpus, indices)
+    solved, h, z0 = loss_and_pairs(model, corpus, indices)
     assert loss == pytest.approx(solved, abs=1e-4) and solved < drawn_loss - 0.05
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"text_encoder.mu.weight", "text_encoder.mu.bias"}
-    weight, bias, _ = begin.least_squares(moments_of(h, z0), len(h), state.config.alignment.solve_ridge)
+    start = torch.zeros(len(z0), len(h)).double()
+    if keeps:
+        start = before["text_encoder.mu.weight"][:, :, 0].double()
+    weight, bias, _ = begin.least_squares(moments_of(h, z0), start, state.config.alignment.solve_ridge)
     assert torch.allclose(model.text_encoder.mu.weight[:, :, 0].double(), weight, atol=1e-4)
     assert torch.allclose(model.text_encoder.mu.bias.double(), bias, atol=1e-4)
 
 
-def test_so_many_minutes_of_clips_are_drawn_but_one_always(state, tiny):
-    corpus, config = evenly(tiny), state.config
+def test_so_many_minutes_of_clips_are_drawn_but_one_always(state):
+    state, corpus = state
+    config = state.config
     order = np.random.default_rng(config.system.seed).permutation(len(corpus))
     ends = np.cumsum(corpus.n_frames[order])
     seconds = config.audio.hop_length / config.audio.sample_rate
     for n_frames, n_clips in ((ends[3], 4), (ends[3] - 1, 3), (1, 1)):
         minutes = (n_frames + 0.5) * seconds / 60
-        state.model.config = with_keys(config, "alignment", solve_minutes=minutes)
-        loss, found = begin.solve_mean(state.model, corpus)
+        some = with_keys(config, "alignment", solve_minutes=minutes)
+        loss, found = begin.solve_mean(some, state.model, corpus)
         assert found == n_clips
-        assert loss == pytest.approx(loss_and_moments(state.model, corpus, order[:n_clips])[0], abs=1e-4)
+        assert loss == pytest.approx(loss_and_pairs(state.model, corpus, order[:n_clips])[0], abs=1e-4)
 
 
 # When
 
 
-def test_the_averaged_weights_begin_with_it_too(state, tiny):
+def test_the_averaged_weights_begin_with_it_too(state):
+    state, corpus = state
     before = state.model.text_encoder.mu.weight.clone()
-    begin.begin(state, evenly(tiny))
+    begin.begin(state, corpus)
     assert not torch.equal(state.model.text_encoder.mu.weight, before)
     for name, value in state.model.state_dict().items():
         assert torch.equal(value, state.ema.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("why", ["switched off", "no durations", "no text side"])
-def test_it_is_drawn_where_there_is_nothing_to_solve(state, tiny, why):
-    corpus, config = evenly(tiny), state.config
+@pytest.mark.parametrize("why", ["switched off", "no durations", "no text side", "another lane's", "frozen"])
+def test_it_stays_where_there_is_nothing_to_solve(state, why):
+    state, corpus = state
+    config = state.config
+    given = ("text_encoder",) if why == "another lane's" else ()
     if why == "switched off":
         state.config = with_keys(config, "alignment", solve_minutes=0.0)
     elif why == "no durations":
         corpus.durations = None
-    else:
+    elif why == "frozen":
+        state.config = with_keys(config, "fine_tuning", frozen=("text_encoder",))
+    elif why == "no text side":
         stages = tuple(dataclasses.replace(one, parts={"generator": 1e-3}) for one in config.training.stages)
         state.config = with_keys(config, "training", stages=stages)
     before = {name: value.clone() for name, value in state.model.state_dict().items()}
-    begin.begin(state, corpus)
+    begin.begin(state, corpus, given)
     assert all(torch.equal(value, before[name]) for name, value in state.model.state_dict().items())
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_anothers_weights_are_kept_where_the_clips_leave_them_open(state, monkeypatch, fits):
+    state, corpus = state
+    solve, kept = begin.solve_mean, []
+    monkeypatch.setattr(begin, "warm_start", lambda _: {"text_encoder.mu.weight": None} if fits else {})
+    monkeypatch.setattr(begin, "solve_mean", lambda *rest, keeps: kept.append(keeps) or solve(*rest, keeps=keeps))
+    state.config = with_keys(state.config, "fine_tuning", start="voice.safetensors")
+    begin.begin(state, corpus)
+    assert kept == [fits]
+
+
+def test_a_clip_that_is_gone_for_one_process_is_told_to_the_others(state, monkeypatch):
+    (state, corpus), told = state, []
+    monkeypatch.setattr(World, "most", lambda _, number: told.append(number) or number)
+    begin.begin(state, corpus)
+    assert told == [False]
+
+    def gone(_):
+        raise OSError("clip.wav is gone")
+
+    monkeypatch.setattr(corpus, "mel", gone)
+    with pytest.raises(OSError, match="clip.wav is gone"):
+        begin.begin(state, corpus)
+    assert told == [False, True]

@@ -226,9 +226,9 @@ class Watch:
         self.lane, self.batches, self.generators, self.solved, solved = "", {}, {}, {}, []
         train_lane, step, solve = train.train, train.train_step, begin.solve_mean
 
-        def spied_solve(model, corpus):
+        def spied_solve(config, model, corpus, keeps):
             solved.append({int(clip.id.removeprefix("clip-").removesuffix(".wav")) for clip in corpus.clips})
-            return solve(model, corpus)
+            return solve(config, model, corpus, keeps)
 
         def spied_train(state, data, folder, *rest):
             self.lane = folder.name

@@ -93,7 +93,8 @@ def test_from_begins_with_the_weights_and_says_what_is_new(trained, arguments, c
     assert torch.equal(judge, next(iter(project["discriminators"].values())))
     changed = {name for name, value in state.items() if not torch.equal(value, project["ema"][name])
                or value.shape != project["ema"][name].shape}  # fmt: skip
-    assert changed and all(name.startswith("text_encoder.duration.") for name in changed)
+    solved = {"text_encoder.mu.weight", "text_encoder.mu.bias"}  # on the new recordings
+    assert solved < changed and all(name.startswith("text_encoder.duration.") for name in changed - solved)
     for name in changed:
         if state[name].shape != project["ema"][name].shape:
             assert f"not taken: {name}: " in caplog.text

@@ -110,7 +110,7 @@ def run_lane(args: argparse.Namespace, config: Config, world: World, name: str, 
     state.run_config = config
     own = data.clips.subset(own_indices(lane.clips, len(data.clips)))
     if project is None:
-        begin(state, own)
+        begin(state, own, trained_parts(config, lane.start))
         start_from(state, last_projects(config, folder.parent, lane.start))
     trained = trained_parts(config, [name, *lane.start])
     state.sounding, state.reading = "generator" in trained, {"text_encoder", "decoder"} <= trained

@@ -75,10 +75,10 @@ def configuration_of(args: argparse.Namespace) -> Config:
     return config
 
 
-def warm_start(state: State) -> None:
+def warm_start(state: State) -> dict[str, Tensor]:
     """Put the weights of fine_tuning.start into a fresh state, and say which were not taken.
 
-    Raises CheckpointError where the checkpoint has nothing for this model.
+    Returns the model's that were, by name. Raises CheckpointError where the checkpoint has nothing for this model.
     """
     source = load_source(Path(state.config.fine_tuning.start))
     speakers = source.config.get("speakers", {}).get("names", [])
@@ -99,6 +99,7 @@ def warm_start(state: State) -> None:
         log.info("not taken: %s: %s", name, why)
     if not source.discriminators:
         log.info("not taken: the discriminators, which a voice does not have; they start afresh")
+    return taken
 
 
 def matched(

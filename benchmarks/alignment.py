@@ -160,7 +160,8 @@ def held_out_prior(model: NiSETS, valid: Corpus) -> float:
     for i in range(len(valid)):
         x, mel = torch.from_numpy(valid.ids[i])[None], torch.from_numpy(valid.mel(i))[None]
         mask, z0 = torch.ones(1, 1, mel.shape[2]), model.latent(mel)
-        mu_x, _, _ = model.encode(x, torch.ones(1, 1, x.shape[1]))
+        with model.speaking_as(int(valid.speakers[i])):
+            mu_x, _, _ = model.encode(x, torch.ones(1, 1, x.shape[1]))
         durations = model.align(mu_x, z0, torch.tensor([x.shape[1]]), torch.tensor([mel.shape[2]]))
         total += losses.prior_loss(z0, stretch(mu_x, durations, mask), mask, mask.sum()).item() * mel.shape[2]
         n_frames += mel.shape[2]
@@ -173,7 +174,8 @@ def text_losses(model: NiSETS, batch: Batch) -> tuple[torch.Tensor, torch.Tensor
     mel_mask = sequence_mask(batch.mel_lengths, batch.mel.shape[2]).to(batch.mel.dtype)
     x_mask = sequence_mask(batch.x_lengths, batch.x.shape[1]).to(batch.mel.dtype)
     z0 = model.latent(batch.mel) * mel_mask
-    mu_x, logw, _ = model.encode(batch.x, x_mask)
+    with model.speaking_as(batch.speaker):
+        mu_x, logw, _ = model.encode(batch.x, x_mask)
     durations = batch.durations
     if not batch.has_durations:
         durations = model.align(mu_x, z0, batch.x_lengths, batch.mel_lengths)
@@ -221,7 +223,8 @@ def save_curves(curves: dict[str, list[tuple[float, float, int]]], target: float
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     rows = []
     for name, points in curves.items():
-        axes.plot([seconds for seconds, *_ in points], [loss for _, loss, _ in points], label=name)
+        seconds, lost, _ = zip(*points)
+        axes.plot(seconds, lost, label=name, marker=".")  # of one point a line shows nothing
         rows += [f"{name}\t{seconds:.1f}\t{loss:.4f}\t{step}\n" for seconds, loss, step in points]
     axes.axhline(target, color="grey", linewidth=0.8)
     axes.set(xlabel="seconds, the flat start's own among them", ylabel="held-out prior loss, nats")

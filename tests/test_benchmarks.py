@@ -18,7 +18,7 @@ from data_util.config import ROOT
 from data_util.dataset import batches
 from data_util.world import World
 from model.hifigan import HiFiGAN
-from tests.conftest import with_keys
+from tests.conftest import TINY_FRAMES, with_keys
 from training.data import read_data
 from training.state import make_state
 
@@ -288,6 +288,14 @@ def test_starts_are_compared(arguments, tmp_path, capsys, units):
     rows = [line.split("\t") for line in picture.with_suffix(".txt").read_text().splitlines()]
     assert [(name, step) for name, *_, step in rows] == [("flat start", "0"), ("search", "0")]
     assert picture.stat().st_size > 1000
+
+
+def test_starts_of_several_speakers_are_compared(arguments, tiny_root, tmp_path, capsys):
+    lines = [f"tiny-{i}.wav|{'ab'[i % 2]}|{'abcdefghij'[: i + 1]}\n" for i in range(len(TINY_FRAMES))]
+    (tiny_root / "train.txt").write_text("".join(lines), "utf-8")
+    more = ["speakers.names=[a, b]", "--target", "0.1", "--limit", "0.01", "-o", str(tmp_path / "a.png")]
+    assert alignment.main(["start", *arguments, *more]) == 0
+    assert "at best" in capsys.readouterr().out
 
 
 def test_a_start_that_does_not_come_down_says_how_far_it_came(arguments, tmp_path, capsys):

@@ -168,7 +168,7 @@ def exit_with(main: Callable[[], int]) -> NoReturn:
     try:
         status = main()
     except SystemExit as error:
-        status = error.code if isinstance(error.code, int) else 1
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:  # the interpreter would print it, and then tidy up
         traceback.print_exc()
     sys.stdout.flush()

@@ -228,7 +228,7 @@ def test_a_voice_speaks_in_a_process_of_its_own(capsys, corpus, monkeypatch):
     status, _, errors = command(capsys, *arguments)
     assert (status, errors) == (0, [])
     report = evaluate.evaluate(evaluate.parse_args([*map(str, arguments)]))
-    for name in ("one_step", "n2"):
+    for name in ("one_step", "n2_ddim"):
         measures = report["systems"][name]["measures"]
         assert measures["real_time_factor_cold"]["value"] > measures["real_time_factor"]["value"] > 0
         assert 1e8 < measures["memory"]["value"] < 4e9

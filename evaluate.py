@@ -149,8 +149,8 @@ def speak_all(path: Path, device: str, n_threads: int, clips: list[Clip], settin
 
 
 def _speak(voice, clip, settings):
-    start = time.perf_counter()
-    speech = voice.speak(clip.text or "", speaker=speaker_of(voice, clip), **settings)
+    speaker, start = speaker_of(voice, clip), time.perf_counter()
+    speech = voice.speak(clip.text or "", speaker=speaker, **settings)
     return speech, (time.perf_counter() - start, speech.seconds)
 
 

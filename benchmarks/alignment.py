@@ -134,7 +134,8 @@ def curve(
     if points[0][1] <= target:
         return points
     start, stream = time.perf_counter() - points[0][0], batches(corpus, config)  # measuring is not training
-    for step, batch in enumerate(tqdm(stream, unit="step", mininterval=10), 1):
+    name = "search" if corpus.durations is None else "flat start"
+    for step, batch in enumerate(tqdm(stream, desc=name, unit="step", mininterval=10), 1):
         for group in optimiser.param_groups:
             group["lr"] = RATE * min(1, step / WARM_UP)
         prior, duration = text_losses(model, batch)

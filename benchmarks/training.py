@@ -292,9 +292,11 @@ def without_dropout(state: State) -> Iterator[None]:
     shares = [module.p for module in modules]
     for module in modules:
         module.p = 0.0
-    yield
-    for module, share in zip(modules, shares):
-        module.p = share
+    try:
+        yield
+    finally:
+        for module, share in zip(modules, shares):
+            module.p = share
 
 
 def take_turn(side: Side, batch: Batch, data_seconds: float, counted: bool) -> None:

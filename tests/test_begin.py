@@ -21,9 +21,9 @@ ALONE = World(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture(params=["plain", "two voices", "pitch"])
-def state(request, tiny_config, stub_front_end):
-    """Of the tiny model over the tiny corpus, whose clips two speakers say in turn where there are two voices, and
-    whose mu depends on pitch and energy where there is pitch."""
+def fresh(request, tiny_config, stub_front_end):
+    """A state of the tiny model, and the tiny corpus, aligned: two speakers say its clips in turn where there are two
+    voices, and mu depends on pitch and energy where there is pitch."""
     assert text.FrontEnd is stub_front_end
     pitch = ["variance.kind=phone", "pitch.f_max=2000"] if request.param == "pitch" else []
     config = configuration.load(str(ROOT / "tests" / "tiny.yaml"), pitch)
@@ -115,8 +115,9 @@ def test_features_that_say_nothing_leave_the_mean():
 
 
 @pytest.mark.parametrize("keeps", [False, True])
-def test_mu_is_solved_for_along_the_durations(state, keeps):
-    (state, corpus), model = state, state[0].model.train()
+def test_mu_is_solved_for_along_the_durations(fresh, keeps):
+    state, corpus = fresh
+    model = state.model.train()
     indices = range(len(corpus))
     drawn_loss, *_ = loss_and_pairs(model, corpus, indices)
     before = {name: value.clone() for name, value in model.train().state_dict().items()}
@@ -134,8 +135,8 @@ def test_mu_is_solved_for_along_the_durations(state, keeps):
     assert torch.allclose(model.text_encoder.mu.bias.double(), bias, atol=1e-4)
 
 
-def test_so_many_minutes_of_clips_are_drawn_but_one_always(state):
-    state, corpus = state
+def test_so_many_minutes_of_clips_are_drawn_but_one_always(fresh):
+    state, corpus = fresh
     config = state.config
     order = np.random.default_rng(config.system.seed).permutation(len(corpus))
     ends = np.cumsum(corpus.n_frames[order])
@@ -151,8 +152,8 @@ def test_so_many_minutes_of_clips_are_drawn_but_one_always(state):
 # When
 
 
-def test_the_averaged_weights_begin_with_it_too(state):
-    state, corpus = state
+def test_the_averaged_weights_begin_with_it_too(fresh):
+    state, corpus = fresh
     before = state.model.text_encoder.mu.weight.clone()
     begin.begin(state, corpus)
     assert not torch.equal(state.model.text_encoder.mu.weight, before)
@@ -161,8 +162,8 @@ def test_the_averaged_weights_begin_with_it_too(state):
 
 
 @pytest.mark.parametrize("why", ["switched off", "no durations", "no text side", "another lane's", "frozen"])
-def test_it_stays_where_there_is_nothing_to_solve(state, why):
-    state, corpus = state
+def test_it_stays_where_there_is_nothing_to_solve(fresh, why):
+    state, corpus = fresh
     config = state.config
     given = ("text_encoder",) if why == "another lane's" else ()
     if why == "switched off":
@@ -180,8 +181,8 @@ def test_it_stays_where_there_is_nothing_to_solve(state, why):
 
 
 @pytest.mark.parametrize("fits", [True, False])
-def test_anothers_weights_are_kept_where_the_clips_leave_them_open(state, monkeypatch, fits):
-    state, corpus = state
+def test_anothers_weights_are_kept_where_the_clips_leave_them_open(fresh, monkeypatch, fits):
+    state, corpus = fresh
     solve, kept = begin.solve_mean, []
     monkeypatch.setattr(begin, "warm_start", lambda _: {"text_encoder.mu.weight": None} if fits else {})
     monkeypatch.setattr(begin, "solve_mean", lambda *rest, keeps: kept.append(keeps) or solve(*rest, keeps=keeps))
@@ -190,8 +191,8 @@ def test_anothers_weights_are_kept_where_the_clips_leave_them_open(state, monkey
     assert kept == [fits]
 
 
-def test_a_clip_that_is_gone_for_one_process_is_told_to_the_others(state, monkeypatch):
-    (state, corpus), told = state, []
+def test_a_clip_that_is_gone_for_one_process_is_told_to_the_others(fresh, monkeypatch):
+    (state, corpus), told = fresh, []
     monkeypatch.setattr(World, "most", lambda _, number: told.append(number) or number)
     begin.begin(state, corpus)
     assert told == [False]

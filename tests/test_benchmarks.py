@@ -191,8 +191,7 @@ def test_steps_without_a_lever_are_the_same_steps(arguments, monkeypatch):
         for key in values:
             torch.testing.assert_close(ours[key], values[key], rtol=1e-4, atol=1e-6, msg=f"{name}: {key}")
         # Adam's first step is of signs: a rounding may turn one
-        rounded = (training.in_one_dimension, training.with_masks)
-        exact = lever not in rounded
+        exact = lever not in (training.in_one_dimension, training.with_masks)
         assert not exact or all((theirs[key] - weights[key]).abs().max() <= 1e-6 for key in weights), name
         wanted = {
             training.in_one_dimension: ["plain", *usual],

@@ -31,7 +31,7 @@ from model import monotonic_align
 from model.nisets import NiSETS
 from tests.conftest import StubFrontEnd, with_keys, without_judges
 from training import alignment, validation
-from training.data import prepare_data
+from training.data import clip_tensors, prepare_data
 from training.folder import begin_launch, end_launch, go_on_after_restart
 from training.state import build_state, project_of, restore
 
@@ -377,7 +377,7 @@ def test_between_refreshes_every_step_has_the_durations_of_the_last(arguments, r
         refresh(state, corpus)
         found = {}
         for i, clip in enumerate(corpus.clips):  # each by itself
-            x, mel, _ = validation.clip_tensors(state, corpus, i)
+            x, mel, _ = clip_tensors(state.config, corpus, i, state.world.device)
             mu_x, _, _ = state.ema.encode(x, torch.ones(1, 1, x.shape[1]))
             found[clip.id] = state.ema.align(mu_x, state.ema.latent(mel), [x.shape[1]], [mel.shape[2]])[0].tolist()
         refreshed[state.step] = found

@@ -12,6 +12,7 @@ from data_util.config import Config
 from data_util.corpus import Corpus
 from model.losses import LOG_TWO_PI
 from model.nisets import NiSETS, stretch
+from training.data import clip_tensors
 from training.state import State
 from training.warm_start import warm_start
 
@@ -25,9 +26,8 @@ def begin(state: State, clips: Corpus, given: Collection[str] = ()) -> None:
     """
     config = state.config
     taken = warm_start(state) if config.fine_tuning.start else ()
-    learns = any("text_encoder" in stage.parts for stage in config.training.stages)
-    learns = learns and "text_encoder" not in {*given, *config.fine_tuning.frozen}
-    if learns and config.alignment.solve_minutes > 0 and clips.durations is not None:
+    learnt = {part for stage in config.training.stages for part in stage.parts} - {*given, *config.fine_tuning.frozen}
+    if "text_encoder" in learnt and config.alignment.solve_minutes > 0 and clips.durations is not None:
         with state.world.together():
             loss, n_clips = solve_mean(config, state.model, clips, keeps="text_encoder.mu.weight" in taken)
         state.ema.text_encoder.mu.load_state_dict(state.model.text_encoder.mu.state_dict())
@@ -51,9 +51,8 @@ def solve_mean(config: Config, model: NiSETS, corpus: Corpus, keeps: bool = Fals
     moments = 0.0
     model.eval()
     for i in drawn:
-        x, durations = (torch.from_numpy(each[i])[None].to(device) for each in (corpus.ids, corpus.durations))
-        mel = torch.from_numpy(corpus.mel(i))[None].to(device)
-        f0 = model.conditions(torch.from_numpy(corpus.f0(i))[None].to(device)) if config.with_f0 else None
+        x, mel, f0 = clip_tensors(config, corpus, i, device)
+        durations, f0 = torch.from_numpy(corpus.durations[i])[None].to(device), model.conditions(f0)
         values = None if f0 is None else model.values(model.normalised(mel), f0, durations)
         with model.speaking_as(int(corpus.speakers[i])):
             _, _, h = model.encode(x, torch.ones_like(x[:, None], dtype=mel.dtype), values)

@@ -4,6 +4,10 @@ import logging
 import sys
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from data_util import measures
 from data_util.config import Config, ConfigError
 from data_util.corpus import Corpus, prepare
@@ -48,6 +52,13 @@ def read_data(config: Config, progress: bool) -> Data:
     if config.with_f0:
         log.info("ln F0: mean %.3f, standard deviation %.3f", *clips.f0_statistics())
     return Data(clips, clips, valid)
+
+
+def clip_tensors(config: Config, clips: Corpus, index: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """One clip as the model reads it: x (1, T_x), mel (1, n_mels, T_mel), f0 (1, 2, T_mel), empty where unread."""
+    mel = clips.mel(index)
+    f0 = clips.f0(index) if config.with_f0 else np.zeros((2, 0), dtype=np.float32)
+    return tuple(torch.from_numpy(array)[None].to(device) for array in (clips.ids[index], mel, f0))
 
 
 def check_packages(config: Config) -> None:

@@ -18,10 +18,10 @@ from data_util.means import Means
 from data_util.run_log import RunLog
 from data_util.world import World
 from training.begin import begin
-from training.data import Data, other_indices, own_indices, prepare_data
+from training.data import Data, clip_tensors, other_indices, own_indices, prepare_data
 from training.folder import begin_launch, open_folder, start_wandb, write_about
 from training.state import State, make_state, start_from
-from training.validation import clip_tensors, tell_of_missing_packages, validate_once
+from training.validation import tell_of_missing_packages, validate_once
 from training.warm_start import configuration_of, warm_start
 
 Train = Callable[..., None]  # train.py's train, which trains a state to its end
@@ -134,14 +134,16 @@ def run_lane(args: argparse.Namespace, config: Config, world: World, name: str, 
 @torch.no_grad()
 def write_means(state: State, data: Data, clips: str, folder: Path) -> None:
     """The posterior means of clips that other lanes read, from the averaged weights, unless they are there."""
-    training, indices = state.config.training, other_indices(clips, len(data.clips))
+    device, training = state.world.device, state.config.training
+    indices = other_indices(clips, len(data.clips))
     if means.is_complete(folder):
         return
     for i in tqdm(indices, desc=f"{folder.parent.name}: posterior means", unit="clip"):
-        durations = torch.from_numpy(data.clips.durations[i])[None].to(state.world.device)
+        durations = torch.from_numpy(data.clips.durations[i])[None].to(device)
         generator = torch.Generator().manual_seed(state.config.system.seed + i)
         with state.ema.speaking_as(int(data.clips.speakers[i])):
-            mean = state.ema.means(*clip_tensors(state, data.clips, i), durations, training.mean_times, generator)
+            clip = clip_tensors(state.config, data.clips, i, device)
+            mean = state.ema.means(*clip, durations, training.mean_times, generator)
         means.save_mean(folder, i, mean.cpu().numpy())
     means.complete(folder, data.clips.content, training.mean_times, indices)
 

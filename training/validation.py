@@ -16,6 +16,7 @@ from data_util.picture import save_curves, save_validation
 from data_util.run_log import RunLog
 from data_util.world import seed_everything
 from text.symbols import label
+from training.data import clip_tensors
 from training.state import State
 
 STALE_VALIDATIONS = 5  # without a gain, after which training says so
@@ -63,7 +64,7 @@ def validate_clip(state: State, corpus: Corpus, i: int, folder: Path) -> tuple[d
     """validate of one clip: its numbers, and what is measured of what was spoken, if anything was."""
     config, model = state.config, state.ema
     numbers, durations = {}, None
-    x, mel, f0 = clip_tensors(state, corpus, i)
+    x, mel, f0 = clip_tensors(config, corpus, i, state.world.device)
     if state.reading:
         numbers, durations = model.measure(x, mel, f0, torch.Generator().manual_seed(i))
     if i >= config.system.sample_clips:
@@ -85,13 +86,6 @@ def measure_spoken(config: Config, wavs: dict[str, np.ndarray], text: str) -> me
     """What evaluate.py measures of one_step beside recording, (T_wav,) each, as far as its packages are installed."""
     sounds = [measures.Sound.of(wavs[kind].clip(-1, 1), config) for kind in ("one_step", "recording")]
     return measures.measure(*sounds, measures.reference_of(text, config.text.language))[0]
-
-
-def clip_tensors(state: State, corpus: Corpus, index: int) -> tuple[Tensor, Tensor, Tensor]:
-    """One clip as the model reads it: x (1, T_x), mel (1, n_mels, T_mel), f0 (1, 2, T_mel), empty where unread."""
-    mel = corpus.mel(index)
-    f0 = corpus.f0(index) if state.config.with_f0 else np.zeros((2, 0), dtype=np.float32)
-    return tuple(torch.from_numpy(array)[None].to(state.world.device) for array in (corpus.ids[index], mel, f0))
 
 
 def save_sample(

@@ -79,11 +79,11 @@ class Decoder(nn.Module):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         given = dict(zip(self.inputs, inputs))
         noise, durations = given.pop("noise_latents"), given.pop("durations")
-        mask = (torch.arange(noise.shape[-1]) < durations.sum())[None, None].to(noise.dtype)
+        mask = (torch.arange(noise.shape[-1], device=noise.device) < durations.sum())[None, None].to(noise.dtype)
         with self.model.speaking_as(given.get("speaker", 0)):
             read = (given.get(name) for name in ("mu_x", "h", "c", "values"))
             mu, f0 = self.model.unfold(durations, mask, *read, lambda _: given["noise_course"])
-            z0_hat = mu + self.model.denoise(noise * mask, mu, mask, torch.ones(1), f0)[0]
+            z0_hat = mu + self.model.denoise(noise * mask, mu, mask, torch.ones(1, device=noise.device), f0)[0]
         made = {"z0_hat": z0_hat, "mu": mu, "f0": f0, "phase": self.model.phase(f0)}
         return tuple(made[name] for name in self.outputs)
 
@@ -102,9 +102,9 @@ class Generator(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         given = dict(zip(self.inputs, inputs))
         with self.model.speaking_as(given.pop("speaker", 0)):
-            return self.model.generate(
-                given.pop("z0_hat"), t=torch.ones(1), noise=given.pop("noise_wav", None), **given
-            )
+            z0_hat = given.pop("z0_hat")
+            t = torch.ones(1, device=z0_hat.device)
+            return self.model.generate(z0_hat, t=t, noise=given.pop("noise_wav", None), **given)
 
 
 class FourierProducts(nn.Module):

@@ -16,7 +16,11 @@ if [ -z "$N_PROCESSES" ]; then
     else
         N_PROCESSES="$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)"
     fi
-    [ "$N_PROCESSES" -gt 0 ] || N_PROCESSES=1
+    if [ "$N_PROCESSES" -gt 0 ]; then  # cards that PyTorch can use, or a line that says why not
+        N_PROCESSES="$(cd "$ROOT" && "$PYTHON" -m data_util.gpu "$@")"
+    else
+        N_PROCESSES=1
+    fi
 fi
 
 previous=

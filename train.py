@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import errno
+import functools
 import logging
 import math
 import os
@@ -23,6 +24,7 @@ from data_util import checkpoint
 from data_util import config as configuration
 from data_util.config import ROOT, ConfigError, Stage
 from data_util.dataset import WORKER_LOST, Batch, batches, is_worker_lost
+from data_util.gpu import DeviceError
 from data_util.lanes import Stop, end_with_starter
 from data_util.means import Means
 from data_util.run_log import RunLog
@@ -51,8 +53,8 @@ log = logging.getLogger("train")
 def train_step(state: State, *passes: Batch) -> dict[str, Tensor]:
     """One step over all parts that the stage trains, on what is one batch in several passes.
 
-    Returns the losses of the global batch, on the device. Where a loss or a gradient is not finite, its optimiser takes
-    no step, and state.misses counts it.
+    Returns the losses of the global batch, on the device, which the host does not wait for. Where a loss or a gradient is
+    not finite, its optimiser takes no step, and state.skipped says so.
     """
     config, world = state.config, state.world
     stage, scale = configuration.stage_at(config, state.step)
@@ -61,7 +63,7 @@ def train_step(state: State, *passes: Batch) -> dict[str, Tensor]:
     enter_stage(state, stage, scale * state.rate_scale * (world.size * len(passes)) ** config.training.rate_power)
     counts = torch.stack([global_counts(batch, world) for batch in passes]).mean(0)
     judges, judged = "discriminators" in stage.parts, {}
-    state.skipped = False
+    state.skipped = None
     if judges and len(passes) > 1:  # they learn from all passes before the generator hears of any, as from one batch
         with torch.no_grad(), state.watch.part("forward"):
             outs = [forward(state, batch, i, counts, state.model) for i, batch in enumerate(passes)]
@@ -86,9 +88,7 @@ def train_step(state: State, *passes: Batch) -> dict[str, Tensor]:
 
     values = {name: value.detach() for name, value in (summed | judged | norms).items()}
     values = dict(zip(values, world.mean(torch.stack(list(values.values())))))
-    state.misses = state.misses + 1 if state.skipped else 0
-    if not state.misses:
-        update_averages(state, values.get("loss_duration"))
+    update_averages(state, values.get("loss_duration"))
     state.step += 1
     return values
 
@@ -141,7 +141,7 @@ def judge(discriminators: nn.Module, wav: Tensor, t: Tensor, amp: bool) -> list[
 
 def update(state: State, optimiser: torch.optim.Optimizer, loss: Tensor) -> dict[str, Tensor]:
     """Clip each part's gradient to its norm, step, and forget the gradients; where the loss or a norm is not finite,
-    set state.skipped instead of a step. Here the host waits for the device.
+    set state.skipped instead of a step.
 
     loss: what the gradients are of, in this process. Returns the norms by part, the same in every process.
     """
@@ -152,12 +152,18 @@ def update(state: State, optimiser: torch.optim.Optimizer, loss: Tensor) -> dict
                 norm = nn.utils.clip_grad_norm_(group["params"], state.config.training.clip_norm[group["name"]])
                 norms[f"norm_{group['name']}"] = norm
         numbers = [state.world.mean(loss.detach().clone()), *norms.values()]
-        if torch.stack([number.detach() for number in numbers]).isfinite().all():
-            optimiser.step()
-        else:
-            state.skipped = True
+        is_broken = (~torch.stack([number.detach() for number in numbers]).isfinite().all()).float()
+        step_unless(optimiser, is_broken)
         optimiser.zero_grad(set_to_none=True)
+    state.skipped = is_broken if state.skipped is None else torch.maximum(state.skipped, is_broken)
     return norms
+
+
+def step_unless(optimiser: torch.optim.Optimizer, is_broken: Tensor) -> None:
+    """A step of a fused optimiser, or where is_broken (), on its device, is 1, none: that the host need not know."""
+    optimiser.found_inf = is_broken
+    optimiser.step()
+    del optimiser.found_inf
 
 
 @torch.no_grad()
@@ -165,7 +171,8 @@ def update_averages(state: State, loss_duration: Tensor | None) -> None:
     """The EMA of the weights that train, and the variance of log-durations that a duration's mean needs."""
     step, model, ema = state.step, state.model, state.ema
     if loss_duration is not None:
-        model.logw_variance.lerp_(loss_duration, max(LOGW_VARIANCE_RATE, 1 / (step + 1)))
+        new = model.logw_variance.lerp(loss_duration, max(LOGW_VARIANCE_RATE, 1 / (step + 1)))
+        model.logw_variance.copy_(torch.where(new.isfinite(), new, model.logw_variance))
     decay = min(state.config.training.ema_decay, (1 + step) / (10 + step))
     ours, theirs = (
         [
@@ -238,10 +245,14 @@ def train(state: State, data: Data, folder: Path, run_log: RunLog | None, latent
         Stop() as stop,
         logging_redirect_tqdm(),
         tqdm(total=last, initial=state.step, desc=folder.name, unit="step", disable=not world.first) as bar,
+        all_written(state),
     ):
         while True:
+            state.writer.check()
             stopped, is_new = False, state.step > first_step
             due |= is_new and state.step % system.save_ckpt == 0
+            if due or state.step == last:
+                settle(state, run_log)  # which may put the checkpoint off
             if state.step > 0 and (state.step % system.validation_step == 0 or state.step == last):
                 saved = due and not state.misses
                 if saved:  # a validation takes its time
@@ -266,12 +277,17 @@ def train(state: State, data: Data, folder: Path, run_log: RunLog | None, latent
                 if alignment.is_due(config, state.step):
                     with state.watch.part("alignment"):
                         alignment.refresh(state, data.own)
+                    state.writer.finish()  # the stream may fork, which no thread should be in the middle of
                     stream = stream_of(state, data, latents)
                 with state.watch.part("data"), world.together():
                     passes = [next(stream) for _ in range(config.training.accumulate)]
             values = step_or_explain(state, passes)
             bar.update()
-            record(state, passes, values, run_log)
+            clips = [name for batch in passes for name in batch.ids]
+            state.unread.append((state.step, clips, values, state.skipped))
+            settle(state, run_log, n_left=0 if world.device.type == "cpu" or is_log_step(state) else 1)
+            if state.misses >= config.training.max_skipped:
+                settle(state, run_log)  # a GPU has begun one more, which may have been a good one
             if state.misses >= config.training.max_skipped:
                 go_back(state, folder, run_log)
                 stream, first_step, due = stream_of(state, data, latents), state.step, False
@@ -300,11 +316,25 @@ def saving_first(state: State, folder: Path, run_log: RunLog | None, is_unsaved:
 
 
 def save(state: State, folder: Path, run_log: RunLog | None) -> None:
-    """All that it takes to go on from here, by the first process."""
+    """All that it takes to go on from here, by the first process: a copy, which is written while training goes on."""
+    settle(state, run_log)
     if state.world.first:
         with state.watch.part("saving"):
             state.unwritten = run_log.unwritten()
-            checkpoint.save_project(folder, state.step, project_of(state), state.config.system.keep_ckpt)
+            project, keep = checkpoint.copied(project_of(state)), state.config.system.keep_ckpt
+            state.writer.start(functools.partial(checkpoint.save_project, folder, state.step, project, keep))
+
+
+@contextlib.contextmanager
+def all_written(state: State) -> Iterator[None]:
+    """Nothing is left to be written after the with statement, however it ends."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):  # what ended it is what should be heard of
+            state.writer.finish()
+        raise
+    state.writer.finish()
 
 
 def is_log_step(state: State) -> bool:
@@ -343,15 +373,24 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def record(state: State, passes: list[Batch], values: dict[str, Tensor], run_log: RunLog | None) -> None:
-    """Count the losses of the step that led to state.step in, or say that it was skipped, and of which clips."""
-    clips = state.world.gather([name for batch in passes for name in batch.ids]) if state.misses else []
+def settle(state: State, run_log: RunLog | None, n_left: int = 0) -> None:
+    """Record the steps that were made, all but n_left of them: reading whether one was skipped waits for a GPU, which
+    meanwhile computes the next."""
+    while len(state.unread) > n_left:
+        step, clips, values, skipped = state.unread.popleft()
+        state.misses = state.misses + 1 if skipped.item() else 0
+        record(state, step, clips, values, run_log)
+
+
+def record(state: State, step: int, clips: list[str], values: dict[str, Tensor], run_log: RunLog | None) -> None:
+    """Count the losses of the step that led to `step` in, or say that it was skipped, and of which clips."""
+    clips = state.world.gather(clips) if state.misses else []
     if state.world.first and not state.misses:
         run_log.add(values)
     elif state.world.first:
         broken = [name for name, value in values.items() if not math.isfinite(value)]
-        log.warning("step %d skipped, not finite: %s; its clips: %s", state.step, ", ".join(broken), ", ".join(clips))
-        run_log.write("skipped", state.step, {"not_finite": broken, "clips": clips})
+        log.warning("step %d skipped, not finite: %s; its clips: %s", step, ", ".join(broken), ", ".join(clips))
+        run_log.write("skipped", step, {"not_finite": broken, "clips": clips})
 
 
 def go_back(state: State, folder: Path, run_log: RunLog | None) -> None:
@@ -359,6 +398,7 @@ def go_back(state: State, folder: Path, run_log: RunLog | None) -> None:
     training, step, world = state.config.training, state.step, state.world
     scale = state.rate_scale * training.back_off
     advice = "lower the learning rates in training.stages, or train without -a true"
+    state.writer.finish()
     there = world.agree(bool(checkpoint.steps(folder, "project")))
     if not there or scale < LEAST_RATE_SCALE:
         why = "there is no checkpoint yet" if not there else f"learning rates times {state.rate_scale:g} did not help"
@@ -402,6 +442,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "-a", choices=["true", "false"], help="networks in bfloat16; a run keeps what it was started with"
     )
+    parser.add_argument("--device", choices=["cuda", "cpu"], help="by default GPUs, where there are any")
     parser.add_argument("-test", choices=["true", "false"], default="true", help="false: log to wandb too")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="over all the files")
@@ -467,7 +508,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if first else logging.WARNING, format="%(message)s")
     end_with_starter()
     try:
-        world = World.join()
+        world = World.join(args.device)
         if not go_on_after_restart(args, world):
             return 1
         status = run(args, world)
@@ -484,7 +525,7 @@ def main(argv: list[str] | None = None) -> int:
         end_launch()  # the same would come of starting again
         if args.debug:
             raise
-        if first or not isinstance(error, (ConfigError, checkpoint.CheckpointError)):  # those all processes have alike
+        if first or not isinstance(error, (ConfigError, checkpoint.CheckpointError, DeviceError)):  # those all processes have alike
             print(f"train.py: {described(error)}", file=sys.stderr)
         return 1
     except (RuntimeError, MemoryError) as error:

@@ -10,8 +10,9 @@ import json
 import logging
 import re
 import secrets
+import threading
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,6 +136,48 @@ def save_project(folder: Path, step: int, project: dict, keep: int) -> None:
     others = [other for other in steps(folder, "project") if other != step]
     for old in others[: max(0, len(others) + 1 - keep)]:
         project_path(folder, old).unlink(missing_ok=True)
+
+
+class Writer:
+    """Writes in a thread of its own, one thing at a time, so that nothing waits for the disk."""
+
+    def __init__(self):
+        self._thread: threading.Thread | None = None
+        self._failure: Exception | None = None
+
+    def start(self, write: Callable[[], None]) -> None:
+        """Call write in the background, once what was begun before has ended; raises what that raised."""
+        self.finish()
+        self._thread = threading.Thread(target=self._run, args=(write,), name="writer")
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what the last write raised, if it has ended with that; does not wait."""
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def finish(self) -> None:
+        """Wait until all is written. Raises what the last write raised."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self.check()
+
+    def _run(self, write):
+        try:
+            write()
+        except Exception as error:
+            self._failure = error
+
+
+def copied(tree):
+    """A tree of plain values and tensors, the tensors copied to the CPU."""
+    if isinstance(tree, Tensor):
+        return tree.detach().to("cpu", copy=True)
+    if isinstance(tree, dict):
+        return {key: copied(value) for key, value in tree.items()}
+    return [copied(value) for value in tree] if isinstance(tree, list) else tree
 
 
 def _save(project, file):

@@ -23,6 +23,9 @@ class ConfigError(ValueError):
 @dataclass(frozen=True)
 class System:
     seed: int
+    tf32: bool
+    cudnn_benchmark: bool
+    compile: bool
     num_workers: int
     log_step: int
     validation_step: int

@@ -19,6 +19,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from data_util import gpu
+
 PATIENCE = timedelta(hours=2)  # of processes that wait while the first prepares the corpus or validates
 MEETING = timedelta(minutes=10)  # of processes that wait for each other to start
 MEETING_POLL = 0.05  # seconds
@@ -34,10 +36,13 @@ class World:
     words: dist.ProcessGroup | None = None  # on the host, for what must not wait for a GPU
 
     @classmethod
-    def join(cls) -> "World":
-        """Meet the processes that torchrun started, if it did: NCCL on GPUs, gloo on CPUs."""
+    def join(cls, device: str | None = None) -> "World":
+        """Meet the processes that torchrun started, if it did: NCCL on GPUs, gloo on CPUs.
+
+        device: cuda or cpu; None: GPUs where there are any. Raises DeviceError where a GPU cannot be used.
+        """
         rank, size, local = (int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
-        cuda = torch.cuda.is_available()
+        cuda = gpu.is_chosen(device)
         device = torch.device("cuda", local) if cuda else torch.device("cpu")
         if cuda:
             torch.cuda.set_device(device)
@@ -113,7 +118,7 @@ class World:
         if self.size == 1 or not any(p.requires_grad for p in network.parameters()):
             return network
         # every process computes the same buffers, so none are sent
-        return DistributedDataParallel(network, broadcast_buffers=False)
+        return DistributedDataParallel(network, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def apart(self, network: nn.Module) -> contextlib.AbstractContextManager:
         """While it is entered, a wrapped network's gradients stay with their process: more are added to them."""

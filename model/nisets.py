@@ -165,8 +165,9 @@ class NiSETS(nn.Module):
         """
         parts = [part for part in self.modules() if isinstance(part, SpeakerEmbedding)]
         before = [part.chosen for part in parts]
+        chosen = torch.as_tensor(speaker, device=self.latent_mean.device).reshape(-1) if parts else None
         for part in parts:
-            part.chosen = torch.as_tensor(speaker, device=part.weight.device).reshape(-1)
+            part.chosen = chosen
         try:
             yield
         finally:
@@ -337,7 +338,7 @@ class NiSETS(nn.Module):
         """
         scores = frame_log_likelihood(mu_x, z0)
         if prior_scale > 0:
-            scores = scores + monotonic_align.diagonal_prior(x_lengths, mel_lengths, prior_scale).to(scores)
+            scores = scores + monotonic_align.diagonal_prior(x_lengths, mel_lengths, prior_scale, *scores.shape[1:])
         if noise > 0:
             scores = scores + noise * spread(scores, x_lengths, mel_lengths) * torch.randn_like(scores)
         # where numbers are not finite any path will do: the losses along it are not either, and the step is skipped

@@ -1,6 +1,7 @@
 """Corpora to test on: a tiny one laid out as LJSpeech, of tones and noise, and real clips where they are at hand."""
 
 import dataclasses
+import os
 import shutil
 from pathlib import Path
 
@@ -17,7 +18,30 @@ from data_util.corpus import prepare
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "ljspeech"
 SAMPLE_RATE, HOP = 22050, 256
+VISIBLE, gpu_is_available = os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.is_available
 TINY_FRAMES = (2, 9, 20, 33, 40, 47, 64, 80, 100, 130)  # of the clips tiny-0, tiny-1, ...
+
+
+def hide_gpus():
+    """From the tests, which compare to the bit, and from the processes that they start."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    torch.cuda.is_available = lambda: False
+
+
+hide_gpus()
+
+
+@pytest.fixture(autouse=True)
+def visible_gpus(request, monkeypatch):
+    """GPUs for a test marked gpu, which is skipped where there is none."""
+    if request.node.get_closest_marker("gpu") is None:
+        return
+    monkeypatch.setattr(torch.cuda, "is_available", gpu_is_available)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    if VISIBLE is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", VISIBLE)
+    if not gpu_is_available():  # asked only now: CUDA remembers what it was shown first
+        pytest.skip("no GPU")
 
 
 class StubFrontEnd:

@@ -27,7 +27,7 @@ SHIPPED = load()
 # an override that is wrong, and how the message begins; the second part is what would be right
 FAULTS = [
     ("sound.rate=1", "unknown key sound", "known here: system, log"),
-    ("system.sead=1", "unknown key system.sead", "known here: seed, num_workers"),
+    ("system.sead=1", "unknown key system.sead", "known here: seed, tf32"),
     ("system.seed=one", "system.seed = 'one'", "int"),
     ("system.seed=1.5", "system.seed = 1.5", "int"),
     ("system.seed=true", "system.seed = True", "int"),

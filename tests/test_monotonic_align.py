@@ -233,7 +233,7 @@ def test_gives_the_kind_it_is_given():
     assert search(np.zeros((0, 3, 4), dtype=np.float32), [], []).shape == (0, 3)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
 def test_stays_on_the_gpu():
     durations = search(torch.zeros(1, 2, 4, device="cuda"), torch.tensor([2]), torch.tensor([4], device="cuda"))
     assert durations.is_cuda and durations.tolist() == [[1, 3]]
@@ -380,7 +380,7 @@ def test_the_classic_way_to_build(core, tmp_path):
 @pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
 def test_the_prior_is_a_beta_binomial_about_the_diagonal(scale):
     x_lengths, mel_lengths = [1, 4, 7], [5, 9, 6]
-    prior = monotonic_align.diagonal_prior(x_lengths, mel_lengths, scale).numpy()
+    prior = monotonic_align.diagonal_prior(torch.tensor(x_lengths), torch.tensor(mel_lengths), scale, 7, 9).numpy()
     assert prior.shape == (3, 7, 9)
     for item, t_x, t_mel in zip(prior, x_lengths, mel_lengths):
         j, t = np.arange(t_x)[:, None], np.arange(1, t_mel + 1)
@@ -393,7 +393,7 @@ def test_the_prior_is_a_beta_binomial_about_the_diagonal(scale):
 
 def test_with_nothing_heard_the_prior_alone_spreads_the_frames_evenly():
     x_lengths, mel_lengths = [5], [40]
-    scores = monotonic_align.diagonal_prior(x_lengths, mel_lengths, 1.0)
+    scores = monotonic_align.diagonal_prior(torch.tensor(x_lengths), torch.tensor(mel_lengths), 1.0, 5, 40)
     assert search(scores, x_lengths, mel_lengths)[0].tolist() == pytest.approx([8] * 5, abs=2)
     assert search(torch.zeros_like(scores), x_lengths, mel_lengths)[0].max() == 36  # which a tie does not
 
@@ -402,7 +402,8 @@ def test_with_nothing_heard_the_prior_alone_spreads_the_frames_evenly():
 def test_the_search_under_the_prior_equals_brute_force(t_x, t_mel):
     scores = np.random.default_rng(t_mel).standard_normal((20, t_x, t_mel)).astype(np.float32)
     x_lengths, mel_lengths = np.full(20, t_x, dtype=np.int32), np.full(20, t_mel, dtype=np.int32)
-    scores += monotonic_align.diagonal_prior(x_lengths, mel_lengths, 1.0).numpy()
+    lengths = torch.from_numpy(x_lengths), torch.from_numpy(mel_lengths)
+    scores += monotonic_align.diagonal_prior(*lengths, 1.0, t_x, t_mel).numpy()
     expected = [brute_force(item, optional) for item, optional in zip(scores, no(scores))]
     np.testing.assert_array_equal(search(scores, x_lengths, mel_lengths), expected)
 

@@ -633,7 +633,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_clips_are_named(arguments,
         before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
         values = step(state, batch)
         moved = any(not torch.equal(p, before[name]) for name, p in state.model.named_parameters())
-        seen[state.step] = moved, state.misses, batch.ids
+        seen[state.step] = moved, float(state.skipped), batch.ids
         return values
 
     monkeypatch.setattr(train, "train_step", spied)

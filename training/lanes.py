@@ -96,7 +96,9 @@ def run_processes(args: argparse.Namespace, config: Config, folder: Path) -> int
 def lane_command(args: argparse.Namespace, name: str) -> list[str]:
     """What trains one lane in a process of its own."""
     command = [sys.executable, str(ROOT / "train.py"), "-id", args.id, "-lane", name, "-test", args.test]
-    return command + (["-a", args.a] if args.a else []) + (["--debug"] if args.debug else [])
+    command += ["-a", args.a] if args.a else []
+    command += ["--device", args.device] if args.device else []
+    return command + (["--debug"] if args.debug else [])
 
 
 def run_lane(args: argparse.Namespace, config: Config, world: World, name: str, data: Data, train: Train) -> None:

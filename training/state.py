@@ -2,13 +2,15 @@
 
 import argparse
 import copy
+from collections import deque
 from dataclasses import dataclass, field
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from data_util import checkpoint
+from data_util import checkpoint, gpu
 from data_util import config as configuration
+from data_util.checkpoint import Writer
 from data_util.config import Config, Stage
 from data_util.run_log import Stopwatch
 from data_util.world import World, seed_everything
@@ -37,13 +39,15 @@ class State:
     # the variance part's least held-out loss, its weights there, misses since, and the last validation's step
     best_variance: dict | None = None
     rate_scale: float = 1.0  # of the learning rates, lowered by going back
-    skipped: bool = False  # whether an optimiser took no step in the last one, for what was not finite
-    misses: int = 0  # steps in a row that were skipped for what was not finite
+    skipped: Tensor | None = None  # () 1 where an optimiser took no step in the last one, for what was not finite
+    misses: int = 0  # steps in a row that were skipped so, of those that have been recorded
+    unread: deque = field(default_factory=deque)  # steps made, but not yet recorded: see settle in train.py
     unwritten: dict | None = None  # RunLog's, where the checkpoint is of a step between two lines
     durations: dict | None = None  # of the last refresh, and of which clips they are: see training/alignment.py
     stage: Stage | None = None
     wrapped: dict[str, nn.Module] = field(default_factory=dict)  # the networks, under DDP where there are several
     watch: Stopwatch = field(default_factory=Stopwatch)
+    writer: Writer = field(default_factory=Writer)  # of checkpoints
 
 
 def build_state(config: Config, world: World, symbols: tuple[str, ...], amp: bool = False) -> State:
@@ -69,12 +73,17 @@ def build_state(config: Config, world: World, symbols: tuple[str, ...], amp: boo
         optimiser_discriminators=optimiser({"discriminators": [discriminators]}),
     )
     model.align = state.watch.part("alignment")(model.align)
+    if config.system.compile:  # in place, so that the weights keep their names
+        for network in (model.decoder, model.generator, model.full_band, discriminators):
+            network.compile(dynamic=False)
     return state
 
 
 def make_state(args: argparse.Namespace, config: Config, world: World, data: Data, project: dict | None) -> State:
     """A state to train from: fresh, with the corpus's statistics, or as the project has it."""
     amp = args.a == "true" if args.a else bool(project and project.get("amp"))
+    gpu.set_precision(config.system.tf32)
+    torch.backends.cudnn.benchmark = config.system.cudnn_benchmark
     state = build_state(config, world, data.clips.symbols, amp)
     if project is not None:
         restore(state, project)
@@ -131,6 +140,7 @@ def restore(state: State, project: dict) -> None:
     state.rate_scale, state.unwritten = project.get("rate_scale", 1.0), project.get("unwritten")
     state.durations = project.get("durations") if state.config.alignment.refresh_steps > 0 else None
     state.step, state.misses = project["step"], 0
+    state.unread.clear()
 
 
 def start_from(state: State, projects: dict[str, dict]) -> None:

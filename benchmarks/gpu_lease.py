@@ -1,0 +1,351 @@
+"""What a GPU that is there for some minutes is asked. benchmarks/gpu_lease.sh has the order, and a limit for each part.
+
+python -m benchmarks.gpu_lease PART -o RESULTS.json [--device D] [-c NAME_OR_FILE] [section.key=value ...]
+
+equality: one step's losses and gradients beside the CPU's, in float32, TF32 and bfloat16
+steps: steps a second, peak memory, kernels, host waits, of each precision, with and without cudnn.benchmark
+compiled: the same of a state under torch.compile (-a true: in bfloat16); warm: only to fill its cache
+speech: real-time factors of one text and of sixteen
+voice: the voice of the newest run's checkpoint, where training was cut short before it wrote one
+plan: which arguments of train.py make the most of --seconds, by what RESULTS.json says
+"""
+
+import argparse
+import contextlib
+import itertools
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import train
+from benchmarks.synthesis import SENTENCE, TEXT, length_scale_for, random_voice
+from benchmarks.training import joint, without_dropout
+from data_util import checkpoint, gpu
+from data_util import config as configuration
+from data_util.config import Config
+from data_util.dataset import Batch, batches, fixed_batch
+from data_util.files import read_json, write_json
+from data_util.world import World
+from sampling import Voice
+from training.data import Data, read_data
+from training.state import State, make_state, project_of
+
+PRECISIONS = {"float32": (False, False), "tf32": (True, False), "bfloat16": (True, True)}  # TF32, and -a true
+SPEECH_SECONDS = 7.0
+N_TEXTS = 16
+N_KERNELS = 30  # that are listed, of those that take longest
+EVERYTHING = 10_000_000  # steps that keep the flat start's durations
+FASTER = 1.25  # by which bfloat16 must win to be trained in
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def prepared(args: argparse.Namespace, **system) -> tuple[Config, Data, World]:
+    """The configuration with one joint stage that keeps the flat start's durations, its clips, and the device."""
+    config = joint(configuration.load(args.c, [f"alignment.init_steps={EVERYTHING}", *args.overrides]))
+    config = replace(config, system=replace(config.system, **system))
+    return config, read_data(config, progress=False), World.join(args.device)
+
+
+def drawn(config: Config, data: Data, world: World, n: int = 8) -> list[Batch]:
+    """The first batches, on the device."""
+    stream = batches(data.own, config)
+    made = [next(stream).to(world.device) for _ in range(n)]
+    stream.close()
+    return made
+
+
+def set_up(state: State, precision: str) -> None:
+    tf32, amp = PRECISIONS[precision]
+    gpu.set_precision(tf32)
+    state.model.amp = amp
+
+
+# -- equality
+
+
+def equality(args: argparse.Namespace) -> None:
+    """Of each precision {loss or gradient: relative difference from the CPU's float32}, without dropout."""
+    config, data, world = prepared(args, compile=False)
+    batch = fixed_batch(data.own, config, list(range(args.clips)))
+    truth = gradients(config, data, World(0, 1, torch.device("cpu")), batch, "float32")
+    for precision in PRECISIONS:
+        ours = gradients(config, data, world, batch.to(world.device), precision)
+        keep(args, f"equality {precision}", {name: distance(ours[name], truth[name]) for name in truth})
+
+
+def gradients(config: Config, data: Data, world: World, batch: Batch, precision: str) -> dict[str, Tensor]:
+    """The losses of a first step, and each part's gradient as one vector, on the CPU."""
+    state, found = make_state(argparse.Namespace(a=None), config, world, data, None), {}
+    set_up(state, precision)
+
+    def kept(_, optimiser, __) -> dict:
+        for group in optimiser.param_groups:
+            parts = [p.grad.flatten() for p in group["params"] if p.grad is not None]
+            found[f"gradient of {group['name']}"] = torch.cat(parts).cpu() if parts else torch.zeros(1)
+        optimiser.zero_grad()
+        state.skipped = torch.zeros(())
+        return {}
+
+    update, train.update = train.update, kept
+    try:
+        with without_dropout(state):
+            values = train.train_step(state, batch)
+    finally:
+        train.update = update
+    return found | {name: value.detach().cpu()[None] for name, value in values.items()}
+
+
+def distance(x: Tensor, truth: Tensor) -> float:
+    return float((x.double() - truth.double()).norm() / truth.double().norm().clamp(min=1e-12))
+
+
+# -- steps
+
+
+def steps(args: argparse.Namespace) -> None:
+    """Of each precision, with and without cudnn.benchmark: see timed; kernels, waits and a checkpoint."""
+    config, data, world = prepared(args, compile=False)
+    state = make_state(argparse.Namespace(a=None), config, world, data, None)
+    made = drawn(config, data, world)
+    keep(args, "checkpoint", saved(state))
+    for precision, tries in itertools.product(args.precisions, (True, False)):
+        set_up(state, precision)
+        torch.backends.cudnn.benchmark = tries
+        name = f"steps {precision}{', cudnn.benchmark' if tries else ''}"
+        keep(args, name, timed(state, made, args.seconds))
+        if tries:
+            keep(args, f"kernels {precision}", kernels(state, made))
+    keep(args, "host waits", waits(state, made))
+
+
+def compiled(args: argparse.Namespace) -> None:
+    """timed and kernels of a state under torch.compile, and how long its first steps took."""
+    config, data, world = prepared(args, compile=True)
+    state = make_state(argparse.Namespace(a=args.a), config, world, data, None)
+    made, start = drawn(config, data, world), time.perf_counter()
+    for batch in made:
+        train.train_step(state, batch)
+    synchronise(world.device)
+    first = {"first steps, s": time.perf_counter() - start}
+    precision = "bfloat16" if args.a == "true" else "tf32"
+    if args.part == "warm":
+        keep(args, f"warm {precision}", first)
+        return
+    keep(args, f"compiled {precision}", first | timed(state, made, args.seconds))
+    keep(args, f"compiled kernels {precision}", kernels(state, made))
+
+
+def timed(state: State, made: list[Batch], seconds: float) -> dict[str, float]:
+    """Milliseconds a step, those that the host needs to ask for it, and the peak of memory in GiB."""
+    device, on_gpu = state.world.device, state.world.device.type == "cuda"
+    for batch in made:
+        train.train_step(state, batch)
+    synchronise(device)
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+    start, n_steps, asked = time.perf_counter(), 0, 0.0
+    while time.perf_counter() - start < seconds or n_steps < len(made):
+        before = time.perf_counter()
+        values = train.train_step(state, made[n_steps % len(made)])
+        asked += time.perf_counter() - before
+        n_steps += 1
+        if n_steps % len(made) == 0:
+            synchronise(device)
+    synchronise(device)
+    whole = time.perf_counter() - start
+    return {
+        "ms a step": 1000 * whole / n_steps,
+        "ms of the host": 1000 * asked / n_steps,
+        "GiB": torch.cuda.max_memory_allocated(device) / 2**30 if on_gpu else 0.0,
+        "finite": float(all(bool(value.isfinite()) for value in values.values())),
+    }
+
+
+def kernels(state: State, made: list[Batch]) -> dict:
+    """Kernels of one step: how many, their milliseconds in all, and those that take longest."""
+    if state.world.device.type != "cuda":
+        return {}
+    kinds = [torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=kinds) as profile:
+        train.train_step(state, made[0])
+        torch.cuda.synchronize()
+    ran = [one for one in profile.events() if one.device_type == torch.autograd.DeviceType.CUDA]
+    spent, count = Counter(), Counter()
+    for one in ran:
+        spent[one.name] += one.time_range.elapsed_us() / 1000
+        count[one.name] += 1
+    longest = [f"{ms:.2f} ms, {count[name]} x {name[:120]}" for name, ms in spent.most_common(N_KERNELS)]
+    return {"kernels": len(ran), "ms of kernels": sum(spent.values()), "longest": longest}
+
+
+def waits(state: State, made: list[Batch]) -> list[str]:
+    """The lines at which a step waits for the device."""
+    if state.world.device.type != "cuda":
+        return []
+    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        train.train_step(state, made[0])
+    torch.cuda.set_sync_debug_mode("default")
+    return [f"{Path(one.filename).name}:{one.lineno} {str(one.message)[:80]}" for one in said]
+
+
+def saved(state: State) -> dict[str, float]:
+    """Seconds in which a checkpoint is copied to the host, and is written; its MB."""
+    start = time.perf_counter()
+    project = checkpoint.copied(project_of(state))
+    between = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint.save_project(Path(folder), 0, project, 1)
+    done = time.perf_counter()
+    return {"copied, s": between - start, "written, s": done - between, "MB": checkpoint.n_bytes(project) / 1e6}
+
+
+# -- speech
+
+
+@torch.no_grad()
+def speech(args: argparse.Namespace) -> None:
+    """Real-time factors of random weights: text to samples, the networks alone, and sixteen texts at once."""
+    device = World.join(args.device).device
+    with tempfile.TemporaryDirectory() as folder:
+        for name in args.configs:
+            path = random_voice(name, Path(folder))
+            scale = length_scale_for(Voice.load(path), TEXT, SPEECH_SECONDS)
+            voice = Voice.load(path, str(device))
+            for precision, (tf32, amp) in PRECISIONS.items():
+                gpu.set_precision(tf32)
+                voice.model.amp = amp
+                keep(args, f"speech {name}, {precision}", factors(voice, scale, args.rounds))
+
+
+def factors(voice: Voice, scale: float, n_rounds: int) -> dict[str, float]:
+    """Medians of seconds by seconds of speech; the first chunk of a short text in ms."""
+    seconds = voice.speak(TEXT, seed=0, length_scale=scale).seconds
+    (piece,) = voice.reader.pieces(TEXT, voice_settings())
+    x = torch.tensor([piece.ids], device=voice.device)
+    plan = voice.model.plan(x, length_scale=scale)
+    model_seconds = plan.mu.shape[-1] * voice.model.config.audio.hop_length / voice.model.config.audio.sample_rate
+    calls = {
+        "text to samples": (lambda: voice.speak(TEXT, seed=0, length_scale=scale), seconds),
+        "symbols to samples": (lambda: voice.model.synthesise(x, length_scale=scale).wav.cpu(), model_seconds),
+        "frames to samples": (lambda: voice.model.render([plan])[0].wav.cpu(), model_seconds),
+        f"frames of {N_TEXTS} texts": (lambda: voice.model.render([plan] * N_TEXTS)[-1].wav.cpu(),
+                                       N_TEXTS * model_seconds),
+        "ms to the first chunk": (lambda: next(voice.stream(SENTENCE, seed=0, length_scale=scale)), 0.001),
+    }  # fmt: skip
+    return {name: median_seconds(call, n_rounds) / per for name, (call, per) in calls.items()}
+
+
+def voice_settings():
+    from sampling import Settings
+
+    return Settings()
+
+
+def median_seconds(call, n_rounds: int) -> float:
+    spent = []
+    for _ in range(n_rounds + 2):
+        start = time.perf_counter()
+        call()
+        spent.append(time.perf_counter() - start)
+    return sorted(spent[2:])[n_rounds // 2]
+
+
+# -- the voice
+
+
+def plan(args: argparse.Namespace) -> str:
+    """Arguments of train.py: the precision and compilation that were fastest, and as many steps as fit."""
+    results = read_json(args.out) or {}
+    times = {}
+    for name, (amp, compile_) in {"steps bfloat16, cudnn.benchmark": (True, False),
+                                  "steps tf32, cudnn.benchmark": (False, False),
+                                  "compiled bfloat16": (True, True), "compiled tf32": (False, True)}.items():  # fmt: skip
+        if results.get(name, {}).get("finite"):
+            times[amp, compile_] = results[name]["ms a step"]
+    if not times:
+        return "-a false training.train_num_steps=1000"
+    best = min(times, key=lambda key: times[key] * (1 if key[0] else 1 / FASTER))
+    n_steps = int(args.share * 1000 * args.seconds / times[best])
+    return f"-a {str(best[0]).lower()} system.compile={str(best[1]).lower()} training.train_num_steps={n_steps}"
+
+
+def voice(_: argparse.Namespace) -> None:
+    runs = [folder for folder in checkpoint.RUNS.glob("*") if checkpoint.steps(folder, "project")]
+    folder = max(runs, key=lambda run: run.stat().st_mtime)
+    project = checkpoint.load_newest(folder)
+    if project["step"] not in checkpoint.steps(folder, "voice"):
+        config = configuration.from_dict(project["config"])
+        checkpoint.save_voice(folder, project["step"], project["ema"], config, tuple(project["symbols"]))
+    print(folder.name)
+
+
+PARTS = {"equality": equality, "steps": steps, "compiled": compiled, "warm": compiled, "speech": speech, "plan": plan, "voice": voice}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_lease", description=__doc__.splitlines()[0])
+    parser.add_argument("-c", metavar="NAME_OR_FILE", help="an overlay in configs/, or a YAML file, over config.yaml")
+    parser.add_argument("-a", choices=["true", "false"], default="false", help="of compiled: in bfloat16")
+    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="RESULTS.json")
+    parser.add_argument("--device", choices=["cuda", "cpu"])
+    parser.add_argument("--seconds", type=float, default=4.0, help="of steps, a row; of training, for plan")
+    parser.add_argument("--share", type=float, default=0.85, help="of these, for plan, that steps are made in")
+    parser.add_argument("--clips", type=int, default=2, help="of equality")
+    parser.add_argument("--rounds", type=int, default=15, help="of speech")
+    parser.add_argument("--precisions", nargs="+", default=[*reversed(PRECISIONS)], choices=PRECISIONS, help="of steps")
+    parser.add_argument("--label", default="", help="before the names of the results")
+    parser.add_argument("--configs", nargs="+", default=["config"], help="of speech")
+    parser.add_argument("words", nargs="+", metavar="PART [section.key=value ...]")
+    args = parser.parse_intermixed_args(argv)
+    args.part, *args.overrides = args.words
+    if args.part not in PARTS:
+        parser.error(f"{args.part}: must be one of {', '.join(PARTS)}")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    if args.part == "plan":
+        print(plan(args))
+        return 0
+    PARTS[args.part](args)
+    return 0
+
+
+def keep(args: argparse.Namespace, name: str, found: dict | list) -> None:
+    """Write a result at once: what comes after it may be cut short."""
+    print(name, json.dumps(found), flush=True)
+    with locked(args.out):
+        write_json(args.out, (read_json(args.out) or {}) | {args.label + name: found})
+
+
+@contextlib.contextmanager
+def locked(path: Path):
+    """One process at a time."""
+    lock = path.with_suffix(".lock")
+    while True:
+        try:
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
+            break
+        except FileExistsError:
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        lock.unlink()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

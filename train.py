@@ -29,8 +29,6 @@ from data_util.lanes import Stop, end_with_starter
 from data_util.means import Means
 from data_util.run_log import RunLog
 from data_util.world import World, exit_with, seed_everything
-from model import losses
-from model.layers import full
 from model.nisets import Output
 from training import alignment
 from training.begin import begin
@@ -108,12 +106,8 @@ def discriminator_step(state: State, *outs: Output) -> dict[str, Tensor]:
     total, network = 0.0, state.wrapped["discriminators"]
     with state.watch.part("discriminators"):
         for i, out in enumerate(outs):
-            both = torch.cat([out.wav, out.wav_hat.detach()])  # in one pass, since DDP wants one before each backward
             with state.world.apart(network) if i < len(outs) - 1 else contextlib.nullcontext():
-                judged = judge(network, both, torch.cat([out.t, out.t]), state.model.amp)
-                halves = [logits.chunk(2) for logits, _ in judged]
-                real, generated = ([(half[k], []) for half in halves] for k in (0, 1))
-                loss = losses.discriminator_loss(real, generated) / len(outs)
+                loss = state.telling_apart(network, out.wav, out.wav_hat.detach(), out.t, state.model.amp) / len(outs)
                 loss.backward()
             total = total + loss.detach()
     return {"loss_discriminator": total} | update(state, state.optimiser_discriminators, total)
@@ -122,21 +116,9 @@ def discriminator_step(state: State, *outs: Output) -> dict[str, Tensor]:
 def adversarial_losses(state: State, out: Output) -> dict[str, Tensor]:
     """What the discriminators, now standing still, tell the generator."""
     state.discriminators.requires_grad_(False)
-    with torch.no_grad():
-        real = judge(state.discriminators, out.wav, out.t, state.model.amp)
-    generated = judge(state.discriminators, out.wav_hat, out.t, state.model.amp)
+    adversarial, feature = state.likeness(state.discriminators, out.wav, out.wav_hat, out.t, state.model.amp)
     state.discriminators.requires_grad_(True)
-    return {
-        "loss_adversarial": losses.adversarial_loss(generated),
-        "loss_feature": losses.feature_loss(real, generated),
-    }
-
-
-def judge(discriminators: nn.Module, wav: Tensor, t: Tensor, amp: bool) -> list[tuple[Tensor, list[Tensor]]]:
-    """What each discriminator says of wav (B, 1, T_wav): its logits and features, in full precision."""
-    with torch.autocast(wav.device.type, torch.bfloat16, enabled=amp):
-        judged = discriminators(wav, t)
-    return [(full(logits), [full(feature) for feature in features]) for logits, features in judged]
+    return {"loss_adversarial": adversarial, "loss_feature": feature}
 
 
 def update(state: State, optimiser: torch.optim.Optimizer, loss: Tensor) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ python -m benchmarks.gpu_lease PART -o RESULTS.json [--device D] [-c NAME_OR_FIL
 
 equality: one step's losses and gradients beside the CPU's, in float32, TF32 and bfloat16
 steps: steps a second, peak memory, kernels, host waits, of each precision, with and without cudnn.benchmark
+graphed: the same of a state with CUDA graphs
 compiled: the same of a state under torch.compile (-a true: in bfloat16); warm: only to fill its cache
 speech: real-time factors of one text and of sixteen
 voice: the voice of the newest run's checkpoint, where training was cut short before it wrote one
@@ -81,14 +82,14 @@ def equality(args: argparse.Namespace) -> None:
     """Of each precision {loss or gradient: relative difference from the CPU's float32}, without dropout."""
     config, data, world = prepared(args, compile=False)
     batch = fixed_batch(data.own, config, list(range(args.clips)))
-    truth = gradients(config, data, World(0, 1, torch.device("cpu")), batch, "float32")
+    truth = gradients(config, data, World(0, 1, torch.device("cpu")), batch, precision="float32")
     for precision in PRECISIONS:
-        ours = gradients(config, data, world, batch.to(world.device), precision)
+        ours = gradients(config, data, world, batch.to(world.device), precision=precision)
         keep(args, f"equality {precision}", {name: distance(ours[name], truth[name]) for name in truth})
 
 
-def gradients(config: Config, data: Data, world: World, batch: Batch, precision: str) -> dict[str, Tensor]:
-    """The losses of a first step, and each part's gradient as one vector, on the CPU."""
+def gradients(config: Config, data: Data, world: World, *made: Batch, precision: str) -> dict[str, Tensor]:
+    """The losses of the last of some steps that change nothing, and each part's gradient as one vector, on the CPU."""
     state, found = make_state(argparse.Namespace(a=None), config, world, data, None), {}
     set_up(state, precision)
 
@@ -103,7 +104,8 @@ def gradients(config: Config, data: Data, world: World, batch: Batch, precision:
     update, train.update = train.update, kept
     try:
         with without_dropout(state):
-            values = train.train_step(state, batch)
+            for batch in made:
+                values = train.train_step(state, batch)
     finally:
         train.update = update
     return found | {name: value.detach().cpu()[None] for name, value in values.items()}
@@ -130,6 +132,25 @@ def steps(args: argparse.Namespace) -> None:
         if tries:
             keep(args, f"kernels {precision}", kernels(state, made))
     keep(args, "host waits", waits(state, made))
+
+
+def graphed(args: argparse.Namespace) -> None:
+    """timed and kernels with CUDA graphs, and how far losses and gradients of a second batch are from those without."""
+    config, data, world = prepared(args, compile=False, cuda_graphs=True)
+    plain = replace(config, system=replace(config.system, cuda_graphs=False))
+    made = drawn(config, data, world)
+    for precision in args.precisions:
+        state = make_state(argparse.Namespace(a=None), config, world, data, None)
+        set_up(state, precision)
+        start = time.perf_counter()
+        train.train_step(state, made[0])
+        synchronise(world.device)
+        first = {"first step, s": time.perf_counter() - start}
+        keep(args, f"graphed {precision}", first | timed(state, made, args.seconds))
+        keep(args, f"graphed kernels {precision}", kernels(state, made))
+        del state
+        pair = [gradients(one, data, world, *made[:2], precision=precision) for one in (config, plain)]
+        keep(args, f"graphed equality {precision}", {name: distance(pair[0][name], pair[1][name]) for name in pair[0]})
 
 
 def compiled(args: argparse.Namespace) -> None:
@@ -273,16 +294,15 @@ def plan(args: argparse.Namespace) -> str:
     """Arguments of train.py: the precision and compilation that were fastest, and as many steps as fit."""
     results = read_json(args.out) or {}
     times = {}
-    for name, (amp, compile_) in {"steps bfloat16, cudnn.benchmark": (True, False),
-                                  "steps tf32, cudnn.benchmark": (False, False),
-                                  "compiled bfloat16": (True, True), "compiled tf32": (False, True)}.items():  # fmt: skip
-        if results.get(name, {}).get("finite"):
-            times[amp, compile_] = results[name]["ms a step"]
+    for precision in ("bfloat16", "tf32"):
+        for graphs, name in ((True, f"graphed {precision}"), (False, f"steps {precision}, cudnn.benchmark")):
+            if results.get(args.label + name, {}).get("finite"):
+                times[precision, graphs] = results[args.label + name]["ms a step"]
     if not times:
         return "-a false training.train_num_steps=1000"
-    best = min(times, key=lambda key: times[key] * (1 if key[0] else 1 / FASTER))
-    n_steps = int(args.share * 1000 * args.seconds / times[best])
-    return f"-a {str(best[0]).lower()} system.compile={str(best[1]).lower()} training.train_num_steps={n_steps}"
+    best = min(times, key=lambda key: times[key] * (1 if key[0] == "bfloat16" else 1 / FASTER))
+    n_steps, amp = int(args.share * 1000 * args.seconds / times[best]), best[0] == "bfloat16"
+    return f"-a {str(amp).lower()} system.cuda_graphs={str(best[1]).lower()} training.train_num_steps={n_steps}"
 
 
 def voice(_: argparse.Namespace) -> None:
@@ -295,7 +315,7 @@ def voice(_: argparse.Namespace) -> None:
     print(folder.name)
 
 
-PARTS = {"equality": equality, "steps": steps, "compiled": compiled, "warm": compiled, "speech": speech, "plan": plan, "voice": voice}
+PARTS = {"equality": equality, "steps": steps, "graphed": graphed, "compiled": compiled, "warm": compiled, "speech": speech, "plan": plan, "voice": voice}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -29,12 +29,14 @@ print(*(f"{name}=={version(name)}" for name in sys.argv[1:]))' "${WHEELS[@]}")"
 }
 
 begin() {  # FOLDER: what is missing there is installed, the clips unpacked, and their features made; once
+    mkdir -p "$WORK"
     if [ "$DEVICE" = cuda ]; then
         [ -d "$WORK/site" ] || "$PYTHON" -m pip install --quiet --no-index --no-deps --no-compile --target "$WORK/site" \
             "$1"/wheels/*.whl
         export PYTHONPATH="$WORK/site${PYTHONPATH:+:$PYTHONPATH}"
     fi
     export PYTHONUNBUFFERED=1 TORCHINDUCTOR_CACHE_DIR="$WORK/inductor"
+    [ -d "$WORK/cache" ] || cp -r "$1/cache" "$WORK/cache" 2>/dev/null || true
     [ -f "$WORK/corpus/metadata.csv" ] || "$PYTHON" -m benchmarks.packed unpack "$1" "$WORK/corpus"
     DATA=(dataset.prtpath="$WORK/corpus" dataset.cache="$WORK/cache" dataset.metafile_train="$WORK/corpus/train.txt"
           dataset.metafile_valid="$WORK/corpus/valid.txt" dataset.metafile_test="$WORK/corpus/valid.txt")
@@ -45,50 +47,73 @@ begin() {  # FOLDER: what is missing there is installed, the clips unpacked, and
     fi
 }
 
-part() {  # SECONDS NAME arguments: within the limit, and the rest goes on without it
-    local limit="$1" name="$2"
-    shift 2
+limited() {  # SECONDS command: a function of this file, too
+    "${@:2}" &
+    local pid=$!
+    (sleep "$1"; for signal in TERM KILL; do pkill -$signal -P $pid; kill -$signal $pid; sleep 10; done) >/dev/null 2>&1 &
+    local watch=$! status=0
+    wait $pid || status=$?
+    kill $watch 2>/dev/null
+    return $status
+}
+
+part() {  # SECONDS command: within the limit, and the rest goes on without it
+    local limit="$1" name="${FUNCNAME[1]#part_}"
+    shift
     echo "-- $name, at $SECONDS s"
-    timeout --signal=TERM --kill-after=10 "$limit" "$@" >"$WORK/$name.log" 2>&1 || echo "$name: status $?"
+    limited "$limit" "$@" >"$WORK/$name.log" 2>&1 || echo "$name: status $?"
     (echo "-- $name" && cat "$WORK/$name.log") >>"$OUT/measure.log"
     tail -n 4 "$WORK/$name.log" | cut -c 1-400
     cp "$OUT/results.json" "$WORK/results.json" 2>/dev/null || true
 }
 
 ask() {  # arguments of benchmarks.gpu_lease
-    "$PYTHON" -m benchmarks.gpu_lease --device "$DEVICE" -o "$OUT/results.json" "$@"
+    "$PYTHON" -m benchmarks.gpu_lease --device "$DEVICE" -o "$OUT/results.json" --seconds "$EACH" "$@"
 }
 
-measure() {  # FOLDER OUT [SECONDS]
-    OUT="$2"
-    local c=(-c "$CONFIG") seconds="${3:-4}" lease=("$PYTHON" -m benchmarks.gpu_lease --device "$DEVICE" -o "$OUT/results.json")
-    begin "$1"
-    part 60 prepare "$PYTHON" -c 'import sys
+bench() {  # arguments of benchmarks.training
+    "$PYTHON" -m benchmarks.training -c "$CONFIG" --rounds 5 alignment.init_steps=1000000 "$@" "${FEW[@]}"
+}
+
+features() {  # before anything is timed
+    "$PYTHON" -c 'import sys
 from data_util import config
 from training.data import read_data
 read_data(config.load(sys.argv[1], sys.argv[2:]), progress=False)' "$CONFIG" "${FEW[@]}"
-    for a in false true; do  # compiling takes cores rather than the GPU: beside the comparison with the CPU
-        (timeout 150 "${lease[@]}" "${c[@]}" -a $a -- warm "${FEW[@]}" >"$WORK/warm_$a.log" 2>&1 || true) &
+}
+
+# each with its limit in seconds, the most telling first
+part_features() { part 60 features; }
+part_voice_size() { part 45 ask -c "$VOICE" --label "voice: " --precisions tf32 bfloat16 -- graphed "${FEW[@]}"; }
+part_graphed() { part 60 ask -c "$CONFIG" --precisions tf32 bfloat16 -- graphed "${FEW[@]}"; }
+part_steps() { part 60 ask -c "$CONFIG" --precisions ${PRECISIONS:-tf32 bfloat16 float32} -- steps "${FEW[@]}"; }
+part_equality() { part 60 ask -c "$CONFIG" -- equality "${FEW[@]}"; }
+part_speech() { part 60 ask --configs ${CONFIGS:-config light small} -- speech; }
+part_tests() { part 60 "$PYTHON" -m pytest -q -m gpu tests -k "not compiled"; }
+part_small_gpu() {
+    part 60 ask -c "${SMALL_GPU:-small-gpu}" --label "small-gpu: " --precisions tf32 bfloat16 -- graphed "${FEW[@]}"
+}
+part_batch_64() {
+    part 45 ask -c "$CONFIG" --label "batch 64: " --precisions bfloat16 -- graphed "${FEW[@]}" training.batch_size="$LARGE"
+}
+part_plain() { part 60 bench; }
+part_levers() { part 60 bench levers; }
+part_compiled() { part 400 ask -c "$CONFIG" -- compiled "${FEW[@]}"; }
+
+measure() {  # FOLDER OUT [SECONDS] of each row
+    local name
+    OUT="$2" EACH="${3:-3}"
+    begin "$1"
+    for name in ${PARTS:-features voice_size graphed steps equality speech tests small_gpu batch_64 plain levers compiled}; do
+        "part_$name"
     done
-    part 80 equality "${lease[@]}" "${c[@]}" -- equality "${FEW[@]}"
-    wait
-    part 90 steps "${lease[@]}" "${c[@]}" --seconds "$seconds" -- steps "${FEW[@]}"
-    part 75 compiled_bfloat16 "${lease[@]}" "${c[@]}" -a true --seconds "$seconds" -- compiled "${FEW[@]}"
-    part 75 compiled_tf32 "${lease[@]}" "${c[@]}" --seconds "$seconds" -- compiled "${FEW[@]}"
-    part 60 speech "${lease[@]}" --configs ${CONFIGS:-config light small} -- speech
-    part 45 batch_64 "${lease[@]}" "${c[@]}" --seconds "$seconds" --label "batch 64: " --precisions bfloat16 -- steps "${FEW[@]}" training.batch_size="$LARGE"
-    part 60 small_gpu "${lease[@]}" -c "${SMALL_GPU:-small-gpu}" --seconds "$seconds" --label "small-gpu: " --precisions bfloat16 tf32 -- steps "${FEW[@]}"
-    part 60 plain "$PYTHON" -m benchmarks.training "${c[@]}" --rounds 5 alignment.init_steps=1000000 "${FEW[@]}"
-    part 60 levers "$PYTHON" -m benchmarks.training levers "${c[@]}" --rounds 5 alignment.init_steps=1000000 "${FEW[@]}"
-    part 75 tests "$PYTHON" -m pytest -q -m gpu tests
-    cat "$WORK"/warm_*.log >>"$OUT/measure.log"
 }
 
 voice() {  # FOLDER OUT [SECONDS]
     OUT="$2"
     local seconds="${3:-300}" plan run
     begin "$1"
-    plan="$("$PYTHON" -m benchmarks.gpu_lease -o "$WORK/results.json" --seconds "$seconds" -- plan)"
+    plan="$("$PYTHON" -m benchmarks.gpu_lease -o "$WORK/results.json" --label "voice: " --seconds "$seconds" -- plan)"
     echo "$plan"
     # shellcheck disable=SC2086
     timeout --signal=TERM --kill-after=60 $((seconds + 45)) "$PYTHON" train.py -c "$VOICE" --device "$DEVICE" $plan "${DATA[@]}" \

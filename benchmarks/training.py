@@ -38,6 +38,7 @@ from model import losses
 from model.hifigan import Upsampler
 from model.layers import Dropout, leaky_relu, masked, with_speaker
 from model.nisets import Output
+from training import adversarial
 from training.alignment import realigned
 from training.data import Data, read_data
 from training.state import State, make_state
@@ -166,8 +167,8 @@ def with_learning_judges(step: Step) -> Step:
 
 def plain_adversarial_losses(state: State, out: Output) -> dict[str, Tensor]:
     """train.adversarial_losses, with discriminators that do not stand still."""
-    real = train.judge(state.discriminators, out.wav, out.t, state.model.amp)
-    generated = train.judge(state.discriminators, out.wav_hat, out.t, state.model.amp)
+    real = adversarial.judge(state.discriminators, out.wav, out.t, state.model.amp)
+    generated = adversarial.judge(state.discriminators, out.wav_hat, out.t, state.model.amp)
     return {
         "loss_adversarial": losses.adversarial_loss(generated),
         "loss_feature": losses.feature_loss(real, generated),
@@ -260,7 +261,8 @@ def joint(config: Config) -> Config:
     alignment = config.alignment
     if alignment.init_steps < training.train_num_steps:
         alignment = replace(alignment, init="none")
-    system = replace(config.system, num_workers=0)  # so that the cost of the data can be seen
+    # the cost of the data, and of each part, can be seen
+    system = replace(config.system, num_workers=0, cuda_graphs=False)
     variance = replace(config.variance, course_layers=0)
     return replace(config, training=training, alignment=alignment, system=system, variance=variance)
 

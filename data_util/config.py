@@ -25,6 +25,7 @@ class System:
     seed: int
     tf32: bool
     cudnn_benchmark: bool
+    cuda_graphs: bool
     compile: bool
     num_workers: int
     log_step: int

@@ -30,13 +30,13 @@ def config(tiny_config):
     return configuration.from_dict(tree)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_a_step_has_the_losses_and_gradients_of_the_cpu(config, tiny, compiled):
-    batch, data = fixed_batch(tiny, config, [1, 4, 6, 9]), Data(tiny, tiny, tiny)
-    truth = gradients(config, data, CPU, batch, "float32")
+@pytest.mark.parametrize("how", ["plain", "graphed", "compiled"])
+def test_a_step_has_the_losses_and_gradients_of_the_cpu(config, tiny, how):
+    made, data = [fixed_batch(tiny, config, clips) for clips in ([1, 4, 6, 9], [9, 8, 7, 5])], Data(tiny, tiny, tiny)
+    truth = gradients(config, data, CPU, *made, precision="float32")
     world = World.join("cuda")
-    on_gpu = with_keys(config, "system", compile=compiled)
-    ours = gradients(on_gpu, data, world, batch.to(world.device), "float32")
+    on_gpu = with_keys(config, "system", compile=how == "compiled", cuda_graphs=how == "graphed")
+    ours = gradients(on_gpu, data, world, *(batch.to(world.device) for batch in made), precision="float32")
     assert {name: distance(ours[name], truth[name]) for name in truth} == pytest.approx(dict.fromkeys(truth, 0), abs=1e-3)
 
 

@@ -3,6 +3,7 @@
 import argparse
 import copy
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -17,7 +18,9 @@ from data_util.world import World, seed_everything
 from model import flat_start, latent
 from model.discriminator import Discriminators
 from model.nisets import NiSETS, build_discriminators
+from training import adversarial
 from training.data import Data
+from training.graphs import Graphed
 
 
 @dataclass
@@ -47,7 +50,16 @@ class State:
     stage: Stage | None = None
     wrapped: dict[str, nn.Module] = field(default_factory=dict)  # the networks, under DDP where there are several
     watch: Stopwatch = field(default_factory=Stopwatch)
+    telling_apart: Callable = adversarial.telling_apart  # or those as CUDA graphs
+    likeness: Callable = adversarial.likeness
     writer: Writer = field(default_factory=Writer)  # of checkpoints
+
+
+def uses_graphs(config: Config, world: World) -> bool:
+    """CUDA graphs read nothing that changes but arguments and weights: no choice of a speaker. What they return is
+    overwritten by the next call, so that there is a single one a step; and DDP has not been tried with them."""
+    alone = world.size == config.training.accumulate == config.n_speakers == 1
+    return config.system.cuda_graphs and world.device.type == "cuda" and alone
 
 
 def build_state(config: Config, world: World, symbols: tuple[str, ...], amp: bool = False) -> State:
@@ -73,6 +85,11 @@ def build_state(config: Config, world: World, symbols: tuple[str, ...], amp: boo
         optimiser_discriminators=optimiser({"discriminators": [discriminators]}),
     )
     model.align = state.watch.part("alignment")(model.align)
+    if uses_graphs(config, world):
+        model.denoise = Graphed(model.denoise, [model.decoder])
+        model.generate = Graphed(model.generate, [model.generator])
+        state.telling_apart = Graphed(adversarial.telling_apart, [discriminators])
+        state.likeness = Graphed(adversarial.likeness, [])
     if config.system.compile:  # in place, so that the weights keep their names
         for network in (model.decoder, model.generator, model.full_band, discriminators):
             network.compile(dynamic=False)

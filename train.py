@@ -507,7 +507,9 @@ def main(argv: list[str] | None = None) -> int:
         end_launch()  # the same would come of starting again
         if args.debug:
             raise
-        if first or not isinstance(error, (ConfigError, checkpoint.CheckpointError, DeviceError)):  # those all processes have alike
+        if first or not isinstance(
+            error, (ConfigError, checkpoint.CheckpointError, DeviceError)
+        ):  # those all processes have alike
             print(f"train.py: {described(error)}", file=sys.stderr)
         return 1
     except (RuntimeError, MemoryError) as error:

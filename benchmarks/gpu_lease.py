@@ -315,7 +315,16 @@ def voice(_: argparse.Namespace) -> None:
     print(folder.name)
 
 
-PARTS = {"equality": equality, "steps": steps, "graphed": graphed, "compiled": compiled, "warm": compiled, "speech": speech, "plan": plan, "voice": voice}
+PARTS = {
+    "equality": equality,
+    "steps": steps,
+    "graphed": graphed,
+    "compiled": compiled,
+    "warm": compiled,
+    "speech": speech,
+    "plan": plan,
+    "voice": voice,
+}
 
 
 def main(argv: list[str] | None = None) -> int:

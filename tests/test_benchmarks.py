@@ -19,6 +19,7 @@ from data_util.dataset import batches
 from data_util.world import World
 from model.hifigan import HiFiGAN
 from tests.conftest import TINY_FRAMES, with_keys
+from training import adversarial
 from training.data import read_data
 from training.state import make_state
 
@@ -165,7 +166,9 @@ def test_steps_without_a_lever_are_the_same_steps(arguments, monkeypatch):
     plain, step = training.plain_upsample, torch.optim.AdamW.step
     judge = adversarial.judge
     monkeypatch.setattr(training, "plain_upsample", lambda *rest: seen.append("plain") or plain(*rest))
-    monkeypatch.setattr(adversarial, "judge", lambda judges, *rest: seen.append(judges_learn(judges)) or judge(judges, *rest))
+    monkeypatch.setattr(
+        adversarial, "judge", lambda judges, *rest: seen.append(judges_learn(judges)) or judge(judges, *rest)
+    )
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda optimiser: seen.append(
         ("fused", optimiser.param_groups[0]["fused"])) or step(optimiser))  # fmt: skip
 

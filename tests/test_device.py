@@ -1,61 +1,118 @@
-"""What a device wants, without one: a step, a validation and speaking keep every tensor where it belongs."""
-import dataclasses, sys
-import numpy as np, pytest, torch
+"""By the rules of a GPU, without one: nothing is on the wrong device, and a step of training waits for nothing."""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import export
 import train
-from tests import fake_cuda
+from data_util import checkpoint
 from data_util import config as configuration
+from data_util.config import ROOT
+from data_util.corpus import prepare
 from data_util.dataset import fixed_batch
 from data_util.world import World
-from training import validation
-from training.data import Data
-from training.state import build_state
+from sampling import Voice
+from tests import fake_cuda
 from tests.conftest import with_keys
-from tests.test_nisets import VARIANTS, SMALL
+from tests.test_nisets import SMALL, VARIANTS
+from training import begin
+from training.state import build_state
+from training.validation import validate_clip
 
-SEARCH = {"prior_scale": 1.0, "noise": 0.5}
+CLIPS = [1, 4, 6, 9]
+# kind of model, speakers, bfloat16: each value of each at least once
+KINDS = [("plain", (), False), ("plain", ("ann", "ben"), True), ("source", (), True), ("course", ("ann", "ben"), False),
+         ("learned", (), False), ("istft", (), False)]  # fmt: skip
+SEARCH = "model/monotonic_align/__init__.py: "
 
 
-def config_of(variant, tiny_config, names=()):
-    tree = configuration.to_dict(configuration.load("tests/tiny.yaml"))
+def tiny(variant, tiny_config, names):
+    """The tiny configuration of a kind of model, which searches for durations with all that a search may have."""
+    tree = configuration.to_dict(configuration.load(ROOT / "tests" / "tiny.yaml"))
     tree["dataset"] = configuration.to_dict(tiny_config)["dataset"]
     if variant != "plain":
-        tree = {s: keys | SMALL.get(s, {}) if isinstance(keys, dict) else keys for s, keys in tree.items()}
+        tree = {name: keys | SMALL.get(name, {}) if isinstance(keys, dict) else keys for name, keys in tree.items()}
     for section, keys in VARIANTS[variant].items():
         tree[section] |= keys
-    if VARIANTS[variant].get("variance"):
-        tree["training"]["stages"][0]["parts"]["variance"] = 1e-3
-    if VARIANTS[variant].get("variance", {}).get("course_layers"):
-        tree["training"]["stages"][0]["parts"]["course"] = 1e-3
-    tree["alignment"] |= SEARCH
+    variance = VARIANTS[variant].get("variance", {})
+    parts = ["variance"] * bool(variance) + ["course"] * bool(variance.get("course_layers"))
+    tree["training"]["stages"][0]["parts"] |= dict.fromkeys(parts, 1e-3)
+    tree["alignment"] |= {"prior_scale": 1.0, "noise": 0.5}
+    tree["system"]["cuda_graphs"] = False
     tree["speakers"]["names"] = list(names)
     return configuration.from_dict(tree)
 
 
-@pytest.mark.parametrize("amp", [False, True])
-@pytest.mark.parametrize("names", [(), ("ann", "ben")])
-@pytest.mark.parametrize("variant", ["plain", "source", "course", "learned", "istft"])
-def test_a_step_a_measure_and_speaking_keep_to_the_device(tiny_config, stub_front_end, variant, names, amp):
-    from data_util.corpus import prepare
-    config = config_of(variant, tiny_config)
-    corpus = prepare(config, config.dataset.metafile_train, progress=False)
-    config = dataclasses.replace(config, speakers=dataclasses.replace(config.speakers, names=names))
-    fake_cuda.PROJECT = str(configuration.ROOT)
-    with fake_cuda.pretended() as device:
-        world = World.join()
-        assert world.device.type == "cuda"
-        state = build_state(config, world, corpus.symbols, amp)
-        batch = fixed_batch(corpus, config, [1, 4, 6, 9]).pin_memory().to(world.device, non_blocking=True)
-        device.reset()
-        values = train.train_step(state, batch)
-        assert all(value.is_cuda for value in values.values())
-        waits = {place for (_, place) in device.syncs}
-        assert all(any(one in place for one in ("monotonic_align", "update", "nisets.py:34")) for place in waits), waits
-        with state.ema.speaking_as(0):
-            x, mel = torch.from_numpy(corpus.ids[9])[None].cuda(), torch.from_numpy(corpus.mel(9))[None].cuda()
-            f0 = torch.from_numpy(corpus.f0(9) if config.with_f0 else np.zeros((2, 0), np.float32))[None].cuda()
-            state.ema.measure(x, mel, f0, torch.Generator().manual_seed(0))
-            for n, solver in ((1, "posterior"), (3, "ancestral")):
-                spoken = state.ema.synthesise(x, n, solver, length_scale=3.0, generator=np.random.default_rng(0))
-            plan = state.ema.plan(x, length_scale=3.0, generator=np.random.default_rng(0))
-            chunks = list(state.ema.stream(plan))
-        assert spoken.wav.is_cuda and chunks[0].is_cuda
+@pytest.fixture
+def device(monkeypatch):
+    with monkeypatch.context() as patch, fake_cuda.pretended(patch) as waits:
+        yield waits
+
+
+@pytest.fixture
+def made(request, tiny_config, stub_front_end):
+    """(config, corpus) of a kind of model."""
+    assert stub_front_end
+    variant, names, amp = request.param
+    config = tiny(variant, tiny_config, names)
+    corpus = prepare(with_keys(config, "speakers", names=()), config.dataset.metafile_train, progress=False)
+    corpus.durations = [
+        np.diff(np.linspace(0, n, len(ids) + 1).astype(int)) for n, ids in zip(corpus.n_frames, corpus.ids)
+    ]
+    return config, corpus, amp
+
+
+@pytest.mark.parametrize("made", KINDS, indirect=True, ids=lambda kind: "-".join(map(str, kind)))
+def test_training_measuring_and_speaking_keep_to_the_device(made, device, tmp_path):
+    config, corpus, amp = made
+    world = World.join()
+    assert world.device.type == "cuda"
+    state = build_state(config, world, corpus.symbols, amp)
+    batch = fixed_batch(corpus, config, CLIPS).pin_memory().to(world.device, non_blocking=True)
+    begin.solve_mean(config, state.model, corpus)
+    device.clear()
+    for has_durations in (True, False):
+        state.step = 0 if has_durations else config.alignment.init_steps
+        values = train.train_step(state, dataclasses.replace(batch, has_durations=has_durations))
+        assert all(value.is_cuda for value in values.values()) and state.skipped.is_cuda
+        assert [wait for wait in device if has_durations or not wait.startswith(SEARCH)] == []
+    project = checkpoint.copied(state.model.state_dict())
+    assert not any(isinstance(value, fake_cuda.Cuda) for value in project.values())
+    with state.ema.speaking_as(0):
+        numbers, _ = validate_clip(state, corpus, 9, tmp_path)
+        assert numbers["loss_prior"].is_cuda
+        x = torch.from_numpy(corpus.ids[9])[None].cuda()
+        for n, solver in ((1, "posterior"), (3, "ancestral")):
+            spoken = state.ema.synthesise(x, n, solver, length_scale=3.0, generator=np.random.default_rng(0))
+            assert spoken.wav.is_cuda
+        plans = [state.ema.plan(x, length_scale=scale, generator=np.random.default_rng(0)) for scale in (2.0, 3.0)]
+        assert all(one.wav.is_cuda for one in state.ema.render(plans))
+        assert all(chunk.is_cuda for chunk in state.ema.stream(plans[0]))
+
+
+@pytest.mark.parametrize("made", [KINDS[0], KINDS[2]], indirect=True, ids=["plain", "source"])
+def test_a_voice_and_the_graphs_of_its_parts_keep_to_the_device(made, device):
+    config, corpus, _ = made
+    with tempfile.TemporaryDirectory() as folder:
+        model = build_state(config, World(0, 1, torch.device("cpu")), corpus.symbols).ema
+        path = checkpoint.save_voice(Path(folder), 0, model.state_dict(), config, corpus.symbols)
+        voice = Voice.load(path, "cuda")
+    values = {"x": torch.from_numpy(corpus.ids[9])[None], "length_scale": torch.tensor(3.0, dtype=torch.float64),
+              "noise_values": torch.randn(1, 2, len(corpus.ids[9]))}  # fmt: skip
+    values = {name: value.cuda() for name, value in values.items()}
+    for graph in export.graphs(voice.model):
+        if "noise_latents" in graph.inputs:
+            n_frames = -(-int(values["durations"].sum()) // 4) * 4
+            values |= {"noise_latents": torch.randn(1, config.n_latents, n_frames, device="cuda"),
+                       "noise_course": torch.randn(1, 1, n_frames, device="cuda"),
+                       "noise_wav": torch.randn(1, 1, n_frames * config.audio.hop_length, device="cuda")}  # fmt: skip
+        values |= export.call(graph, values)
+    assert values["wav"].is_cuda
+    assert device
+    copied = voice.copy(corpus.wav(9))
+    assert len(copied) == corpus.n_frames[9] * config.audio.hop_length

@@ -37,16 +37,23 @@ def test_a_step_has_the_losses_and_gradients_of_the_cpu(config, tiny, how):
     world = World.join("cuda")
     on_gpu = with_keys(config, "system", compile=how == "compiled", cuda_graphs=how == "graphed")
     ours = gradients(on_gpu, data, world, *(batch.to(world.device) for batch in made), precision="float32")
-    assert {name: distance(ours[name], truth[name]) for name in truth} == pytest.approx(dict.fromkeys(truth, 0), abs=1e-3)
+    assert {name: distance(ours[name], truth[name]) for name in truth} == pytest.approx(
+        dict.fromkeys(truth, 0), abs=1e-3
+    )
 
 
 def test_a_step_does_not_wait_for_the_device(config, stub_front_end):
     assert stub_front_end
     config = dataclasses.replace(config, alignment=dataclasses.replace(config.alignment, init="em", init_steps=10**6))
     corpus = prepare(config, config.dataset.metafile_train, progress=False)
-    corpus.durations = [np.diff(np.linspace(0, n, len(ids) + 1).astype(int)) for n, ids in zip(corpus.n_frames, corpus.ids)]
+    corpus.durations = [
+        np.diff(np.linspace(0, n, len(ids) + 1).astype(int)) for n, ids in zip(corpus.n_frames, corpus.ids)
+    ]
     world = World.join("cuda")
-    state, batch = build_state(config, world, corpus.symbols), fixed_batch(corpus, config, [1, 4, 6, 9]).to(world.device)
+    state, batch = (
+        build_state(config, world, corpus.symbols),
+        fixed_batch(corpus, config, [1, 4, 6, 9]).to(world.device),
+    )
     train.train_step(state, batch)  # kernels are loaded
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -64,7 +64,12 @@ def gradients_of(function, net, x, t):
     x = x.clone().requires_grad_()
     first, second = function(x, scale=2.0, t=t)
     (first.square().sum() + 3 * second.sum()).backward()
-    found = [first.detach().clone(), second.detach().clone(), x.grad.clone(), *(p.grad.clone() for p in net.parameters())]
+    found = [
+        first.detach().clone(),
+        second.detach().clone(),
+        x.grad.clone(),
+        *(p.grad.clone() for p in net.parameters()),
+    ]
     net.zero_grad(set_to_none=True)
     return found
 

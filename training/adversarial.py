@@ -22,9 +22,7 @@ def telling_apart(discriminators: nn.Module, wav: Tensor, wav_hat: Tensor, t: Te
     return losses.discriminator_loss(real, generated)
 
 
-def likeness(
-    discriminators: nn.Module, wav: Tensor, wav_hat: Tensor, t: Tensor, amp: bool
-) -> tuple[Tensor, Tensor]:
+def likeness(discriminators: nn.Module, wav: Tensor, wav_hat: Tensor, t: Tensor, amp: bool) -> tuple[Tensor, Tensor]:
     """The generator's adversarial and feature-matching losses, by discriminators that stand still."""
     with torch.no_grad():
         real = judge(discriminators, wav, t, amp)

@@ -79,15 +79,17 @@ class Recording:
         self.forwards, self.backwards = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         # thread_local: the thread that pins the next batches goes on meanwhile
         with torch.cuda.graph(self.forwards, capture_error_mode="thread_local"):
-            self.outputs, self.structure = tree_flatten(function(*args, **kwargs))
-        self.gradients = [torch.zeros_like(one) for one in self.outputs]  # of what is returned
+            outputs, self.structure = tree_flatten(function(*args, **kwargs))
+        self.gradients = [torch.zeros_like(one) for one in outputs]  # of what is returned
         self.results = [None] * (len(self.inputs) + len(parameters))  # gradients of inputs and parameters
-        self.is_learning = any(one.requires_grad for one in self.outputs) and bool(wanted)
+        self.is_learning = any(one.requires_grad for one in outputs) and bool(wanted)
         if self.is_learning:
             with torch.cuda.graph(self.backwards, pool=self.forwards.pool(), capture_error_mode="thread_local"):
-                found = self._backward(self.outputs, self.gradients, wanted)
+                found = self._backward(outputs, self.gradients, wanted)
             found = iter(found)
             self.results = [next(found) if x.requires_grad else None for x in (*self.inputs, *parameters)]
+        # without their history, which would have each step's gradients wait for the stream of the recording
+        self.outputs = [one.detach() for one in outputs]
 
     @staticmethod
     def _backward(outputs, gradients, wanted):

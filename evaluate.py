@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from data_util import checkpoint
+from data_util import checkpoint, gpu
 from data_util import config as configuration
 from data_util.audio import save_wav
 from data_util.config import ROOT, Config
@@ -125,6 +125,7 @@ def speak_all(path: Path, device: str, n_threads: int, clips: list[Clip], settin
     """
     torch.set_num_threads(n_threads)
     voice = Voice(checkpoint.load_voice(path), device)
+    gpu.set_precision(device, voice.saved.config.system.tf32)
     audio, on_gpu = voice.saved.config.audio, torch.device(device).type == "cuda"
     of = "_gpu" if on_gpu else ""
     clips_spoken, once = {}, {}

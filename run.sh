@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Train: bash run.sh [-c NAME_OR_FILE ...] [-id ID [-ckpt STEP] | -from CHECKPOINT] [-a true|false] [-test true|false] [section.key=value ...]
+# Train: bash run.sh [-c NAME_OR_FILE ...] [-id ID [-ckpt STEP] | -from CHECKPOINT] [-a true|false] [-test true|false] [--device cuda|cpu]
+#               [section.key=value ...]
 # Sets up first, where that is needed. `bash run.sh -c demo` needs no corpus.
 
 #export CUDA_VISIBLE_DEVICES=0,1  # the GPUs to train on; as a comment: all, or those that the environment names
@@ -16,11 +17,11 @@ if [ -z "$N_PROCESSES" ]; then
     else
         N_PROCESSES="$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)"
     fi
-    if [ "$N_PROCESSES" -gt 0 ]; then  # cards that PyTorch can use, or a line that says why not
+    if [ "$N_PROCESSES" -gt 0 ] && nvidia-smi -L >/dev/null 2>&1; then
+        # those that PyTorch can use, or a line that says why it cannot; a run of several lanes starts its own processes
         N_PROCESSES="$(cd "$ROOT" && "$PYTHON" -m data_util.gpu "$@")"
-    else
-        N_PROCESSES=1
     fi
+    [ "$N_PROCESSES" -gt 0 ] || N_PROCESSES=1
 fi
 
 previous=

@@ -14,7 +14,7 @@ import torch
 import torchaudio
 from tqdm import tqdm
 
-from data_util import checkpoint, speech, timestamps
+from data_util import checkpoint, gpu, speech, timestamps
 from data_util.audio import save_wav
 from data_util.config import ROOT
 from data_util.corpus import make_front_end, read_metafile
@@ -361,6 +361,7 @@ def run(args: argparse.Namespace) -> int:
     Settings(**settings)  # what is out of range is refused before a voice is loaded
     folder = checkpoint.newest_run() if args.id is None else checkpoint.RUNS / args.id
     voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)), args.device, args.lexicon)
+    gpu.set_precision(args.device, voice.saved.config.system.tf32)
     print(f"run {folder.name}, step {voice.saved.step}, on {args.device}")
     jobs = list(named(texts_of(args, voice), args.out))
     check_folder(args.out.parent if args.out.suffix == ".wav" else args.out)

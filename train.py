@@ -36,7 +36,7 @@ from training.data import Data, prepare_data
 from training.folder import begin_launch, end_launch, go_on_after_restart, open_folder, start_wandb
 from training.lanes import lanes_of, run_lane, run_lanes
 from training.state import State, make_state, project_of, restore
-from training.validation import n_stale, settle_variance, tell_of_missing_packages, validate_once
+from training.validation import n_stale, tell_of_missing_packages, validate_once
 from training.warm_start import configuration_of
 
 LOGW_VARIANCE_RATE = 0.01  # of the running mean that synthesis takes its log-normal's variance from
@@ -51,8 +51,8 @@ log = logging.getLogger("train")
 def train_step(state: State, *passes: Batch) -> dict[str, Tensor]:
     """One step over all parts that the stage trains, on what is one batch in several passes.
 
-    Returns the losses of the global batch, on the device, which the host does not wait for. Where a loss or a gradient is
-    not finite, its optimiser takes no step, and state.skipped says so.
+    Returns the losses of the global batch, on the device, which the host does not wait for. Where a loss or a gradient
+    is not finite, its optimiser takes no step, and state.skipped says so.
     """
     config, world = state.config, state.world
     stage, scale = configuration.stage_at(config, state.step)
@@ -230,23 +230,21 @@ def train(state: State, data: Data, folder: Path, run_log: RunLog | None, latent
         all_written(state),
     ):
         while True:
-            state.writer.check()
             stopped, is_new = False, state.step > first_step
             due |= is_new and state.step % system.save_ckpt == 0
-            if due or state.step == last:
+            is_measured = state.step > 0 and (state.step % system.validation_step == 0 or state.step == last)
+            ending = world.most(stop.signal)
+            if due or is_measured or ending:
                 settle(state, run_log)  # which may put the checkpoint off
-            if state.step > 0 and (state.step % system.validation_step == 0 or state.step == last):
+            if is_measured:
                 saved = due and not state.misses
                 if saved:  # a validation takes its time
                     save(state, folder, run_log)
-                if world.first:
-                    with saving_first(state, folder, run_log, is_new and not saved), state.watch.part("validation"):
-                        is_new |= validate_once(state, data.valid, folder, run_log)
-                state.best_variance = world.agree(state.best_variance)
-                settle_variance(state)
+                with saving_first(state, folder, run_log, is_new and not saved), state.watch.part("validation"):
+                    is_new |= validate_once(state, data.valid, folder, run_log)
                 stopped = world.agree(world.first and 0 < system.patience <= n_stale(config, run_log))
                 due |= is_new and (stopped or state.step == last)
-            ending = world.most(stop.signal)
+                ending = world.most(stop.signal)
             saved = is_new and (due and not state.misses or ending or state.step == last)
             if saved:  # once more after the validation, which may have ended the variance part
                 save(state, folder, run_log)
@@ -257,25 +255,26 @@ def train(state: State, data: Data, folder: Path, run_log: RunLog | None, latent
                 raise Stopped(ending, state.step)
             with saving_first(state, folder, run_log, is_new and not saved):
                 if alignment.is_due(config, state.step):
-                    with state.watch.part("alignment"):
-                        alignment.refresh(state, data.own)
-                    state.writer.finish()  # the stream may fork, which no thread should be in the middle of
+                    refresh(state, data)
                     stream = stream_of(state, data, latents)
                 with state.watch.part("data"), world.together():
                     passes = [next(stream) for _ in range(config.training.accumulate)]
             values = step_or_explain(state, passes)
             bar.update()
-            clips = [name for batch in passes for name in batch.ids]
-            state.unread.append((state.step, clips, values, state.skipped))
-            settle(state, run_log, n_left=0 if world.device.type == "cpu" or is_log_step(state) else 1)
-            if state.misses >= config.training.max_skipped:
-                settle(state, run_log)  # a GPU has begun one more, which may have been a good one
-            if state.misses >= config.training.max_skipped:
+            if is_lost(state, passes, values, run_log):
                 go_back(state, folder, run_log)
                 stream, first_step, due = stream_of(state, data, latents), state.step, False
                 bar.n = state.step
             if world.first and is_log_step(state):
                 show(bar, run_log.flush(state.step), state.watch.shares())
+
+
+def refresh(state: State, data: Data) -> None:
+    """Align all clips anew, and let nothing be written while the processes that load data are started: a fork should
+    find no thread in the middle of something."""
+    with state.watch.part("alignment"):
+        alignment.refresh(state, data.own)
+    state.writer.finish()
 
 
 def stream_of(state: State, data: Data, latents: Means | None) -> Iterator[Batch]:
@@ -353,6 +352,19 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
         words in said for words in ("out of memory", "allocate memory", "alloc_failed")
     )
+
+
+def is_lost(state: State, passes: list[Batch], values: dict[str, Tensor], run_log: RunLog | None) -> bool:
+    """Note the step that was made. Returns whether too many in a row were skipped; on a GPU the last one is known only
+    when the next has begun, so that the host does not wait for it."""
+    state.writer.check()
+    clips = [name for batch in passes for name in batch.ids]
+    state.unread.append((state.step, clips, values, state.skipped))
+    most, on_gpu = state.config.training.max_skipped, state.world.device.type == "cuda"
+    settle(state, run_log, n_left=1 if on_gpu and not is_log_step(state) else 0)
+    if state.misses >= most:
+        settle(state, run_log)  # one more, which may have been a good one
+    return state.misses >= most
 
 
 def settle(state: State, run_log: RunLog | None, n_left: int = 0) -> None:

@@ -13,6 +13,7 @@ plan: which arguments of train.py make the most of --seconds, by what RESULTS.js
 
 import argparse
 import contextlib
+import functools
 import itertools
 import json
 import logging
@@ -37,7 +38,7 @@ from data_util.config import Config
 from data_util.dataset import Batch, batches, fixed_batch
 from data_util.files import read_json, write_json
 from data_util.world import World
-from sampling import Voice
+from sampling import Settings, Voice
 from training.data import Data, read_data
 from training.state import State, make_state, project_of
 
@@ -71,7 +72,7 @@ def drawn(config: Config, data: Data, world: World, n: int = 8) -> list[Batch]:
 
 def set_up(state: State, precision: str) -> None:
     tf32, amp = PRECISIONS[precision]
-    gpu.set_precision(tf32)
+    gpu.set_precision(state.world.device, tf32)
     state.model.amp = amp
 
 
@@ -249,7 +250,7 @@ def speech(args: argparse.Namespace) -> None:
             scale = length_scale_for(Voice.load(path), TEXT, SPEECH_SECONDS)
             voice = Voice.load(path, str(device))
             for precision, (tf32, amp) in PRECISIONS.items():
-                gpu.set_precision(tf32)
+                gpu.set_precision(device, tf32)
                 voice.model.amp = amp
                 keep(args, f"speech {name}, {precision}", factors(voice, scale, args.rounds))
 
@@ -257,25 +258,28 @@ def speech(args: argparse.Namespace) -> None:
 def factors(voice: Voice, scale: float, n_rounds: int) -> dict[str, float]:
     """Medians of seconds by seconds of speech; the first chunk of a short text in ms."""
     seconds = voice.speak(TEXT, seed=0, length_scale=scale).seconds
-    (piece,) = voice.reader.pieces(TEXT, voice_settings())
+    (piece,) = voice.reader.pieces(TEXT, Settings())
     x = torch.tensor([piece.ids], device=voice.device)
     plan = voice.model.plan(x, length_scale=scale)
     model_seconds = plan.mu.shape[-1] * voice.model.config.audio.hop_length / voice.model.config.audio.sample_rate
-    calls = {
-        "text to samples": (lambda: voice.speak(TEXT, seed=0, length_scale=scale), seconds),
-        "symbols to samples": (lambda: voice.model.synthesise(x, length_scale=scale).wav.cpu(), model_seconds),
-        "frames to samples": (lambda: voice.model.render([plan])[0].wav.cpu(), model_seconds),
-        f"frames of {N_TEXTS} texts": (lambda: voice.model.render([plan] * N_TEXTS)[-1].wav.cpu(),
-                                       N_TEXTS * model_seconds),
-        "ms to the first chunk": (lambda: next(voice.stream(SENTENCE, seed=0, length_scale=scale)), 0.001),
-    }  # fmt: skip
+
+    def speak() -> None:
+        voice.speak(TEXT, seed=0, length_scale=scale)
+
+    def from_symbols() -> None:
+        voice.model.synthesise(x, length_scale=scale).wav.cpu()
+
+    def from_frames(n: int = 1) -> None:
+        voice.model.render([plan] * n)[-1].wav.cpu()
+
+    def begin() -> None:
+        next(voice.stream(SENTENCE, seed=0, length_scale=scale))
+
+    calls = {"text to samples": (speak, seconds), "symbols to samples": (from_symbols, model_seconds),
+             "frames to samples": (from_frames, model_seconds),
+             f"frames of {N_TEXTS} texts": (functools.partial(from_frames, N_TEXTS), N_TEXTS * model_seconds),
+             "ms to the first chunk": (begin, 0.001)}  # fmt: skip
     return {name: median_seconds(call, n_rounds) / per for name, (call, per) in calls.items()}
-
-
-def voice_settings():
-    from sampling import Settings
-
-    return Settings()
 
 
 def median_seconds(call, n_rounds: int) -> float:

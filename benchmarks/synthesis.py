@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import export
-from data_util import checkpoint, runner
+from data_util import checkpoint, gpu, runner
 from data_util import config as configuration
 from data_util.config import ROOT
 from data_util.files import write_json
@@ -228,6 +228,7 @@ class Bench:
         if not torch.cuda.is_available():
             return {}
         voice = Voice.load(self.path, "cuda")
+        gpu.set_precision("cuda", voice.saved.config.system.tf32)
         values = {name: value.to("cuda") for name, value in self.values.items()}
         parts = dict(zip(PARTS, (functools.partial(on_torch, graph, values) for graph in export.graphs(voice.model))))
         return parts | self._spoken(voice)

@@ -3,11 +3,15 @@
 python -m data_util.gpu [arguments of train.py]: the number of processes to train with, one a GPU, or one on a CPU.
 """
 
+import argparse
 import os
 import subprocess
 import sys
 
 import torch
+
+from data_util import config as configuration
+from data_util.config import ROOT
 
 NEEDED_DRIVER = {"13": "580", "12": "525", "11": "450"}  # on Linux, by the CUDA that PyTorch was built for (NVIDIA,
 # CUDA Compatibility, table 1)
@@ -80,17 +84,33 @@ def installed() -> list[tuple[str, str]]:
     return [(card.strip(), driver.strip()) for card, driver in rows]
 
 
-def set_precision(tf32: bool) -> None:
-    """Whether float32 products and convolutions on a GPU multiply in TF32, which has 10 bits of mantissa for 23."""
+def set_precision(device: torch.device | str, tf32: bool) -> None:
+    """Whether this process's float32 products and convolutions on a GPU multiply in TF32, which has 10 bits of mantissa
+    for 23. On a CPU nothing changes."""
+    if torch.device(device).type == "cpu":
+        return
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32
 
 
+def has_lanes(names: list[str] | None, run: str | None) -> bool:
+    """Whether a configuration, or a run's, has several lanes, which have a GPU each rather than all together."""
+    try:
+        config = configuration.load(names if run is None else str(ROOT / "checkpoint" / run / "config.yaml"))
+        return len(config.training.lanes) > 1
+    except (ValueError, OSError):  # train.py says what is wrong
+        return False
+
+
 def main(argv: list[str]) -> int:
     """Print the number of processes to train with. Returns the exit status."""
-    device = next((after for one, after in zip(argv, argv[1:]) if one == "--device"), None)
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    parser.add_argument("--device")
+    parser.add_argument("-c", action="append")
+    parser.add_argument("-id")
+    args, _ = parser.parse_known_args(argv)
     try:
-        print(torch.cuda.device_count() if is_chosen(device) else 1)
+        print(torch.cuda.device_count() if is_chosen(args.device) and not has_lanes(args.c, args.id) else 1)
     except DeviceError as error:
         print(f"run.sh: {error}", file=sys.stderr)
         return 1

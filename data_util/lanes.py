@@ -12,10 +12,17 @@ POLL_SECONDS = 0.5
 STARTER = "TRAIN_STARTER"  # the environment's name of a pipe that ends with the process that started this one
 
 
-def run_all(commands: Mapping[str, Sequence[str]], after: Mapping[str, set[str]], n_at_once: int, n_cores: int) -> int:
+def run_all(
+    commands: Mapping[str, Sequence[str]],
+    after: Mapping[str, set[str]],
+    n_at_once: int,
+    n_cores: int,
+    environments: Sequence[Mapping[str, str]] = (),
+) -> int:
     """Run each command once those that it comes after have ended well, the first that can start first.
 
-    commands: arguments by name; after: names by name, without circles; n_at_once: processes, which share n_cores.
+    commands: arguments by name; after: names by name, without circles; n_at_once: processes, which share n_cores;
+    environments: what is added to that of the first, second, ... of those that run at once.
     Returns 0, or the exit status of the first that failed, when the others have been ended too, or 128 and the number
     of the SIGTERM or SIGINT that came, which was passed on to all. They are waited for as long as they take to save;
     a second SIGINT kills them.
@@ -31,6 +38,7 @@ def run_all(commands: Mapping[str, Sequence[str]], after: Mapping[str, set[str]]
                     place = min(set(range(n_at_once)) - {place for _, place in running.values()})
                     # one line of the terminal for each bar; threads that outnumber the cores only wait for each other
                     more = {"OMP_NUM_THREADS": threads, "TQDM_POSITION": str(place), STARTER: str(theirs)}
+                    more |= environments[place] if environments else {}
                     process = subprocess.Popen(waiting.pop(name), env=os.environ | more, pass_fds=(theirs,))
                     running[name] = process, place
                 for name, (process, _) in list(running.items()):

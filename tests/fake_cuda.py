@@ -49,7 +49,7 @@ class Cuda(torch.Tensor):
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         return dispatch(func, args, kwargs or {})
 
-    def numpy(self, *, force=False):
+    def numpy(self, **_):
         raise TypeError("can't convert cuda:0 device type tensor to numpy")
 
     __array__ = numpy
@@ -153,8 +153,8 @@ def without_a_driver(tensor, *_, **__):
 @contextlib.contextmanager
 def pretended(patch):
     """A machine with one GPU inside the with statement. patch: a MonkeyPatch. Gives the list of waits."""
-    import torch.optim.optimizer as optimizer
-    import torch.utils._foreach_utils as foreach
+    from torch.optim import optimizer
+    from torch.utils import _foreach_utils as foreach
 
     fakes = {"is_available": True, "_lazy_init": None, "device_count": 1, "current_device": 0, "set_device": None,
              "get_device_capability": (9, 0), "get_arch_list": ["sm_90"], "is_bf16_supported": True,

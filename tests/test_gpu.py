@@ -1,6 +1,8 @@
-"""On a GPU, where there is one: what the pretended device of test_device.py cannot show, the numbers."""
+"""Which GPUs can be used, and on one, where there is one, what the pretended device of test_device.py cannot show: the
+numbers."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -18,8 +20,88 @@ from tests.conftest import with_keys
 from training.data import Data
 from training.state import build_state
 
-pytestmark = pytest.mark.gpu
 CPU = World(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture
+def driver(tmp_path, monkeypatch):
+    """A machine whose nvidia-smi shows a card, while PyTorch, built for CUDA 13.0, sees none."""
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text("#!/bin/sh\necho 'NVIDIA GeForce RTX 3060, 535.54.03'\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{smi.parent}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch, "__version__", "2.11.0")
+
+
+@pytest.mark.usefixtures("driver")
+def test_a_driver_that_is_too_old_is_named_with_what_to_install():
+    with pytest.raises(gpu.DeviceError) as error:
+        gpu.is_chosen()
+    said = str(error.value)
+    assert said.startswith("driver 535.54.03 of NVIDIA GeForce RTX 3060 does not run torch 2.11.0, which was built for")
+    assert "CUDA 13.0 and needs driver 580 or newer: update the driver, or install" in said and "--device cpu" in said
+
+
+@pytest.mark.usefixtures("driver")
+def test_a_build_for_cpus_is_named(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(gpu.DeviceError, match="torch 2.11.0 is a build for CPUs: install"):
+        gpu.is_chosen()
+
+
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_a_gpu_that_is_hidden_or_not_wanted_is_no_fault(monkeypatch, hidden):
+    assert not gpu.is_chosen("cpu")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert not gpu.is_chosen()
+    with pytest.raises(gpu.DeviceError, match="no NVIDIA GPU is visible here"):
+        gpu.is_chosen("cuda")
+
+
+def test_without_nvidia_smi_there_is_no_gpu(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert gpu.installed() == [] and not gpu.is_chosen()
+
+
+@pytest.mark.parametrize(
+    ("capability", "built", "least"),
+    [((6, 1), ["sm_75", "sm_80", "sm_90"], "7.5"), ((8, 9), ["sm_75", "sm_80", "sm_90"], None),
+     ((12, 0), ["sm_75", "sm_90", "compute_90"], None), ((12, 0), ["sm_75", "sm_90a"], "7.5"),
+     ((9, 0), ["sm_90a"], None), ((8, 0), ["sm_86"], "8.6")],
+)  # fmt: skip
+def test_a_card_without_kernels_is_named(monkeypatch, capability, built, least):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "an old card")
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built)
+    if least is None:
+        assert gpu.is_chosen()
+        return
+    with pytest.raises(gpu.DeviceError, match=f"an old card has compute capability .* has kernels from {least} on"):
+        gpu.is_chosen()
+
+
+@pytest.mark.usefixtures("driver")
+def test_train_stops_before_anything_is_made(capsys):
+    assert train.main(["-c", "light"]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("train.py: driver 535.54.03 of NVIDIA GeForce RTX 3060")
+
+
+@pytest.mark.usefixtures("driver")
+def test_run_sh_is_told_how_many_processes(capsys, monkeypatch):
+    assert gpu.main(["-c", "light"]) == 1 and capsys.readouterr().err.startswith("run.sh: driver 535")
+    assert gpu.main(["-c", "light", "--device", "cpu"]) == 0 and capsys.readouterr().out == "1\n"
+    monkeypatch.setattr(gpu, "is_chosen", lambda _: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert gpu.main(["-c", "light", "training.batch_size=4"]) == 0 and capsys.readouterr().out == "4\n"
+    assert gpu.main(["-c", "small"]) == 0 and capsys.readouterr().out == "1\n"  # a GPU for each of its lanes
 
 
 @pytest.fixture
@@ -30,6 +112,7 @@ def config(tiny_config):
     return configuration.from_dict(tree)
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("how", ["plain", "graphed", "compiled"])
 def test_a_step_has_the_losses_and_gradients_of_the_cpu(config, tiny, how):
     made, data = [fixed_batch(tiny, config, clips) for clips in ([1, 4, 6, 9], [9, 8, 7, 5])], Data(tiny, tiny, tiny)
@@ -42,6 +125,7 @@ def test_a_step_has_the_losses_and_gradients_of_the_cpu(config, tiny, how):
     )
 
 
+@pytest.mark.gpu
 def test_a_step_does_not_wait_for_the_device(config, stub_front_end):
     assert stub_front_end
     config = dataclasses.replace(config, alignment=dataclasses.replace(config.alignment, init="em", init_steps=10**6))
@@ -62,8 +146,9 @@ def test_a_step_does_not_wait_for_the_device(config, stub_front_end):
         torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.gpu
 def test_it_speaks_as_on_the_cpu(config, tiny):
-    gpu.set_precision(False)
+    gpu.set_precision("cuda", False)
     state, x = build_state(config, CPU, tiny.symbols), torch.from_numpy(tiny.ids[9])[None]
     wavs = []
     for device in ("cpu", "cuda"):
@@ -75,6 +160,7 @@ def test_it_speaks_as_on_the_cpu(config, tiny):
         assert wav == pytest.approx(wavs[0], abs=1e-4)
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("amp", ["false", "true"])
 def test_a_run_trains_and_goes_on(config, stub_front_end, tmp_path, monkeypatch, amp):
     assert stub_front_end

@@ -97,7 +97,7 @@ def test_a_graph_gives_the_functions_values_and_gradients_for_other_numbers():
 def test_each_signature_has_a_graph_and_there_is_an_end_to_them(monkeypatch):
     monkeypatch.setattr(graphs, "MOST_GRAPHS", 2)
     net = network()
-    graphed = Graphed(lambda x: net(x), [net])
+    graphed = Graphed(net, [net])
     for n in (4, 5, 6, 4):
         x = torch.randn(n, 3)
         assert torch.allclose(graphed(x), net(x), atol=1e-6)

@@ -38,8 +38,8 @@ class Graphed:
                 self.recordings[key] = Recording(self.function, leaves, structure, parameters)
             except RuntimeError as error:
                 self.works = False
-                log.warning("no CUDA graph of %s, which is slower: %s", self.function.__name__,
-                            " ".join(str(error).split())[:200])  # fmt: skip
+                name, why = getattr(self.function, "__name__", "a function"), " ".join(str(error).split())[:200]
+                log.warning("no CUDA graph of %s, which is slower: %s", name, why)
         if key not in self.recordings:
             return self.function(*args, **kwargs)
         return self.recordings[key](leaves)

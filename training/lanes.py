@@ -1,6 +1,7 @@
 """A run of several lanes: which is trained when, from what, and what each leaves for the others."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -60,21 +61,21 @@ def run_lanes(args: argparse.Namespace, config: Config, world: World, train: Tra
         begin_launch(name)
         write_about(config, data, folder)
         write_json(folder / "run.json", {"amp": args.a == "true"})
-    if world.size == 1 and world.device.type == "cpu" and config.training.processes > 1:
-        status = run_processes(args, config, folder)
+    n_at_once = config.training.processes if world.device.type == "cpu" else torch.cuda.device_count()
+    if world.size == 1 and n_at_once > 1:
+        status = run_processes(args, config, folder, n_at_once, world.device.type == "cuda")
         if status != 0:
             return name, status
     else:
         for lane in config.training.lanes:
             run_lane(args, config, world, lane, data, train)
-    if world.first:
-        state = make_state(args, config, world, data, None)
-        if config.fine_tuning.start:
-            warm_start(state)  # of parts that no lane trains
-        start_from(state, last_projects(config, folder, list(config.training.lanes)))
-        state.step = config.training.train_num_steps
-        tell_of_missing_packages()
-        validate_once(state, data.valid, folder, RunLog(folder, state.step, wandb_run))
+    state = make_state(args, config, world, data, None)
+    if config.fine_tuning.start:
+        warm_start(state)  # of parts that no lane trains
+    start_from(state, last_projects(config, folder, list(config.training.lanes)))
+    state.step = config.training.train_num_steps
+    tell_of_missing_packages()
+    validate_once(state, data.valid, folder, RunLog(folder, state.step, wandb_run) if world.first else None)
     return name, 0
 
 
@@ -84,13 +85,15 @@ def remember_precision(args: argparse.Namespace, folder: Path) -> None:
         args.a = "true" if (read_json(folder / "run.json") or {}).get("amp") else None
 
 
-def run_processes(args: argparse.Namespace, config: Config, folder: Path) -> int:
-    """Each lane in a process of its own, training.processes of them at once. Returns the exit status."""
+def run_processes(args: argparse.Namespace, config: Config, folder: Path, n_at_once: int, on_gpus: bool) -> int:
+    """Each lane in a process of its own, so many of them at once, on GPUs one each. Returns the exit status."""
     lanes = config.training.lanes
     todo = [name for name in lanes if not is_done(config, folder, name)]
     commands = {name: lane_command(args, name) for name in todo}
     after = {name: {*lanes[name].start, *lanes[name].means} & set(todo) for name in todo}
-    return run_all(commands, after, config.training.processes, n_cpus())
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(n_at_once)))
+    places = [{"CUDA_VISIBLE_DEVICES": one} for one in visible.split(",")] if on_gpus else ()
+    return run_all(commands, after, n_at_once, n_cpus(), places)
 
 
 def lane_command(args: argparse.Namespace, name: str) -> list[str]:

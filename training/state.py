@@ -99,7 +99,7 @@ def build_state(config: Config, world: World, symbols: tuple[str, ...], amp: boo
 def make_state(args: argparse.Namespace, config: Config, world: World, data: Data, project: dict | None) -> State:
     """A state to train from: fresh, with the corpus's statistics, or as the project has it."""
     amp = args.a == "true" if args.a else bool(project and project.get("amp"))
-    gpu.set_precision(config.system.tf32)
+    gpu.set_precision(world.device, config.system.tf32)
     torch.backends.cudnn.benchmark = config.system.cudnn_benchmark
     state = build_state(config, world, data.clips.symbols, amp)
     if project is not None:

@@ -24,23 +24,38 @@ log = logging.getLogger("train")
 
 
 def validate_once(state: State, corpus: Corpus, folder: Path, run_log: RunLog) -> bool:
-    """Validate, and write the voice that was measured. Returns whether there is anything that a checkpoint should know.
+    """Validate, each process its share of the clips, and write the voice that was measured. Returns whether there is
+    anything that a checkpoint should know. run_log: the first process's, else None.
 
     Where it was done at this very step, and then the process was killed, what it said is read from the log.
     """
-    done = [one for one in run_log.read() if one["kind"] == "valid" and one["step"] == state.step]
-    line = done[0] if done else None
+    world = state.world
+    done = (
+        [one for one in run_log.read() if one["kind"] == "valid" and one["step"] == state.step] if world.first else []
+    )
+    line = world.agree(done[0] if done else None)
     numbers = line or validate(state, corpus, folder / "samples" / f"{state.step:08d}")
     is_news = watch_variance(state, numbers) or line is None
     settle_variance(state)
+    if world.first:
+        with world.telling_of_failure():
+            write_validation(state, folder, run_log, numbers, line is None, is_news)
+    elif world.failed_elsewhere():
+        raise OSError("another training process cannot go on, and says why")
+    return is_news
+
+
+def write_validation(
+    state: State, folder: Path, run_log: RunLog, numbers: dict[str, float], is_measured: bool, is_news: bool
+) -> None:
+    """The voice, the line of the log and the curves, by the first process."""
     if state.reading and state.sounding and (is_news or state.step not in checkpoint.steps(folder, "voice")):
         checkpoint.save_voice(folder, state.step, state.ema.state_dict(), state.run_config, state.symbols)
-    if line is None:
+    if is_measured:
         run_log.write("valid", state.step, numbers)
         log.info("step %d, held out: %s", state.step, ", ".join(f"{name} {numbers[name]:.3g}" for name in numbers))
     keep_best(state, folder, run_log)
     save_curves(folder / "curves.png", run_log.read())
-    return is_news
 
 
 @torch.no_grad()
@@ -49,12 +64,14 @@ def validate(state: State, corpus: Corpus, folder: Path) -> dict[str, float]:
 
     Where there is a voice, it speaks those, and is measured as evaluate.py does.
     """
-    rows, spoken = [], []
-    for i in range(min(state.config.system.validation_clips, len(corpus))):
-        with state.ema.speaking_as(int(corpus.speakers[i])):
-            numbers, heard = validate_clip(state, corpus, i, folder)
-        rows.append({name: float(value) for name, value in numbers.items()})
-        spoken += heard
+    world, n_clips, own = state.world, min(state.config.system.validation_clips, len(corpus)), []
+    with world.together():
+        for i in range(world.rank, n_clips, world.size):
+            with state.ema.speaking_as(int(corpus.speakers[i])):
+                numbers, heard = validate_clip(state, corpus, i, folder)
+            own.append((i, {name: float(value) for name, value in numbers.items()}, heard))
+    clips = sorted(world.gather(own), key=lambda clip: clip[0])
+    rows, spoken = [row for _, row, _ in clips], [pairs for *_, heard in clips for pairs in heard]
     averages = {name: float(np.mean([row[name] for row in rows if name in row])) for name in rows[0]}
     heard = measures.pooled(spoken)
     return averages | {name: heard[name] for name in measures.WATCHED if name in heard}

@@ -8,6 +8,7 @@ import os
 import pickle
 import random
 import re
+import threading
 
 import pytest
 import torch
@@ -342,3 +343,41 @@ def test_a_disk_that_fills_up_while_a_project_is_written_says_so(tmp_path, monke
     with pytest.raises(OSError, match="No space left"):
         save_project(tmp_path, 1, {"step": 1, "w": torch.randn(10000)}, 1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_writer_writes_in_the_order_in_which_it_was_asked_to_and_in_the_background():
+    writer, may_end, done = checkpoint.Writer(), threading.Event(), []
+
+    def slowly():
+        assert may_end.wait(60)
+        done.append("first")
+
+    writer.start(slowly)
+    assert done == []  # start did not wait
+    writer.check()
+    may_end.set()
+    writer.start(lambda: done.append("second"))
+    writer.finish()
+    assert done == ["first", "second"]
+
+
+@pytest.mark.parametrize("how", ["check", "finish", "start"])
+def test_what_a_write_raises_is_raised_once_where_it_is_asked_for(how):
+    writer = checkpoint.Writer()
+
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device", "here")
+
+    writer.start(full)
+    writer._thread.join()
+    with pytest.raises(OSError, match="No space left"):
+        writer.start(lambda: None) if how == "start" else getattr(writer, how)()
+    writer.finish()  # it has been said
+
+
+def test_a_copy_is_what_it_was_when_it_was_made():
+    tree = {"a": [torch.ones(3), {"b": torch.zeros(2, dtype=torch.int64)}], "c": "word", "d": None, "e": 1.5}
+    made = checkpoint.copied(tree)
+    tree["a"][0].add_(1), tree["a"][1]["b"].add_(1)
+    assert made["a"][0].tolist() == [1, 1, 1] and made["a"][1]["b"].tolist() == [0, 0]
+    assert {name: made[name] for name in "cde"} == {"c": "word", "d": None, "e": 1.5}

@@ -23,7 +23,7 @@ from data_util.config import ROOT
 from data_util.lanes import run_all
 from data_util.means import INDEX
 from tests.conftest import StubFrontEnd, without_judges
-from training import begin, validation
+from training import begin, lanes, validation
 
 LENGTHS = (30, 12, 44, 25, 60, 33, 18)  # frames of clips 0, 1, ...: of four even and three odd ones
 LANES = ("even", "tone", "odd", "sound", "text", "course")
@@ -78,6 +78,32 @@ def test_as_many_at_once_as_asked_for(processes, n_at_once):
     order = processes({name: set() for name in "abcd"}, n_at_once)
     running = np.cumsum([1 if word[0] == "+" else -1 for word in order])
     assert running.max() == n_at_once and running[-1] == 0 and len(order) == 8
+
+
+def test_each_of_those_at_once_has_a_gpu_of_its_own(tmp_path, monkeypatch):
+    given = {}
+
+    def noted(*arguments):
+        given.update(n_at_once=arguments[2], environments=arguments[4])
+        return 0
+
+    monkeypatch.setattr(lanes, "run_all", noted)
+    args = train.parse_args(["-id", "run", "--device", "cuda"])
+    config = configuration.load(str(ROOT / "tests" / "tiny_lanes.yaml"))
+    for visible, wanted in ((None, "012"), ("3,5,7", "357")):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert lanes.run_processes(args, config, tmp_path, 3, on_gpus=True) == 0
+        assert given["environments"] == [{"CUDA_VISIBLE_DEVICES": one} for one in wanted] and given["n_at_once"] == 3
+    assert lanes.lane_command(args, "text")[-2:] == ["--device", "cuda"]
+    seen = str(tmp_path / "seen")
+    code = f"import os; open({seen!r} + os.environ['PLACE'], 'w')"
+    assert (
+        run_all({name: python(code) for name in "ab"}, {"a": set(), "b": set()}, 2, 2, [{"PLACE": "0"}, {"PLACE": "1"}])
+        == 0
+    )
+    assert {path.name for path in tmp_path.glob("seen*")} == {"seen0", "seen1"}
 
 
 def test_one_at_a_time_they_keep_their_order(processes):

@@ -24,7 +24,7 @@ import train
 from data_util import audio, checkpoint, measures
 from data_util import config as configuration
 from data_util.config import ROOT
-from data_util.dataset import batches
+from data_util.dataset import batches, fixed_batch
 from data_util.run_log import RunLog, read_lines
 from data_util.world import World
 from model import monotonic_align
@@ -670,6 +670,33 @@ def test_steps_in_a_row_that_are_not_finite_lead_back_with_lower_rates(arguments
     same(checkpoint.load_project(checkpoint.find(run, "project")), whole)
 
 
+@pytest.mark.parametrize(
+    ("skipped", "known", "lost"),
+    [
+        ("0000", [0, 0, 0, 0], []),
+        ("0100", [0, 0, 1, 0], []),
+        ("0110", [0, 0, 1, 0], []),  # the last one, which had begun, was a good one
+        ("0111", [0, 0, 1, 3], [4]),
+    ],
+)
+def test_on_a_gpu_a_step_is_known_when_the_next_has_begun(config, tiny, monkeypatch, skipped, known, lost):
+    """The host then waits for nothing that is not done; before a run goes back it asks for the last one, too."""
+    state, recorded = build_state(with_keys(config, "training", max_skipped=2), ALONE, tiny.symbols), []
+    state.world = World(0, 1, torch.device("cuda"))
+    monkeypatch.setattr(train, "record", lambda _, step, *__: recorded.append(step))
+    monkeypatch.setattr(train, "is_log_step", lambda _: False)
+    batch, seen, misses = fixed_batch(tiny, config, [1, 4]), [], []
+    for step, flag in enumerate(skipped, 1):
+        state.step, state.skipped = step, torch.tensor(float(flag))
+        if train.is_lost(state, [batch], {}, None):
+            seen.append(step)
+        assert recorded == list(range(1, len(recorded) + 1)) and len(recorded) >= step - 1
+        misses.append(state.misses)
+    assert seen == lost and misses == known
+    train.settle(state, None)
+    assert recorded == list(range(1, len(skipped) + 1))
+
+
 @pytest.mark.usefixtures("fast")
 def test_what_stays_broken_ends_in_a_line(arguments, runs, monkeypatch, capsys):
     broken_at(monkeypatch, lambda state: state.step >= 4)
@@ -1181,6 +1208,37 @@ def test_without_the_packages_the_rest_is_measured_and_it_is_said_once(arguments
     valid = [line for line in lines(only(runs)) if line["kind"] == "valid"]
     assert len(valid) == 2 and all({"mcd", "duration_total"} <= set(line) for line in valid)
     assert not {"cer", "dnsmos"} & set(valid[0])
+
+
+@pytest.mark.usefixtures("stub_front_end")
+def test_processes_share_a_validation(config, tiny, tmp_path, monkeypatch):
+    """Each measures some of the clips, and all know what they are together."""
+    without_judges(monkeypatch)
+    config = with_keys(config, "system", validation_clips=5, sample_clips=3)
+    state = build_state(config, ALONE, tiny.symbols)
+    alone, shares = validation.validate(state, tiny, tmp_path), []
+    for size in (2, 7):
+        shares.clear()
+        for rank in range(size):
+            state.world = World(rank, size, torch.device("cpu"))
+            monkeypatch.setattr(World, "most", lambda _, number: number)
+            monkeypatch.setattr(World, "gather", lambda _, own: shares.append(own) or own or [(0, {"none": 0.0}, [])])
+            validation.validate(state, tiny, tmp_path)
+        assert [i for own in shares for i, *_ in own] == [i for rank in range(size) for i in range(rank, 5, size)]
+        together = [clip for own in shares for clip in own]
+        monkeypatch.setattr(World, "gather", lambda _, __, together=together: together)
+        assert validation.validate(state, tiny, tmp_path) == alone
+
+
+@pytest.mark.slow  # the compiler takes a minute
+def test_a_compiled_step_is_the_same_step(config, tiny):
+    batch, values = fixed_batch(tiny, config, [1, 4, 6, 9]), []
+    for is_compiled in (True, False):
+        state = build_state(with_keys(config, "system", compile=is_compiled), ALONE, tiny.symbols)
+        names = [name for name, _ in state.model.named_parameters()]
+        values.append({name: float(value) for name, value in train.train_step(state, batch).items()})
+    assert values[0] == pytest.approx(values[1], rel=1e-4)
+    assert not any("_orig_mod" in name for name in names)
 
 
 @pytest.mark.parametrize(("sounding", "reading"), [(True, True), (True, False), (False, True)])

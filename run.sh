@@ -19,7 +19,7 @@ if [ -z "$N_PROCESSES" ]; then
     fi
     if [ "$N_PROCESSES" -gt 0 ] && nvidia-smi -L >/dev/null 2>&1; then
         # those that PyTorch can use, or a line that says why it cannot; a run of several lanes starts its own processes
-        N_PROCESSES="$(cd "$ROOT" && "$PYTHON" -m data_util.gpu "$@")"
+        N_PROCESSES="$("$PYTHON" "$ROOT/train.py" --count "$@")"
     fi
     [ "$N_PROCESSES" -gt 0 ] || N_PROCESSES=1
 fi

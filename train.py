@@ -20,7 +20,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from data_util import checkpoint
+from data_util import checkpoint, gpu
 from data_util import config as configuration
 from data_util.config import ROOT, ConfigError, Stage
 from data_util.dataset import WORKER_LOST, Batch, batches, is_worker_lost
@@ -154,7 +154,8 @@ def update_averages(state: State, loss_duration: Tensor | None) -> None:
     step, model, ema = state.step, state.model, state.ema
     if loss_duration is not None:
         new = model.logw_variance.lerp(loss_duration, max(LOGW_VARIANCE_RATE, 1 / (step + 1)))
-        model.logw_variance.copy_(torch.where(new.isfinite(), new, model.logw_variance))
+        is_good = new.isfinite() if state.skipped is None else new.isfinite() & (state.skipped == 0)
+        model.logw_variance.copy_(torch.where(is_good, new, model.logw_variance))
     decay = min(state.config.training.ema_decay, (1 + step) / (10 + step))
     ours, theirs = (
         [
@@ -274,14 +275,15 @@ def refresh(state: State, data: Data) -> None:
     find no thread in the middle of something."""
     with state.watch.part("alignment"):
         alignment.refresh(state, data.own)
-    state.writer.finish()
+    with state.world.together():
+        state.writer.finish()
 
 
 def stream_of(state: State, data: Data, latents: Means | None) -> Iterator[Batch]:
     """The batches of this process, from state.step on."""
     world = state.world
     return batches(alignment.aligned(state, data.own), state.config, first_step=state.step, rank=world.rank,
-                   world_size=world.size, latents=latents)  # fmt: skip
+                   world_size=world.size, latents=latents, pin_memory=world.device.type == "cuda")  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -292,13 +294,16 @@ def saving_first(state: State, folder: Path, run_log: RunLog | None, is_unsaved:
         yield
     except Exception:
         if is_unsaved:
-            save(state, folder, run_log)
+            save(state, folder, run_log, alone=True)
         raise
 
 
-def save(state: State, folder: Path, run_log: RunLog | None) -> None:
-    """All that it takes to go on from here, by the first process: a copy, which is written while training goes on."""
-    settle(state, run_log)
+def save(state: State, folder: Path, run_log: RunLog | None, alone: bool = False) -> None:
+    """All that it takes to go on from here, by the first process: a copy, which is written while training goes on.
+
+    alone: other processes may be elsewhere.
+    """
+    settle(state, run_log, alone=alone)
     if state.world.first:
         with state.watch.part("saving"):
             state.unwritten = run_log.unwritten()
@@ -311,6 +316,9 @@ def all_written(state: State) -> Iterator[None]:
     """Nothing is left to be written after the with statement, however it ends."""
     try:
         yield
+    except Stopped:
+        state.writer.finish()  # what it promises to go on from has to be there
+        raise
     except BaseException:
         with contextlib.suppress(Exception):  # what ended it is what should be heard of
             state.writer.finish()
@@ -340,7 +348,8 @@ def step_or_explain(state: State, passes: list[Batch]) -> dict[str, Tensor]:
             raise OutOfMemory(
                 f"out of memory at step {state.step + 1} with {len(longest.ids)} clips of up to "
                 f"{longest.mel.shape[-1]} frames ({', '.join(longest.ids)}): lower training.batch_size, and raise "
-                "training.accumulate by as much, or set training.batch_frames"
+                "training.accumulate by as much, or set training.batch_frames; on a GPU system.cuda_graphs=false takes "
+                "less, too"
             ) from error
         if is_worker_lost(error):
             raise OSError(WORKER_LOST) from error
@@ -367,18 +376,20 @@ def is_lost(state: State, passes: list[Batch], values: dict[str, Tensor], run_lo
     return state.misses >= most
 
 
-def settle(state: State, run_log: RunLog | None, n_left: int = 0) -> None:
+def settle(state: State, run_log: RunLog | None, n_left: int = 0, alone: bool = False) -> None:
     """Record the steps that were made, all but n_left of them: reading whether one was skipped waits for a GPU, which
-    meanwhile computes the next."""
+    meanwhile computes the next. alone: other processes may be elsewhere, and their clips are not asked for."""
     while len(state.unread) > n_left:
         step, clips, values, skipped = state.unread.popleft()
-        state.misses = state.misses + 1 if skipped.item() else 0
+        with state.watch.part("update"):
+            state.misses = state.misses + 1 if skipped.item() else 0
+        if state.misses and not alone:
+            clips = state.world.gather(clips)
         record(state, step, clips, values, run_log)
 
 
 def record(state: State, step: int, clips: list[str], values: dict[str, Tensor], run_log: RunLog | None) -> None:
     """Count the losses of the step that led to `step` in, or say that it was skipped, and of which clips."""
-    clips = state.world.gather(clips) if state.misses else []
     if state.world.first and not state.misses:
         run_log.add(values)
     elif state.world.first:
@@ -389,14 +400,14 @@ def record(state: State, step: int, clips: list[str], values: dict[str, Tensor],
 
 def go_back(state: State, folder: Path, run_log: RunLog | None) -> None:
     """To the last checkpoint, with lower learning rates. Raises FloatingPointError where that cannot help any more."""
-    training, step, world = state.config.training, state.step, state.world
-    scale = state.rate_scale * training.back_off
+    misses, step, world = state.misses, state.step, state.world
+    scale = state.rate_scale * state.config.training.back_off
     advice = "lower the learning rates in training.stages, or train without -a true"
     state.writer.finish()
     there = world.agree(bool(checkpoint.steps(folder, "project")))
     if not there or scale < LEAST_RATE_SCALE:
         why = "there is no checkpoint yet" if not there else f"learning rates times {state.rate_scale:g} did not help"
-        raise FloatingPointError(f"{state.misses} steps in a row to step {step} were not finite, and {why}: {advice}")
+        raise FloatingPointError(f"{misses} steps in a row to step {step} were not finite, and {why}: {advice}")
     restore(state, load_agreed(folder, None, world))
     state.rate_scale = scale
     world.most(0)  # all have read it
@@ -407,7 +418,7 @@ def go_back(state: State, folder: Path, run_log: RunLog | None) -> None:
         clips = sorted({clip for line in skipped for clip in line["clips"]})
         run_log.write("back", state.step, {"from": step, "rate_scale": scale, "clips": clips})
         log.warning("%d steps in a row to step %d were not finite: back to step %d, with learning rates times %g",
-                    training.max_skipped, step, state.step, scale)  # fmt: skip
+                    misses, step, state.step, scale)  # fmt: skip
 
 
 def load_agreed(folder: Path, step: int | None, world: World) -> dict:
@@ -438,6 +449,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--device", choices=["cuda", "cpu"], help="by default GPUs, where there are any")
     parser.add_argument("-test", choices=["true", "false"], default="true", help="false: log to wandb too")
+    parser.add_argument("--count", action="store_true", help="print how many processes run.sh is to start, and end")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="over all the files")
     parser.set_defaults(name=None)  # of a run that torchrun starts again before it has saved anything
@@ -498,6 +510,8 @@ def run_one(args: argparse.Namespace, world: World) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one clear line on standard error."""
     args = parse_args(argv)
+    if args.count:
+        return print_count(args)
     first = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO if first else logging.WARNING, format="%(message)s")
     end_with_starter()
@@ -530,6 +544,20 @@ def main(argv: list[str] | None = None) -> int:
         end_launch()
         print("train.py: interrupted; -id goes on from the last checkpoint", file=sys.stderr)
         return 130
+
+
+def print_count(args: argparse.Namespace) -> int:
+    """Print the number of processes that train what args ask for: one a GPU, or one that starts others for the lanes of
+    a run, or one on a CPU. Returns the exit status: 1 after one clear line."""
+    try:
+        n_processes = torch.cuda.device_count() if gpu.is_chosen(args.device) else 1
+    except DeviceError as error:
+        print(f"run.sh: {error}", file=sys.stderr)
+        return 1
+    with contextlib.suppress(ValueError, OSError):  # said by whoever trains
+        n_processes = 1 if lanes_of(args) is not None else n_processes
+    print(n_processes)
+    return 0
 
 
 def end_of_processes(error: RuntimeError | MemoryError, args: argparse.Namespace) -> int:

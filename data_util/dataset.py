@@ -206,14 +206,14 @@ def draw(seed: int, step: int, batch_size_global: int, place: int, *, true_laten
 
 
 def batches(corpus: Corpus, config: Config, *, first_step: int = 0, rank: int = 0, world_size: int = 1,
-            latents: Latents | None = None) -> Iterator[Batch]:  # fmt: skip
+            latents: Latents | None = None, pin_memory: bool = False) -> Iterator[Batch]:  # fmt: skip
     """Endless batches of training.batch_size clips for one process, training.accumulate of them a step, from a step on.
 
     The batches of a step are the same, to the bit, for any first_step and system.num_workers; together the processes'
     are the rows of the batch that one process would have with world_size accumulate times the batch size.
     corpus.durations are those of the moment of the first next(). Raises AudioError where 10 clips in a row have become
     unreadable; fewer are replaced by the clips after them, with a warning each; OSError where a worker has died.
-    Closing the iterator ends the workers.
+    Closing the iterator ends the workers. pin_memory: in page-locked memory, from which a GPU copies in the background.
     """
     items = _Items(corpus, config, latents)
     loader = torch.utils.data.DataLoader(
@@ -221,7 +221,7 @@ def batches(corpus: Corpus, config: Config, *, first_step: int = 0, rank: int = 
         batch_sampler=_Places(corpus, config, first_step, rank, world_size),
         num_workers=config.system.num_workers,
         collate_fn=functools.partial(_collate, config=config, has_durations=corpus.durations is not None),
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin_memory,
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # its own, so that the global one stays as it is
     )

@@ -1,34 +1,32 @@
-"""Which GPUs there are, whether PyTorch can use them, and in which precision they compute.
+"""Which GPUs there are, whether PyTorch can use them, and in which precision they compute."""
 
-python -m data_util.gpu [arguments of train.py]: the number of processes to train with, one a GPU, or one on a CPU.
-"""
-
-import argparse
 import os
 import subprocess
-import sys
+from collections.abc import Iterable
 
 import torch
 
-from data_util import config as configuration
-from data_util.config import ROOT
-
-NEEDED_DRIVER = {"13": "580", "12": "525", "11": "450"}  # on Linux, by the CUDA that PyTorch was built for (NVIDIA,
-# CUDA Compatibility, table 1)
+NEEDED_DRIVER = {"13": 580, "12": 525, "11": 450}  # on Linux, by the CUDA that PyTorch was built for (NVIDIA, CUDA
+# Compatibility, table 1)
 
 
 class DeviceError(ValueError):
     """A GPU that is there and cannot be used; the message says why, and what to do."""
 
 
-def is_chosen(device: str | None = None) -> bool:
-    """Whether to compute on GPUs. device: cuda or cpu, as asked for; None: GPUs where there are any.
+def is_chosen(device: str | None = None, cards: Iterable[int] | None = None) -> bool:
+    """Whether to compute on GPUs. device: cuda or cpu, as asked for; None: GPUs where there are any; cards: the visible
+    ones that will be used; None: all.
 
     Raises DeviceError where a GPU is asked for, or installed and not hidden, and PyTorch cannot use it.
     """
     if device == "cpu":
         return False
-    fault = fault_of_cuda()
+    if torch.cuda.is_available():
+        faults = map(fault_of_card, range(torch.cuda.device_count()) if cards is None else cards)
+        fault = next(filter(None, faults), "")
+    else:
+        fault = fault_of_cuda()
     if fault:
         raise DeviceError(f"{fault}, or train on the CPU with --device cpu")
     if device == "cuda" and not torch.cuda.is_available():
@@ -37,29 +35,39 @@ def is_chosen(device: str | None = None) -> bool:
 
 
 def fault_of_cuda() -> str:
-    """Why PyTorch cannot use a GPU that the driver shows, and what to install; "" where it can, or where there is none.
-
-    A GPU that CUDA_VISIBLE_DEVICES hides is not there.
-    """
-    if torch.cuda.is_available():
-        return next(filter(None, map(fault_of_card, range(torch.cuda.device_count()))), "")
-    gpus = [] if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1") else installed()
-    if not gpus:
+    """Why PyTorch sees none of the GPUs that the driver shows, and what to install; "" where there is none, or where
+    CUDA_VISIBLE_DEVICES hides them."""
+    gpus = installed()
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    named = first.startswith(("GPU-", "MIG-")) or first.isdigit() and int(first) < len(gpus)
+    if not gpus or not named:
         return ""
     card, driver = gpus[0]
     if torch.version.cuda is None:
         return (f"{card} (driver {driver}) is there, but torch {torch.__version__} is a build for CPUs: install the "
                 "builds of torch and torchaudio that PyPI has")  # fmt: skip
-    needed = NEEDED_DRIVER.get(torch.version.cuda.split(".")[0])
-    return (f"driver {driver} of {card} does not run torch {torch.__version__}, which was built for CUDA "
-            f"{torch.version.cuda}" + (f" and needs driver {needed} or newer" if needed else "") +
-            ": update the driver, or install builds of torch and torchaudio for an older CUDA")  # fmt: skip
+    needed = NEEDED_DRIVER.get(torch.version.cuda.split(".")[0], 0)
+    if int(driver.split(".")[0]) < needed:
+        return (f"driver {driver} of {card} does not run torch {torch.__version__}, which was built for CUDA "
+                f"{torch.version.cuda} and needs driver {needed} or newer: update the driver, or install builds of "
+                "torch and torchaudio for an older CUDA")  # fmt: skip
+    return (f"{card} (driver {driver}) is there, but CUDA {torch.version.cuda} of torch {torch.__version__} does not "
+            f"start: {why_cuda_fails()}; see to that")  # fmt: skip
+
+
+def why_cuda_fails() -> str:
+    """In one line."""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return " ".join(str(error).split())[:200]
+    return "no reason is given"
 
 
 def fault_of_card(index: int) -> str:
-    """Why this build of PyTorch has no kernels for a GPU, "" where it has."""
+    """Why this build of PyTorch has no kernels for a visible GPU, "" where it has."""
     major, minor = torch.cuda.get_device_capability(index)
-    built = [name.removesuffix("a").split("_") for name in torch.cuda.get_arch_list()]
+    built = [name.removesuffix("a").split("_", 1) for name in torch.cuda.get_arch_list() if "_" in name]
     built = [(kind, int(number[:-1]), int(number[-1])) for kind, number in built if number.isdigit()]
     runs = any(
         (kind == "sm" and (a, b <= minor) == (major, True)) or (kind == "compute" and (a, b) <= (major, minor))
@@ -69,8 +77,8 @@ def fault_of_card(index: int) -> str:
         return ""
     least = ".".join(map(str, min((a, b) for _, a, b in built)))
     return (f"{torch.cuda.get_device_name(index)} has compute capability {major}.{minor}, and torch "
-            f"{torch.__version__} for CUDA {torch.version.cuda} has kernels from {least} on: install builds of torch "
-            "and torchaudio for an older CUDA")  # fmt: skip
+            f"{torch.__version__} for CUDA {torch.version.cuda} has kernels from {least} on: leave it out of "
+            "CUDA_VISIBLE_DEVICES, or install builds of torch and torchaudio for an older CUDA")  # fmt: skip
 
 
 def installed() -> list[tuple[str, str]]:
@@ -91,31 +99,3 @@ def set_precision(device: torch.device | str, tf32: bool) -> None:
         return
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32
-
-
-def has_lanes(names: list[str] | None, run: str | None) -> bool:
-    """Whether a configuration, or a run's, has several lanes, which have a GPU each rather than all together."""
-    try:
-        config = configuration.load(names if run is None else str(ROOT / "checkpoint" / run / "config.yaml"))
-        return len(config.training.lanes) > 1
-    except (ValueError, OSError):  # train.py says what is wrong
-        return False
-
-
-def main(argv: list[str]) -> int:
-    """Print the number of processes to train with. Returns the exit status."""
-    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
-    parser.add_argument("--device")
-    parser.add_argument("-c", action="append")
-    parser.add_argument("-id")
-    args, _ = parser.parse_known_args(argv)
-    try:
-        print(torch.cuda.device_count() if is_chosen(args.device) and not has_lanes(args.c, args.id) else 1)
-    except DeviceError as error:
-        print(f"run.sh: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -72,7 +72,8 @@ def read_lines(path: Path) -> list[dict]:
 
 
 class Stopwatch:
-    """Where the time goes, as the host sees it: it waits for a GPU once an optimiser and step, in `update`."""
+    """Where the time goes, as the host sees it: it waits for a GPU once a step, in `update`, and
+    then for the step before."""
 
     def __init__(self):
         self.seconds: dict[str, float] = {}

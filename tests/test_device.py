@@ -10,7 +10,7 @@ import torch
 
 import export
 import train
-from data_util import checkpoint
+from data_util import checkpoint, means
 from data_util import config as configuration
 from data_util.config import ROOT
 from data_util.corpus import prepare
@@ -20,14 +20,22 @@ from sampling import Voice
 from tests import fake_cuda
 from tests.conftest import with_keys
 from tests.test_nisets import SMALL, VARIANTS
-from training import begin, validation
+from tests.test_sampling import CONFIG as TINY
+from tests.test_sampling import weights_of
+from text import SYMBOLS
+from training import alignment, begin, lanes, validation
+from training.data import Data, clip_tensors
 from training.state import build_state
-from training.validation import validate_clip
 
 CLIPS = [1, 4, 6, 9]
 # kind of model, speakers, bfloat16: each value of each at least once
-KINDS = [("plain", (), False), ("plain", ("ann", "ben"), True), ("source", (), True), ("course", ("ann", "ben"), False),
-         ("learned", (), False), ("istft", (), False)]  # fmt: skip
+KINDS = [
+    ("plain", ("ann", "ben"), True),
+    ("source", (), True),
+    ("course", ("ann", "ben"), False),
+    ("learned", (), False),
+]
+PLAIN = ("plain", (), False)
 SEARCH = "model/monotonic_align/__init__.py: "
 
 
@@ -43,7 +51,7 @@ def tiny(variant, tiny_config, names):
     parts = ["variance"] * bool(variance) + ["course"] * bool(variance.get("course_layers"))
     tree["training"]["stages"][0]["parts"] |= dict.fromkeys(parts, 1e-3)
     tree["alignment"] |= {"prior_scale": 1.0, "noise": 0.5}
-    tree["system"]["cuda_graphs"] = False
+    tree["system"] |= {"cuda_graphs": False, "sample_clips": 10}
     tree["speakers"]["names"] = list(names)
     return configuration.from_dict(tree)
 
@@ -68,8 +76,10 @@ def made(request, tiny_config, stub_front_end):
 
 
 @pytest.mark.parametrize("made", KINDS, indirect=True, ids=lambda kind: "-".join(map(str, kind)))
-def test_training_measuring_and_speaking_keep_to_the_device(made, device, tmp_path):
+def test_training_measuring_and_speaking_keep_to_the_device(made, device, tmp_path, monkeypatch):
     config, corpus, amp = made
+    monkeypatch.setattr(validation, "save_validation", lambda *_: None)
+    monkeypatch.setattr(validation, "measure_spoken", lambda *_: {})
     world = World.join()
     assert world.device.type == "cuda"
     state = build_state(config, world, corpus.symbols, amp)
@@ -84,8 +94,10 @@ def test_training_measuring_and_speaking_keep_to_the_device(made, device, tmp_pa
     project = checkpoint.copied(state.model.state_dict())
     assert not any(isinstance(value, fake_cuda.Cuda) for value in project.values())
     with state.ema.speaking_as(0):
-        numbers, _ = validate_clip(state, corpus, 9, tmp_path)
-        assert numbers["loss_prior"].is_cuda
+        numbers, _ = validation.validate_clip(state, corpus, 9, tmp_path)
+        assert numbers["loss_prior"].is_cuda and len(list(tmp_path.glob("tiny-9_*.wav"))) == 3
+        clip = clip_tensors(config, corpus, 9, world.device)
+        assert state.ema.copy_latent(*clip, 3, "dpm2m", torch.Generator().manual_seed(0)).is_cuda
         x = torch.from_numpy(corpus.ids[9])[None].cuda()
         for n, solver in ((1, "posterior"), (3, "ancestral")):
             spoken = state.ema.synthesise(x, n, solver, length_scale=3.0, generator=np.random.default_rng(0))
@@ -93,9 +105,13 @@ def test_training_measuring_and_speaking_keep_to_the_device(made, device, tmp_pa
         plans = [state.ema.plan(x, length_scale=scale, generator=np.random.default_rng(0)) for scale in (2.0, 3.0)]
         assert all(one.wav.is_cuda for one in state.ema.render(plans))
         assert all(chunk.is_cuda for chunk in state.ema.stream(plans[0]))
+    alignment.refresh(state, corpus)
+    assert state.durations["frames"].device.type == "cpu"
+    lanes.write_means(state, Data(corpus, corpus, corpus), "even", tmp_path / "means")
+    assert means.is_complete(tmp_path / "means")
 
 
-@pytest.mark.parametrize("made", [KINDS[0], KINDS[2]], indirect=True, ids=["plain", "source"])
+@pytest.mark.parametrize("made", [PLAIN, KINDS[1]], indirect=True, ids=["plain", "source"])
 def test_a_voice_and_the_graphs_of_its_parts_keep_to_the_device(made, device):
     config, corpus, _ = made
     with tempfile.TemporaryDirectory() as folder:
@@ -118,7 +134,16 @@ def test_a_voice_and_the_graphs_of_its_parts_keep_to_the_device(made, device):
     assert len(copied) == corpus.n_frames[9] * config.audio.hop_length
 
 
-@pytest.mark.parametrize("made", [KINDS[0]], indirect=True, ids=["plain"])
+def test_a_voice_speaks_on_the_device(device, tmp_path):
+    voice = Voice.load(checkpoint.save_voice(tmp_path, 5, weights_of(), TINY, SYMBOLS), "cuda")
+    settings = {"seed": 1, "length_scale": 3.0, "loudness": -23}
+    spoken = voice.speak("Any text.", **settings)
+    streamed = np.concatenate(list(voice.stream("Any text.", seed=1, length_scale=3.0)))
+    assert len(spoken.wav) == len(streamed) > 0 and sum(spoken.durations) > 0
+    assert len(voice.speak_batch(["One.", "Another one."], **settings)) == 2 and device
+
+
+@pytest.mark.parametrize("made", [PLAIN], indirect=True, ids=["plain"])
 def test_a_run_on_the_device_skips_saves_and_goes_on(made, device, tmp_path, monkeypatch, caplog):
     config, _, _ = made
     monkeypatch.setattr(checkpoint, "RUNS", tmp_path / "runs")
@@ -142,4 +167,5 @@ def test_a_run_on_the_device_skips_saves_and_goes_on(made, device, tmp_path, mon
     assert train.main(["-id", run.name, "-ckpt", "4"]) == 0
     again = checkpoint.load_project(checkpoint.find(run, "project"))
     assert all(torch.equal(again["model"][name], value) for name, value in whole["model"].items())
-    assert device
+    places = {wait.partition(",")[0] for wait in device}
+    assert "train.py: settle" in places and "data_util/run_log.py: add" not in places

@@ -53,13 +53,24 @@ def test_a_build_for_cpus_is_named(monkeypatch):
 
 
 @pytest.mark.usefixtures("driver")
-@pytest.mark.parametrize("hidden", ["", "-1"])
+@pytest.mark.parametrize("hidden", ["", "-1", " ", "none", "NoDevFiles", "7", "-1,0"])
 def test_a_gpu_that_is_hidden_or_not_wanted_is_no_fault(monkeypatch, hidden):
     assert not gpu.is_chosen("cpu")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
     assert not gpu.is_chosen()
     with pytest.raises(gpu.DeviceError, match="no NVIDIA GPU is visible here"):
         gpu.is_chosen("cuda")
+
+
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize("visible", ["0", "GPU-8932f937", None])
+def test_a_driver_that_is_new_enough_is_not_blamed(monkeypatch, visible):
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(gpu, "installed", lambda: [("NVIDIA H100", "580.95.05")])
+    monkeypatch.setattr(gpu, "why_cuda_fails", lambda: "CUDA unknown error")
+    with pytest.raises(gpu.DeviceError, match="CUDA 13.0 of torch 2.11.0 does not start: CUDA unknown error;"):
+        gpu.is_chosen()
 
 
 def test_without_nvidia_smi_there_is_no_gpu(monkeypatch, tmp_path):
@@ -72,16 +83,19 @@ def test_without_nvidia_smi_there_is_no_gpu(monkeypatch, tmp_path):
     ("capability", "built", "least"),
     [((6, 1), ["sm_75", "sm_80", "sm_90"], "7.5"), ((8, 9), ["sm_75", "sm_80", "sm_90"], None),
      ((12, 0), ["sm_75", "sm_90", "compute_90"], None), ((12, 0), ["sm_75", "sm_90a"], "7.5"),
-     ((9, 0), ["sm_90a"], None), ((8, 0), ["sm_86"], "8.6")],
+     ((9, 0), ["sm_90a"], None), ((8, 0), ["sm_86"], "8.6"),
+     ((9, 0), ["gfx90a"], None)],
 )  # fmt: skip
 def test_a_card_without_kernels_is_named(monkeypatch, capability, built, least):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)  # of which the first is a good one
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda i: capability if i else (9, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "an old card")
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built)
+    monkeypatch.setattr(gpu, "fault_of_card", lambda i, known=gpu.fault_of_card: known(i) if i else "")
+    assert gpu.is_chosen(cards=[0])
     if least is None:
-        assert gpu.is_chosen()
+        assert gpu.is_chosen() and gpu.is_chosen(cards=[1])
         return
     with pytest.raises(gpu.DeviceError, match=f"an old card has compute capability .* has kernels from {least} on"):
         gpu.is_chosen()
@@ -95,13 +109,19 @@ def test_train_stops_before_anything_is_made(capsys):
 
 
 @pytest.mark.usefixtures("driver")
-def test_run_sh_is_told_how_many_processes(capsys, monkeypatch):
-    assert gpu.main(["-c", "light"]) == 1 and capsys.readouterr().err.startswith("run.sh: driver 535")
-    assert gpu.main(["-c", "light", "--device", "cpu"]) == 0 and capsys.readouterr().out == "1\n"
+def test_run_sh_is_told_how_many_processes(capsys, monkeypatch, tmp_path):
+    def counted(*arguments):
+        assert train.main(["--count", *arguments]) == 0
+        return int(capsys.readouterr().out)
+
+    assert train.main(["--count", "-c", "light"]) == 1 and capsys.readouterr().err.startswith("run.sh: driver 535")
+    assert counted("-c", "light", "--device", "cpu") == 1
     monkeypatch.setattr(gpu, "is_chosen", lambda _: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert gpu.main(["-c", "light", "training.batch_size=4"]) == 0 and capsys.readouterr().out == "4\n"
-    assert gpu.main(["-c", "small"]) == 0 and capsys.readouterr().out == "1\n"  # a GPU for each of its lanes
+    (tmp_path / "mine.yaml").write_text("over: small\n")
+    monkeypatch.chdir(tmp_path)
+    assert counted("-c", "light", "training.batch_size=4") == 4 and counted("-c", "nothing.yaml") == 4
+    assert counted("-c", "small") == counted("-c", "mine.yaml") == counted("-from", "ljspeech-small") == 1  # lanes
 
 
 @pytest.fixture

@@ -104,17 +104,26 @@ def test_each_signature_has_a_graph_and_there_is_an_end_to_them(monkeypatch):
     assert len(graphed.recordings) == 2
 
 
-def test_where_no_graph_can_be_recorded_the_function_is_called(caplog, monkeypatch):
+def test_where_no_graph_can_be_recorded_it_is_said_how_to_do_without(monkeypatch):
     def refuse():
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(torch.cuda, "Stream", refuse)
     net = network()
     graphed = Graphed(net.forward, [net])
+    with pytest.raises(graphs.GraphError, match=r"forward \(operation not .* go on with system.cuda_graphs=false"):
+        graphed(torch.randn(4, 3))
+
+
+@pytest.mark.usefixtures("tapes")
+def test_recording_draws_nothing():
+    net, found = network(), []
+    graphed = Graphed(lambda x: net(x) + torch.randn(4, 2), [net])
     x = torch.randn(4, 3)
-    for _ in range(2):
-        assert torch.equal(graphed(x), net(x))
-    assert caplog.text.count("no CUDA graph of forward, which is slower: operation not permitted") == 1
+    for _ in range(2):  # the first of which records
+        torch.manual_seed(7)
+        found.append((graphed(x).clone(), torch.rand(1)))
+    assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
 
 
 @pytest.mark.usefixtures("tapes", "stub_front_end")

@@ -17,7 +17,7 @@ case "$*" in
     *version_info*) exit "$WRONG" ;;
     "-m venv"*) [ "$VENV" = yes ] || exit 1; mkdir -p "$4/bin"; cp "$0" "$4/bin/python" ;;
     *"fail=3"*) exit 3 ;;
-    *data_util.gpu*) [ -n "$GPUS" ] || exit 1; echo "$GPUS" ;;
+    *--count*) [ -n "$GPUS" ] || exit 1; echo "$GPUS" ;;
 esac
 """
 
@@ -139,8 +139,8 @@ def test_the_gpus_that_the_driver_shows_are_those_that_pytorch_can_use(active, u
     smi.chmod(0o755)
     active.variables["GPUS"] = usable
     done, asked = active.start("run.sh", "-c", "small")
-    assert "[-m] [data_util.gpu] [-c] [small]" in asked and done.returncode == (0 if n else 1)
-    assert (f"[--nproc_per_node={n}]" in asked) == (n > 1) and ("train.py]" in asked) == (n > 0)
+    assert "train.py] [--count] [-c] [small]" in asked and done.returncode == (0 if n else 1)
+    assert (f"[--nproc_per_node={n}]" in asked) == (n > 1) and ("train.py] [-c] [small]" in asked) == (n > 0)
 
 
 def test_the_tests_have_both_lists_of_packages(active):

@@ -836,6 +836,38 @@ def test_a_full_disk_is_a_line_and_takes_nothing(arguments, runs, monkeypatch, c
 
 
 @pytest.mark.usefixtures("fast")
+def test_a_disk_that_is_full_when_a_signal_comes_is_said(arguments, runs, monkeypatch, capsys):
+    usage, step = shutil.disk_usage, train.train_step
+
+    def signalled(state, batch):
+        if state.step == 4:
+            monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(path)._replace(free=1000))
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(state, batch)
+
+    monkeypatch.setattr(train, "train_step", signalled)
+    assert train.main(arguments) == 1
+    assert "MB are needed" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert checkpoint.steps(only(runs), "project") == [2, 4]
+
+
+def test_a_skipped_step_says_nothing_of_durations(config, tiny, monkeypatch):
+    state = build_state(config, ALONE, tiny.symbols)
+    train.train_step(state, fixed_batch(tiny, config, [1, 4, 6, 9]))
+    before, forward = float(state.model.logw_variance), train.forward
+
+    def spoilt(state, *rest):
+        out = forward(state, *rest)
+        out.losses["loss_duration"] = out.losses["loss_duration"] + 1e25  # finite, and its gradient is
+        out.losses["loss_mel"] = out.losses["loss_mel"] * torch.nan
+        return out
+
+    monkeypatch.setattr(train, "forward", spoilt)
+    train.train_step(state, fixed_batch(tiny, config, [1, 4, 6, 9]))
+    assert float(state.skipped) == 1 and float(state.model.logw_variance) == before > 0
+
+
+@pytest.mark.usefixtures("fast")
 def test_a_damaged_newest_checkpoint_is_passed_over(arguments, runs, caplog):
     assert train.main(arguments) == 0
     run = only(runs)

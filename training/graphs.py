@@ -4,7 +4,6 @@ A step of training launches some ten thousand kernels, most of which take less t
 of them (torch.cuda.CUDAGraph) is recorded once, and from then on replayed.
 """
 
-import logging
 from collections.abc import Callable, Iterable
 
 import torch
@@ -14,32 +13,36 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 WARM_UP = 3  # calls before a recording, in which libraries choose their algorithms
 MOST_GRAPHS = 8  # of one function, each of which holds its activations; what comes after those is not recorded
-log = logging.getLogger("train")
+
+
+class GraphError(ValueError):
+    """A graph that cannot be recorded; the message says how to do without."""
 
 
 class Graphed:
     """A function of tensors, recorded once for each signature of its arguments: shapes, types and who wants a gradient.
 
-    What it returns lies in memory that the next call overwrites. Where a recording fails, the function is called as it
-    is from then on, and a line says so.
+    What it returns lies in memory that the next call overwrites. Raises GraphError where a recording fails, after which
+    PyTorch may be unable to go on.
     """
 
     def __init__(self, function: Callable, modules: Iterable[nn.Module]):
         """modules: all whose parameters the function reads; it must read no tensors that change but those and its
         arguments, and return tensors."""
-        self.function, self.modules, self.recordings, self.works = function, list(modules), {}, True
+        self.function, self.modules, self.recordings = function, list(modules), {}
 
     def __call__(self, *args, **kwargs):
         leaves, structure = tree_flatten((args, kwargs))
         parameters = [p for module in self.modules for p in module.parameters() if p.requires_grad]
         key = self._signature(leaves, structure, parameters)
-        if key not in self.recordings and self.works and len(self.recordings) < MOST_GRAPHS:
+        if key not in self.recordings and len(self.recordings) < MOST_GRAPHS:
+            devices = {leaf.device.index for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_cuda}
             try:
-                self.recordings[key] = Recording(self.function, leaves, structure, parameters)
+                with torch.random.fork_rng(devices):  # a step that records draws what another would
+                    self.recordings[key] = Recording(self.function, leaves, structure, parameters)
             except RuntimeError as error:
-                self.works = False
                 name, why = getattr(self.function, "__name__", "a function"), " ".join(str(error).split())[:200]
-                log.warning("no CUDA graph of %s, which is slower: %s", name, why)
+                raise GraphError(f"no CUDA graph of {name} ({why}): go on with system.cuda_graphs=false") from error
         if key not in self.recordings:
             return self.function(*args, **kwargs)
         return self.recordings[key](leaves)

@@ -1,6 +1,7 @@
 """A run of several lanes: which is trained when, from what, and what each leaves for the others."""
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -69,6 +70,7 @@ def run_lanes(args: argparse.Namespace, config: Config, world: World, train: Tra
     else:
         for lane in config.training.lanes:
             run_lane(args, config, world, lane, data, train)
+            gc.collect()  # a state refers to itself, and holds a GPU's memory
     state = make_state(args, config, world, data, None)
     if config.fine_tuning.start:
         warm_start(state)  # of parts that no lane trains

@@ -74,7 +74,8 @@ waits: list[str] = []  # what the host has waited for, and where
 def note_wait(what):
     for frame in reversed(traceback.extract_stack()):
         path = Path(frame.filename)
-        if path.is_relative_to(ROOT) and ".venv" not in path.parts and path != Path(__file__):
+        is_ours = path.is_relative_to(ROOT) and ".venv" not in path.parts and path != Path(__file__)
+        if is_ours and not frame.name.startswith("<"):  # a comprehension is named by the function that it is in
             waits.append(f"{path.relative_to(ROOT)}: {frame.name}, {what}")
             return
 

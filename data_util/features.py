@@ -126,8 +126,17 @@ class FeatureStore:
         return None
 
     def _make_all(self, paths: Sequence[Path], n_workers: int) -> Iterator[Features]:
-        """make() of each path, in order, in several processes where that is worth it."""
-        return each(self.make, paths, n_workers)
+        """make() of each path, in order, in several processes where that is worth it.
+
+        With F0 the first good one is made by this process: librosa compiles for it, and processes that compile at the
+        same time can spoil numba's cache, which then ends whoever reads it by a segmentation fault.
+        """
+        n_done, is_compiled = 0, self.pitch is None
+        while not is_compiled and n_done < len(paths):
+            (made,) = each(self.make, paths[n_done : n_done + 1], 0)
+            n_done, is_compiled = n_done + 1, not made.fault
+            yield made
+        yield from each(self.make, paths[n_done:], n_workers)
 
 
 def each(function: Callable, items: Sequence, n_workers: int) -> Iterator:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -417,3 +418,14 @@ def test_a_subset_is_the_same_clips_and_no_others(pitched_config, tiny_root):
     assert whole.subset(range(N_TINY)).content == whole.content
     whole.durations = None
     assert whole.subset(chosen).durations is None
+
+
+def test_only_one_process_compiles_what_tracks_f0(tiny_config, tmp_path, monkeypatch):
+    """Several that did at once would leave a cache behind that ends the next process."""
+    for pitch, n_here in ((tiny_config.pitch, 2), (None, 0)):
+        store = features.FeatureStore(tmp_path, tiny_config.audio, pitch)
+        monkeypatch.setattr(
+            store, "make", lambda path: features.Features("", os.getpid(), "broken" if path.name == "0" else "")
+        )
+        made = list(store._make_all([Path(str(i)) for i in range(40)], 2))
+        assert [one.n_frames == os.getpid() for one in made] == [i < n_here for i in range(40)]

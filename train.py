@@ -107,7 +107,9 @@ def discriminator_step(state: State, *outs: Output) -> dict[str, Tensor]:
     with state.watch.part("discriminators"):
         for i, out in enumerate(outs):
             with state.world.apart(network) if i < len(outs) - 1 else contextlib.nullcontext():
-                loss = state.telling_apart(network, out.wav, out.wav_hat.detach(), out.t, state.model.amp) / len(outs)
+                loss = state.discriminator_loss(network, out.wav, out.wav_hat.detach(), out.t, state.model.amp) / len(
+                    outs
+                )
                 loss.backward()
             total = total + loss.detach()
     return {"loss_discriminator": total} | update(state, state.optimiser_discriminators, total)
@@ -116,7 +118,7 @@ def discriminator_step(state: State, *outs: Output) -> dict[str, Tensor]:
 def adversarial_losses(state: State, out: Output) -> dict[str, Tensor]:
     """What the discriminators, now standing still, tell the generator."""
     state.discriminators.requires_grad_(False)
-    adversarial, feature = state.likeness(state.discriminators, out.wav, out.wav_hat, out.t, state.model.amp)
+    adversarial, feature = state.generator_losses(state.discriminators, out.wav, out.wav_hat, out.t, state.model.amp)
     state.discriminators.requires_grad_(True)
     return {"loss_adversarial": adversarial, "loss_feature": feature}
 
@@ -135,13 +137,13 @@ def update(state: State, optimiser: torch.optim.Optimizer, loss: Tensor) -> dict
                 norms[f"norm_{group['name']}"] = norm
         numbers = [state.world.mean(loss.detach().clone()), *norms.values()]
         is_broken = (~torch.stack([number.detach() for number in numbers]).isfinite().all()).float()
-        step_unless(optimiser, is_broken)
+        step_if_finite(optimiser, is_broken)
         optimiser.zero_grad(set_to_none=True)
     state.skipped = is_broken if state.skipped is None else torch.maximum(state.skipped, is_broken)
     return norms
 
 
-def step_unless(optimiser: torch.optim.Optimizer, is_broken: Tensor) -> None:
+def step_if_finite(optimiser: torch.optim.Optimizer, is_broken: Tensor) -> None:
     """A step of a fused optimiser, or where is_broken (), on its device, is 1, none: that the host need not know."""
     optimiser.found_inf = is_broken
     optimiser.step()
@@ -236,7 +238,7 @@ def train(state: State, data: Data, folder: Path, run_log: RunLog | None, latent
             is_measured = state.step > 0 and (state.step % system.validation_step == 0 or state.step == last)
             ending = world.most(stop.signal)
             if due or is_measured or ending:
-                settle(state, run_log)  # which may put the checkpoint off
+                record_pending(state, run_log)  # which may put the checkpoint off
             if is_measured:
                 saved = due and not state.misses
                 if saved:  # a validation takes its time
@@ -262,7 +264,7 @@ def train(state: State, data: Data, folder: Path, run_log: RunLog | None, latent
                     passes = [next(stream) for _ in range(config.training.accumulate)]
             values = step_or_explain(state, passes)
             bar.update()
-            if is_lost(state, passes, values, run_log):
+            if needs_rollback(state, passes, values, run_log):
                 go_back(state, folder, run_log)
                 stream, first_step, due = stream_of(state, data, latents), state.step, False
                 bar.n = state.step
@@ -303,11 +305,11 @@ def save(state: State, folder: Path, run_log: RunLog | None, alone: bool = False
 
     alone: other processes may be elsewhere.
     """
-    settle(state, run_log, alone=alone)
+    record_pending(state, run_log, alone=alone)
     if state.world.first:
         with state.watch.part("saving"):
             state.unwritten = run_log.unwritten()
-            project, keep = checkpoint.copied(project_of(state)), state.config.system.keep_ckpt
+            project, keep = checkpoint.to_host(project_of(state)), state.config.system.keep_ckpt
             state.writer.start(functools.partial(checkpoint.save_project, folder, state.step, project, keep))
 
 
@@ -363,24 +365,24 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def is_lost(state: State, passes: list[Batch], values: dict[str, Tensor], run_log: RunLog | None) -> bool:
+def needs_rollback(state: State, passes: list[Batch], values: dict[str, Tensor], run_log: RunLog | None) -> bool:
     """Note the step that was made. Returns whether too many in a row were skipped; on a GPU the last one is known only
     when the next has begun, so that the host does not wait for it."""
     state.writer.check()
     clips = [name for batch in passes for name in batch.ids]
-    state.unread.append((state.step, clips, values, state.skipped))
+    state.pending.append((state.step, clips, values, state.skipped))
     most, on_gpu = state.config.training.max_skipped, state.world.device.type == "cuda"
-    settle(state, run_log, n_left=1 if on_gpu and not is_log_step(state) else 0)
+    record_pending(state, run_log, n_left=1 if on_gpu and not is_log_step(state) else 0)
     if state.misses >= most:
-        settle(state, run_log)  # one more, which may have been a good one
+        record_pending(state, run_log)  # one more, which may have been a good one
     return state.misses >= most
 
 
-def settle(state: State, run_log: RunLog | None, n_left: int = 0, alone: bool = False) -> None:
+def record_pending(state: State, run_log: RunLog | None, n_left: int = 0, alone: bool = False) -> None:
     """Record the steps that were made, all but n_left of them: reading whether one was skipped waits for a GPU, which
     meanwhile computes the next. alone: other processes may be elsewhere, and their clips are not asked for."""
-    while len(state.unread) > n_left:
-        step, clips, values, skipped = state.unread.popleft()
+    while len(state.pending) > n_left:
+        step, clips, values, skipped = state.pending.popleft()
         with state.watch.part("update"):
             state.misses = state.misses + 1 if skipped.item() else 0
         if state.misses and not alone:
@@ -550,7 +552,7 @@ def print_count(args: argparse.Namespace) -> int:
     """Print the number of processes that train what args ask for: one a GPU, or one that starts others for the lanes of
     a run, or one on a CPU. Returns the exit status: 1 after one clear line."""
     try:
-        n_processes = torch.cuda.device_count() if gpu.is_chosen(args.device) else 1
+        n_processes = torch.cuda.device_count() if gpu.use_gpu(args.device) else 1
     except DeviceError as error:
         print(f"run.sh: {error}", file=sys.stderr)
         return 1

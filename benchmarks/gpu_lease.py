@@ -5,19 +5,18 @@ python -m benchmarks.gpu_lease PART -o RESULTS.json [--device D] [-c NAME_OR_FIL
 equality: one step's losses and gradients beside the CPU's, in float32, TF32 and bfloat16
 steps: steps a second, peak memory, kernels, host waits, of each precision, with and without cudnn.benchmark
 graphed: the same of a state with CUDA graphs
-compiled: the same of a state under torch.compile (-a true: in bfloat16); warm: only to fill its cache
+compiled: the same of a state under torch.compile
 speech: real-time factors of one text and of sixteen
 voice: the voice of the newest run's checkpoint, where training was cut short before it wrote one
 plan: which arguments of train.py make the most of --seconds, by what RESULTS.json says
 """
 
 import argparse
-import contextlib
 import functools
 import itertools
 import json
 import logging
-import os
+import statistics
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ import warnings
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -102,13 +102,9 @@ def gradients(config: Config, data: Data, world: World, *made: Batch, precision:
         state.skipped = torch.zeros(())
         return {}
 
-    update, train.update = train.update, kept
-    try:
-        with without_dropout(state):
-            for batch in made:
-                values = train.train_step(state, batch)
-    finally:
-        train.update = update
+    with mock.patch.object(train, "update", kept), without_dropout(state):
+        for batch in made:
+            values = train.train_step(state, batch)
     return found | {name: value.detach().cpu()[None] for name, value in values.items()}
 
 
@@ -157,18 +153,17 @@ def graphed(args: argparse.Namespace) -> None:
 def compiled(args: argparse.Namespace) -> None:
     """timed and kernels of a state under torch.compile, and how long its first steps took."""
     config, data, world = prepared(args, compile=True)
-    state = make_state(argparse.Namespace(a=args.a), config, world, data, None)
-    made, start = drawn(config, data, world), time.perf_counter()
-    for batch in made:
-        train.train_step(state, batch)
-    synchronise(world.device)
-    first = {"first steps, s": time.perf_counter() - start}
-    precision = "bfloat16" if args.a == "true" else "tf32"
-    if args.part == "warm":
-        keep(args, f"warm {precision}", first)
-        return
-    keep(args, f"compiled {precision}", first | timed(state, made, args.seconds))
-    keep(args, f"compiled kernels {precision}", kernels(state, made))
+    made = drawn(config, data, world)
+    for precision in args.precisions:
+        state = make_state(argparse.Namespace(a=None), config, world, data, None)
+        set_up(state, precision)
+        start = time.perf_counter()
+        for batch in made:
+            train.train_step(state, batch)
+        synchronise(world.device)
+        first = {"first steps, s": time.perf_counter() - start}
+        keep(args, f"compiled {precision}", first | timed(state, made, args.seconds))
+        keep(args, f"compiled kernels {precision}", kernels(state, made))
 
 
 def timed(state: State, made: list[Batch], seconds: float) -> dict[str, float]:
@@ -229,7 +224,7 @@ def waits(state: State, made: list[Batch]) -> list[str]:
 def saved(state: State) -> dict[str, float]:
     """Seconds in which a checkpoint is copied to the host, and is written; its MB."""
     start = time.perf_counter()
-    project = checkpoint.copied(project_of(state))
+    project = checkpoint.to_host(project_of(state))
     between = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint.save_project(Path(folder), 0, project, 1)
@@ -288,14 +283,14 @@ def median_seconds(call, n_rounds: int) -> float:
         start = time.perf_counter()
         call()
         spent.append(time.perf_counter() - start)
-    return sorted(spent[2:])[n_rounds // 2]
+    return statistics.median(spent[2:])
 
 
 # -- the voice
 
 
 def plan(args: argparse.Namespace) -> str:
-    """Arguments of train.py: the precision and compilation that were fastest, and as many steps as fit."""
+    """Arguments of train.py: the precision that was fastest, with graphs or without, and as many steps as fit."""
     results = read_json(args.out) or {}
     times = {}
     for precision in ("bfloat16", "tf32"):
@@ -310,6 +305,7 @@ def plan(args: argparse.Namespace) -> str:
 
 
 def voice(_: argparse.Namespace) -> None:
+    """Print the name of the newest run, and write the voice of its last checkpoint where there is none."""
     runs = [folder for folder in checkpoint.RUNS.glob("*") if checkpoint.steps(folder, "project")]
     folder = max(runs, key=lambda run: run.stat().st_mtime)
     project = checkpoint.load_newest(folder)
@@ -324,7 +320,6 @@ PARTS = {
     "steps": steps,
     "graphed": graphed,
     "compiled": compiled,
-    "warm": compiled,
     "speech": speech,
     "plan": plan,
     "voice": voice,
@@ -334,14 +329,19 @@ PARTS = {
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_lease", description=__doc__.splitlines()[0])
     parser.add_argument("-c", metavar="NAME_OR_FILE", help="an overlay in configs/, or a YAML file, over config.yaml")
-    parser.add_argument("-a", choices=["true", "false"], default="false", help="of compiled: in bfloat16")
     parser.add_argument("-o", dest="out", type=Path, required=True, metavar="RESULTS.json")
     parser.add_argument("--device", choices=["cuda", "cpu"])
     parser.add_argument("--seconds", type=float, default=4.0, help="of steps, a row; of training, for plan")
     parser.add_argument("--share", type=float, default=0.85, help="of these, for plan, that steps are made in")
     parser.add_argument("--clips", type=int, default=2, help="of equality")
     parser.add_argument("--rounds", type=int, default=15, help="of speech")
-    parser.add_argument("--precisions", nargs="+", default=[*reversed(PRECISIONS)], choices=PRECISIONS, help="of steps")
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        default=[*reversed(PRECISIONS)],
+        choices=PRECISIONS,
+        help="of timed steps",
+    )
     parser.add_argument("--label", default="", help="before the names of the results")
     parser.add_argument("--configs", nargs="+", default=["config"], help="of speech")
     parser.add_argument("words", nargs="+", metavar="PART [section.key=value ...]")
@@ -360,24 +360,7 @@ def main(argv: list[str] | None = None) -> int:
 def keep(args: argparse.Namespace, name: str, found: dict | list) -> None:
     """Write a result at once: what comes after it may be cut short."""
     print(name, json.dumps(found), flush=True)
-    with locked(args.out):
-        write_json(args.out, (read_json(args.out) or {}) | {args.label + name: found})
-
-
-@contextlib.contextmanager
-def locked(path: Path):
-    """One process at a time."""
-    lock = path.with_suffix(".lock")
-    while True:
-        try:
-            os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
-            break
-        except FileExistsError:
-            time.sleep(0.05)
-    try:
-        yield
-    finally:
-        lock.unlink()
+    write_json(args.out, (read_json(args.out) or {}) | {args.label + name: found})
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ part_batch_64() {
 }
 part_plain() { part 60 bench; }
 part_levers() { part 60 bench levers; }
-part_compiled() { part 400 ask -c "$CONFIG" -- compiled "${FEW[@]}"; }
+part_compiled() { part 400 ask -c "$CONFIG" --precisions tf32 -- compiled "${FEW[@]}"; }
 
 measure() {  # FOLDER OUT: all PARTS that begin before UNTIL
     local name
@@ -121,7 +121,7 @@ measure() {  # FOLDER OUT: all PARTS that begin before UNTIL
     done
 }
 
-voice() {  # FOLDER OUT [SECONDS]
+voice() {  # FOLDER OUT SECONDS
     OUT="$2"
     local seconds="$3" plan run
     begin "$1"

@@ -167,8 +167,8 @@ def with_learning_judges(step: Step) -> Step:
 
 def plain_adversarial_losses(state: State, out: Output) -> dict[str, Tensor]:
     """train.adversarial_losses, with discriminators that do not stand still."""
-    real = adversarial.judge(state.discriminators, out.wav, out.t, state.model.amp)
-    generated = adversarial.judge(state.discriminators, out.wav_hat, out.t, state.model.amp)
+    real = adversarial.discriminate(state.discriminators, out.wav, out.t, state.model.amp)
+    generated = adversarial.discriminate(state.discriminators, out.wav_hat, out.t, state.model.amp)
     return {
         "loss_adversarial": losses.adversarial_loss(generated),
         "loss_feature": losses.feature_loss(real, generated),
@@ -218,7 +218,7 @@ def with_many_kernels(step: Step) -> Step:
         before = [(group["fused"], group["foreach"]) for group in groups]
         for group in groups:
             group.update(fused=False, foreach=False)
-        with mock.patch.object(train, "step_unless", if_finite):
+        with mock.patch.object(train, "step_if_finite", if_finite):
             values = step(state, batch)
         for group, (fused, foreach) in zip(groups, before):
             group.update(fused=fused, foreach=foreach)

@@ -171,13 +171,13 @@ class Writer:
             self._failure = error
 
 
-def copied(tree):
+def to_host(tree):
     """A tree of plain values and tensors, the tensors copied to the CPU."""
     if isinstance(tree, Tensor):
         return tree.detach().to("cpu", copy=True)
     if isinstance(tree, dict):
-        return {key: copied(value) for key, value in tree.items()}
-    return [copied(value) for value in tree] if isinstance(tree, list) else tree
+        return {key: to_host(value) for key, value in tree.items()}
+    return [to_host(value) for value in tree] if isinstance(tree, list) else tree
 
 
 def _save(project, file):

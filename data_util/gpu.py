@@ -14,7 +14,7 @@ class DeviceError(ValueError):
     """A GPU that is there and cannot be used; the message says why, and what to do."""
 
 
-def is_chosen(device: str | None = None, cards: Iterable[int] | None = None) -> bool:
+def use_gpu(device: str | None = None, cards: Iterable[int] | None = None) -> bool:
     """Whether to compute on GPUs. device: cuda or cpu, as asked for; None: GPUs where there are any; cards: the visible
     ones that will be used; None: all.
 

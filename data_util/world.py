@@ -42,7 +42,7 @@ class World:
         device: cuda or cpu; None: GPUs where there are any. Raises DeviceError where a GPU cannot be used.
         """
         rank, size, local = (int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
-        cuda = gpu.is_chosen(device, [local])
+        cuda = gpu.use_gpu(device, [local])
         device = torch.device("cuda", local) if cuda else torch.device("cpu")
         if cuda:
             torch.cuda.set_device(device)

@@ -165,10 +165,10 @@ def test_steps_without_a_lever_are_the_same_steps(arguments, monkeypatch):
     batch = next(batches(data.own, config))
     seen = []
     plain, step = training.plain_upsample, torch.optim.AdamW.step
-    judge = adversarial.judge
+    judge = adversarial.discriminate
     monkeypatch.setattr(training, "plain_upsample", lambda *rest: seen.append("plain") or plain(*rest))
     monkeypatch.setattr(
-        adversarial, "judge", lambda judges, *rest: seen.append(judges_learn(judges)) or judge(judges, *rest)
+        adversarial, "discriminate", lambda judges, *rest: seen.append(judges_learn(judges)) or judge(judges, *rest)
     )
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda optimiser: seen.append(
         ("fused", optimiser.param_groups[0]["fused"])) or step(optimiser))  # fmt: skip

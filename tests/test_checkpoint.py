@@ -377,7 +377,7 @@ def test_what_a_write_raises_is_raised_once_where_it_is_asked_for(how):
 
 def test_a_copy_is_what_it_was_when_it_was_made():
     tree = {"a": [torch.ones(3), {"b": torch.zeros(2, dtype=torch.int64)}], "c": "word", "d": None, "e": 1.5}
-    made = checkpoint.copied(tree)
+    made = checkpoint.to_host(tree)
     tree["a"][0].add_(1), tree["a"][1]["b"].add_(1)
     assert made["a"][0].tolist() == [1, 1, 1] and made["a"][1]["b"].tolist() == [0, 0]
     assert {name: made[name] for name in "cde"} == {"c": "word", "d": None, "e": 1.5}

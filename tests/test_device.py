@@ -91,7 +91,7 @@ def test_training_measuring_and_speaking_keep_to_the_device(made, device, tmp_pa
         values = train.train_step(state, dataclasses.replace(batch, has_durations=has_durations))
         assert all(value.is_cuda for value in values.values()) and state.skipped.is_cuda
         assert [wait for wait in device if has_durations or not wait.startswith(SEARCH)] == []
-    project = checkpoint.copied(state.model.state_dict())
+    project = checkpoint.to_host(state.model.state_dict())
     assert not any(isinstance(value, fake_cuda.Cuda) for value in project.values())
     with state.ema.speaking_as(0):
         numbers, _ = validation.validate_clip(state, corpus, 9, tmp_path)
@@ -168,4 +168,4 @@ def test_a_run_on_the_device_skips_saves_and_goes_on(made, device, tmp_path, mon
     again = checkpoint.load_project(checkpoint.find(run, "project"))
     assert all(torch.equal(again["model"][name], value) for name, value in whole["model"].items())
     places = {wait.partition(",")[0] for wait in device}
-    assert "train.py: settle" in places and "data_util/run_log.py: add" not in places
+    assert "train.py: record_pending" in places and "data_util/run_log.py: add" not in places

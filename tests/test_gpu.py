@@ -39,7 +39,7 @@ def driver(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("driver")
 def test_a_driver_that_is_too_old_is_named_with_what_to_install():
     with pytest.raises(gpu.DeviceError) as error:
-        gpu.is_chosen()
+        gpu.use_gpu()
     said = str(error.value)
     assert said.startswith("driver 535.54.03 of NVIDIA GeForce RTX 3060 does not run torch 2.11.0, which was built for")
     assert "CUDA 13.0 and needs driver 580 or newer: update the driver, or install" in said and "--device cpu" in said
@@ -49,17 +49,17 @@ def test_a_driver_that_is_too_old_is_named_with_what_to_install():
 def test_a_build_for_cpus_is_named(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", None)
     with pytest.raises(gpu.DeviceError, match="torch 2.11.0 is a build for CPUs: install"):
-        gpu.is_chosen()
+        gpu.use_gpu()
 
 
 @pytest.mark.usefixtures("driver")
 @pytest.mark.parametrize("hidden", ["", "-1", " ", "none", "NoDevFiles", "7", "-1,0"])
 def test_a_gpu_that_is_hidden_or_not_wanted_is_no_fault(monkeypatch, hidden):
-    assert not gpu.is_chosen("cpu")
+    assert not gpu.use_gpu("cpu")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-    assert not gpu.is_chosen()
+    assert not gpu.use_gpu()
     with pytest.raises(gpu.DeviceError, match="no NVIDIA GPU is visible here"):
-        gpu.is_chosen("cuda")
+        gpu.use_gpu("cuda")
 
 
 @pytest.mark.usefixtures("driver")
@@ -70,13 +70,13 @@ def test_a_driver_that_is_new_enough_is_not_blamed(monkeypatch, visible):
     monkeypatch.setattr(gpu, "installed", lambda: [("NVIDIA H100", "580.95.05")])
     monkeypatch.setattr(gpu, "why_cuda_fails", lambda: "CUDA unknown error")
     with pytest.raises(gpu.DeviceError, match="CUDA 13.0 of torch 2.11.0 does not start: CUDA unknown error;"):
-        gpu.is_chosen()
+        gpu.use_gpu()
 
 
 def test_without_nvidia_smi_there_is_no_gpu(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert gpu.installed() == [] and not gpu.is_chosen()
+    assert gpu.installed() == [] and not gpu.use_gpu()
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,12 @@ def test_a_card_without_kernels_is_named(monkeypatch, capability, built, least):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "an old card")
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built)
     monkeypatch.setattr(gpu, "fault_of_card", lambda i, known=gpu.fault_of_card: known(i) if i else "")
-    assert gpu.is_chosen(cards=[0])
+    assert gpu.use_gpu(cards=[0])
     if least is None:
-        assert gpu.is_chosen() and gpu.is_chosen(cards=[1])
+        assert gpu.use_gpu() and gpu.use_gpu(cards=[1])
         return
     with pytest.raises(gpu.DeviceError, match=f"an old card has compute capability .* has kernels from {least} on"):
-        gpu.is_chosen()
+        gpu.use_gpu()
 
 
 @pytest.mark.usefixtures("driver")
@@ -116,7 +116,7 @@ def test_run_sh_is_told_how_many_processes(capsys, monkeypatch, tmp_path):
 
     assert train.main(["--count", "-c", "light"]) == 1 and capsys.readouterr().err.startswith("run.sh: driver 535")
     assert counted("-c", "light", "--device", "cpu") == 1
-    monkeypatch.setattr(gpu, "is_chosen", lambda _: True)
+    monkeypatch.setattr(gpu, "use_gpu", lambda _: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     (tmp_path / "mine.yaml").write_text("over: small\n")
     monkeypatch.chdir(tmp_path)

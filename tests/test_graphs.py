@@ -136,14 +136,14 @@ def test_a_training_step_of_graphs_is_the_same_step(tiny, tiny_config, monkeypat
     for is_graphed in (True, False):
         monkeypatch.setattr(state, "uses_graphs", lambda *_, is_graphed=is_graphed: is_graphed)
         one = build_state(config, world, tiny.symbols)
-        assert isinstance(one.telling_apart, Graphed) == is_graphed
+        assert isinstance(one.discriminator_loss, Graphed) == is_graphed
         values = [train.train_step(one, fixed_batch(tiny, config, indices)) for indices in ([1, 4, 6, 9], [9, 8, 7, 5])]
         made.append((values, one))
     (ours, graphed), (plain, eager) = made
-    assert adversarial.telling_apart not in (graphed.telling_apart, graphed.likeness)
+    assert adversarial.discriminator_loss not in (graphed.discriminator_loss, graphed.generator_losses)
     for a, b in zip(ours, plain):
         assert {name: float(a[name]) for name in a} == pytest.approx({name: float(b[name]) for name in b}, rel=1e-4)
     for a, b in zip(graphed.model.parameters(), eager.model.parameters()):
         assert torch.allclose(a, b, atol=1e-5)
     assert all(len(one.recordings) >= 1 for one in (graphed.model.denoise, graphed.model.generate,
-                                                     graphed.telling_apart, graphed.likeness))  # fmt: skip
+                                                     graphed.discriminator_loss, graphed.generator_losses))  # fmt: skip

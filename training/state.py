@@ -44,14 +44,14 @@ class State:
     rate_scale: float = 1.0  # of the learning rates, lowered by going back
     skipped: Tensor | None = None  # () 1 where an optimiser took no step in the last one, for what was not finite
     misses: int = 0  # steps in a row that were skipped so, of those that have been recorded
-    unread: deque = field(default_factory=deque)  # steps made, but not yet recorded: see settle in train.py
+    pending: deque = field(default_factory=deque)  # steps made, but not yet recorded: see record_pending in train.py
     unwritten: dict | None = None  # RunLog's, where the checkpoint is of a step between two lines
     durations: dict | None = None  # of the last refresh, and of which clips they are: see training/alignment.py
     stage: Stage | None = None
     wrapped: dict[str, nn.Module] = field(default_factory=dict)  # the networks, under DDP where there are several
     watch: Stopwatch = field(default_factory=Stopwatch)
-    telling_apart: Callable = adversarial.telling_apart  # or those as CUDA graphs
-    likeness: Callable = adversarial.likeness
+    discriminator_loss: Callable = adversarial.discriminator_loss  # or those as CUDA graphs
+    generator_losses: Callable = adversarial.generator_losses
     writer: Writer = field(default_factory=Writer)  # of checkpoints
 
 
@@ -88,8 +88,8 @@ def build_state(config: Config, world: World, symbols: tuple[str, ...], amp: boo
     if uses_graphs(config, world):
         model.denoise = Graphed(model.denoise, [model.decoder])
         model.generate = Graphed(model.generate, [model.generator])
-        state.telling_apart = Graphed(adversarial.telling_apart, [discriminators])
-        state.likeness = Graphed(adversarial.likeness, [])
+        state.discriminator_loss = Graphed(adversarial.discriminator_loss, [discriminators])
+        state.generator_losses = Graphed(adversarial.generator_losses, [])
     if config.system.compile:  # in place, so that the weights keep their names
         for network in (model.decoder, model.generator, model.full_band, discriminators):
             network.compile(dynamic=False)
@@ -157,7 +157,7 @@ def restore(state: State, project: dict) -> None:
     state.rate_scale, state.unwritten = project.get("rate_scale", 1.0), project.get("unwritten")
     state.durations = project.get("durations") if state.config.alignment.refresh_steps > 0 else None
     state.step, state.misses = project["step"], 0
-    state.unread.clear()
+    state.pending.clear()
 
 
 def start_from(state: State, projects: dict[str, dict]) -> None:

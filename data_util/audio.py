@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
-from data_util.files import write_atomic
+from runtime.files import write_atomic
 
 FLOOR = 1e-5  # of the mel amplitude, before the logarithm: HiFi-GAN's
 

@@ -21,11 +21,11 @@ import numpy as np
 import soundfile
 
 from data_util import config as configuration
-from data_util import page
+from data_util import html_media
 from data_util.config import Config
 from data_util.corpus import QUARANTINE, Clip, MetafileError, make_front_end, read_metafile, speaker_fault
 from data_util.features import bar, each, n_cpus
-from data_util.files import write_atomic
+from runtime.files import write_atomic
 from text import markup
 from text.symbols import canonical
 
@@ -314,7 +314,7 @@ def report(findings: Sequence[Finding], n: int) -> str:
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="data:,"><title>What is wrong with these recordings</title>
-<style>{page.STYLE} td, th {{ padding: .3rem .6rem; text-align: left; vertical-align: top; }}</style></head>
+<style>{html_media.STYLE} td, th {{ padding: .3rem .6rem; text-align: left; vertical-align: top; }}</style></head>
 <body><header><h1>What is wrong with these recordings</h1><p>{first}</p></header><main>
 <table class="faults">{faults}</table>
 <h2>The worst, some of each kind</h2><table class="clips">
@@ -327,10 +327,10 @@ def _row(one):
     faults = "<br>".join(f"<strong>{name}</strong> {html.escape(how)}" for name, how in one.faults.items())
     about = f"{html.escape(one.clip.text or '–')}<br><small>{html.escape(one.clip.id)}, {one.metafile}</small>"
     try:
-        wav, rate = page.read_sound(one.clip.wav_path)
-        picture, _ = page.spectrograms({"": (wav, rate)})[""]
+        wav, rate = html_media.read_sound(one.clip.wav_path)
+        picture, _ = html_media.spectrograms({"": (wav, rate)})[""]
         sound = (f'<img src="{picture}" alt="spectrogram, {one.seconds:.2f} s"><br>'
-                 f'<audio controls preload="none" src="{page.audio_uri(wav, rate)}"></audio>')  # fmt: skip
+                 f'<audio controls preload="none" src="{html_media.audio_uri(wav, rate)}"></audio>')  # fmt: skip
     except (ValueError, OSError):
         sound = "cannot be shown"
     return f"<tr><td>{sound}</td><td>{faults}</td><td>{about}</td></tr>"

@@ -13,7 +13,7 @@ import text
 from data_util.audio import AudioError, load_wav
 from data_util.config import ROOT, Config, Text
 from data_util.features import Features, FeatureStore, bar, digest, n_cpus
-from data_util.files import read_json, write_json
+from runtime.files import read_json, write_json
 
 QUARANTINE = "quarantine.txt"  # in the corpus's folder: id|reason of clips that are left out
 MIN_FRAMES = 2  # a shorter clip has no frame that sees only itself

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from data_util.audio import AudioError
-from data_util.checkpoint import CheckpointError
 from data_util.config import Config
 from data_util.corpus import Corpus
+from data_util.gta import LatentsError
 
 MAX_FAILURES = 10  # clips in a row that may turn out unreadable before training stops
 WORKER_LOST = ("a process that loads data was ended, as the system does for want of memory: lower system.num_workers "
@@ -227,7 +227,7 @@ def batches(corpus: Corpus, config: Config, *, first_step: int = 0, rank: int = 
     )
     try:
         yield from loader
-    except (AudioError, CheckpointError) as error:  # a worker's has its traceback in the message
+    except (AudioError, LatentsError) as error:  # a worker's has its traceback in the message
         raise type(error)(str(error).strip().splitlines()[-1].removeprefix(f"{_name(type(error))}: ")) from error
     except RuntimeError as error:
         if not is_worker_lost(error):

@@ -13,7 +13,7 @@ import numpy as np
 
 from data_util import config as configuration
 from data_util.config import ROOT, Config
-from data_util.files import write_atomic
+from runtime.files import write_atomic
 
 SENTENCES = Path(__file__).with_name("demo.txt")
 VALID_EVERY = 20  # one sentence of so many is held out

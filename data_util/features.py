@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from data_util.audio import AudioError, MelSpectrogram, decode_wav
 from data_util.config import Audio, Pitch
-from data_util.files import read_json, write_atomic, write_json
 from data_util.pitch import settings, track_f0
+from runtime.files import read_json, write_atomic, write_json
 
 CLIPS_A_WORKER = 16  # fewer are not worth a process
 NPY_HEADER = 128  # bytes before the numbers of a small .npy

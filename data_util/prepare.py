@@ -21,11 +21,11 @@ import soundfile
 import yaml
 
 from data_util import config as configuration
-from data_util import layouts
+from data_util import corpus_readers
 from data_util.audio import AudioError, save_wav
+from data_util.corpus_readers import Recording
 from data_util.features import bar, digest, each, n_cpus
-from data_util.files import write_atomic
-from data_util.layouts import Recording
+from runtime.files import write_atomic
 
 SILENT = 1e-3  # a peak, full scale 1, under which there is nothing to hear
 HELD_OUT = 20  # one clip of so many is for validation, and as many for the test
@@ -242,7 +242,6 @@ def overlay_of(dest: Path, config: configuration.Config, speakers: Sequence[str]
     """voice.yaml: what training has to know of the corpus, and nothing of the model."""
     lists = {f"metafile_{name}": str(dest / f"{name}.txt") for name in ("train", "valid", "test")}
     tree = {
-        "log": {"name": dest.name},
         "dataset": {"prtpath": str(dest), **lists},
         "audio": asdict(config.audio),  # all of it: a model for frames of another length is then refused
         "text": {"language": config.text.language},
@@ -295,7 +294,7 @@ def run(args: argparse.Namespace) -> None:
         raise PrepareError(f"{dest}: must lie outside of {root}, which is only read")
     settings = Settings(config.audio.sample_rate, args.trim_db, args.pause, args.shortest, args.longest)
     columns = tuple(args.columns.split(",")) if args.columns else ()
-    layout, found = layouts.read(source, args.layout, columns, args.folders_speak)
+    layout, found = corpus_readers.read(source, args.layout, columns, args.folders_speak)
     recordings, again = without_doubles(found)
     made = make_wavs(recordings, dest, settings, args.jobs, sys.stderr.isatty() or args.progress)
     left_out = [(one.name, made[one.name].fault) for one in recordings if made[one.name].fault]
@@ -329,7 +328,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="for example audio.sample_rate=16000")
     parser.add_argument("-c", dest="overlays", action="append", default=[], metavar="NAME_OR_FILE",
                         help="an overlay in configs/, or a YAML file")  # fmt: skip
-    parser.add_argument("--layout", default="auto", choices=["auto", *layouts.LAYOUTS])
+    parser.add_argument("--layout", default="auto", choices=["auto", *corpus_readers.LAYOUTS])
     parser.add_argument(
         "--columns", metavar="A,B,...", help="of a list: name, speaker, text, or - for what is not read"
     )

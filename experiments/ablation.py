@@ -4,20 +4,18 @@ A run that was killed goes on where it stopped when the same command is given ag
 """
 
 import argparse
+import itertools
 import sys
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 
 from data_util import config as configuration
 from data_util.config import Config
-from data_util.files import write_atomic
-from data_util.world import World
 from experiments import runs
+from training.distributed import Processes
 
-SEARCH = ("alignment.init_steps=0", "alignment.solve_minutes=0")
-ARMS = {  # what is changed in the base, which is the overlay of -c with one lane
+ARMS = {  # what is changed in the base, which is the overlay of -c
     "base": [],
     "v": ["sde.parametrisation=v"],
     "z0": ["sde.parametrisation=z0"],
@@ -25,13 +23,9 @@ ARMS = {  # what is changed in the base, which is the overlay of -c with one lan
     "uniform_t": ["sde.t_one=0", "sde.t_uniform=1"],
     "pooled": ["latent.kind=pooled"],
     "pca": ["latent.kind=pca"],
-    "learned": ["latent.kind=learned"],
     "drawn": ["alignment.solve_minutes=0"],
-    # search differs from `drawn`, the other two from `search`
-    "search": [*SEARCH],
-    "search_prior": [*SEARCH, "alignment.prior_scale=1"],
-    "search_noise": [*SEARCH, "alignment.noise=0.1"],
-    # and these change the last stage alone, which only --sound has (changes, stages); at_one differs from joint
+    "search": ["alignment.solve_minutes=0", "alignment.init_steps=0"],  # differs from `drawn`
+    # and these change the last stage, which only --sound has (changes, stages); at_one differs from joint
     "mel_45": ["loss.mel_blur=0"],
     "mel_22": ["loss.mel_blur=0"],
     "mel_15": ["loss.mel_blur=0"],
@@ -40,15 +34,8 @@ ARMS = {  # what is changed in the base, which is the overlay of -c with one lan
 }
 MEL_WEIGHTS = {"mel_45": 45.0, "mel_22": 22.0, "mel_15": 15.0}  # the same at every t
 JOINT = {"joint": "off", "at_one": "at_one"}  # the text side trains in the last stage, too: its feature_gradient
-LAST_STAGE_ONLY = ("base", *MEL_WEIGHTS, *JOINT)  # these begin with what one run has learnt before
-DEFAULT_ARMS = ("base", "noise", "uniform_t", "pca", "learned", "search", "search_prior", "search_noise")
-MAX_ARMS = 8  # that are trained in one command
-TEXT_PARTS = "text_encoder: 1.0e-3, decoder: 1.0e-3"
-VARIANCE_PARTS = "variance: 1.0e-3"
-TONE_PARTS = "generator: 1.0e-3"
-SOUND_PARTS = "generator: 5.0e-4, discriminators: 2.0e-3"
-JOINT_PARTS = f"text_encoder: 1.0e-4, decoder: 1.0e-4, {SOUND_PARTS}"
-COLUMNS = {  # of the last validation: title, and by how much less of it is better
+DEFAULT_ARMS = ("base", "noise", "uniform_t", "pca", "search")
+COLUMNS = {  # of the last validation: title
     "loss_prior": "prior",
     "loss_frame": "prior, refined",
     "score_ratio_1": "F-loss at 1",
@@ -61,89 +48,48 @@ COLUMNS = {  # of the last validation: title, and by how much less of it is bett
 }
 
 
-def stages(arm: str, args: argparse.Namespace, last: bool) -> list[str]:
-    """The text side; with --sound variance, too, then the generator on true latents, and, where `last`, on posterior
-    means against discriminators, while the text side stands still."""
+def stages(arm: str, args: argparse.Namespace, base: Config) -> list[dict]:
+    """The text side; with --sound prosody, too, then the vocoder on true latents, and on posterior means against
+    discriminators, while the text side stands still."""
+    text = {"text_encoder": 1e-3, "decoder": 1e-3}
     if args.sound is None:
-        return [runs.stage(TEXT_PARTS)]
-    text = TEXT_PARTS
-    if configuration.load(args.c, args.overrides).variance.kind != "off":
-        text += f", {VARIANCE_PARTS}"
-    tone, sound = args.sound
-    total = args.steps + tone + last * sound
-    before = [
-        runs.stage(text, args.steps / total),
-        runs.stage(TONE_PARTS, tone / total, latents="true", final=0.5),
-    ]
-    if not last:
-        return before
-    parts = JOINT_PARTS if arm in JOINT else SOUND_PARTS
-    return [*before, runs.stage(parts, sound / total, final=0.1, gradient=JOINT.get(arm, "off"))]
+        return [{"parts": text, "final": 0.02}]
+    prosody = {"prosody": 1e-3} if base.prosody.kind != "none" else {}
+    sound = {"generator": 5e-4, "discriminators": 2e-3}
+    if arm in JOINT:
+        sound |= {"text_encoder": 1e-4, "decoder": 1e-4}
+    shares = [n / (args.steps + sum(args.sound)) for n in (args.steps, *args.sound)]
+    return [{"parts": text | prosody, "final": 0.02, "share": shares[0]},
+            {"parts": {"generator": 1e-3}, "latents": "true", "final": 0.5, "share": shares[1]},
+            {"parts": sound, "final": 0.1, "feature_gradient": JOINT.get(arm, "off"), "share": shares[2]}]  # fmt: skip
 
 
-def changes(arm: str, args: argparse.Namespace) -> list[str]:
+def changes(arm: str, base: Config) -> list[str]:
     """What an arm changes in the base. Where it weighs the mel loss, the STFT loss goes along."""
     if arm not in MEL_WEIGHTS:
         return ARMS[arm]
-    loss, mel = configuration.load(args.c, args.overrides).loss, MEL_WEIGHTS[arm]
-    return [*ARMS[arm], f"loss.mel={mel}", f"loss.stft={loss.stft * mel / loss.mel}"]
+    mel = MEL_WEIGHTS[arm]
+    return [*ARMS[arm], f"loss.mel={mel}", f"loss.stft={base.loss.stft * mel / base.loss.mel}"]
 
 
-def arm_config(arm: str, seed: int, args: argparse.Namespace, last: bool = True) -> Config:
-    """The configuration of one run: the overlay with one lane, the arm's changes, the command line's over both.
-
-    last: False is the run without the last stage of --sound, with which others begin.
-    """
-    steps = args.steps if args.sound is None else args.steps + args.sound[0] + last * args.sound[1]
-    overrides = [
-        *runs.one_lane(*stages(arm, args, last)),
-        f"training.train_num_steps={steps}",
-        f"alignment.noise_steps={args.steps}",
-        f"system.seed={seed}",
-        f"system.validation_step={steps}",
-        f"system.save_ckpt={args.save_every}",
-        "system.keep_ckpt=1",
-        "system.validation_clips=100",
-        f"system.sample_clips={100 if args.sound and last else 1}",
-    ]
-    own = [] if not last and arm in LAST_STAGE_ONLY else changes(arm, args)
-    return configuration.load(args.c, [*overrides, *own, *args.overrides])
+def arm_config(arm: str, seed: int, args: argparse.Namespace) -> Config:
+    """The configuration of one run: the overlay, the arm's changes, the command line's over both."""
+    base = configuration.load(args.c, args.overrides)
+    own = [f"system.seed={seed}", f"system.save_ckpt={args.save_every}", "system.validation_clips=100",
+           f"system.sample_clips={100 if args.sound else 1}", *changes(arm, base)]  # fmt: skip
+    return runs.load(args.c, stages(arm, args, base), args.steps + sum(args.sound or ()), own, args.overrides)
 
 
-def run_arm(arm: str, seed: int, args: argparse.Namespace, world: World) -> None:
-    """Train, from where a former call was stopped, and validate on the held-out clips."""
-    start = None
-    if args.sound is not None:
-        start = args.out / f"start{'' if arm in LAST_STAGE_ONLY else f'_{arm}'}_{seed}"
-        runs.run(arm_config(arm, seed, args, last=False), start, world, keep=True)
-    runs.run(arm_config(arm, seed, args), folder_of(arm, seed, args), world, start)
-
-
-def folder_of(arm: str, seed: int, args: argparse.Namespace) -> Path:
-    return args.out / f"{arm}_{seed}"
-
-
-def numbers_of(folder: Path, step: int) -> dict[str, float]:
-    """The validation of a step in a run's log, {} where there is none."""
-    found = runs.validation_at(folder, step) or {}
-    return {name: found[name] for name in COLUMNS if name in found}
-
-
-def table(results: dict[str, dict[int, dict[str, float]]]) -> str:
-    """Markdown: a row an arm, means over its seeds, with half of their range. results: {arm: {seed: numbers}}."""
-    names = [name for name in COLUMNS if any(name in one for arm in results.values() for one in arm.values())]
-    lines = [
-        "| arm | seeds | " + " | ".join(COLUMNS[name] for name in names) + " |",
-        "|---|" + "---:|" * (len(names) + 1),
-    ]
+def table(results: dict[str, list[dict[str, float]]]) -> str:
+    """A row an arm, means over its seeds, with half of their range. results: {arm: validations}."""
+    names = [name for name in COLUMNS if any(name in one for seeds in results.values() for one in seeds)]
+    rows = [["arm", "seeds", *(COLUMNS[name] for name in names)]]
     for arm, seeds in results.items():
-        cells = [cell([one[name] for one in seeds.values() if name in one]) for name in names]
-        lines.append(f"| {arm} | {len(seeds)} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append([arm, str(len(seeds)), *(cell([one[name] for one in seeds if name in one]) for name in names)])
+    return runs.table(rows)
 
 
-def cell(values: Iterable[float]) -> str:
-    values = list(values)
+def cell(values: Sequence[float]) -> str:
     if not values:
         return ""
     spread = f" ± {(max(values) - min(values)) / 2:.3f}" if len(values) > 1 else ""
@@ -151,24 +97,18 @@ def cell(values: Iterable[float]) -> str:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m experiments.ablation", description=__doc__.split("\n")[0])
-    parser.add_argument("-c", default="small", metavar="NAME_OR_FILE", help="the overlay that the base is made of")
-    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="DIR", help="a folder for each run in it")
+    parser = runs.parser("ablation", __doc__, "small")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1234, 1235])
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(DEFAULT_ARMS))
     parser.add_argument("--sound", type=int, nargs=2, metavar=("TRUE", "MEANS"),
-                        help="then train a generator, too: steps on true latents, and against discriminators on "
-                        "posterior means")  # fmt: skip
+                        help="then train a vocoder: steps on true latents, and adversarial ones on means")  # fmt: skip
     parser.add_argument("--save-every", type=int, default=50, metavar="STEPS", help="between two checkpoints")
     parser.add_argument("--table", action="store_true", help="only print the table of what is done")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="over every arm")
     args = parser.parse_intermixed_args(argv)
     alone = set(args.arms) & {*MEL_WEIGHTS, *JOINT}
     if args.sound is None and alone:
         parser.error(f"--arms {' '.join(sorted(alone))}: needs --sound")
-    if len(args.arms) > MAX_ARMS and not args.table:
-        parser.error(f"{len(args.arms)} arms: at most {MAX_ARMS}")
     return args
 
 
@@ -176,21 +116,18 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit status."""
     args = parse_args(argv)
 
-    def work(world: World) -> str:
-        results: dict[str, dict[int, dict[str, float]]] = {arm: {} for arm in args.arms}
-        for seed in args.seeds:  # every arm has a seed before any has a second
-            for arm in args.arms:
-                if not args.table:
-                    run_arm(arm, seed, args, world)
-                config, folder = arm_config(arm, seed, args), folder_of(arm, seed, args)
-                runs.check_folder(config, folder)
-                numbers = numbers_of(folder, config.training.train_num_steps)
-                if numbers:
-                    results[arm][seed] = numbers
-                    write_atomic(args.out / "table.md", table(results).encode())
+    def work(processes: Processes) -> str:
+        results = {arm: [] for arm in args.arms}
+        for seed, arm in itertools.product(args.seeds, args.arms):  # every arm has a seed before any has a second
+            config, folder = arm_config(arm, seed, args), args.out / f"{arm}_{seed}"
+            runs.check_folder(config, folder)
+            if not args.table:
+                runs.run(config, folder, processes)
+            last = config.training.train_num_steps
+            results[arm] += [line for line in runs.validations(folder) if line["step"] == last]
         return table(results)
 
-    return runs.command("ablation", work)
+    return runs.command("ablation", work, args.out)
 
 
 if __name__ == "__main__":

@@ -5,40 +5,36 @@ import re
 import sys
 from pathlib import Path
 
-from data_util import checkpoint
-from data_util.checkpoint import CheckpointError
-from data_util.picture import save_curves
-from data_util.run_log import read_lines
+from training import checkpoint
+from training.checkpoint import CheckpointError
+from training.plots import save_curves
+from training.run_log import read_lines
 
 
 def lines_of(folder: Path, names: list[str]) -> list[dict]:
-    """The log of a run, and of its lanes, if it has any, whose values are then named `lane: value`.
+    """The log of a run and, where a recipe made it, of the runs in its folder, whose values are named `run: value`.
 
     names: patterns, of which a value's name must have one in it; none: all. Raises CheckpointError.
     """
     if not folder.is_dir():
         checkpoint.find(folder, "project")  # which says what there is
-    lines = [*_kept(read_lines(folder / "log.jsonl"), names, "")]
-    for path in sorted(folder.glob("*/log.jsonl")):
-        lines += _kept(read_lines(path), names, f"{path.parent.name}: ")
+    lines = []
+    for path in (folder / "log.jsonl", *sorted(folder.glob("*/log.jsonl"))):
+        prefix = "" if path.parent == folder else f"{path.parent.name}: "
+        for line in (line for line in read_lines(path) if line["kind"] in ("train", "valid")):
+            values = {prefix + name: value for name, value in line.items() if name not in ("step", "kind")}
+            values = {name: one for name, one in values.items() if not names or any(re.search(n, name) for n in names)}
+            lines += [{"step": line["step"], "kind": line["kind"], **values}] if values else []
     if not lines:
         what = f"has {' or '.join(names)}" if names else "is written yet"
         raise CheckpointError(f"{folder}: nothing in its log {what}")
     return lines
 
 
-def _kept(lines, names, prefix):
-    for line in lines:
-        values = {prefix + name: value for name, value in line.items() if name not in ("step", "kind")}
-        values = {name: value for name, value in values.items() if not names or any(re.search(n, name) for n in names)}
-        if values and line["kind"] in ("train", "valid"):
-            yield {"step": line["step"], "kind": line["kind"], **values}
-
-
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one clear line on standard error."""
     parser = argparse.ArgumentParser(prog="python -m experiments.curves", description=__doc__.split(":")[0])
-    parser.add_argument("id", metavar="ID", help="the run in checkpoint/, or ID/LANE")
+    parser.add_argument("id", metavar="ID", help="the run in checkpoint/: NAME, or a recipe's NAME/STEP")
     parser.add_argument("names", nargs="*", metavar="NAME", help="regular expressions: only values that match one")
     parser.add_argument("-o", dest="out", type=Path, metavar="FILE", help="a PNG; without it curves.png of the run")
     args = parser.parse_args(argv)

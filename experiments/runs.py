@@ -1,63 +1,66 @@
 """Trainings that experiments compare, each in a folder of its own; one that was killed goes on where it stopped."""
 
+import argparse
+import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import train
-from data_util import checkpoint
 from data_util import config as configuration
 from data_util.config import Config, ConfigError
-from data_util.files import write_atomic
-from data_util.run_log import RunLog, read_lines
-from data_util.world import World
-from training.begin import begin
+from runtime.files import write_atomic
+from training import checkpoint
 from training.data import prepare_data
-from training.lanes import trained_parts
+from training.distributed import Processes
+from training.failures import Stopped
+from training.initialise import initialise
+from training.recording import Run
+from training.run_log import RunLog, read_lines
 from training.state import make_state
 
-
-def stage(parts: str, share: float = 1.0, latents: str = "joint", final: float = 0.02, gradient: str = "off") -> str:
-    """A stage of one_lane, as a configuration has it.
-
-    parts: what trains and how fast: `text_encoder: 1.0e-3, decoder: 1.0e-3`; share: of the steps; latents: that the
-    generator is given; final: share of the rates at its end; gradient: feature_gradient.
-    """
-    return (f"{{lane: main, parts: {{{parts}}}, latents: '{latents}', share: {share!r}, final: {final}, "
-            f"mu_gradient: true, feature_gradient: '{gradient}'}}")  # fmt: skip
+ALL_BUT_DISCRIMINATORS = ("text_encoder", "prosody", "decoder", "generator")
+WITHOUT_DISCRIMINATORS = {"parts": dict.fromkeys(ALL_BUT_DISCRIMINATORS, 2e-3), "final": 0.02}  # a stage
 
 
-def one_lane(*stages: str) -> list[str]:
-    """Overrides that make one lane of any configuration, of these stages; without course F0 is its mean."""
-    return [
-        "training.lanes={main: {clips: all, start: [], means: []}}",
-        f"training.stages=[{', '.join(stages)}]",
-        *([] if any("course" in one for one in stages) else ["variance.course_layers=0"]),
-    ]
+def overrides_of(stages: Sequence[dict], base: Config) -> list[str]:
+    """Overrides that give a configuration these stages, each as training.stages has it; where none of them trains
+    f0_residual F0 is its mean."""
+    without = base.has_f0_residual and not any("f0_residual" in stage["parts"] for stage in stages)
+    return [f"training.stages={json.dumps(stages)}", *(["prosody.residual_layers=0"] if without else [])]
 
 
-def run(config: Config, folder: Path, world: World, start: Path | None = None, keep: bool = False) -> list[dict]:
-    """Train one lane to its end, from where a former call was stopped, or first from where another run has ended.
+def load(overlay: str, stages: Sequence[dict], steps: int, more: Sequence[str], overrides: Sequence[str]) -> Config:
+    """The configuration of so many steps, validated at the last: an overlay, stages, more, and overrides over all."""
+    own = [f"training.train_num_steps={steps}", f"system.validation_step={steps}", "system.save_ckpt=50",
+           "system.keep_ckpt=1", "system.sample_clips=1"]  # fmt: skip
+    of_stages = overrides_of(stages, configuration.load(overlay, overrides))
+    return configuration.load(overlay, [*of_stages, *own, *more, *overrides])
 
-    start: the folder of that run, whose steps then count; it may have another configuration. keep: the last project,
-    for others to begin with. Returns the validations.
+
+def of_corpus(folder: Path, cache: Path, train: str = "train.txt") -> list[str]:
+    """Overrides that name a corpus as data_util.demo makes it. train: its list of clips to train on."""
+    return [f"dataset.prtpath={folder}", f"dataset.cache={cache}", f"dataset.metafile_train={folder / train}",
+            f"dataset.metafile_valid={folder / 'valid.txt'}"]  # fmt: skip
+
+
+def run(config: Config, folder: Path, processes: Processes) -> list[dict]:
+    """Train to the end, from where a former call was stopped. Returns the validations.
+
     Raises ConfigError where the folder is of another configuration.
     """
     check_folder(config, folder)
-    if validation_at(folder, config.training.train_num_steps) is None:
-        data = prepare_data(config, world)
-        project, begun = None, [one for one in (folder, start) if one and checkpoint.steps(one, "project")]
-        if begun:
-            project = checkpoint.load_project(checkpoint.find(begun[0], "project"))
-        state = make_state(train.parse_args([]), config, world, data, project)
-        if project is None:
-            begin(state, data.clips)
-        state.sounding, state.reading = "generator" in trained_parts(config, list(config.training.lanes)), True
+    if config.training.train_num_steps not in [line["step"] for line in validations(folder)]:
+        data, is_begun = prepare_data(config, processes), checkpoint.steps(folder, "project")
+        ckpt = checkpoint.load_newest(folder) if is_begun else None
+        state = make_state(config, processes, data, ckpt)
+        if ckpt is None:
+            initialise(state, data.own)
         checkpoint.set_aside(folder, state.step)
         write_atomic(folder / "config.yaml", configuration.to_yaml(config).encode())
-        train.train(state, data, folder, RunLog(folder, state.step, None))
-        for path in [] if keep else folder.glob("project_*.pt"):  # nobody goes on from there, and runs are many
+        train.train(state, data, Run(folder, RunLog(folder, state.step)))
+        for path in folder.glob("project_*.pt"):  # nobody goes on from there, and runs are many
             path.unlink()
     return validations(folder)
 
@@ -70,28 +73,41 @@ def check_folder(config: Config, folder: Path) -> None:
                           "name another -o, or remove it")  # fmt: skip
 
 
-def command(name: str, work: Callable[[World], str]) -> int:
-    """Do a command's work, print what it returns, and return the exit status: 0, or after one clear line on standard
-    error 1, or a signal's."""
+def parser(name: str, about: str, overlay: str) -> argparse.ArgumentParser:
+    """Of a command that trains what overlay, or -c, names, in the folder -o."""
+    parser = argparse.ArgumentParser(prog=f"python -m experiments.{name}", description=about.split("\n", maxsplit=1)[0])
+    parser.add_argument("-c", default=overlay, metavar="NAME_OR_FILE", help="the overlay that the models are made of")
+    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="DIR", help="a folder for each run, the "
+                        "corpora, and table.md")  # fmt: skip
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="over the overlay")
+    return parser
+
+
+def command(name: str, work: Callable[[Processes], str], out: Path) -> int:
+    """Do a command's work, print the table that it returns, which goes into out/table.md too, and return the exit
+    status: 0, or after one clear line on standard error 1, or a signal's."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        said = work(World.join())
-    except train.Stopped as stopped:
+        said = work(Processes.join())
+        write_atomic(out / "table.md", said.encode())
+    except Stopped as stopped:
         print(f"{name}: stopped; the same command goes on from here", file=sys.stderr)
         return stopped.status
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     finally:
-        World.leave()
+        Processes.leave()
     print(said, end="")
     return 0
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Markdown, of cells, the headings first; numbers stand to the right."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|---" + "|---:" * (len(rows[0]) - 1) + "|", *lines[1:]]) + "\n"
 
 
 def validations(folder: Path) -> list[dict]:
     """The validations of a run so far, one after another; [] where there is none."""
     return [line for line in read_lines(folder / "log.jsonl") if line["kind"] == "valid"]
-
-
-def validation_at(folder: Path, step: int) -> dict | None:
-    return next((line for line in validations(folder) if line["step"] == step), None)

@@ -1,6 +1,7 @@
-"""ConvNeXt blocks over frames: a score network, and a generator that ends in an inverse STFT (Vocos, Siuzdak 2023)."""
+"""ConvNeXt blocks over frames: a score network, and a vocoder that ends in an inverse STFT (Vocos, Siuzdak 2023)."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +16,16 @@ from model.layers import (
     InverseSTFT,
     TimeEmbedding,
     bounded_exp,
-    full,
     masked,
     polar,
     speaker_embedding,
     start_quiet,
+    to_float32,
     to_spectrum,
     with_speaker,
+    zero_init,
 )
+from model.vocoder import Source, Vocoder
 
 LOCK_SPAN = 0.03  # seconds of a recording by which the phase of its lowest harmonic is known
 MAX_GAIN = 30.0  # of the excitation, which has power one: a whole harmonic of a low voice may fill the scale
@@ -54,18 +57,17 @@ class ConvNeXtScore(nn.Module):
         )
         self.norm = ChannelNorm(channels)
         self.out = nn.Conv1d(channels, n_latents, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        zero_init(self.out)
 
-    def forward(self, x: Tensor, mu: Tensor, mask: Tensor | None, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        """x, mu: (B, n_latents, T), mask: (B, 1, T) or None where every frame is valid, t: (B,) in [0, 1]; condition:
-        (B, condition_channels, T) or None.
+    def forward(self, x: Tensor, t: Tensor, mask: Tensor | None, mu: Tensor, f0: Tensor | None = None) -> Tensor:
+        """x, mu: (B, n_latents, T), t: (B,) in [0, 1], mask: (B, 1, T) or None where every frame is valid; f0: (B,
+        condition_channels, T) normalised F0 and voicing, or None.
 
         Returns (B, n_latents, T), masked; zero before the first step of training.
         """
         embedding = self.time(t) + (t == 1).to(x.dtype)[:, None] * self.one_step
         embedding = F.mish(embedding if self.speaker is None else embedding + self.speaker())
-        inputs = [x, mu] if condition is None else [x, mu, condition]
+        inputs = [x, mu] if f0 is None else [x, mu, f0]
         x = masked(self.conv_in(masked(torch.cat(inputs, dim=1), mask)), mask)
         for block in self.blocks:
             x = block(x, mask, embedding)
@@ -74,6 +76,8 @@ class ConvNeXtScore(nn.Module):
 
 class Excitation(nn.Module):
     """Spectra of a pulse train at F0 and of noise, both flat and of power one; nothing in it learns."""
+
+    window: Tensor
 
     def __init__(self, n_fft: int, hop_length: int, sample_rate: int):
         super().__init__()
@@ -84,21 +88,13 @@ class Excitation(nn.Module):
 
     # F0 learns nothing here: the phase's slope in F0 grows with all the samples before, and says nothing of the pitch
     @torch.no_grad()
-    def forward(
-        self,
-        f0: Tensor,
-        voicing: Tensor,
-        noise: Tensor | None = None,
-        mask: Tensor | None = None,
-        recording: Tensor | None = None,
-        phase: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """f0: (B, 1, T) Hz; voicing: (B, 1, T), the pulses' gain, 0 where there is no voice; noise: (B, 1, T
-        hop_length) standard normal or None; mask: (B, 1, T) or None; recording, phase: as of pulses().
+    def forward(self, source: Source, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """mask: (B, 1, T) or None.
 
         Returns the real and the imaginary part, (2, B, n_fft / 2 + 1, T) each: the pulses' spectra and the noise's,
         frames as of InverseSTFT.
         """
+        f0, voicing, noise, recording, phase = source
         pulses = self.pulses(f0, mask, recording, self.phase(f0, voicing, mask) if phase is None else phase)
         gain = F.interpolate(held(voicing, mask).to(pulses.dtype), scale_factor=self.hop_length, mode="linear")
         pulses = pulses * gain
@@ -117,7 +113,7 @@ class Excitation(nn.Module):
         otherwise, adds up over a stretch of voice alone. f0, voicing, mask: as of forward. Returns (B, 1, T), F0's
         precision or more.
         """
-        f0 = held(full(f0), mask)
+        f0 = held(to_float32(f0), mask)
         before, after = torch.cat([f0[..., :1], f0[..., :-1]], dim=-1), torch.cat([f0[..., 1:], f0[..., -1:]], dim=-1)
         # the sum of what is interpolated over a frame, in samples of the frame before it, the one after it, itself
         n_half = self.hop_length // 2
@@ -147,7 +143,7 @@ class Excitation(nn.Module):
         All n harmonics below the Nyquist frequency in one closed form, the Dirichlet kernel:
         cos x + cos 2x + ... + cos n x = (sin((2n + 1) x / 2) / sin(x / 2) - 1) / 2.
         """
-        f0 = held(full(f0), mask)
+        f0 = held(to_float32(f0), mask)
         phase = self.phase(f0, torch.ones_like(f0), mask) if phase is None else phase
         contour = F.interpolate(f0, scale_factor=self.hop_length, mode="linear")
         within = contour.unflatten(-1, (-1, self.hop_length)).cumsum(-1) / self.sample_rate  # (B, 1, T, hop_length)
@@ -167,7 +163,9 @@ class Excitation(nn.Module):
         window = torch.hann_window(size, periodic=False, device=cycles.device)
         angle = 2 * math.pi * (cycles - cycles.round()).to(window.dtype)
         shifted = torch.cat([recording * angle.cos(), -recording * angle.sin()])  # down by F0
-        real, imag = fftconvolve(full(shifted), window[None, None], "same").chunk(2)  # eight times as fast as conv1d
+        real, imag = fftconvolve(to_float32(shifted), window[None, None], "same").chunk(
+            2
+        )  # eight times as fast as conv1d
         return torch.atan2(imag, real) / (2 * math.pi)
 
 
@@ -213,7 +211,7 @@ class SourceHead(nn.Module):
 
         Returns the real and the imaginary part, (B, n_fft / 2 + 1, T).
         """
-        pulse_gain, angle, noise_gain = full(self.out(x)).transpose(1, 2).chunk(3, dim=1)
+        pulse_gain, angle, noise_gain = to_float32(self.out(x)).transpose(1, 2).chunk(3, dim=1)
         real, imag = polar(bounded_exp(pulse_gain, MAX_GAIN), angle)
         noise_gain = bounded_exp(noise_gain, MAX_GAIN)
         (pulses_real, noise_real), (pulses_imag, noise_imag) = (part.unbind(0) for part in excitation)
@@ -223,64 +221,48 @@ class SourceHead(nn.Module):
         )
 
 
-class ConvNeXtGenerator(nn.Module):
+class ConvNeXtVocoder(Vocoder):
     """Inputs to a waveform, all of it at frame rate but the inverse STFT.
 
     head: "plain", magnitudes and phases (Vocos), or "source", gains and phases on a pulse train at F0 and on noise.
-    n_fft, hop_length: samples, as InverseSTFT wants them; sample_rate: Hz. needs_f0: whether the head does.
+    n_fft, hop_length: samples, as InverseSTFT wants them; sample_rate: Hz.
     """
 
     def __init__(
-        self,
-        n_inputs: int,
-        channels: int,
-        hidden_channels: int,
-        n_layers: int,
-        kernel: int,
-        head: str,
-        n_fft: int,
-        hop_length: int,
-        sample_rate: int,
-        n_speakers: int = 1,
+        self, sizes: Any, n_inputs: int, *, n_fft: int, hop_length: int, sample_rate: int, n_speakers: int = 1
     ):
+        """sizes: the section generator of the configuration, or what has its fields."""
         super().__init__()
+        channels, n_layers, kernel = sizes.channels, sizes.n_layers, sizes.kernel
         self.speaker = speaker_embedding(n_speakers, channels)
-        self.needs_f0 = head == "source"
+        self.needs_source = sizes.head == "source"
         self.conv_in = nn.Conv1d(n_inputs, channels, kernel, padding=kernel // 2)
         self.norm_in = ChannelNorm(channels)
-        self.blocks = nn.ModuleList(ConvNeXtBlock(channels, hidden_channels, kernel) for _ in range(n_layers))
+        self.blocks = nn.ModuleList(ConvNeXtBlock(channels, sizes.hidden_channels, kernel) for _ in range(n_layers))
         self.norm = nn.LayerNorm(channels)
-        self.excitation = Excitation(n_fft, hop_length, sample_rate) if self.needs_f0 else None
-        self.head = {"plain": PlainHead, "source": SourceHead}[head](channels, n_fft)
+        self.excitation = Excitation(n_fft, hop_length, sample_rate) if self.needs_source else None
+        self.head = {"plain": PlainHead, "source": SourceHead}[sizes.head](channels, n_fft)
         self.inverse_stft = InverseSTFT(n_fft, hop_length)
         # frames to either side that a frame's samples depend on; the excitation, which interpolates, sees one further
         self.reach = self.inverse_stft.reach + max(
-            (n_layers + 1) * (kernel // 2), (self.inverse_stft.reach + 1) * self.needs_f0
+            (n_layers + 1) * (kernel // 2), (self.inverse_stft.reach + 1) * self.needs_source
         )
 
-    def forward(
-        self,
-        x: Tensor,
-        mask: Tensor | None = None,
-        f0: Tensor | None = None,
-        voicing: Tensor | None = None,
-        noise: Tensor | None = None,
-        recording: Tensor | None = None,
-        phase: Tensor | None = None,
-    ) -> Tensor:
-        """x: (B, n_inputs, T), mask: (B, 1, T) or None where every frame is valid. For head "source" alone:
-        f0: (B, 1, T) Hz, above zero in each valid frame; voicing: (B, 1, T) in [0, 1], the gain of the pulses;
-        noise: (B, 1, T hop_length) standard normal, None: drawn; recording: as of Excitation.pulses; phase: (B, 1, T)
-        of Excitation.phase where these are frames of a longer text, None: they are all of it.
-
-        Returns wav (B, 1, T hop_length), about [-1, 1] and not held to it, zero past each end; float32.
-        """
-        if self.needs_f0 and (f0 is None or voicing is None):
-            raise ValueError('a generator with head "source" needs f0 and voicing')
-        x = masked(self.norm_in(with_speaker(self.conv_in(masked(x, mask)), self.speaker)), mask)
+    def forward(self, features: Tensor, mask: Tensor | None = None, source: Source | None = None) -> Tensor:
+        """As of Vocoder; the wav is float32, and not held to [-1, 1]. Raises ValueError without a source where head
+        "source" needs one."""
+        if self.needs_source and source is None:
+            raise ValueError('a vocoder with head "source" needs a source')
+        x = self.conv_in(masked(features, mask))
+        x = masked(self.norm_in(with_speaker(x, self.speaker)), mask)
         for block in self.blocks:
             x = block(x, mask)
         x = self.norm(x.transpose(1, 2))  # (B, T, channels)
-        spectra = (self.excitation(f0, voicing, noise, mask, recording, phase),) if self.needs_f0 else ()
+        spectra = () if self.excitation is None else (self.excitation(source, mask),)
         real, imag = self.head(x, *spectra)
         return self.inverse_stft(real, imag, mask)
+
+    def with_phase(self, source: Source) -> Source:
+        if self.excitation is None:
+            return source
+        return source._replace(phase=self.excitation.phase(source.f0, source.voicing))

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from model.layers import LEAKY_SLOPE, TimeEmbedding, full, leaky_relu
+from model import losses
+from model.layers import LEAKY_SLOPE, TimeEmbedding, leaky_relu, to_float32
 
 WAV_GAIN = 10.0  # brings speech at its usual level to a standard deviation of about 1, which the layers want
 
@@ -23,7 +24,8 @@ class ConvStack(nn.Module):
         convolution = type(layers[-1])  # asked before the weight norm, which changes it
         for layer in layers:  # PyTorch's default would let the sound fade out from layer to layer, beside the biases
             nn.init.kaiming_normal_(layer.weight, LEAKY_SLOPE)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
         self.convs = nn.ModuleList(weight_norm(layer) for layer in layers)
         self.times = nn.ModuleList(nn.Linear(t_channels, layer.out_channels) for layer in layers)
         self.out = weight_norm(convolution(layers[-1].out_channels, 1, out_kernel, padding=out_kernel // 2))
@@ -35,7 +37,7 @@ class ConvStack(nn.Module):
         """
         features = []
         for conv, time in zip(self.convs, self.times):
-            shift = time(embedding)[(..., *[None] * (x.dim() - 2))]  # (N, C, 1) or (N, C, 1, 1)
+            shift = time(embedding).unflatten(1, (-1, *[1] * (x.dim() - 2)))  # (N, C, 1) or (N, C, 1, 1)
             x = leaky_relu(conv(x) + shift)
             features.append(x)
         return self.out(x), features
@@ -87,6 +89,7 @@ class SpectrogramDiscriminator(nn.Module):
     exponent = 0.3  # of the magnitude: quiet and loud come within a few octaves, as loudness has them
     centre, gain = 0.4, 4.0  # bring the loudness of speech to a mean of about 0 and a standard deviation of about 1
     floor = 1e-4  # of the magnitude, some steps of 16-bit sound: keeps the gradient of silence finite
+    window: Tensor
 
     def __init__(self, n_fft: int, channels: tuple[int, ...], t_channels: int):
         super().__init__()
@@ -112,7 +115,7 @@ class SpectrogramDiscriminator(nn.Module):
         In float32, also under autocast. A wav too short to be reflected counts as followed by silence.
         """
         with torch.autocast(wav.device.type, enabled=False):
-            wav = full(wav)
+            wav = to_float32(wav)
             wav = F.pad(wav, (0, max(0, self.padding + 1 - wav.shape[-1])))
             wav = F.pad(wav, (self.padding, self.padding), "reflect")[:, 0]
             window = self.window.to(wav.dtype)
@@ -154,3 +157,27 @@ class Discriminators(nn.Module):
         """
         embedding = self.time(t).to(wav.dtype)
         return [member(wav, embedding) for member in self.members]
+
+
+def discriminate(discriminators: nn.Module, wav: Tensor, t: Tensor, amp: bool) -> list[tuple[Tensor, list[Tensor]]]:
+    """What each discriminator says of wav (B, 1, T_wav): its logits and features, in full precision."""
+    with torch.autocast(wav.device.type, torch.bfloat16, enabled=amp):
+        disc_outputs = discriminators(wav, t)
+    return [(to_float32(logits), [to_float32(feature) for feature in features]) for logits, features in disc_outputs]
+
+
+def discriminator_loss(discriminators: nn.Module, wav: Tensor, wav_hat: Tensor, t: Tensor, amp: bool) -> Tensor:
+    """The discriminators' loss on recorded and generated segments, (B, 1, T_wav) each, both under the same t (B,)."""
+    both = torch.cat([wav, wav_hat])  # in one pass, since DDP wants one before each backward
+    halves = [logits.chunk(2) for logits, _ in discriminate(discriminators, both, torch.cat([t, t]), amp)]
+    return losses.discriminator_loss([(real, []) for real, _ in halves], [(made, []) for _, made in halves])
+
+
+def generator_losses(
+    discriminators: nn.Module, wav: Tensor, wav_hat: Tensor, t: Tensor, amp: bool
+) -> tuple[Tensor, Tensor]:
+    """The generator's adversarial and feature-matching losses, by discriminators that stand still."""
+    with torch.no_grad():
+        real = discriminate(discriminators, wav, t, amp)
+    generated = discriminate(discriminators, wav_hat, t, amp)
+    return losses.adversarial_loss(generated), losses.feature_loss(real, generated)

@@ -51,6 +51,8 @@ def scaled_mask(x: Tensor, p: float) -> Tensor:
 class TimeEmbedding(nn.Module):
     """Sines and cosines of the diffusion time (Vaswani et al. 2017, section 3.5; t in thousandths as in Grad-TTS)."""
 
+    frequencies: Tensor
+
     def __init__(self, channels: int):
         super().__init__()
         steps = torch.arange(channels // 2) / max(1, channels // 2 - 1)
@@ -58,7 +60,7 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """t: (B,) in [0, 1]. Returns (B, channels) in [-1, 1], in t's precision, float32 or more."""
-        angles = 1000 * full(t)[:, None] * self.frequencies
+        angles = 1000 * to_float32(t)[:, None] * self.frequencies
         return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
@@ -80,8 +82,7 @@ class ConvNeXtBlock(nn.Module):
         self.dropout = Dropout(dropout)
         self.scale = nn.Parameter(torch.full((channels,), BLOCK_SCALE))
         if self.film is not None:
-            nn.init.zeros_(self.film.weight)
-            nn.init.zeros_(self.film.bias)
+            zero_init(self.film)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """x: (B, C, T), masked; mask: (B, 1, T) or None; condition: (B, condition_channels). Returns (B, C, T)."""
@@ -93,6 +94,12 @@ class ConvNeXtBlock(nn.Module):
         return masked(x + y.transpose(1, 2), mask)
 
 
+def zero_init(layer: nn.Module) -> None:
+    """Have a layer begin with weights and biases of zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
 class SymbolEmbedding(nn.Module):
     """Ids to vectors: a symbol's own, and of each mark that its id packs (text/symbols.py) one more.
 
@@ -102,15 +109,16 @@ class SymbolEmbedding(nn.Module):
     def __init__(self, n_symbols: int, channels: int, mark_sizes: tuple[int, ...] = ()):
         super().__init__()
         self.sizes = (n_symbols, *mark_sizes)
-        self.tables = nn.ModuleList(nn.Embedding(size, channels) for size in self.sizes)
-        for table in self.tables:
+        tables = [nn.Embedding(size, channels) for size in self.sizes]
+        for table in tables:
             nn.init.normal_(table.weight, std=channels**-0.5)
+        self.tables = nn.ModuleList(tables)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, T_x) ids. Returns (B, C, T_x)."""
-        total = 0
+        total = torch.zeros((), device=x.device)
         for size, table in zip(self.sizes, self.tables):
-            total = total + table(x % size)
+            total = total + table(x % size)  # (B, T_x, C)
             x = torch.div(x, size, rounding_mode="floor")
         return total.transpose(1, 2) * math.sqrt(total.shape[-1])
 
@@ -153,7 +161,8 @@ class Fourier(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """frames: (..., n_fft) float32. Returns the real and the imaginary part, (..., n_fft / 2 + 1)."""
-        return torch.view_as_real(torch.fft.rfft(frames)).unbind(-1)
+        real, imag = torch.view_as_real(torch.fft.rfft(frames)).unbind(-1)
+        return real, imag
 
     def inverse(self, real: Tensor, imag: Tensor) -> Tensor:
         """real, imag: (..., n_fft / 2 + 1) float32. Returns frames (..., n_fft)."""
@@ -167,6 +176,8 @@ class InverseSTFT(nn.Module):
     n_fft: samples, a multiple of hop_length, which is an even number of samples below it. Frame i is centred on samples
     [hop_length i, hop_length (i + 1)), as in data_util.audio.MelSpectrogram. Computes in float32, also under autocast.
     """
+
+    window: Tensor
 
     def __init__(self, n_fft: int, hop_length: int):
         super().__init__()
@@ -182,7 +193,7 @@ class InverseSTFT(nn.Module):
         Returns wav (B, 1, T hop_length), zero past each end, where frames count for nothing. A waveform's own spectra
         give it back from the first sample to the last, whatever it was padded with.
         """
-        spectrum = (full(part).transpose(1, 2) for part in (real, imag))  # (B, T, n_fft / 2 + 1) each
+        spectrum = (to_float32(part).transpose(1, 2) for part in (real, imag))  # (B, T, n_fft / 2 + 1) each
         frames = self.fourier.inverse(*spectrum) * self.window  # (B, T, n_fft)
         valid = frames.new_ones(1, frames.shape[1], 1) if mask is None else mask.to(frames.dtype).transpose(1, 2)
         # near zero past the end alone: a frame's window is wide open over its own samples
@@ -193,13 +204,19 @@ class InverseSTFT(nn.Module):
     def overlap_add(self, frames: Tensor) -> Tensor:
         """frames: (B, T, n_fft). Returns their sum (B, 1, T hop_length), without what lies outside."""
         pieces = frames.split(self.hop_length, dim=2)  # of (B, T, hop_length), the k-th for k hops later
-        total = sum(F.pad(piece, (0, 0, k, len(pieces) - 1 - k)) for k, piece in enumerate(pieces))
+        spread = (F.pad(piece, (0, 0, k, len(pieces) - 1 - k)) for k, piece in enumerate(pieces))
+        total = sum(spread, start=frames.new_zeros(()))
         return total.flatten(1)[:, None, self.padding : self.padding + frames.shape[1] * self.hop_length]
 
 
-def full(x: Tensor) -> Tensor:
+def to_float32(x: Tensor) -> Tensor:
     """x in float32 where it is in half precision: where sums and small differences are what matters."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def precision(x: Tensor, amp: bool) -> torch.autocast:
+    """The with statement in which a network computes: in bfloat16 where amp is true, else in x's precision."""
+    return torch.autocast(x.device.type, torch.bfloat16, enabled=amp)
 
 
 def masked(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -226,7 +243,7 @@ def to_spectrum(x: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns the real and the imaginary part, (B, n_fft / 2 + 1, T), what InverseSTFT takes; float32.
     """
-    log_magnitude, angle = full(x).chunk(2, dim=1)
+    log_magnitude, angle = to_float32(x).chunk(2, dim=1)
     # bounded by the Hann window's sum: a waveform within [-1, 1] has no larger spectrum
     return polar(bounded_exp(log_magnitude, (x.shape[1] - 2) / 2), angle)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.layers import full
+from model.layers import to_float32
 
 LOG_TWO_PI = math.log(2 * math.pi)
 
@@ -63,7 +63,7 @@ def phase_loss(wav_hat: Tensor, wav: Tensor, voiced: Tensor, n_fft: int) -> Tens
     """
     hop_length = wav.shape[-1] // voiced.shape[-1]
     with torch.autocast(wav.device.type, enabled=False):
-        spectrum_hat, spectrum = (_spectrum(full(each), n_fft, hop_length) for each in (wav_hat, wav))
+        spectrum_hat, spectrum = (_spectrum(to_float32(each), n_fft, hop_length) for each in (wav_hat, wav))
         product = spectrum_hat * spectrum.conj()
         magnitude = (spectrum_hat.real.square() + spectrum_hat.imag.square() + STFT_FLOOR**2).sqrt()
         total = (spectrum.abs() * voiced).sum((1, 2))
@@ -104,7 +104,7 @@ def _stft_magnitude(wav, n_fft):
     """(B, 1, T_wav) to (B, n_fft / 2 + 1, T_wav // hop), hop n_fft / 4; too short to be reflected: then silence."""
     hop_length = n_fft // 4
     padding = (n_fft - hop_length) // 2
-    wav = full(wav)
+    wav = to_float32(wav)
     wav = F.pad(wav, (0, max(0, padding + 1 - wav.shape[-1])))
     wav = F.pad(wav, (padding, padding), "reflect")[:, 0]
     window = torch.hann_window(n_fft, dtype=wav.dtype, device=wav.device)

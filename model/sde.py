@@ -9,12 +9,14 @@ r_t = alpha(t) r_0 + sigma(t) noise.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 PosteriorMean = Callable[[Tensor, float], Tensor]  # (r_t, t) -> E[r_0 | r_t]
 Draw = Callable[[Tensor], Tensor]  # standard normal noise of its argument's shape
+Time = TypeVar("Time", float, Tensor)
 
 
 def expand(t: Tensor) -> Tensor:
@@ -37,11 +39,11 @@ class SDE:
     t_log_mean: float
     t_log_std: float
 
-    def beta(self, t: float | Tensor) -> float | Tensor:
+    def beta(self, t: Time) -> Time:
         """The rate of the noise, beta_min + (beta_max - beta_min) t."""
         return self.beta_min + (self.beta_max - self.beta_min) * t
 
-    def beta_integral(self, t: Tensor) -> Tensor:
+    def beta_integral(self, t: Time) -> Time:
         """B(t), the integral of beta from 0."""
         return self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t**2
 
@@ -171,7 +173,7 @@ def ancestral(sde: SDE, mean: PosteriorMean, r: Tensor, times: Sequence[float], 
 
 def dpm2m(sde: SDE, mean: PosteriorMean, r: Tensor, times: Sequence[float], draw: Draw = torch.randn_like):  # noqa: ARG001
     """DPM-Solver++(2M) on the data prediction (Lu et al. 2022, algorithm 2). Arguments and result as of ddim."""
-    before, h_before = None, None
+    before, h_before = None, 0.0
     for t, u in zip(times, times[1:]):
         (_, sigma_t, lambda_t), (alpha_u, sigma_u, lambda_u) = sde.at(t), sde.at(u)
         r_0, h = mean(r, t), lambda_u - lambda_t

@@ -4,14 +4,23 @@ A mean is the same for all frames of a phoneme; the frame encoder adds what chan
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.layers import ChannelNorm, ConvNeXtBlock, Dropout, SymbolEmbedding, masked, speaker_embedding, with_speaker
-
-N_PLACES = 3  # features of a frame's place in its phone, see places()
+from model.alignment import N_POSITIONS
+from model.layers import (
+    ChannelNorm,
+    ConvNeXtBlock,
+    Dropout,
+    SymbolEmbedding,
+    masked,
+    speaker_embedding,
+    with_speaker,
+    zero_init,
+)
 
 
 class Prenet(nn.Module):
@@ -23,8 +32,7 @@ class Prenet(nn.Module):
         self.norms = nn.ModuleList(ChannelNorm(channels) for _ in range(n_layers))
         self.dropout = Dropout(dropout)
         self.out = nn.Conv1d(channels, channels, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        zero_init(self.out)
 
     def forward(self, x: Tensor, x_mask: Tensor) -> Tensor:
         """x: (B, C, T_x), x_mask: (B, 1, T_x). Returns (B, C, T_x), zero past each end."""
@@ -126,36 +134,27 @@ class TextEncoder(nn.Module):
 
     def __init__(
         self,
+        sizes: Any,
         n_symbols: int,
         n_latents: int,
-        mark_sizes: tuple[int, ...],
-        condition_channels: int,
-        channels: int,
-        prenet_layers: int,
-        prenet_kernel: int,
-        prenet_dropout: float,
-        n_layers: int,
-        n_heads: int,
-        window: int,
-        ff_channels: int,
-        kernel: int,
-        dropout: float,
-        duration_channels: int,
+        mark_sizes: tuple[int, ...] = (),
+        condition_channels: int = 0,
         n_speakers: int = 1,
     ):
+        """sizes: the section text_encoder of the configuration, or what has its fields."""
         super().__init__()
+        channels = sizes.channels
         self.speaker = speaker_embedding(n_speakers, channels)
         self.duration_speaker = speaker_embedding(n_speakers, channels)
         self.embedding = SymbolEmbedding(n_symbols, channels, mark_sizes)
-        self.prenet = Prenet(channels, prenet_kernel, prenet_layers, prenet_dropout)
-        self.layers = nn.ModuleList(
-            EncoderLayer(channels, n_heads, window, ff_channels, kernel, dropout) for _ in range(n_layers)
-        )
+        self.prenet = Prenet(channels, sizes.prenet_kernel, sizes.prenet_layers, sizes.prenet_dropout)
+        layer = (channels, sizes.n_heads, sizes.window, sizes.ff_channels, sizes.kernel, sizes.dropout)
+        self.layers = nn.ModuleList(EncoderLayer(*layer) for _ in range(sizes.n_layers))
         self.condition = nn.Conv1d(condition_channels, channels, 1, bias=False) if condition_channels else None
         if self.condition is not None:
-            nn.init.zeros_(self.condition.weight)
+            zero_init(self.condition)
         self.mu = nn.Conv1d(channels, n_latents, 1)
-        self.duration = DurationPredictor(channels, duration_channels, kernel, dropout)
+        self.duration = DurationPredictor(channels, sizes.duration_channels, sizes.kernel, sizes.dropout)
 
     def forward(self, x: Tensor, x_mask: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """x: (B, T_x) ids, x_mask: (B, 1, T_x) ones and zeros, condition: (B, condition_channels, T_x); None: zeros.
@@ -171,6 +170,7 @@ class TextEncoder(nn.Module):
         # detached: a duration is read off the features that explain the sound, and must not bend them
         logw = self.duration(with_speaker(h.detach(), self.duration_speaker), x_mask)
         if condition is not None:  # after the durations: what is conditioned on may be measured along them
+            assert self.condition is not None
             h = (h + self.condition(condition)) * x_mask
         return self.mu(h) * x_mask, logw, h
 
@@ -192,43 +192,25 @@ class FrameEncoder(nn.Module):
         kernel: int,
     ):
         super().__init__()
-        self.place = nn.Conv1d(N_PLACES, channels, 1)
+        self.position = nn.Conv1d(N_POSITIONS, channels, 1)
         self.condition = nn.Conv1d(condition_channels, channels, 1, bias=False) if condition_channels else None
         self.blocks = nn.ModuleList(ConvNeXtBlock(channels, hidden_channels, kernel) for _ in range(n_layers))
         self.norm = ChannelNorm(channels)
         self.out = nn.Conv1d(channels, n_latents, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        zero_init(self.out)
 
-    def forward(self, h: Tensor, place: Tensor, mask: Tensor, condition: Tensor | None = None) -> Tensor:
-        """h: (B, C, T_mel) features of each frame's phone, place: (B, 3, T_mel) of places(), mask: (B, 1, T_mel).
+    def forward(self, h: Tensor, position: Tensor, mask: Tensor, condition: Tensor | None = None) -> Tensor:
+        """h: (B, C, T_mel) features of each frame's phone, position: (B, 3, T_mel) of phone_positions(), mask: (B, 1,
+        T_mel).
 
         condition: (B, condition_channels, T_mel); None: zeros. Returns delta (B, n_latents, T_mel), normalised
         latents, zero past each end.
         """
-        y = h + self.place(place)
+        y = h + self.position(position)
         if condition is not None:
+            assert self.condition is not None
             y = y + self.condition(condition)
         y = masked(y, mask)
         for block in self.blocks:
             y = block(y, mask)
         return masked(self.out(self.norm(y)), mask)
-
-
-def places(durations: Tensor, mask: Tensor) -> Tensor:
-    """Where each frame stands in its phone.
-
-    durations: (B, T_x) int64 frames, zeros allowed, which sum to the frames of mask (B, 1, T_mel). Returns (B, 3,
-    T_mel), zero past each end. Of frame k of a phone of d frames, seen at its centre: the part of the phone before it,
-    (k + 1/2) / d; the phone's length, ln d; and how near the closer neighbour is, ln(min(k, d - 1 - k) + 1/2), for a
-    transition takes about as long in a short phone as in a long one.
-    """
-    frames = torch.arange(mask.shape[-1], device=durations.device).expand(len(durations), -1).contiguous()
-    ends = durations.cumsum(1)
-    phone = torch.searchsorted(ends, frames, right=True).clamp(max=durations.shape[1] - 1)  # (B, T_mel)
-    length = durations.gather(1, phone)
-    after = ends.gather(1, phone) - frames - 1  # frames of the phone that follow
-    before = length - 1 - after
-    # past an end these are no lengths: any that has a logarithm will do there
-    length, nearest = length.clamp(min=1).to(mask.dtype), torch.minimum(before, after).clamp(min=0).to(mask.dtype)
-    return torch.stack([(before + 0.5) / length, length.log(), (nearest + 0.5).log()], dim=1) * mask

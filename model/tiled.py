@@ -7,6 +7,7 @@ products of real matrices. The sums are those of the convolution in another orde
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,9 +43,16 @@ class Conv(nn.Module):
     tiled: on tiles; None: where they are faster. The layer's weights at the time are what counts.
     """
 
+    bias: Tensor
+    weight: Tensor
+    samples: Tensor
+    back: Tensor
+    spectrum: Tensor
+
     def __init__(self, layer: nn.Conv1d, tiled: bool | None = None):
         super().__init__()
-        self.kernel, self.dilation, self.reach = layer.kernel_size[0], layer.dilation[0], layer.padding[0]
+        assert layer.bias is not None
+        self.kernel, self.dilation, self.reach = layer.kernel_size[0], layer.dilation[0], int(layer.padding[0])
         weight = layer.weight.detach()
         if tiled is None:
             tiled = all(
@@ -91,11 +99,11 @@ class Conv(nn.Module):
 class ResBlock(nn.Module):
     """A hifigan.ResBlock on (T, C)."""
 
-    def __init__(self, resblock: nn.Module):
+    def __init__(self, resblock: Any):
         super().__init__()
-        self.dilated = nn.ModuleList(map(Conv, resblock.dilated))
-        self.plain = nn.ModuleList(map(Conv, resblock.plain))
-        self.reach = sum(conv.reach for conv in (*self.dilated, *self.plain))
+        dilated, plain = list(map(Conv, resblock.dilated)), list(map(Conv, resblock.plain))
+        self.dilated, self.plain = nn.ModuleList(dilated), nn.ModuleList(plain)
+        self.reach = sum(conv.reach for conv in (*dilated, *plain))
 
     def forward(self, x: Tensor) -> Tensor:
         for dilated, plain in zip(self.dilated, self.plain):
@@ -106,9 +114,10 @@ class ResBlock(nn.Module):
 class ResBlocks(nn.Module):
     """A hifigan.ResBlocks, on some samples at a time."""
 
-    def __init__(self, resblocks: nn.ModuleList):
+    def __init__(self, resblocks: Any):
         super().__init__()
-        self.resblocks = nn.ModuleList(map(ResBlock, resblocks))
+        made = list(map(ResBlock, resblocks))
+        self.resblocks, self.reaches = nn.ModuleList(made), [resblock.reach for resblock in made]
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x: (B, C, 1, T), channels last, masked; mask: (B, 1, 1, T) or None, valid samples first. Returns the same."""
@@ -116,8 +125,8 @@ class ResBlocks(nn.Module):
         for b in range(len(x)):
             frames = x.shape[-1] if mask is None else int(mask[b].sum())
             rows, out = x[b, :, 0, :frames].T.contiguous(), made[b, :, 0, :frames].T
-            for resblock in self.resblocks:
-                in_blocks(resblock, rows, resblock.reach, out)
+            for resblock, reach in zip(self.resblocks, self.reaches):
+                in_blocks(resblock, rows, reach, out)
         return made.div_(len(self.resblocks))
 
 
@@ -132,6 +141,7 @@ def in_blocks(call: Callable[[Tensor], Tensor], x: Tensor, reach: int, out: Tens
 def tile(generator: nn.Module) -> nn.Module:
     """Have a generator speak as this file does, on a CPU, without gradients and with the weights that it has now; one
     without hifigan.ResBlocks stays as it is. Returns the generator."""
-    if hasattr(generator, "resblocks"):
-        generator.tiled = nn.ModuleList(map(ResBlocks, generator.resblocks))
+    resblocks = getattr(generator, "resblocks", None)
+    if resblocks is not None:
+        generator.tiled = nn.ModuleList(map(ResBlocks, resblocks))
     return generator

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.layers import TimeEmbedding, full, masked, speaker_embedding
+from model.layers import TimeEmbedding, masked, speaker_embedding, to_float32
 
 
 class MaskedGroupNorm(nn.Module):
@@ -19,9 +19,9 @@ class MaskedGroupNorm(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x: (B, C, F, T), zero where mask (B, 1, 1, T) is; None: nowhere. Returns (B, C, F, T), not masked."""
         if mask is None:
-            return F.group_norm(full(x), self.groups, self.weight, self.bias, self.eps).to(x.dtype)
+            return F.group_norm(to_float32(x), self.groups, self.weight, self.bias, self.eps).to(x.dtype)
         channels, bands = x.shape[1:3]
-        grouped = full(x).unflatten(1, (self.groups, -1)).flatten(2)  # (B, groups, C / groups F T)
+        grouped = to_float32(x).unflatten(1, (self.groups, -1)).flatten(2)  # (B, groups, C / groups F T)
         count = channels // self.groups * bands * mask.sum((1, 2, 3))[:, None].clamp(min=1)
         # sums see no padding, which is zero; on a CPU torch.var_mean takes twenty times as long as both
         mean = grouped.sum(-1) / count  # (B, groups)
@@ -75,7 +75,7 @@ class LinearAttention(nn.Module):
         """x: (B, C, F, T), masked by mask (B, 1, 1, T), if any. Returns (B, C, F, T), masked."""
         batch, _, bands, frames = x.shape
         query, key, value = self.qkv(x).reshape(batch, 3, self.n_heads, -1, bands * frames).unbind(1)  # (B, H, D, F T)
-        key = full(key)
+        key = to_float32(key)
         if mask is not None:
             valid = mask.expand(batch, 1, bands, frames).reshape(batch, 1, 1, bands * frames)
             key = key.masked_fill(valid == 0, -torch.inf)
@@ -83,6 +83,15 @@ class LinearAttention(nn.Module):
         context = value @ key.transpose(-1, -2)  # (B, H, D, D)
         y = (context @ query).view(batch, -1, bands, frames)
         return x + masked(self.gate.to(x.dtype) * self.out(y), mask)
+
+
+class Level(nn.ModuleList):
+    """Two blocks and attention at one resolution."""
+
+    def forward(self, x: Tensor, mask: Tensor | None, embedding: Tensor) -> Tensor:
+        """x: (B, C_in, F, T), mask: (B, 1, 1, T) or None, embedding: (B, t_channels). Returns (B, C, F, T), masked."""
+        first, second, attention = self
+        return attention(second(first(x, mask, embedding), mask, embedding), mask)
 
 
 class UNet(nn.Module):
@@ -106,8 +115,8 @@ class UNet(nn.Module):
         # what the decoder knows at t = 1 beyond the score: the losses on the waveform may teach it, t < 1 stays a score
         self.one_step = nn.Parameter(torch.zeros(channels))
 
-        def level(in_channels: int, out_channels: int) -> nn.ModuleList:
-            return nn.ModuleList(
+        def level(in_channels: int, out_channels: int) -> Level:
+            return Level(
                 [
                     ResnetBlock(in_channels, out_channels, channels, groups),
                     ResnetBlock(out_channels, out_channels, channels, groups),
@@ -132,8 +141,16 @@ class UNet(nn.Module):
         self.final = Block(widths[0], widths[0], groups)
         self.out = nn.Conv2d(widths[0], 1, 1)
 
-    def forward(self, r_t: Tensor, mu: Tensor, mask: Tensor | None, t: Tensor) -> Tensor:
-        """r_t, mu: (B, n_latents, T), mask: (B, 1, T) or None where every frame is valid, t: (B,) in [0, 1].
+    def forward(
+        self,
+        r_t: Tensor,
+        t: Tensor,
+        mask: Tensor | None,
+        mu: Tensor,
+        f0: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """r_t, mu: (B, n_latents, T), t: (B,) in [0, 1], mask: (B, 1, T) or None where every frame is valid; f0 is not
+        read.
 
         Returns (B, n_latents, T), masked.
         """
@@ -148,8 +165,8 @@ class UNet(nn.Module):
         embedding = embedding if self.speaker is None else embedding + self.speaker()
 
         masks, skips = [mask], []
-        for i, (first, second, attention) in enumerate(self.down):
-            x = attention(second(first(x, masks[-1], embedding), masks[-1], embedding), masks[-1])
+        for i, level in enumerate(self.down):
+            x = level(x, masks[-1], embedding)
             skips.append(x)
             if i < len(self.downsamples):
                 masks.append(None if masks[-1] is None else masks[-1][..., ::2])
@@ -159,9 +176,7 @@ class UNet(nn.Module):
         x = second(attention(first(x, masks[-1], embedding), masks[-1]), masks[-1], embedding)
 
         # as in Grad-TTS, the finest resolution has no skip
-        for (first, second, attention), upsample in zip(self.up, self.upsamples):
-            x = torch.cat([x, skips.pop()], dim=1)
-            x = attention(second(first(x, masks[-1], embedding), masks[-1], embedding), masks[-1])
-            masks.pop()
+        for level, upsample in zip(self.up, self.upsamples):
+            x = level(torch.cat([x, skips.pop()], dim=1), masks.pop(), embedding)
             x = masked(upsample(x), masks[-1])
         return masked(self.out(self.final(x, mask)), mask)[:, 0, :, :frames]

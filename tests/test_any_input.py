@@ -1,6 +1,6 @@
 """Any text at all: it is said in symbols that a voice knows, or refused with one clear line; nothing else is raised.
 
-Thousands of texts that hypothesis makes up, of whole Unicode and of the pieces that rules look for; and operations
+Hundreds of texts that hypothesis makes up, of whole Unicode and of the pieces that rules look for; and operations
 counted over texts of one and two lengths, since seconds say little on a busy machine.
 """
 
@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from text import SYMBOLS, FrontEnd, TextError
-from text.normalise import english
+from text.english.normalise import english
 
 PIECES = [
     "Dr. ", "St. ", "No. ", "$", "£", "€", "5", "07", "1,000", "3.5", "1/2", "12:36", " p.m.", "May ", "1914-18",
@@ -67,12 +67,12 @@ def any_texts(n):
 @example("\0" * 1000)
 @example("\ud800")
 @example("<b [[ə]] >")
-@any_texts(1000)
+@any_texts(300)
 def test_any_text_with_espeak(text):
     said_or_refused(made("espeak"), text)
 
 
-@any_texts(1000)
+@any_texts(500)
 def test_any_text_with_cmudict(text):
     said_or_refused(made("cmudict"), text)
 
@@ -97,7 +97,7 @@ def test_most_texts_are_said():
 def test_work_grows_with_the_length(unit):
     """Calls of functions, whatever the machine; the time of the patterns is watched in test_normalise.py."""
     front_end = made("cmudict")
-    calls = [_calls(front_end, unit * (length // len(unit))) for length in (200, 2000, 4000)]
+    calls = [_calls(front_end, unit * (length // len(unit))) for length in (200, 1000, 2000)]
     assert calls[2] < 2.3 * calls[1] + 500
 
 
@@ -120,8 +120,8 @@ def _calls(front_end, text):
     "unit", ["x", "9", "Dr. 12:30, £5 ", "[[ ə ]]", '<break time="1s"/> a', "مرحبا ", "\ud800\0a", "grelf "]
 )
 @pytest.mark.parametrize("name", NAMES)
-def test_a_hundred_thousand_characters(name, unit):
-    assert said_or_refused(made(name), unit * (100_000 // len(unit)))
+def test_thirty_thousand_characters(name, unit):
+    assert said_or_refused(made(name), unit * (30_000 // len(unit)))
 
 
 @pytest.mark.parametrize("text", ["", " ", "?!", "\0", "\ud800", "\u202e", "\u0301", "😀", "\ue000"])

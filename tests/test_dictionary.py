@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from text import SYMBOLS, FrontEnd, TextError, dictionary, letters
+from text import SYMBOLS, FrontEnd, TextError
+from text.english import dictionary, letters
 from text.symbols import label
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -38,10 +38,7 @@ def arguments(name):
     """Two arguments of each masked loss, and what it takes besides the mask and the count."""
     a, b = draw(BATCH, CHANNELS, FRAMES, seed=1), draw(BATCH, CHANNELS, FRAMES, seed=2)
     if name == "duration_loss":
-        return [
-            draw(BATCH, 1, FRAMES),
-            torch.randint(1, 9, (BATCH, FRAMES), generator=torch.Generator().manual_seed(3)),
-        ]
+        return [draw(BATCH, 1, FRAMES), draw(BATCH, FRAMES, seed=3).abs().mul(4).long() + 1]
     return [a, b, torch.tensor([1.0, 0.5, 0.25, 0.1], dtype=F64)] if name == "mel_loss" else [a, b]
 
 
@@ -51,15 +48,12 @@ MASKED = ("duration_loss", "prior_loss", "score_loss", "mel_loss")
 def test_duration_loss_is_a_loop(mask, n):
     logw, durations = arguments("duration_loss")
     durations[0, 1] = 0  # counts as one frame
-    expected = [
-        (logw[b, 0, i].item() - math.log(max(1, durations[b, i].item()))) ** 2
-        for b in range(BATCH)
-        for i in range(LENGTHS[b])
-    ]
+    wanted = durations.clamp(min=1).to(F64).log()[:, None]
+    expected = sum((logw[b, 0, i] - wanted[b, 0, i]).item() ** 2 for b in range(BATCH) for i in range(LENGTHS[b]))
     loss = losses.duration_loss(logw, durations.to(F64), mask, n)
-    assert loss.item() == pytest.approx(sum(expected) / n.item(), abs=1e-12)
+    assert loss.item() == pytest.approx(expected / n.item(), abs=1e-12)
     assert losses.duration_loss(logw, durations, mask, n).item() == pytest.approx(loss.item(), rel=1e-6)
-    assert losses.duration_loss(durations.clamp(min=1).log()[:, None], durations, mask, n) == 0
+    assert losses.duration_loss(wanted, durations.to(F64), mask, n) == 0
 
 
 def test_prior_loss_is_the_gaussian_log_density(mask, n):
@@ -84,19 +78,7 @@ def test_mel_loss_is_a_loop_that_weighs_items(mask, n):
 
 
 @pytest.mark.parametrize("name", MASKED)
-def test_padding_says_nothing(name, mask, n):
-    loss, (first, *rest) = getattr(losses, name), arguments(name)
-    before = loss(first, *rest, mask, n)
-    garbage = first + 100 * (1 - mask)
-    assert loss(garbage, *rest, mask, n) == before
-    first.requires_grad_()
-    loss(first, *rest, mask, n).backward()
-    assert not (first.grad * (1 - mask)).any()
-    assert ((first.grad != 0) == mask.bool().expand_as(first)).all()
-
-
-@pytest.mark.parametrize("name", MASKED)
-@pytest.mark.parametrize("parts", [((0, 1), (2, 3)), ((0, 3), (1, 2)), ((0,), (1,), (2,), (3,))])
+@pytest.mark.parametrize("parts", [((0, 3), (1, 2)), ((0,), (1,), (2,), (3,))])
 def test_processes_that_share_a_batch_average_to_the_one_that_holds_it_all(name, parts, mask, n):
     """The count is that of the whole batch, divided by the number of processes; losses and gradients are averaged."""
     loss, (first, *rest) = getattr(losses, name), arguments(name)
@@ -113,42 +95,23 @@ def test_processes_that_share_a_batch_average_to_the_one_that_holds_it_all(name,
     assert torch.allclose(first.grad, whole_first.grad, atol=1e-12)
 
 
-@pytest.fixture
-def judged():
-    """What two discriminators of two and one layers say of recorded and of generated sound."""
-
-    def judge(seed):
-        one = (draw(4, 1, 7, seed=seed), [draw(4, 2, 9, seed=seed + 1), draw(4, 3, 5, seed=seed + 2)])
-        other = (draw(2, 1, 3, seed=seed + 3), [draw(2, 6, 8, seed=seed + 4)])
-        return [one, other]
-
-    return judge(10), judge(20)
+def outputs(seed):
+    """What two discriminators of two and one layers say of a sound."""
+    one = (draw(4, 1, 7, seed=seed), [draw(4, 2, 9, seed=seed + 1), draw(4, 3, 5, seed=seed + 2)])
+    return [one, (draw(2, 1, 3, seed=seed + 3), [draw(2, 6, 8, seed=seed + 4)])]
 
 
-def test_feature_loss_sums_the_means_of_layers_and_detaches_the_recording(judged):
-    real, generated = judged
-    for features in (features for output in judged for _, features in output):
-        for feature in features:
-            feature.requires_grad_()
-    expected = 0.0
-    for (_, reals), (_, generateds) in zip(real, generated):
-        for r, g in zip(reals, generateds):
-            expected += sum(abs(a - b) for a, b in zip(r.flatten().tolist(), g.flatten().tolist())) / r.numel()
+def test_feature_loss_sums_the_means_of_layers_and_detaches_the_recording():
+    real, generated = outputs(10), outputs(20)
+    pairs = [pair for (_, reals), (_, generateds) in zip(real, generated) for pair in zip(reals, generateds)]
+    for feature in (feature for pair in pairs for feature in pair):
+        feature.requires_grad_()
+    expected = sum((r - g).abs().mean().item() for r, g in pairs)
     loss = losses.feature_loss(real, generated)
     assert loss.item() == pytest.approx(expected, rel=1e-12)
     loss.backward()
-    for (_, reals), (_, generateds) in zip(real, generated):
-        assert all(r.grad is None for r in reals)
-        assert all(g.grad is not None and g.grad.abs().min() > 0 for g in generateds)
+    assert all(r.grad is None and g.grad.abs().min() > 0 for r, g in pairs)
     assert losses.feature_loss(real, real) == 0
-
-
-def test_least_squares(judged):
-    real, generated = judged
-    adversarial = sum(((g - 1) ** 2).mean().item() for g, _ in generated)
-    discriminator = sum(((r - 1) ** 2).mean().item() + (g**2).mean().item() for (r, _), (g, _) in zip(real, generated))
-    assert losses.adversarial_loss(generated).item() == pytest.approx(adversarial, rel=1e-12)
-    assert losses.discriminator_loss(real, generated).item() == pytest.approx(discriminator, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +119,8 @@ def test_least_squares(judged):
     [(1.0, 0.0, 1.0, 0.0), (1.0, 1.0, 0.0, 1.0), (0.0, 0.0, 1.0, 1.0), (0.5, 0.5, 0.25, 0.5), (0.0, 3.0, 4.0, 10.0)],
 )
 def test_least_squares_values(real, fake, adversarial, discriminator):
-    reals, fakes = ([(torch.full((2, 1, 3), value), [])] * 3 for value in (real, fake))
+    """Also of one discriminator beside another, which has logits of another shape."""
+    reals, fakes = ([(torch.full((n, 1, 3), value), []) for n in (2, 7, 1)] for value in (real, fake))
     assert losses.adversarial_loss(fakes).item() == pytest.approx(3 * adversarial)
     assert losses.discriminator_loss(reals, fakes).item() == pytest.approx(3 * discriminator)
 
@@ -192,6 +156,7 @@ def naive_stft_loss(wav_hat, wav, resolutions):
 def test_stft_loss_is_its_equations_with_a_naive_dft(length):
     wav_hat, wav = sounds(3, 1, length, seed=1), sounds(3, 1, length, seed=2)
     wav_hat[2, :, length // 2 :] = wav[2, :, length // 2 :] = 0  # one that ends earlier
+    wav[1] *= 1e-5  # one so quiet that its convergence is not relative to it
     weight = torch.tensor([1.0, 0.5, 0.25], dtype=F64)
     each = [naive_stft_loss(a.numpy(), b.numpy(), RESOLUTIONS) for a, b in zip(wav_hat[:, 0], wav[:, 0])]
     expected = (np.array(each) * weight.numpy()).mean()
@@ -211,15 +176,13 @@ def test_stft_loss_of_a_scaled_sound_is_known(scale, expected):
     assert loss.item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_stft_loss_weighs_each_item_for_itself():
+def test_stft_loss_of_a_batch_is_the_mean_of_its_items_each_weighed():
+    """So that equal shares of a batch average to the whole; what has no weight has no gradient."""
     wav_hat, wav = sounds(3, 1, 200, seed=1), sounds(3, 1, 200, seed=2) * torch.tensor([1.0, 0.1, 3.0])[:, None, None]
     each = [losses.stft_loss(wav_hat[i : i + 1], wav[i : i + 1], RESOLUTIONS, torch.ones(1)).item() for i in range(3)]
-    for weight in ([1.0, 1.0, 1.0], [0.0, 1.0, 0.0], [0.5, 0.25, 1.0]):
-        expected = sum(w * x for w, x in zip(weight, each)) / 3  # so equal shares of a batch average to the whole
-        loss = losses.stft_loss(wav_hat, wav, RESOLUTIONS, torch.tensor(weight, dtype=F64))
-        assert loss.item() == pytest.approx(expected, rel=1e-12)
-    wav_hat.requires_grad_()
-    losses.stft_loss(wav_hat, wav, RESOLUTIONS, torch.tensor([0.0, 1.0, 0.5])).backward()
+    loss = losses.stft_loss(wav_hat.requires_grad_(), wav, RESOLUTIONS, torch.tensor([0.0, 1.0, 0.5], dtype=F64))
+    assert loss.item() == pytest.approx((each[1] + 0.5 * each[2]) / 3, rel=1e-12)
+    loss.backward()
     assert (wav_hat.grad.abs().amax((1, 2)) > 0).tolist() == [False, True, True]
 
 
@@ -240,13 +203,10 @@ def test_stft_loss_of_silence_is_nothing_and_its_gradient_finite():
     assert 0 < loss < 20 and torch.isfinite(gradient).all() and gradient.abs().min() > 0
 
 
-def test_stft_loss_does_not_hear_what_16_bits_round_away():
+def test_stft_loss_does_not_hear_what_16_bits_round_away_and_lifts_what_is_far_too_soft():
     silence = torch.zeros(1, 1, 2048)
     rounding = (torch.rand(silence.shape, generator=torch.Generator().manual_seed(0)) - 0.5) / 2**15
     assert stft_loss_and_gradient(rounding, silence)[0] < 0.05
-
-
-def test_stft_loss_lifts_what_is_far_too_soft():
     loud, soft = sounds(1, 1, 256, seed=1).float(), sounds(1, 1, 256, seed=2, level=1e-6).float()
     loss, gradient = stft_loss_and_gradient(soft, loud)
     assert stft_loss_and_gradient(soft - 1e-6 * gradient / gradient.abs().max(), loud)[0] < loss
@@ -272,7 +232,7 @@ def tones(angle, level=1.0):
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.7, math.pi / 2, math.pi, 5.0])
-@pytest.mark.parametrize("level", [0.01, 1.0, 3.0])
+@pytest.mark.parametrize("level", [0.01, 3.0])
 def test_phase_loss_is_one_minus_the_cosine_whatever_the_level(angle, level):
     voiced = torch.zeros(2, 1, 20, dtype=F64)
     voiced[:, :, 3:-3] = 1  # the frames that see whole tones

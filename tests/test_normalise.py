@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from text import FrontEnd, TextError, numbers
-from text.normalise import RULES, clean, english, explain
+from text import FrontEnd, TextError
+from text.english import numbers
+from text.english.normalise import RULES, clean, english, explain
 from text.score import score, words
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "ljspeech" / "metadata.csv"

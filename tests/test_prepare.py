@@ -1,4 +1,4 @@
-"""data_util.prepare and data_util.layouts: recordings as people have them, made into a corpus."""
+"""data_util.prepare and data_util.corpus_readers: recordings as people have them, made into a corpus."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from data_util import config as configuration
-from data_util import features, layouts, prepare
+from data_util import corpus_readers, features, prepare
 from data_util.audio import load_wav
 from data_util.corpus import read_metafile
 
@@ -72,6 +72,8 @@ def test_nothing_is_made_twice_and_what_changed_is_made_again(source, tmp_path, 
     dest, made, real = tmp_path / "dest", [], prepare.process
     monkeypatch.setattr(prepare, "process", lambda *a: (made.append(1), real(*a))[1])
     assert run(source, dest) == 0 and len(made) == 6
+    done = (dest / prepare.DONE).read_text().split("\n")  # one JSON a line
+    assert {json.loads(line)["name"] for line in done if line} == {f"clip{i}" for i in range(6)}
     lists = (dest / "train.txt").read_bytes()
     assert run(source, dest) == 0 and len(made) == 6 and (dest / "train.txt").read_bytes() == lists
     record(source / "clip0.wav", tone(1.5), text="Another sentence.")  # a change, a loss, and a torn last line
@@ -103,7 +105,7 @@ def test_processes_make_the_same_as_one(tmp_path, monkeypatch):
     source = tmp_path / "source"
     for i in range(6):
         record(source / f"{i}.wav", tone(0.5, hertz=100 + i), text=f"Clip {i}.")
-    found = layouts.read(source)[1]
+    found = corpus_readers.read(source)[1]
     settings = prepare.Settings(22050)
     alone = prepare.make_wavs(found, tmp_path / "one", settings, 1, False)
     together = prepare.make_wavs(found, tmp_path / "two", settings, 2, False)
@@ -166,16 +168,16 @@ def test_ljspeech_and_piper_lists(tmp_path):
     for name in ("a", "b", "c", "d"):
         record(tmp_path / "wavs" / f"{name}.flac")
     (tmp_path / "metadata.csv").write_text("a|Dr. A|Doctor A\nb|One 1|One one\nc|only raw|\n")
-    layout, found = layouts.read(tmp_path)
+    layout, found = corpus_readers.read(tmp_path)
     assert layout == "list"
     assert names(found) == [("a", "", "Doctor A", ""), ("b", "", "One one", ""), ("c", "", "only raw", "")]
     assert [one.path.name for one in found] == ["a.flac", "b.flac", "c.flac"]
     (tmp_path / "metadata.csv").write_text("a|ann|One.\nb|ann|Two.\nc|ben|Three.\nd|ben|Four.\ngone|ben|Five.\n")
-    found = layouts.read(tmp_path)[1]
+    found = corpus_readers.read(tmp_path)[1]
     assert [one.speaker for one in found] == ["ann", "ann", "ben", "ben", "ben"] and found[-1].path is None
-    assert layouts.read(tmp_path, columns=("name", "text", "-"))[1][0].text == "ann"
+    assert corpus_readers.read(tmp_path, columns=("name", "text", "-"))[1][0].text == "ann"
     (tmp_path / "metadata.csv").write_text("a|One.\nb.flac|Two.\n")
-    assert [one.name for one in layouts.read(tmp_path)[1]] == ["a", "b"]
+    assert [one.name for one in corpus_readers.read(tmp_path)[1]] == ["a", "b"]
 
 
 def test_vits_lists_keep_their_split(tmp_path):
@@ -187,11 +189,11 @@ def test_vits_lists_keep_their_split(tmp_path):
                                        "DUMMY/p1_2.wav|0|Four.\n")  # fmt: skip
     (lists / "x_val.txt").write_text("DUMMY/p1_2.wav|0|Four.\nDUMMY/p1_1.wav|0|One.\n")
     (lists / "x_train.txt.cleaned").write_text("DUMMY/p1_1.wav|0|wˈʌn.\n")
-    layout, found = layouts.read(tmp_path)
+    layout, found = corpus_readers.read(tmp_path)
     assert layout == "list" and all(one.path is not None for one in found)
     assert [(one.name, one.split) for one in found][3:5] == [("DUMMY/p1_2", "train"), ("DUMMY/p1_2", "valid")]
     assert {one.speaker for one in found} == {"0", "1"}
-    assert layouts.read(lists / "x_val.txt")[1] == found[4:]
+    assert corpus_readers.read(lists / "x_val.txt")[1] == found[4:]
 
 
 def test_libritts_and_vctk(tmp_path):
@@ -201,14 +203,14 @@ def test_libritts_and_vctk(tmp_path):
     (libri / "dev-clean/84/121123/84_121123_000007_000001.original.txt").write_text("Go!\n")
     record(libri / "train-clean-100" / "85" / "1" / "85_1_1.wav")
     (libri / "train-clean-100/85/1/85_1_1.original.txt").write_text("Only 1.\n")
-    layout, found = layouts.read(libri)
+    layout, found = corpus_readers.read(libri)
     assert layout == "libritts"
     assert names(found) == [("84_121123_000007_000001", "84", "Go.", "valid"), ("85_1_1", "85", "Only 1.", "train")]
     for name in ("p225_001_mic1.flac", "p225_001_mic2.flac", "p225_002_mic2.flac"):
         record(vctk / "wav48_silence_trimmed" / "p225" / name)
     (vctk / "txt" / "p225").mkdir(parents=True)
     (vctk / "txt/p225/p225_001.txt").write_text("Please call Stella.\n")
-    layout, found = layouts.read(vctk)
+    layout, found = corpus_readers.read(vctk)
     assert layout == "vctk"
     assert names(found) == [("p225_001", "p225", "Please call Stella.", ""), ("p225_002", "p225", None, "")]
     assert found[0].path.name == "p225_001_mic1.flac" and found[1].path.name == "p225_002_mic2.flac"
@@ -231,7 +233,7 @@ def test_folders_may_name_speakers_and_lists_carry_them(tmp_path):
 
 def test_what_was_trained_on_is_not_held_out_when_recordings_are_added():
     def lists(n):
-        found = [layouts.Recording(f"clip-{i}", None, "text") for i in range(n)]
+        found = [corpus_readers.Recording(f"clip-{i}", None, "text") for i in range(n)]
         return {name: {one.name for one in chosen} for name, chosen in prepare.split(found, 5).items()}
 
     before, after = lists(100), lists(105)
@@ -264,9 +266,3 @@ def test_originals_are_out_of_reach(source, capsys, dest):
     before = snapshot(source)
     assert run(source, source / dest) == 1
     assert "only read" in capsys.readouterr().err and snapshot(source) == before
-
-
-def test_done_is_one_json_a_line(source, tmp_path):
-    run(source, tmp_path / "dest")
-    lines = (tmp_path / "dest" / prepare.DONE).read_text().split("\n")
-    assert {json.loads(line)["name"] for line in lines if line} == {f"clip{i}" for i in range(6)}

@@ -20,7 +20,6 @@ from model.sde import (
     euler_maruyama,
     grid,
     original,
-    posterior,
     result_time,
     solver_times,
 )
@@ -36,16 +35,6 @@ def make(**changes) -> SDE:
 
 def scalar(t: float) -> torch.Tensor:
     return torch.tensor(t, dtype=F64)
-
-
-def normal(generator):
-    """A draw of noise from a generator, in float64."""
-    return lambda r: torch.randn(r.shape, dtype=F64, generator=generator)
-
-
-def silence(r: torch.Tensor) -> torch.Tensor:
-    """A draw of noise that is none."""
-    return torch.zeros_like(r)
 
 
 def gaussian_mean(sde: SDE, m: float, s: float):
@@ -77,18 +66,8 @@ def test_sigma_keeps_its_digits_in_float32_at_small_t():
     assert sde.sigma(t).item() == pytest.approx(sde.sigma(t.double()).item(), rel=1e-5)
 
 
-def test_perturbing_twice_is_perturbing_once():
-    sde = make()
-    s, t = scalar(0.3), scalar(0.8)
-    ratio = sde.alpha(t) / sde.alpha(s)
-    assert (ratio * sde.alpha(s)).item() == pytest.approx(sde.alpha(t).item(), abs=1e-12)
-    # q(t | s) has variance 1 - exp(-(B(t) - B(s)))
-    variance = ratio**2 * sde.sigma(s) ** 2 - torch.expm1(-(sde.beta_integral(t) - sde.beta_integral(s)))
-    assert variance.item() == pytest.approx((sde.sigma(t) ** 2).item(), abs=1e-12)
-
-
 def test_simulated_paths_meet_the_closed_mean_and_variance():
-    sde, n, steps, end = make(), 100_000, 400, 0.6
+    sde, n, steps, end = make(), 40_000, 200, 0.6
     generator = torch.Generator().manual_seed(0)
     mu, z = 2.0, torch.full((n,), -1.0, dtype=F64)
     h = end / steps
@@ -120,7 +99,7 @@ def test_tweedie_equals_quadrature_for_a_mixture():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("t", [1e-3, 0.1, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("t", [1e-3, 0.5, 1.0])
 def test_parametrisations_and_score_convert_into_each_other(kind, t):
     sde = make(parametrisation=kind)
     generator = torch.Generator().manual_seed(1)
@@ -152,25 +131,10 @@ def test_edm_output_and_input_have_unit_variance_for_gaussian_data():
     assert torch.allclose(sde.target(r_0, noise, t).var(2), torch.ones(4, 1, dtype=F64), atol=0.02)
 
 
-def test_rounding_to_bfloat16_at_one_breaks_noise_prediction_and_not_edm():
-    generator = torch.Generator().manual_seed(3)
-    r_0, noise = torch.randn(2, 1, 1, 100_000, generator=generator)
-    r_0, t = 0.5 * r_0, torch.ones(1)
-    errors = {}
-    for kind in ("edm", "noise"):
-        sde = make(parametrisation=kind)
-        c_skip, c_out, _ = (module.expand(c) for c in sde.coefficients(t))
-        output = sde.target(r_0, noise, t).bfloat16().float()
-        r_0_hat = c_skip * sde.perturb(r_0, noise, t) + c_out * output
-        errors[kind] = (r_0_hat - r_0).square().mean().sqrt().item()
-    assert errors["edm"] < 2e-3
-    assert errors["noise"] > 0.1
-
-
 def test_posterior_variance_is_what_the_exact_denoiser_leaves():
     sde = make()
     generator = torch.Generator().manual_seed(4)
-    r_0, noise = torch.randn(2, 1, 1, 400_000, dtype=F64, generator=generator)
+    r_0, noise = torch.randn(2, 1, 1, 100_000, dtype=F64, generator=generator)
     t, r_0 = torch.tensor([0.3], dtype=F64), sde.sigma_data * r_0
     mean, _ = gaussian_mean(sde, 0.0, sde.sigma_data)
     left = (mean(sde.perturb(r_0, noise, t), 0.3) - r_0).var()
@@ -207,33 +171,23 @@ def test_t_of_log_ratio_inverts_the_schedule():
     assert sde.t_of_log_ratio(torch.tensor(50.0)) == 1
 
 
-@pytest.mark.parametrize("solver", [posterior, ddim, ancestral, dpm2m, euler_maruyama])
-def test_one_step_is_one_evaluation_at_one_to_the_bit(solver):
-    sde = make()
-    mean, calls = gaussian_mean(sde, 0.7, 0.5)
-    r_1 = torch.randn(1, 3, 7)
-    result = solver(sde, mean, r_1, grid(1))
-    assert torch.equal(result, mean(r_1, 1.0))
-    assert [t for t, _ in calls[:-1]] == [1.0]
-
-
-STEPS = [(solver, n) for solver in SOLVERS for n in ((1,) if solver in ONE_STEP else (1, 2, 3, 4, 5, 10, 50))]
+STEPS = [(solver, n) for solver in SOLVERS for n in ((1,) if solver in ONE_STEP else (1, 2, 5, 10))]
 
 
 @pytest.mark.parametrize(("solver", "n"), STEPS)
 def test_evaluations_are_counted_and_the_last_is_the_result_of_all_but_samplers(solver, n):
-    sde = make()
-    mean, calls = gaussian_mean(sde, 0.7, 0.5)
-    result = SOLVERS[solver](sde, mean, torch.randn(1, 2, 3, dtype=F64), solver_times(solver, n))
+    mean, calls = gaussian_mean(make(), 0.7, 0.5)
+    r_1 = torch.randn(1, 2, 3, dtype=F64)
+    result = SOLVERS[solver](make(), mean, r_1, solver_times(solver, n))
     assert [t for t, _ in calls] == list(solver_times(solver, n))
-    assert len(calls) == n
-    last_t, last_r = calls[-1]
+    (_, first_r), *_, (last_t, last_r) = calls if n > 1 else 2 * calls
+    assert torch.equal(first_r, r_1 * (1 / 5) if solver == "original" else r_1)
     assert torch.equal(result, mean(last_r, last_t)) == (solver not in SAMPLERS)
     assert result_time(solver, n) == (0 if solver in SAMPLERS else last_t)
 
 
 @pytest.mark.parametrize("solver", [ddim, dpm2m])
-@pytest.mark.parametrize("n", [2, 3, 4, 10])
+@pytest.mark.parametrize("n", [2, 10])
 def test_point_mass_is_followed_exactly(solver, n):
     sde, m = make(), 0.7
     calls = []
@@ -297,28 +251,6 @@ def test_euler_meets_the_product_of_its_steps_on_a_point_mass(n):
     )
 
 
-def test_euler_converges_to_the_analytic_flow_with_order_one():
-    """The midpoint's time, but the slope where the step begins: one order, whatever the time."""
-    sde, m, s = make(), 0.7, 0.5
-    r_1 = torch.randn(2000, dtype=F64, generator=torch.Generator().manual_seed(5))
-    alpha, sigma, _ = sde.at(1.0)
-    exact = m + s / math.sqrt((alpha * s) ** 2 + sigma**2) * (r_1 - alpha * m)  # at t = 0
-
-    def error(n):
-        result = euler(sde, gaussian_mean(sde, m, s)[0], r_1, solver_times("euler", n))
-        return (result - exact).square().mean().sqrt().item()
-
-    assert 0.85 < math.log2(error(160) / error(320)) < 1.15
-
-
-def test_one_step_of_euler_overshoots_the_mean_by_half():
-    """beta(.5) / 2 alpha / sigma^2 = 1.547 times the posterior mean, and of where it starts a multiple."""
-    sde, r_1 = make(), torch.randn(1, 2, 50, dtype=F64)
-    result = euler(sde, lambda r, _: torch.full_like(r, 0.7), r_1, solver_times("euler", 1))
-    again = euler(sde, lambda r, _: torch.full_like(r, 1.7), r_1, solver_times("euler", 1))
-    assert torch.allclose(again - result, torch.full_like(result, 1.5474), atol=1e-4)
-
-
 def test_the_authors_step_has_its_published_coefficients():
     """mu + 1.5783 (z0_hat(.5) - mu) + 0.4518 (z - mu) + 0.096 fresh noise, where z = mu + noise / 5."""
     sde, (r_1, fresh) = make(), torch.randn(2, 1, 2, 50, dtype=F64)
@@ -331,44 +263,6 @@ def test_the_authors_step_has_its_published_coefficients():
     result = original(sde, mean, r_1, solver_times("original", 1), lambda _: fresh)
     assert torch.allclose(result, 1.5783 * 0.7 + 0.4518 * r_1 / 5 + 0.0959 * fresh, atol=5e-4)
     assert len(asked) == 1 and asked[0][1] == 0.5 and torch.equal(asked[0][0], 0.2 * r_1)
-
-
-def moments_of_steps(sde, m, s, times):
-    """Mean and variance at the last time of Euler-Maruyama on Gaussian data, exactly: each step is linear in r, so it
-    is read off two starts without noise, and its noise has the variance beta h."""
-    mean, variance = 0.0, 1.0
-    for t, u in zip(times, times[1:]):
-        posterior_of, calls = gaussian_mean(sde, m, s)
-        euler_maruyama(sde, posterior_of, torch.tensor([0.0, 1.0], dtype=F64), (t, u), silence)
-        at_zero, at_one = calls[-1][1].tolist()
-        slope = at_one - at_zero
-        mean = at_zero + slope * mean
-        variance = slope**2 * variance + (sde.beta_min + (sde.beta_max - sde.beta_min) * t) * (t - u)
-    return mean, variance
-
-
-def test_the_reverse_sde_converges_to_mean_and_variance_with_order_one():
-    sde, m, s, u = make(), 0.7, 0.5, 0.05
-    alpha, sigma, _ = sde.at(u)
-
-    def errors(steps):
-        mean, variance = moments_of_steps(sde, m, s, [1 + (u - 1) * i / steps for i in range(steps + 1)])
-        return abs(mean - alpha * m), abs(variance - (alpha**2 * s * s + sigma**2))
-
-    for coarse, fine in zip(errors(200), errors(400)):
-        assert 0.85 < math.log2(coarse / fine) < 1.15
-
-
-def test_the_reverse_sde_draws_what_its_steps_say():
-    """Mean and variance of samples against the exact ones of the same steps."""
-    sde, m, s, times = make(), 0.7, 0.5, grid(12)
-    generator = torch.Generator().manual_seed(8)
-    posterior_of, calls = gaussian_mean(sde, m, s)
-    r_1 = torch.randn(100_000, dtype=F64, generator=generator)
-    euler_maruyama(sde, posterior_of, r_1, times, normal(generator))
-    mean, variance = moments_of_steps(sde, m, s, times)
-    assert calls[-1][1].mean().item() == pytest.approx(mean, abs=0.01)
-    assert calls[-1][1].var().item() == pytest.approx(variance, rel=0.02)
 
 
 def test_an_ancestral_step_draws_from_the_law_of_the_latent_between():
@@ -384,36 +278,15 @@ def test_an_ancestral_step_draws_from_the_law_of_the_latent_between():
     assert torch.allclose(calls[-1][1], wanted + fresh / math.sqrt(before + after), atol=1e-12)
 
 
-def test_ancestral_sampling_meets_mean_and_variance():
-    sde, m, s = make(), 0.7, 0.5
-    generator = torch.Generator().manual_seed(6)
-    mean, calls = gaussian_mean(sde, m, s)
-    r_1 = torch.randn(50_000, dtype=F64, generator=generator)
-    u = 0.02
-    times = [1 + (u - 1) * i / 400 for i in range(401)]
-    ancestral(sde, mean, r_1, times, normal(generator))
-    alpha, sigma, _ = sde.at(u)
-    last = calls[-1][1]
-    assert last.mean().item() == pytest.approx(alpha * m, abs=0.01)
-    assert last.std().item() == pytest.approx(math.sqrt(alpha**2 * s * s + sigma**2), abs=0.02)
-
-
-@pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 10])
-def test_grids_give_dpm2m_the_right_marginal(n):
-    """For Gaussian data the last latent's spread is that of the forward process, within 4%."""
-    sde, s = make(), make().sigma_data
-    mean, calls = gaussian_mean(sde, 0.0, s)
-    dpm2m(sde, mean, torch.ones(1, dtype=F64), grid(n))
-    t, last = calls[-1]
-    alpha, sigma, _ = sde.at(t)
-    assert last.item() == pytest.approx(math.sqrt(alpha**2 * s * s + sigma**2), rel=0.04)
-
-
-@pytest.mark.parametrize("s", [0.3, 0.4, 0.6, 0.8, 1.0])
-def test_five_evaluations_have_it_for_data_of_other_deviations(s):
+@pytest.mark.parametrize(
+    ("n", "s"), [(n, 0.5) for n in (2, 3, 4, 5, 6, 10)] + [(5, s) for s in (0.3, 0.4, 0.6, 0.8, 1)]
+)
+def test_grids_give_dpm2m_the_right_marginal(n, s):
+    """For Gaussian data the last latent's spread is that of the forward process, within 4%; five evaluations have it
+    for data of any deviation."""
     sde = make()
     mean, calls = gaussian_mean(sde, 0.0, s)
-    dpm2m(sde, mean, torch.ones(1, dtype=F64), grid(5))
+    dpm2m(sde, mean, torch.ones(1, dtype=F64), grid(n))
     alpha, sigma, _ = sde.at(calls[-1][0])
     assert calls[-1][1].item() == pytest.approx(math.sqrt(alpha**2 * s * s + sigma**2), rel=0.041)
 

@@ -17,15 +17,13 @@ from model.layers import SpeakerEmbedding
 from model.nisets import NiSETS
 from tests.conftest import with_keys, without_judges
 
-KINDS = {
-    "tiny": ROOT / "tests" / "tiny.yaml",
-    "lanes": ROOT / "tests" / "tiny_lanes.yaml",
-}
+KINDS = {"tiny": ["tiny.yaml"], "frames": ["tiny.yaml", "tiny_frames.yaml"]}
 N_SYMBOLS = 30
 
 
-def of(kind, names=(), overrides=()):
-    return configuration.load(KINDS[kind], [f"speakers.names=[{','.join(names)}]", *overrides])
+def of(kind, names=()):
+    overlays = [ROOT / "tests" / name for name in KINDS[kind]]
+    return configuration.load(overlays, [f"speakers.names=[{','.join(names)}]"])
 
 
 def built(config):
@@ -51,7 +49,7 @@ def test_one_speaker_is_a_model_without_speakers_and_several_start_as_it(kind):
     assert all(not value.any() for value in extra.values())
     assert all(torch.equal(none[name], several[name]) for name in none)  # the same draws
     parts = {name.split(".")[0] for name in extra}
-    assert parts == {"text_encoder", "decoder", "generator"} | ({"variance"} if kind == "lanes" else set())
+    assert parts == {"text_encoder", "decoder", "generator"} | ({"prosody"} if kind == "frames" else set())
     assert "text_encoder.duration_speaker.weight" in extra
 
 
@@ -60,16 +58,17 @@ def test_each_part_tells_speakers_apart(kind):
     model = stirred(of(kind, ("ann", "ben")))
     x, random = torch.tensor([[1, 5, 9, 3]]), torch.Generator().manual_seed(2)
     z0, mask, t = torch.randn(1, 80, 16, generator=random), torch.ones(1, 1, 16), torch.tensor([0.5])
-    f0 = model.conditions(torch.cat([5 + 0.1 * torch.randn(1, 1, 16, generator=random), torch.ones(1, 1, 16)], 1))
+    f0 = model.normalised_f0(torch.cat([5 + 0.1 * torch.randn(1, 1, 16, generator=random), torch.ones(1, 1, 16)], 1))
     values = None if f0 is None else torch.zeros(1, 2, 4)
-    noise = torch.randn(1, 1, 16 * 256, generator=random)
+    source = model.source(f0, torch.randn(1, 1, 16 * 256, generator=random))
 
     def outputs(speaker):
         with torch.no_grad(), model.speaking_as(speaker):
-            mu_x, logw, _ = model.encode(x, torch.ones(1, 1, 4), values)
-            found = [mu_x, logw, model.denoise(z0, z0, mask, t, f0)[1], model.generate(z0, f0=f0, noise=noise)]
-            if model.variance is not None:
-                found.append(model.variance.encode(x, torch.ones(1, 1, 4)))
+            mu_x, logw, _ = model.encode_text(x, torch.ones(1, 1, 4), values)
+            r_0_hat, _ = model.denoiser.denoise(z0, t, mask, mu=z0, f0=f0)
+            found = [mu_x, logw, r_0_hat, model.vocode(model.vocoder_features(z0, f0=f0), source=source)]
+            if model.prosody is not None:
+                found.append(model.prosody.network.encode(x, torch.ones(1, 1, 4)))
             return found
 
     ann, ben, again = outputs(0), outputs(1), outputs(0)
@@ -78,14 +77,14 @@ def test_each_part_tells_speakers_apart(kind):
 
 
 def test_a_batch_of_speakers_equals_each_alone():
-    model = stirred(of("lanes", ("ann", "ben", "cid")))
+    model = stirred(of("tiny", ("ann", "ben", "cid")))
     x, x_mask = torch.tensor([[1, 5, 9, 3]] * 3), torch.ones(3, 1, 4)
     with torch.no_grad():
         with model.speaking_as(torch.tensor([2, 0, 1])):
-            together = model.encode(x, x_mask)
+            together = model.encode_text(x, x_mask)
         for row, speaker in enumerate((2, 0, 1)):
             with model.speaking_as(speaker):
-                alone = model.encode(x[:1], x_mask[:1])
+                alone = model.encode_text(x[:1], x_mask[:1])
             for a, b in zip(together, alone):
                 assert torch.allclose(a[row], b[0], atol=1e-5)
 
@@ -93,7 +92,7 @@ def test_a_batch_of_speakers_equals_each_alone():
 def test_nobody_speaks_unless_somebody_is_chosen():
     model = built(of("tiny", ("ann", "ben")))
     with pytest.raises(ValueError, match="choose one"):
-        model.encode(torch.tensor([[1]]), torch.ones(1, 1, 1))
+        model.encode_text(torch.tensor([[1]]), torch.ones(1, 1, 1))
     with pytest.raises(RuntimeError), model.speaking_as(1):
         raise RuntimeError
     assert all(part.chosen is None for part in model.modules() if isinstance(part, SpeakerEmbedding))
@@ -157,11 +156,9 @@ def test_a_speaker_is_named_by_the_nearest_mean_in_its_own_deviation():
     speaker = np.repeat([0, 1, 2], 200)
     middles = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 30.0]])
     heard = middles[speaker] + random.standard_normal((600, 2)) * (0.1, 10.0)
-    classifier = speakers.Classifier.fit(heard, speaker)
-    np.testing.assert_allclose(classifier.means, middles, atol=3)
-    np.testing.assert_allclose(classifier.scale, (0.1, 10), rtol=0.1)
+    named = speakers.fitted(heard, speaker)
     # 0.3 is nearer to the first than to the second; 10 away counts as little as 0.1; 20 is nearer to 30 than to 0
-    assert classifier.name(np.array([[0.3, 10.0], [0.8, -10.0], [0.0, 20.0]])).tolist() == [0, 1, 2]
+    assert named(np.array([[0.3, 10.0], [0.8, -10.0], [0.0, 20.0]])).tolist() == [0, 1, 2]
 
 
 def test_what_is_heard_is_the_mean_spectrum_and_the_pitch_where_there_is_voice():
@@ -173,20 +170,20 @@ def test_what_is_heard_is_the_mean_spectrum_and_the_pitch_where_there_is_voice()
 
 
 def test_the_table_says_who_was_heard_for_whom(tmp_path, capsys):
-    said = speakers.report(np.array([[19, 1], [0, 20]]), ["a", "b"], 1.0)
+    said = speakers.report(np.array([[19, 1], [0, 20]]), 1.0, ["a", "b"])
     assert said.splitlines() == [
         "| asked for | heard a | heard b |", "|---|---:|---:|", "| a | 19 | 1 |", "| b | 0 | 20 |", "",
         "39 of 40 syntheses named right, 97.5%; of held-out recordings 100.0%",
     ]  # fmt: skip
     config = speakers.config_of(speakers.parse_args(["-o", str(tmp_path), "--steps", "7", "training.batch_size=3"]))
     assert config.speakers.names == speakers.VOICES and config.training.batch_size == 3
-    assert config.training.train_num_steps == 7 and list(config.training.lanes) == ["main"]
-    for wrong in (["--voices", "en-us"], ["--voices", "en-us", "en-us"], ["--sentences", "5"], ["--texts", "400"]):
+    assert config.training.train_num_steps == 7 and len(config.training.stages) == 1
+    for wrong in (["--sentences", "5"], ["--texts", "400"]):
         with pytest.raises(SystemExit):
             speakers.parse_args(["-o", str(tmp_path), *wrong])
     capsys.readouterr()
-    assert speakers.main(["-o", str(tmp_path), "training.batch_size=0"]) == 1
-    assert "speakers: training.batch_size = 0" in capsys.readouterr().err
+    assert speakers.main(["-o", str(tmp_path), "--voices", "en-us", "en-us"]) == 1
+    assert "speakers: speakers.names = ['en-us', 'en-us']: must be different" in capsys.readouterr().err
 
 
 @pytest.mark.slow

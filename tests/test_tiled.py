@@ -1,4 +1,4 @@
-"""Convolutions on tiles: against sums written out, nn.Conv1d, and the generators that they are in."""
+"""Convolutions on tiles: against sums written out, nn.Conv1d, and the generator that they are in."""
 
 import copy
 
@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from model import tiled
-from model.hifigan import HiFiGAN, ISTFTNet, ResBlock, ResBlocks
-from tests.test_hifigan import ISTFT_SIZES, N_LATENTS, SIZES, latents, loud, mask_of
+from model.hifigan import ResBlock, ResBlocks
+from tests.test_hifigan import N_INPUTS, SIZES, latents, loud, mask_of
 
 WIDE = {"channels": 128, "resblock_kernels": (3, 5, 7)}  # whose first stage has tiles
 
@@ -33,16 +33,16 @@ def test_three_products_are_a_correlation(n, kernel):
     assert len(samples) == len(weights) == back.shape[1] == n // 2 * 3 - 1
 
 
-@pytest.mark.parametrize("frames", [1, 2, 30, 97, 400])
 @pytest.mark.parametrize("dilation", [1, 3, 5])
 @pytest.mark.parametrize("kernel", [3, 5, 11])
 @pytest.mark.parametrize("on_tiles", [True, False])
-def test_a_convolution_is_the_same_on_tiles(frames, dilation, kernel, on_tiles):
+def test_a_convolution_is_the_same_on_tiles(dilation, kernel, on_tiles):
     layer = nn.Conv1d(6, 4, kernel, padding=dilation * (kernel // 2), dilation=dilation).double()
-    x = double(frames, 6)
-    y = tiled.Conv(layer, on_tiles)(x)
-    assert y.is_contiguous() and y.shape == (frames, 4)
-    assert (y - layer(x.T).T).abs().max() <= 1e-13
+    for frames in (1, 2, 30, 97, 400):
+        x = double(frames, 6)
+        y = tiled.Conv(layer, on_tiles)(x)
+        assert y.is_contiguous() and y.shape == (frames, 4)
+        assert (y - layer(x.T).T).abs().max() <= 1e-13
 
 
 def test_tiles_are_for_wide_kernels_and_many_channels():
@@ -74,17 +74,16 @@ def test_blocks_leave_no_seam(block, masked, monkeypatch):
     assert mask is None or (found * (1 - mask)).abs().max() == 0
 
 
-@pytest.mark.parametrize("kind", [HiFiGAN, ISTFTNet])
-def test_a_generator_sounds_the_same_on_tiles(kind, monkeypatch):
+def test_a_generator_sounds_the_same_on_tiles(monkeypatch):
     monkeypatch.setattr(tiled, "BLOCK", 64 * 50)
-    torch.manual_seed(0)
-    generator = loud(kind(**(SIZES if kind is HiFiGAN else ISTFT_SIZES) | WIDE)).fold()
+    generator = loud(**SIZES | WIDE).fold()
     names = set(generator.state_dict())
-    z0_hat, mask = latents(2, N_LATENTS, 40), mask_of([40, 13], 40)
+    z0_hat, mask = latents(2, N_INPUTS, 40), mask_of([40, 13], 40)
     expected = [generator(z0_hat), generator(z0_hat, mask)]
     assert tiled.tile(generator) is generator and set(generator.state_dict()) == names
     assert any(conv.tiled for conv in generator.modules() if isinstance(conv, tiled.Conv))
     for found, other in zip((generator(z0_hat), generator(z0_hat, mask)), expected):
-        assert (found - other).abs().max() <= 1e-6 * other.abs().max().clamp(min=1)
-    assert (generator(z0_hat[1:, :, :13]) - generator(z0_hat, mask)[1:, :, : expected[0].shape[-1] // 40 * 13]
-            ).abs().max() <= 1e-6  # fmt: skip
+        assert (found - other).abs().max() <= 1e-6
+    alone = generator(z0_hat[1:, :, :13])
+    assert (alone - generator(z0_hat, mask)[1:, :, : alone.shape[-1]]).abs().max() <= 1e-6
+    assert tiled.tile(plain := nn.Linear(1, 1)) is plain  # what has no residual blocks stays as it is

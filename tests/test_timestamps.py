@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from data_util.timestamps import Span, phoneme_spans, to_json, to_srt, to_textgrid, word_labels, word_spans
+from runtime.timestamps import Span, phoneme_spans, to_json, to_srt, to_textgrid, word_labels, word_spans
 
 FRAME = 0.01
 SYMBOLS = ("_", "h", "a", " ", "b", "_", "o", ",", "c", "", "d")

@@ -1,4 +1,4 @@
-"""The import rules: one ladder, text -> data_util -> model -> training -> scripts, and one star inside model/."""
+"""The import rules: text and runtime, data_util, model, evaluation, training, scripts; and one star inside model/."""
 
 import ast
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LADDER = {"text": 0, "data_util": 1, "model": 2, "training": 3}
+LADDER = {"text": 0, "runtime": 1, "data_util": 2, "model": 3, "evaluation": 4, "training": 5}
 LAST = ("benchmarks", "experiments")  # which may call any script
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")}
 FILES = sorted(path for folder in (*LADDER, ".", *LAST) for path in (ROOT / folder).glob("*.py")) + sorted(
-    (ROOT / "model" / "monotonic_align").glob("*.py")
+    path for folder in ("model/monotonic_align", "text/english") for path in (ROOT / folder).glob("*.py")
 )
 
 
@@ -19,9 +19,12 @@ def module_of(path):
 
 
 def imports_of(path):
-    """Every module of ours that a file names, wherever in it the import stands."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Every module of ours that a file names, wherever in it the import stands, but for types alone."""
+    tree, names = ast.parse(path.read_text(encoding="utf-8")), set()
+    for node in list(ast.walk(tree)):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -47,20 +50,46 @@ def test_a_file_imports_leftwards_only(path):
         assert rung(name) < len(LADDER), f"{module_of(path)} imports {name}: a script is imported by nobody"
 
 
+MODEL = (  # a file of model/ imports from the lines above its own
+    ("layers", "sde", "monotonic_align"),
+    ("losses", "alignment", "vocoder", "latent"),
+    ("denoiser", "text_encoder", "unet", "convnext", "hifigan", "tiled", "discriminator"),
+    ("prosody",),
+    ("networks",),
+    ("nisets",),
+)
+
+
 @pytest.mark.parametrize("path", [path for path in FILES if path.parent.name == "model"], ids=module_of)
-def test_in_model_only_the_whole_knows_its_parts(path):
-    if path.stem == "nisets":
+def test_a_file_of_the_model_imports_what_stands_above_it(path):
+    above = {name: i for i, row in enumerate(MODEL) for name in row}
+    if path.stem == "__init__":
         return
-    siblings = {name.split(".")[1] for name in imports_of(path) if name.startswith("model.")}
-    assert siblings <= {"layers"}, f"{module_of(path)} imports {siblings - {'layers'}}"
+    for name in imports_of(path):
+        if name.startswith("model."):
+            assert above[name.split(".")[1]] < above[path.stem], f"{module_of(path)} imports {name}"
+        assert not name.startswith("data_util.") or name.startswith("data_util.audio"), f"{module_of(path)}: {name}"
+
+
+@pytest.mark.parametrize("folder", ["text", "text/english", "runtime"])
+def test_what_export_ships_knows_nothing_of_pytorch(folder):
+    for path in (ROOT / folder).glob("*.py"):
+        assert "import torch" not in path.read_text(encoding="utf-8"), path
 
 
 def test_the_walk_sees_what_it_must():
-    assert {"text.front_end", "data_util.config", "model.nisets", "training.state", "train", "sampling"} <= set(
-        map(module_of, FILES)
-    )
-    assert "model.unet" in imports_of(ROOT / "model" / "nisets.py")
-    assert "data_util.dataset.Batch" in imports_of(ROOT / "model" / "nisets.py")
+    wanted = {"text.front_end", "text.english.normalise", "data_util.config", "model.nisets", "training.state", "train"}
+    assert wanted < set(map(module_of, FILES))
+    assert "model.unet" in imports_of(ROOT / "model" / "networks.py")
+    assert "data_util.dataset.Batch" not in imports_of(ROOT / "model" / "nisets.py")  # a type alone
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_classes_and_functions_stay_short(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        length = node.end_lineno - node.lineno + 1 if hasattr(node, "end_lineno") and hasattr(node, "lineno") else 0
+        assert not isinstance(node, ast.FunctionDef) or length <= 60, f"{module_of(path)}.{node.name}: {length} lines"
+        assert not isinstance(node, ast.ClassDef) or length <= 250, f"{module_of(path)}.{node.name}: {length} lines"
 
 
 def test_the_top_level_has_the_promised_shape():

@@ -11,7 +11,7 @@ __all__ = ["SYMBOLS", "FrontEnd", "TextError", "normalise", "phonemise", "text_t
 _default = functools.cache(FrontEnd)  # made when first asked for
 
 
-# Two of these have the names of the modules that they rest on; the import above loaded both, so the functions stay.
+# One of these has the name of the module that it rests on; the import above loaded it, so the function stays.
 def normalise(text: str) -> str:
     """FrontEnd.normalise of the default English front end."""
     return _default().normalise(text)

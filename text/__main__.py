@@ -8,7 +8,7 @@ import sys
 import time
 
 from text import FrontEnd, TextError
-from text.normalise import english, explain
+from text.english.normalise import english, explain
 from text.score import score
 from text.symbols import label
 

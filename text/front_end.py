@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from text import dictionary, markup, normalise, phonemise
+from text import markup, phonemise
+from text.english import dictionary, normalise
+from text.english.normalise import SLOT
 from text.errors import TextError
-from text.normalise import SLOT
 from text.symbols import (
     BLANK,
     FIRST,

@@ -1,41 +1,50 @@
 """The clips that a run trains on and is measured on."""
 
+import contextlib
 import logging
 import sys
-from dataclasses import dataclass
+import zipfile
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data_util import measures
-from data_util.config import Config, ConfigError
+from data_util.config import ROOT, Config, ConfigError
 from data_util.corpus import Corpus, prepare
-from data_util.world import World
-from model import flat_start, latent, monotonic_align
+from data_util.features import digest
+from data_util.gta import GTALatents
+from evaluation import metrics
+from model import latent
+from runtime.files import one_at_a_time, write_atomic
+from training import initial_alignment
+from training.distributed import Processes
 
 log = logging.getLogger("train")
 
 
 @dataclass
 class Data:
-    """clips: all to train on, aligned where alignment.init asks for it; own: those of this lane; valid: held out."""
+    """clips: all of the list, aligned where alignment.init asks for it; own: those of dataset.fold, which training
+    uses; valid: held out; latents: teacher-forced ones of own, where training.gta_folders names some."""
 
     clips: Corpus
     own: Corpus
     valid: Corpus
+    latents: GTALatents | None = None
 
 
-def prepare_data(config: Config, world: World) -> Data:
-    """What a configuration of one lane trains on, or of several lanes have in common.
+def prepare_data(config: Config, processes: Processes) -> Data:
+    """What a configuration trains on.
 
-    The first process makes what the cache does not have; the others then read it, or end where the first has failed.
+    The first process makes what the cache does not have, one run at a time; the others then read it, or end where the
+    first has failed.
     """
     check_packages(config)
-    if world.first:
-        with world.telling_of_failure():
+    if processes.is_main:
+        with processes.main_first(), one_at_a_time(ROOT / config.dataset.cache):
             return read_data(config, progress=True)
-    if world.failed_elsewhere():
+    if processes.main_failed():
         sys.exit(1)  # the first process says why
     return read_data(config, progress=False)
 
@@ -45,36 +54,59 @@ def read_data(config: Config, progress: bool) -> Data:
     clips = prepare(config, config.dataset.metafile_train, progress=progress)
     valid = prepare(config, config.dataset.metafile_valid, progress=progress)
     if config.alignment.init == "em":
-        aligned = flat_start.corpus_alignment(config, clips, monotonic_align.search, progress=progress)
+        aligned = initial_alignment.corpus_alignment(config, clips, progress=progress)
         clips.ids, clips.durations = map(list, zip(*aligned))
-    latent.corpus_compression(config, clips)  # into the cache, where every process finds it
+    corpus_compression(config, clips)  # into the cache, where every process finds it
     log.info("latent: mean %.3f, standard deviation %.3f", *clips.statistics())
     if config.with_f0:
         log.info("ln F0: mean %.3f, standard deviation %.3f", *clips.f0_statistics())
-    return Data(clips, clips, valid)
+    indices = fold_indices(config.dataset.fold, len(clips))
+    latents = None
+    if config.training.gta_folders:
+        latents = GTALatents([ROOT / folder for folder in config.training.gta_folders], clips.content).of(indices)
+    return Data(clips, clips.subset(indices), valid, latents)
 
 
 def clip_tensors(config: Config, clips: Corpus, index: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """One clip as the model reads it: x (1, T_x), mel (1, n_mels, T_mel), f0 (1, 2, T_mel), empty where unread."""
-    mel = clips.mel(index)
-    f0 = clips.f0(index) if config.with_f0 else np.zeros((2, 0), dtype=np.float32)
-    return tuple(torch.from_numpy(array)[None].to(device) for array in (clips.ids[index], mel, f0))
+    contour = clips.f0(index) if config.with_f0 else np.zeros((2, 0), dtype=np.float32)
+    arrays = (clips.ids[index], clips.mel(index), contour)
+    x, mel, f0 = (torch.from_numpy(array)[None].to(device) for array in arrays)
+    return x, mel, f0
 
 
 def check_packages(config: Config) -> None:
     """Raise ConfigError where what measures system.best_metric is not installed, before anything that takes time."""
-    needed = {"cer": measures.RECOGNISER, "dnsmos": measures.DNSMOS}.get(config.system.best_metric, ())
-    missing = measures.missing_packages(needed)
+    needed = {"cer": metrics.RECOGNISER, "dnsmos": metrics.DNSMOS}.get(config.system.best_metric, ())
+    missing = metrics.missing_packages(needed)
     if missing:
         raise ConfigError(f"system.best_metric = {config.system.best_metric}: needs {', '.join(missing)}: "
                           "pip install -r requirements-extra.txt")  # fmt: skip
 
 
-def own_indices(clips: str, n_clips: int) -> range:
-    """The places in the list of training clips that a lane trains on. clips: all | even | odd, as in Lane."""
-    return {"all": range(n_clips), "even": range(0, n_clips, 2), "odd": range(1, n_clips, 2)}[clips]
+def fold_indices(fold: str, n_clips: int) -> range:
+    """The places in the list of training clips that a fold trains on. fold: all | even | odd, as in dataset.fold."""
+    return {"all": range(n_clips), "even": range(0, n_clips, 2), "odd": range(1, n_clips, 2)}[fold]
 
 
-def other_indices(clips: str, n_clips: int) -> range:
-    """The places that a lane writes posterior means of: those that it has not trained on, or all if there are none."""
-    return own_indices({"all": "all", "even": "odd", "odd": "even"}[clips], n_clips)
+def held_back_indices(fold: str, n_clips: int) -> range:
+    """The places of the clips that a fold does not train on, or all of them where it trains on all."""
+    return fold_indices({"all": "all", "even": "odd", "odd": "even"}[fold], n_clips)
+
+
+def corpus_compression(config: Config, corpus: Corpus) -> dict[str, Tensor] | None:
+    """The state of the Compression that a configuration asks for, fitted on a corpus or from the cache; None: none.
+
+    Raises OSError where the cache cannot be written.
+    """
+    if config.latent.kind == "normalised":
+        return None
+    settings = (asdict(config.latent), asdict(config.audio))
+    path = ROOT / config.dataset.cache / "latents" / f"{digest(corpus.content, str(settings))}.npz"
+    damage = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
+    with contextlib.suppress(*damage), np.load(path, allow_pickle=False) as known:
+        return {name: torch.from_numpy(known[name]) for name in known.files}
+    state = latent.fit(config.latent.kind, config.n_latents, corpus.mels, corpus.statistics()).state_dict()
+    arrays = {name: value.numpy() for name, value in state.items()}
+    write_atomic(path, lambda file: np.savez(file, **arrays))
+    return state

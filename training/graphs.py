@@ -29,7 +29,8 @@ class Graphed:
     def __init__(self, function: Callable, modules: Iterable[nn.Module]):
         """modules: all whose parameters the function reads; it must read no tensors that change but those and its
         arguments, and return tensors."""
-        self.function, self.modules, self.recordings = function, list(modules), {}
+        self.function, self.modules = function, list(modules)
+        self.recordings: dict[tuple, Recording] = {}  # by signature
 
     def __call__(self, *args, **kwargs):
         leaves, structure = tree_flatten((args, kwargs))

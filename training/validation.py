@@ -7,40 +7,40 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_util import checkpoint, measures
-from data_util import config as configuration
 from data_util.audio import save_wav
 from data_util.config import Config
 from data_util.corpus import Corpus
-from data_util.picture import save_curves, save_validation
-from data_util.run_log import RunLog
-from data_util.world import seed_everything
+from evaluation import held_out, metrics
 from text.symbols import label
+from training import checkpoint
 from training.data import clip_tensors
+from training.distributed import seed_everything
+from training.plots import save_curves, save_validation
+from training.run_log import RunLog
+from training.schedule import stage_at
 from training.state import State
 
 STALE_VALIDATIONS = 5  # without a gain, after which training says so
 log = logging.getLogger("train")
 
 
-def validate_once(state: State, corpus: Corpus, folder: Path, run_log: RunLog) -> bool:
+def validate_once(state: State, corpus: Corpus, folder: Path, run_log: RunLog | None) -> bool:
     """Validate, each process its share of the clips, and write the voice that was measured. Returns whether there is
     anything that a checkpoint should know. run_log: the first process's, else None.
 
     Where it was done at this very step, and then the process was killed, what it said is read from the log.
     """
-    world = state.world
-    done = (
-        [one for one in run_log.read() if one["kind"] == "valid" and one["step"] == state.step] if world.first else []
-    )
-    line = world.agree(done[0] if done else None)
+    processes = state.processes
+    lines = [] if run_log is None else run_log.read()
+    done = [one for one in lines if one["kind"] == "valid" and one["step"] == state.step]
+    line = processes.broadcast(done[0] if done else None)
     numbers = line or validate(state, corpus, folder / "samples" / f"{state.step:08d}")
-    is_news = watch_variance(state, numbers) or line is None
-    settle_variance(state)
-    if world.first:
-        with world.telling_of_failure():
+    is_news = watch_prosody(state, numbers) or line is None
+    settle_prosody(state)
+    if run_log is not None:
+        with processes.main_first():
             write_validation(state, folder, run_log, numbers, line is None, is_news)
-    elif world.failed_elsewhere():
+    elif processes.main_failed():
         raise OSError("another training process cannot go on, and says why")
     return is_news
 
@@ -49,8 +49,8 @@ def write_validation(
     state: State, folder: Path, run_log: RunLog, numbers: dict[str, float], is_measured: bool, is_news: bool
 ) -> None:
     """The voice, the line of the log and the curves, by the first process."""
-    if state.reading and state.sounding and (is_news or state.step not in checkpoint.steps(folder, "voice")):
-        checkpoint.save_voice(folder, state.step, state.ema.state_dict(), state.run_config, state.symbols)
+    if state.has_text_side and state.has_vocoder and (is_news or state.step not in checkpoint.steps(folder, "voice")):
+        checkpoint.save_voice(folder, state.step, state.ema.state_dict(), state.config, state.symbols)
     if is_measured:
         run_log.write("valid", state.step, numbers)
         log.info("step %d, held out: %s", state.step, ", ".join(f"{name} {numbers[name]:.3g}" for name in numbers))
@@ -64,45 +64,48 @@ def validate(state: State, corpus: Corpus, folder: Path) -> dict[str, float]:
 
     Where there is a voice, it speaks those, and is measured as evaluate.py does.
     """
-    world, n_clips, own = state.world, min(state.config.system.validation_clips, len(corpus)), []
-    with world.together():
-        for i in range(world.rank, n_clips, world.size):
+    processes, n_clips, own = state.processes, min(state.config.system.validation_clips, len(corpus)), []
+    with processes.raise_on_all():
+        for i in range(processes.rank, n_clips, processes.size):
             with state.ema.speaking_as(int(corpus.speakers[i])):
                 numbers, heard = validate_clip(state, corpus, i, folder)
             own.append((i, {name: float(value) for name, value in numbers.items()}, heard))
-    clips = sorted(world.gather(own), key=lambda clip: clip[0])
+    clips = sorted(processes.all_gather(own), key=lambda clip: clip[0])
     rows, spoken = [row for _, row, _ in clips], [pairs for *_, heard in clips for pairs in heard]
     averages = {name: float(np.mean([row[name] for row in rows if name in row])) for name in rows[0]}
-    heard = measures.pooled(spoken)
-    return averages | {name: heard[name] for name in measures.WATCHED if name in heard}
+    measured = metrics.pooled(spoken)
+    return averages | {name: measured[name] for name in metrics.WATCHED if name in measured}
 
 
-def validate_clip(state: State, corpus: Corpus, i: int, folder: Path) -> tuple[dict, list[measures.Pairs]]:
+def validate_clip(state: State, corpus: Corpus, i: int, folder: Path) -> tuple[dict, list[metrics.Pairs]]:
     """validate of one clip: its numbers, and what is measured of what was spoken, if anything was."""
     config, model = state.config, state.ema
-    numbers, durations = {}, None
-    x, mel, f0 = clip_tensors(config, corpus, i, state.world.device)
-    if state.reading:
-        numbers, durations = model.measure(x, mel, f0, torch.Generator().manual_seed(i))
+    numbers: dict[str, Tensor] = {}
+    durations = None
+    x, mel, f0 = clip_tensors(config, corpus, i, state.processes.device)
+    if state.has_text_side:
+        numbers, durations = held_out.measure(model, x, mel, f0, torch.Generator().manual_seed(i))
     if i >= config.system.sample_clips:
         return numbers, []
     noise = np.random.default_rng(config.system.seed)
     wavs = {"recording": corpus.wav(i)}
-    if state.sounding and "mu" not in config.generator.inputs:
+    if state.has_vocoder and "mu" not in config.generator.inputs:
         seed_everything(config.system.seed, 0, 0)  # a generator may draw noise of its own
-        copied = model.generate(model.latent(mel), f0=model.conditions(f0))
+        contour = model.normalised_f0(f0)
+        features = model.vocoder_features(model.latent(mel), f0=contour)
+        copied = model.vocode(features, source=model.source(contour))
         numbers["copy_mel_l1"] = (model.features(copied) - mel).abs().mean()
         wavs["copy"] = copied[0, 0].cpu().numpy()
-    if state.sounding and state.reading:
+    if state.has_vocoder and state.has_text_side:
         wavs["one_step"] = model.synthesise(x, generator=noise).wav[0, 0].cpu().numpy()
     save_sample(state, corpus, i, folder, wavs, durations)
     return numbers, [measure_spoken(config, wavs, corpus.clips[i].text)] if "one_step" in wavs else []
 
 
-def measure_spoken(config: Config, wavs: dict[str, np.ndarray], text: str) -> measures.Pairs:
+def measure_spoken(config: Config, wavs: dict[str, np.ndarray], text: str | None) -> metrics.Pairs:
     """What evaluate.py measures of one_step beside recording, (T_wav,) each, as far as its packages are installed."""
-    sounds = [measures.Sound.of(wavs[kind].clip(-1, 1), config) for kind in ("one_step", "recording")]
-    return measures.measure(*sounds, measures.reference_of(text, config.text.language))[0]
+    sound, recording = (metrics.Sound.of(wavs[kind].clip(-1, 1), config) for kind in ("one_step", "recording"))
+    return metrics.measure(sound, recording, metrics.reference_of(text, config.text.language))[0]
 
 
 def save_sample(
@@ -112,7 +115,7 @@ def save_sample(
     model, audio, name, mels = state.ema, state.config.audio, Path(corpus.clips[index].id).name, {}
     for kind, samples in wavs.items():
         save_wav(folder / f"{name}_{kind}.wav", samples, audio.sample_rate)
-        mel = model.features(torch.from_numpy(samples)[None].to(state.world.device))
+        mel = model.features(torch.from_numpy(samples)[None].to(state.processes.device))
         mels[f"{name}: {kind}"] = mel[0].cpu().numpy()
     symbols = [label(int(i)) for i in corpus.ids[index]]
     seconds = audio.hop_length / audio.sample_rate
@@ -120,23 +123,26 @@ def save_sample(
     save_validation(folder / f"{name}.png", mels, path, symbols, seconds)
 
 
-def watch_variance(state: State, numbers: dict[str, float]) -> bool:
-    """Early stopping: keep the variance part's best weights, and say when it gets no better. Returns whether it heard
+def watch_prosody(state: State, numbers: dict[str, float]) -> bool:
+    """Early stopping: keep the prosody's best weights, and say when it gets no better. Returns whether it heard
     anything new.
 
     numbers: of a validation. Its weights are shared with no other part, so that the best ones stay the best.
     """
-    stage, _ = configuration.stage_at(state.config, max(0, state.step - 1))
-    best = state.best_variance
-    if "variance" not in stage.parts or best is not None and (best["stopped"] or best["step"] >= state.step):
+    prosody = state.ema.prosody
+    if prosody is None or state.step == 0:  # of a run that only puts parts together
         return False
-    loss = sum(numbers.get(f"loss_{name}", 0.0) for name in ("variance", "f0", "voicing"))
+    stage, _ = stage_at(state.config, state.step - 1)
+    best = state.best_prosody
+    if "prosody" not in stage.parts or best is not None and (best["stopped"] or best["step"] >= state.step):
+        return False
+    loss = sum(numbers.get(f"loss_{name}", 0.0) for name in ("prosody", "f0", "voicing"))
     if best is None or loss < best["loss"]:
-        weights = {name: value.cpu().clone() for name, value in state.ema.variance.state_dict().items()}
-        state.best_variance = {"loss": loss, "weights": weights, "misses": 0, "stopped": False, "step": state.step}
+        weights = {name: value.cpu().clone() for name, value in prosody.network.state_dict().items()}
+        state.best_prosody = {"loss": loss, "weights": weights, "misses": 0, "stopped": False, "step": state.step}
         return True
     best |= {"misses": best["misses"] + 1, "step": state.step}
-    if best["misses"] >= state.config.variance.patience or state.step >= state.config.training.train_num_steps:
+    if best["misses"] >= state.config.prosody.patience or state.step >= state.config.training.train_num_steps:
         best["stopped"] = True
         log.info(
             "pitch, energy and contour: best at a held-out loss of %.4f; training goes on without them", best["loss"]
@@ -144,20 +150,21 @@ def watch_variance(state: State, numbers: dict[str, float]) -> bool:
     return True
 
 
-def settle_variance(state: State) -> None:
-    """Where the variance part has stopped, give it its best weights."""
-    best = state.best_variance
+def settle_prosody(state: State) -> None:
+    """Where the prosody has stopped, give it its best weights."""
+    best = state.best_prosody
     if best is None or not best["stopped"]:
         return
-    state.model.variance.load_state_dict(best["weights"])
-    state.ema.variance.load_state_dict(best["weights"])
+    for model in (state.model, state.ema):
+        assert model.prosody is not None  # whose weights these are
+        model.prosody.network.load_state_dict(best["weights"])
 
 
 def keep_best(state: State, folder: Path, run_log: RunLog) -> None:
     """Keep the best voices by system.best_metric, and the newest; say so when it has stopped getting better."""
     system = state.config.system
     lines = [line for line in run_log.read() if line["kind"] == "valid" and system.best_metric in line]
-    sign = -1 if system.best_metric in measures.BETTER_IF_MORE else 1
+    sign = -1 if system.best_metric in metrics.BETTER_IF_MORE else 1
     ranked = sorted(lines, key=lambda line: sign * line[system.best_metric])
     if not ranked:
         return
@@ -168,15 +175,23 @@ def keep_best(state: State, folder: Path, run_log: RunLog) -> None:
                  best["step"], best[system.best_metric])  # fmt: skip
 
 
+def has_stopped_improving(state: State, run_log: RunLog | None) -> bool:
+    """Whether system.best_metric was best system.patience validations ago. run_log: the first process's, else None."""
+    patience, n_since = state.config.system.patience, 0
+    if run_log is not None and patience:
+        n_since = n_stale(state.config, run_log)
+    return state.processes.broadcast(0 < patience <= n_since)
+
+
 def n_stale(config: Config, run_log: RunLog) -> int:
     """Validations since system.best_metric was best."""
     metric = config.system.best_metric
     values = [line[metric] for line in run_log.read() if line["kind"] == "valid" and metric in line]
-    best = max if metric in measures.BETTER_IF_MORE else min
+    best = max if metric in metrics.BETTER_IF_MORE else min
     return len(values) - 1 - values.index(best(values)) if values else 0
 
 
 def tell_of_missing_packages() -> None:
-    missing = measures.missing_packages()
+    missing = metrics.missing_packages()
     if missing:
         log.info("held-out voices are measured without %s: pip install -r requirements-extra.txt", ", ".join(missing))

@@ -55,34 +55,6 @@ def search(scores: Array, x_lengths: Lengths, mel_lengths: Lengths, optional: np
     return torch.from_numpy(durations).to(scores.device) if isinstance(scores, torch.Tensor) else durations
 
 
-def diagonal_prior(
-    x_lengths: torch.Tensor, mel_lengths: torch.Tensor, scale: float, n_symbols: int, n_frames: int
-) -> torch.Tensor:
-    """The log-probability that a frame belongs to a symbol before anything is heard: beta-binomial, about the diagonal.
-
-    Of item b, frame t (from 1) has symbol j (from 0) with the probability BetaBinomial(j; n, scale t, scale (T + 1 -
-    t)), n = x_lengths[b] - 1 and T = mel_lengths[b] (Badlani et al. 2022, "One TTS alignment to rule them all").
-    x_lengths, mel_lengths: (B,) integers on any device; n_symbols, n_frames: T_x and T_mel, at least the longest of
-    them; scale: over 0; the larger, the narrower. Returns (B, T_x, T_mel) float32 on their device, nats, 0 past the
-    lengths.
-    """
-    x_lengths, mel_lengths = x_lengths[:, None, None], mel_lengths[:, None, None]
-    symbols = torch.arange(n_symbols, device=x_lengths.device)[:, None]
-    frames = torch.arange(1, n_frames + 1, device=x_lengths.device)
-    valid = (symbols < x_lengths) & (frames <= mel_lengths)  # (B, T_x, T_mel)
-    n = (x_lengths - 1).double()
-    j = torch.minimum(symbols, n)  # past an item's end any numbers will do that a logarithm can be taken of
-    t = torch.minimum(frames, mel_lengths).double()
-    a, b = scale * t, scale * (mel_lengths + 1 - t)
-    choices = torch.lgamma(n + 1) - torch.lgamma(j + 1) - torch.lgamma(n - j + 1)
-    prior = choices + _log_beta(j + a, n - j + b) - _log_beta(a, b)
-    return torch.where(valid, prior, 0.0).float()
-
-
-def _log_beta(a, b):
-    return torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
-
-
 def implementation() -> str:
     """`cython`, or `numpy` where the extension is missing and cannot be built. The first call may build it."""
     return "numpy" if _module() is fallback else "cython"

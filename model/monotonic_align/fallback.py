@@ -17,7 +17,8 @@ def search(
     valid_x = np.arange(scores.shape[2]) < x_lengths[:, None]  # (B, T_x)
     valid_mel = np.arange(scores.shape[1]) < mel_lengths[:, None]  # (B, T_mel)
     scores = np.where(valid_mel[:, :, None] & valid_x[:, None], scores, np.float32(0))
-    return _backward(*_forward(scores, mel_lengths, optional), x_lengths, mel_lengths, optional)
+    advance, best = _forward(scores, mel_lengths, optional)
+    return _backward(advance, best, x_lengths, mel_lengths, optional)
 
 
 def _forward(scores, mel_lengths, optional):

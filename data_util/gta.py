@@ -1,0 +1,88 @@
+"""Teacher-forced (ground-truth aligned, GTA) latents on disk: the one-step posterior means of clips, written by
+training/extract.py with a network that has not seen them, for the vocoder to be trained on."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from runtime.files import read_json, write_atomic, write_json
+
+INDEX = "index.json"  # written last: a folder without it is not complete
+
+
+class LatentsError(ValueError):
+    """Latents that are not there, not complete, or of other clips; the message says what to do."""
+
+
+def save(folder: Path, index: int, latents: np.ndarray) -> None:
+    """latents: (n_times, n_latents, T_mel) of the clip at this index of the whole list; kept in half precision."""
+    half = latents.astype(np.float16)
+    write_atomic(folder / f"{index:06d}.npy", lambda file: np.save(file, half), durable=False)
+
+
+@dataclass(frozen=True)
+class About:
+    """times: t of each of a clip's latents, in (0, 1]; shares: how often training reads each, 1 in all; source: what
+    they were made with."""
+
+    times: list[float]
+    shares: list[float]
+    source: str = ""
+
+
+def complete(folder: Path, content: str, indices: Sequence[int], about: About) -> None:
+    """Write the index, which says that all latents are there. content: Corpus.content of the whole list."""
+    write_json(folder / INDEX, {"content": content, "indices": list(map(int, indices)), **asdict(about)})
+
+
+def discard(folder: Path) -> None:
+    """Remove the index: the latents, if there are any, are to be written again."""
+    (folder / INDEX).unlink(missing_ok=True)
+
+
+class GTALatents:
+    """The latents of one or more folders, for workers to read. Implements data_util.dataset.Latents."""
+
+    def __init__(self, folders: Sequence[Path], content: str):
+        """Raises LatentsError where a folder is not complete or was made for other clips, or they differ in times."""
+        self.folders: dict[int, Path] = {}
+        self.times: list[float] = []
+        for folder in folders:
+            about = read_json(folder / INDEX)
+            if not isinstance(about, dict) or about.get("content") != content:
+                raise LatentsError(f"{folder}: no latents of these clips: write them with python -m training.extract")
+            if self.times and (about["times"], about["shares"]) != (self.times, self.shares):
+                raise LatentsError(f"{folder}: its times and shares are not those of {folders[0]}")
+            self.times, self.shares = about["times"], about["shares"]
+            self.folders |= dict.fromkeys(about["indices"], folder)
+        self.limits = np.cumsum(self.shares)
+        self.indices: Sequence[int] | None = None
+
+    def of(self, indices: Sequence[int]) -> "GTALatents":
+        """The same latents, read by the clips' places in a part of the list. indices: the part's places in the whole.
+
+        Raises LatentsError where the folders have none of some clip.
+        """
+        missing = next((index for index in indices if index not in self.folders), None)
+        if missing is not None:
+            raise LatentsError(f"training.gta_folders: no latents of clip {missing} of dataset.metafile_train")
+        part = copy.copy(self)
+        part.indices = indices
+        return part
+
+    def read(self, index: int, u: float, start: int, n_frames: int) -> tuple[np.ndarray, float]:
+        """Frames of one latent from `start`, u in [0, 1) choosing its t: ((n_latents, n_frames) float32, t).
+
+        It gives fewer frames where the clip ends first. Raises LatentsError where the file is gone or damaged.
+        """
+        index = index if self.indices is None else self.indices[index]
+        which = min(int(np.searchsorted(self.limits, u, side="right")), len(self.times) - 1)
+        try:
+            latents = np.load(self.folders[index] / f"{index:06d}.npy", mmap_mode="r", allow_pickle=False)
+            return np.asarray(latents[which, :, start : start + n_frames], dtype=np.float32), self.times[which]
+        except (OSError, ValueError, EOFError, IndexError, KeyError) as error:
+            raise LatentsError(f"latents of clip {index} in {self.folders.get(index)}: {error}. Write them again with "
+                               "python -m training.extract") from error  # fmt: skip

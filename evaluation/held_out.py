@@ -1,0 +1,147 @@
+"""How well a model's text side knows held-out clips, along each clip's own best alignment."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from model import losses
+from model.alignment import length_regulate, predict_durations
+from model.nisets import NiSETS
+from model.prosody import N_VALUES, Frames, pitch_and_energy
+from model.sde import expand
+
+PROBED_TIMES = (1.0, 0.5, 0.2)  # where the score network is measured
+PROBED_DRAWS = 16  # of t and noise, from which the prosody's networks are measured
+
+
+@torch.no_grad()
+def measure(
+    model: NiSETS, x: Tensor, mel: Tensor, f0: Tensor, generator: torch.Generator
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Numbers by name of one clip, and its durations (1, T_x) in frames.
+
+    x: (1, T_x) ids; mel: (1, n_mels, T_mel) natural log; f0: (1, 2, T_mel) ln of Hz and voicing, empty where nothing
+    reads it; generator: on the CPU, where the noise comes from.
+    score_ratio_<t> is the squared error of z0_hat at t over that of an output of 0 under EDM, whatever the
+    parametrisation: under 1, the network knows something that mu does not say. latent_l1 is the distance of the log-mel
+    of the one-step z0_hat from the clip's, in nats; duration_ratio the length that it would be spoken in, by its own.
+    """
+    mask, z0, f0 = torch.ones_like(mel[:, :1]), model.latent(mel), model.normalised_f0(f0)
+    durations, values, (mu_x, logw, h) = align_held_out(model, x, mel, f0)
+    coarse, mu = length_regulate(mu_x, durations, mask), model.mu_along(mu_x, h, durations, mask, f0)
+    noise = torch.randn(z0.shape, generator=generator).to(z0.device)
+    x_mask = torch.ones_like(logw)
+    length = predict_durations(logw, model.logw_variance, model.pause_scale.item()).sum()
+    numbers = {
+        "loss_prior": losses.prior_loss(z0, coarse, mask, mask.sum()),
+        "loss_duration": losses.duration_loss(logw, durations, x_mask, x_mask.sum()),
+        "duration_ratio": length / mask.sum(),
+    }
+    if model.frame_encoder is not None:
+        numbers["loss_frame"] = losses.prior_loss(z0, mu, mask, mask.sum())
+    if model.prosody is not None:
+        numbers |= measure_prosody(model, x, values, f0, durations, generator)
+    r_0, edm = z0 - mu, replace(model.sde, parametrisation="edm")
+    for time in PROBED_TIMES:
+        t = torch.full((1,), time, device=z0.device)
+        r_t = model.sde.perturb(r_0, noise, t)
+        r_0_hat, _ = model.denoiser.denoise(r_t, t, mask, mu=mu, f0=model.frame_f0(f0))
+        least = expand(edm.coefficients(t)[0]) * r_t  # what is known of r_0 without a network
+        numbers[f"score_ratio_{time:g}"] = ((r_0_hat - r_0) ** 2).sum() / ((least - r_0) ** 2).sum()
+        if time == 1.0:
+            numbers["latent_l1"] = (model.mel(mu + r_0_hat) - mel).abs().mean()
+    return numbers, durations
+
+
+@torch.no_grad()
+def copy_latent(
+    model: NiSETS, clip: tuple[Tensor, Tensor, Tensor], n_timesteps: int, solver: str, generator: torch.Generator
+) -> Tensor:
+    """What a solver makes of a clip's text along the clip's own best alignment: its log-mel (1, n_mels, T_mel).
+
+    clip: x, mel and f0 as of measure.
+    """
+    x, mel, f0 = clip
+    mask, f0 = torch.ones_like(mel[:, :1]), model.normalised_f0(f0)
+    durations, _, (mu_x, _, h) = align_held_out(model, x, mel, f0)
+    mu = model.mu_along(mu_x, h, durations, mask, f0)
+
+    def draw(like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=generator).to(like.device)
+
+    conditions = {"mu": mu, "f0": model.frame_f0(f0)}
+    return model.mel(mu + model.denoiser.sample(draw(mu), n_timesteps, solver, mask, draw, **conditions))
+
+
+def align_held_out(
+    model: NiSETS, x: Tensor, mel: Tensor, f0: Tensor | None
+) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor, Tensor]]:
+    """The best path (1, T_x) in frames, and pitch and energy (1, 2, T_x) along it, None where there are none, with
+    what encode_text gives for them. f0: (1, 2, T_mel) normalised."""
+    z0, mel, x_mask = model.latent(mel), model.normalised(mel), torch.ones_like(x[:, None], dtype=mel.dtype)
+    lengths = [torch.tensor([each.shape[-1]], device=x.device) for each in (x, mel)]
+
+    def search(values: Tensor | None) -> Tensor:
+        return model.align(model.encode_text(x, x_mask, values)[0], z0, *lengths)
+
+    if model.prosody is None:
+        return search(None), None, model.encode_text(x, x_mask)
+    # pitch and energy want a path, and the path mu: first along a path for the middling values of every symbol
+    durations = search(torch.zeros_like(x_mask).expand(-1, N_VALUES, -1))
+    durations = search(pitch_and_energy(mel, f0, durations))
+    values = pitch_and_energy(mel, f0, durations)
+    return durations, values, model.encode_text(x, x_mask, values)
+
+
+def measure_prosody(
+    model: NiSETS, x: Tensor, values: Tensor, f0: Tensor, durations: Tensor, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """The prosody's losses on one clip, its noise levels spread evenly. values, f0, durations: as of align_held_out."""
+    prosody, n = model.prosody, PROBED_DRAWS
+    x_mask, mask = torch.ones_like(values[:, :1]), torch.ones_like(f0[:, :1])
+    c = prosody.network.encode(x, x_mask)
+
+    def repeated(each: Tensor) -> Tensor:
+        return each.expand(n, -1, -1)
+
+    u = (torch.arange(n, device=x.device) + 0.5) / n
+    noise = torch.randn(n, *values.shape[1:], generator=generator).to(values.device)
+    given = [repeated(each) for each in (values, c, x_mask)]
+    numbers = {"loss_prosody": prosody.pitch_energy_loss(*given, u, noise, n * x_mask.sum())}
+    if prosody.has_frames:
+        frames = Frames.along(c, values, durations, mask)
+        numbers |= prosody.contour_losses(f0, frames, mask.sum())
+    if prosody.residual is not None:
+        noise = torch.randn(n, *mask.shape[1:], generator=generator).to(mask.device)
+        numbers["loss_f0_residual"] = prosody.residual_loss(
+            repeated(f0), frames.map(repeated), u, noise, n * mask.sum()
+        )
+    return numbers
+
+
+@torch.no_grad()
+def teacher_forced(
+    model: NiSETS,
+    clip: tuple[Tensor, Tensor, Tensor],
+    durations: Tensor,
+    times: list[float],
+    generator: torch.Generator,
+) -> Tensor:
+    """The one-step posterior means of a clip, one draw of noise for each t, (len(times), n_latents, T_mel).
+
+    clip, generator: as of copy_latent; durations: (1, T_x), along which pitch and energy are measured too.
+    """
+    x, mel, f0 = clip
+    x_mask, mask = torch.ones_like(x[:, None], dtype=mel.dtype), torch.ones_like(mel[:, :1])
+    z0, f0 = model.latent(mel), model.normalised_f0(f0)
+    values = None if f0 is None else pitch_and_energy(model.normalised(mel), f0, durations)
+    mu_x, _, h = model.encode_text(x, x_mask, values)
+    mu = model.mu_along(mu_x, h, durations, mask, f0)
+    z0_hats = []
+    for time in times:
+        t = torch.full((1,), time, device=z0.device)
+        noise = torch.randn(z0.shape, generator=generator).to(z0.device)
+        r_t = model.sde.perturb(z0 - mu, noise, t)
+        z0_hats.append(mu + model.denoiser.denoise(r_t, t, mask, mu=mu, f0=model.frame_f0(f0))[0])
+    return torch.cat(z0_hats)

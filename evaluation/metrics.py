@@ -1,0 +1,375 @@
+"""What is measured of speech: beside its text, beside a recording of it, and by itself; and means over clips."""
+
+import dataclasses
+import functools
+import importlib.util
+import math
+import multiprocessing
+import re
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.fft
+import soundfile
+import torch
+import torchaudio.functional
+
+from data_util.audio import MelSpectrogram, load_wav
+from data_util.config import Audio, Config
+from data_util.features import compute_mel, n_cpus
+from data_util.pitch import track_f0
+from text import TextError, normalise
+
+RECOGNISER = ("pocketsphinx", "jiwer")  # the packages that it needs, in requirements-extra.txt
+DNSMOS = ("speechmos", "onnxruntime", "requests")  # those that this needs
+JUDGE_RATE = 16000  # Hz, of the recogniser and of DNSMOS
+N_CEPSTRA = 13  # without the 0th, which is loudness
+RESAMPLES = 2000  # of the clips, for an interval
+CLIPS_A_PROCESS = 4  # fewer are not worth starting one, which takes seconds
+
+Pairs = dict[str, tuple[float, float]]  # of each measure: over clips, the sum of the first by that of the second
+
+
+@dataclass(frozen=True)
+class Measure:
+    """heading: in the table; scale: the table's value by report.json's; digits: after the point; meaning: in a line;
+    limits: what it does not tell, as a sentence."""
+
+    heading: str
+    scale: float
+    digits: int
+    meaning: str
+    limits: str
+
+
+MEASURES = {
+    "cer": Measure("CER, %", 100, 1, "edits by the characters of the text, as pocketsphinx hears it",
+                   "A small recogniser errs on recordings too: read it beside theirs"),
+    "wer": Measure("WER, %", 100, 1, "edits by the words", "A word that is half right is wrong"),
+    "dnsmos": Measure("DNSMOS", 1, 2, "overall quality as DNSMOS P.835 predicts it, 1 to 5",
+                      "It learnt from noisy calls, and knows neither the text nor the speaker"),
+    "dnsmos_signal": Measure("signal", 1, 2, "its part about the speech", "Wrong words can score well"),
+    "dnsmos_background": Measure("background", 1, 2, "its part about noise", "A wrong voice without noise scores well"),
+    "mcd": Measure("MCD, dB", 1, 2, "mel-cepstral distortion along the best time warping, 0 for the same sound",
+                   "Another good reading of the sentence is far as well"),
+    "f0_rmse": Measure("ln F0 RMSE", 1, 3, "root mean square of the difference in ln F0 along that path, "
+                       "where both are voiced", "Another good melody is far as well"),
+    "voicing_error": Measure("V/UV, %", 100, 1, "frames along that path of which one alone is voiced",
+                             "A pause elsewhere counts as much as a sound that lost its voice"),
+    "duration": Measure("duration", 1, 3, "length by the recording's, mean of the clips",
+                        "It says nothing of the rhythm within"),
+    "duration_total": Measure("total", 1, 3, "length of all clips by that of their recordings",
+                              "Too long and too short cancel out"),
+    "f0_spread": Measure("F0 spread", 1, 3, "standard deviation of ln F0 within a clip: how lively the melody is",
+                         "The melody need not fit the sentence, and mistakes of the tracker spread too"),
+    "f0_spread_ratio": Measure("by recording", 1, 2, "mean F0 spread by that of the recordings", "As above"),
+    "f0_shift": Measure("F0 shift, st", 1, 2, "mean ln F0 less the recording's, in semitones",
+                        "It says nothing of the melody"),
+    "global_variance": Measure("GV ratio", 1, 2, "global variance, that of the log-mel over time, by that of the "
+                               "recordings: under 1 is blurred", "Noise in the pauses lowers it too"),
+    "real_time_factor": Measure("RTF", 1, 3, "time to speak by time spoken, median of the clips after one to warm up",
+                                "Of this machine's CPU, with whatever else it did then"),
+    "real_time_factor_cold": Measure("RTF cold", 1, 3, "the same of the first call in a fresh process",
+                                     "Without loading the voice"),
+    "memory": Measure("memory, MB", 1e-6, 0, "the most main memory of the process that spoke, libraries included",
+                      "Most of it is the libraries'"),
+    "real_time_factor_gpu": Measure("RTF on GPU", 1, 4, "as RTF, where the GPU speaks", "One sentence at a time"),
+    "real_time_factor_gpu_cold": Measure("RTF on GPU, cold", 1, 3, "the same of the first call in a fresh process",
+                                         "Without loading the voice"),
+    "memory_gpu": Measure("GPU memory, MB", 1e-6, 0, "the most GPU memory that torch's tensors had at a time",
+                          "Without what CUDA itself takes"),
+}  # fmt: skip
+
+
+BESIDE = ("mcd", "f0_rmse", "voicing_error")  # a difference already, to the recording
+DIFFERENCES = ("cer", "wer", "dnsmos", *BESIDE)  # also given as differences to a system's, on the same clips
+# at training's validations
+WATCHED = ("cer", "dnsmos", "mcd", "voicing_error", "duration_total", "f0_spread_ratio", "global_variance")
+BETTER_IF_MORE = ("dnsmos", "dnsmos_signal", "dnsmos_background")
+
+
+def missing_packages(names: Iterable[str] = (*RECOGNISER, *DNSMOS)) -> list[str]:
+    """Those of the packages that are not installed."""
+    return [name for name in names if importlib.util.find_spec(name) is None]
+
+
+# -- measures of one sound
+
+
+def recognise(wav: np.ndarray, sample_rate: int) -> str:
+    """What an English recogniser of pocketsphinx's own model hears, in small letters; "" for nothing.
+
+    wav: (T_wav,) in [-1, 1]. What it heard before changes nothing.
+    """
+    decoder = _decoder()
+    decoder.reinit_feat()  # forgets the noise that it learnt to take away
+    decoder.start_utt()
+    decoder.process_raw((_resample(wav, sample_rate) * 32767).astype(np.int16).tobytes(), full_utt=True)
+    decoder.end_utt()
+    heard = decoder.hyp()
+    # its dictionary has mr. and the like, which are abbreviations to normalise() with a capital only
+    return letters(re.sub(r"\b[a-z]+\.", lambda word: word[0].title(), heard.hypstr)) if heard else ""
+
+
+def letters(text: str) -> str:
+    """The words of an English text as they are read aloud, in the letters a to z and single spaces; "" for none."""
+    try:
+        words = normalise(text).lower().replace("'", "")
+    except TextError:
+        return ""
+    return " ".join(re.sub("[^a-z]", " ", words).split())
+
+
+def error_rates(reference: str, heard: str) -> Pairs:
+    """Edits and how many there could be, of characters and of words. reference: not empty; both as of letters()."""
+    import jiwer
+
+    pairs = {}
+    for name, count in ("cer", jiwer.process_characters), ("wer", jiwer.process_words):
+        found = count(reference, heard)
+        edits = found.substitutions + found.deletions + found.insertions
+        pairs[name] = edits, found.hits + found.substitutions + found.deletions
+    return pairs
+
+
+def quality(wav: np.ndarray, sample_rate: int) -> Pairs:
+    """DNSMOS P.835, 1 to 5 each. wav: (T_wav,) in [-1, 1], of any level, which counts."""
+    found = _scorer()(_resample(wav, sample_rate), JUDGE_RATE, is_personalized_MOS=False)
+    keys = {"dnsmos": "ovrl_mos", "dnsmos_signal": "sig_mos", "dnsmos_background": "bak_mos"}
+    return {name: (float(found[key]), 1) for name, key in keys.items()}
+
+
+def cepstra(mel: np.ndarray) -> np.ndarray:
+    """mel: (n_mels, T_mel), natural log of amplitude. Returns (13, T_mel), the cosines' amplitudes from the 1st on."""
+    return scipy.fft.dct(mel.astype(np.float64), type=2, axis=0)[1 : N_CEPSTRA + 1] / len(mel)
+
+
+def warp(mel: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The path of dynamic time warping between cepstra: (n, 2), the frames of both that belong together.
+
+    mel: (n_mels, T), other: (n_mels, T'), natural log of amplitude. Loudness does not count.
+    """
+    import librosa  # here, since it takes seconds to load, and training measures late
+
+    _, path = librosa.sequence.dtw(cepstra(mel), cepstra(other))
+    return path
+
+
+def distortion(mel: np.ndarray, other: np.ndarray, path: np.ndarray) -> float:
+    """Mel-cepstral distortion (Kubichek 1993) in dB, the mean along the path. mel, other, path: as warp() has them."""
+    gaps = cepstra(mel)[:, path[:, 0]] - cepstra(other)[:, path[:, 1]]  # (13, n)
+    return float(10 / math.log(10) * np.sqrt(2 * np.square(gaps).sum(axis=0)).mean())
+
+
+def melody_errors(contour: np.ndarray, other: np.ndarray, path: np.ndarray) -> Pairs:
+    """Errors of voicing, and of F0 where both are voiced, along the path of warp().
+
+    contour: (2, T), other: (2, T'), the natural log of F0 in Hz, then voicing, 0 or 1.
+    """
+    (log_f0, voicing), (log_f0_other, voicing_other) = contour[:, path[:, 0]], other[:, path[:, 1]]  # (n,) each
+    both = (voicing > 0.5) & (voicing_other > 0.5)
+    pairs = {"voicing_error": (int((voicing != voicing_other).sum()), len(path))}
+    if both.any():
+        pairs["f0_rmse"] = float(np.sqrt(np.square(log_f0 - log_f0_other)[both].mean())), 1
+    return pairs
+
+
+@dataclass(frozen=True)
+class Sound:
+    """wav: (T_wav,) in [-1, 1]; mel: (n_mels, T_mel), natural log of amplitude; contour: (2, T_mel), the natural log of
+    F0 in Hz, then voicing, 0 or 1."""
+
+    wav: np.ndarray
+    sample_rate: int
+    mel: np.ndarray
+    contour: np.ndarray
+
+    @classmethod
+    def read(cls, path: Path, config: Config) -> "Sound":
+        """A mono WAV of any rate, brought to audio.sample_rate. Raises AudioError."""
+        return cls.of(read_wav(path, config.audio.sample_rate), config)
+
+    @classmethod
+    def of(cls, wav: np.ndarray, config: Config) -> "Sound":
+        """wav: (T_wav,) in [-1, 1] at audio.sample_rate."""
+        audio = config.audio
+        framed = np.pad(wav, (0, max(audio.hop_length - len(wav), 0)))  # what is shorter still has a frame
+        contour = track_f0(framed, audio, config.pitch)
+        return cls(wav, audio.sample_rate, compute_mel(_spectrogram(audio), framed), contour)
+
+    @property
+    def log_f0(self) -> np.ndarray:
+        """(n,) of the voiced frames."""
+        return self.contour[0, self.contour[1] > 0.5]
+
+    @property
+    def seconds(self) -> float:
+        return len(self.wav) / self.sample_rate
+
+
+def judge(sound: Sound) -> Pairs:
+    """The measures that need no recording and no text."""
+    pairs = {} if missing_packages(DNSMOS) else quality(sound.wav, sound.sample_rate)
+    if len(sound.log_f0):
+        pairs["f0_spread"] = float(sound.log_f0.std()), 1
+    return pairs
+
+
+def compare(sound: Sound, recording: Sound) -> Pairs:
+    """The measures beside the recording of the same text."""
+    path = warp(sound.mel, recording.mel)
+    pairs = {
+        "mcd": (distortion(sound.mel, recording.mel, path), 1),
+        "duration": (sound.seconds / recording.seconds, 1),
+        "duration_total": (sound.seconds, recording.seconds),
+        "global_variance": (float(sound.mel.var(axis=1).mean()), float(recording.mel.var(axis=1).mean())),
+        **melody_errors(sound.contour, recording.contour, path),
+    }
+    if len(sound.log_f0) and len(recording.log_f0):
+        pairs["f0_spread_ratio"] = float(sound.log_f0.std()), float(recording.log_f0.std())
+        pairs["f0_shift"] = 12 / math.log(2) * float(sound.log_f0.mean() - recording.log_f0.mean()), 1
+    return pairs
+
+
+def reference_of(text: str | None, language: str) -> str:
+    """The letters that the recogniser is to hear, "" where there are none: it knows no language but English."""
+    return letters(text or "") if language.startswith("en") else ""
+
+
+def measure(sound: Sound, recording: Sound | None, reference: str) -> tuple[Pairs, str]:
+    """All measures of one sound but those that need a package that is not installed; and what was heard.
+
+    recording: of the same text, None where there is none; reference: as reference_of() gives it.
+    """
+    pairs, heard = judge(sound), ""
+    if recording is not None:
+        pairs |= compare(sound, recording)
+    if reference and not missing_packages(RECOGNISER):
+        heard = recognise(sound.wav, sound.sample_rate)
+        pairs |= error_rates(reference, heard)
+    return pairs, heard
+
+
+def read_wav(path: Path, sample_rate: int) -> np.ndarray:
+    """A mono WAV of any rate as (T_wav,) in [-1, 1] at sample_rate, Hz. Raises AudioError."""
+    try:
+        own = soundfile.info(path).samplerate
+    except soundfile.SoundFileError:
+        own = sample_rate  # load_wav says what is wrong
+    return _resample(load_wav(path, own), own, sample_rate)
+
+
+def _resample(wav, sample_rate, wanted=JUDGE_RATE):
+    resampled = torchaudio.functional.resample(torch.from_numpy(wav), sample_rate, wanted)
+    return resampled.clamp(-1, 1).numpy()  # a resampled peak may stand a little over 1
+
+
+@functools.cache
+def _decoder():
+    import pocketsphinx
+
+    return pocketsphinx.Decoder(samprate=JUDGE_RATE, loglevel="FATAL")
+
+
+@functools.cache
+def _scorer():
+    """What speechmos.dnsmos.run asks, but in one thread: those of several processes would only wait for each other."""
+    import onnxruntime
+    from speechmos import dnsmos
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    models = Path(dnsmos.__file__).parent / "dnsmos_models"
+    paths = [str(models / name) for name in ("sig_bak_ovr.onnx", "model_v8.onnx")]
+    scorer = dnsmos.DNSMOS(*paths)
+    scorer.onnx_sess, scorer.p808_onnx_sess = (onnxruntime.InferenceSession(path, options) for path in paths)
+    return scorer
+
+
+@functools.cache
+def _spectrogram(audio: Audio) -> MelSpectrogram:
+    return MelSpectrogram(**dataclasses.asdict(audio))
+
+
+# -- measures of all clips and systems
+
+
+@dataclass(frozen=True)
+class Job:
+    """One clip: the letters to hear, as reference_of() gives them, and the WAV of every system that has it."""
+
+    reference: str
+    wavs: dict[str, Path]
+    config: Config
+
+
+def measure_clip(job: Job) -> dict[str, dict]:
+    """{system: {"heard": letters, "pairs": Pairs}} of one clip. Raises AudioError."""
+    found = {}
+    sounds = {system: Sound.read(path, job.config) for system, path in job.wavs.items()}
+    for system, sound in sounds.items():
+        pairs, heard = measure(sound, sounds.get("recording"), job.reference)
+        found[system] = {"heard": heard, "pairs": pairs}
+    return found
+
+
+def measure_all(jobs: list[Job]) -> Iterator[dict[str, dict]]:
+    """measure_clip() of each, in order, in several processes where that is worth it."""
+    n_processes = min(n_cpus(), len(jobs) // CLIPS_A_PROCESS)
+    if n_processes < 2:
+        yield from map(measure_clip, jobs)
+        return
+    context = multiprocessing.get_context("spawn")  # torch has threads already, which a fork would lose
+    with ProcessPoolExecutor(n_processes, context, torch.set_num_threads, (1,)) as pool:
+        yield from pool.map(measure_clip, jobs)
+
+
+def pooled(clips: list[Pairs]) -> dict[str, float]:
+    """{measure: value} over some clips: the sum of the first by that of the second, where that is not zero."""
+    sums = {name: np.sum([one[name] for one in clips if name in one], axis=0) for name in MEASURES}
+    return {name: float(pair[0] / pair[1]) for name, pair in sums.items() if np.any(pair) and pair[1]}
+
+
+def bootstrap(columns: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], seed: int) -> dict[str, float | None]:
+    """A statistic of sums over clips, with its 95% interval: percentiles over resampled clips.
+
+    columns: (n_clips, k); statistic: of sums (..., k), gives (...). Returns value, low and high; None where there is
+    no such number, as with a sum of nothing, or an interval of one clip.
+    """
+    n_clips = len(columns)
+    picks = np.random.default_rng(seed).multinomial(n_clips, np.full(n_clips, 1 / n_clips), RESAMPLES)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value, resampled = statistic(columns.sum(axis=0)), statistic(picks @ columns)
+    low, high = np.percentile(resampled, [2.5, 97.5]) if n_clips > 1 else (math.nan, math.nan)
+    numbers = {"value": value, "low": low, "high": high}
+    return {name: float(number) if np.isfinite(number) else None for name, number in numbers.items()}
+
+
+def summarise(clips: list[Pairs], others: list[Pairs], seed: int, compared: Iterable[str]) -> tuple[dict, dict]:
+    """A system's measures, and the differences of those compared to another's on the same clips: {measure: {value,
+    low, high, clips}}.
+
+    clips, others: the pairs of each clip, in the same order; {} where there is no such WAV.
+    """
+    measures, differences = {}, {}
+    for name in MEASURES:
+        pairs = np.array([one[name] for one in clips if name in one], dtype=np.float64)  # (n, 2)
+        if not len(pairs):
+            continue
+        if name in ("real_time_factor", "real_time_factor_gpu"):  # which one moment of a busy machine does not move
+            found = {"value": float(np.median(pairs[:, 0] / pairs[:, 1])), "low": None, "high": None}
+        else:
+            found = bootstrap(pairs, lambda sums: sums[..., 0] / sums[..., 1], seed)
+        measures[name] = {**found, "clips": len(pairs)}
+        both = [one[name] + two[name] for one, two in zip(clips, others) if name in one and name in two]
+        if name in compared and both:
+            found = bootstrap(np.array(both, dtype=np.float64), _difference, seed)
+            differences[name] = {**found, "clips": len(both)}
+    return measures, differences
+
+
+def _difference(sums):
+    return sums[..., 0] / sums[..., 1] - sums[..., 2] / sums[..., 3]

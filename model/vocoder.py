@@ -1,0 +1,54 @@
+"""What a vocoder is to the rest: the one contract that training, speaking, streaming and export keep to."""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Source(NamedTuple):
+    """The excitation of a vocoder whose needs_source is true, of the same frames as its features.
+
+    f0: (B, 1, T) Hz, above zero in each valid frame; voicing: (B, 1, T) in [0, 1], the gain of the pulses; noise: (B,
+    1, T hop_length) standard normal, None: drawn; recording: (B, 1, T hop_length), with which the pulses keep step,
+    None: F0 alone; phase: (B, 1, T) of Vocoder.with_phase where these are frames of a longer text.
+    """
+
+    f0: Tensor
+    voicing: Tensor
+    noise: Tensor | None = None
+    recording: Tensor | None = None
+    phase: Tensor | None = None
+
+    def part(self, frames: slice, samples: slice) -> "Source":
+        """Some frames, and the samples that they are."""
+        of_frames, of_samples = ("f0", "voicing", "phase"), ("noise", "recording")
+        values = self._asdict()
+        cut = {name: values[name][..., frames] for name in of_frames if values[name] is not None}
+        cut |= {name: values[name][..., samples] for name in of_samples if values[name] is not None}
+        return Source(**cut)
+
+
+class Vocoder(nn.Module):
+    """Features to a waveform. A vocoder of your own subclasses this, implements forward and sets reach.
+
+    reach: frames to either side of a frame that its samples depend on, by which a stream overlaps its parts;
+    needs_source: whether forward reads a Source; its section in data_util/config.py has an attribute of that name, too.
+    """
+
+    reach: int
+    needs_source: bool = False
+
+    def forward(self, features: Tensor, mask: Tensor | None = None, source: Source | None = None) -> Tensor:
+        """features: (B, n_inputs, T), see generator.inputs; mask: (B, 1, T), None where every frame is valid.
+
+        Returns wav (B, 1, T hop_length), about [-1, 1], zero past each end.
+        """
+        raise NotImplementedError
+
+    def with_phase(self, source: Source) -> Source:
+        """The source of a whole text, with what any part of it has to know of the frames before it."""
+        return source
+
+    def fold(self) -> "Vocoder":
+        """Make speaking cheaper, in place, where there is a way that leaves the output as it is. Returns self."""
+        return self

@@ -1,0 +1,111 @@
+# Sourced by the recipes, which are given run.sh's arguments: several runs of train.py that make one voice. The voice is
+# the run checkpoint/VOICE, its steps are runs in folders of that. What is finished is left alone, what was stopped goes
+# on. A signal reaches every step, which saves before it ends; a step whose recipe has been killed ends by itself.
+# Written for bash 3.2.
+
+set -eu
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+cd "$ROOT"
+. "$ROOT/setup.sh"
+find_environment
+export TRAIN_STARTER=$$ RECIPE_STEP=yes  # see training/failures.py; and run.sh is not to start a recipe again
+
+VOICE= NAMED= GIVEN=() JOBS= STOPPED=
+on_gpu=no
+nvidia-smi -L >/dev/null 2>&1 && on_gpu=yes
+previous=
+for argument in "$@"; do  # the voice is called what -name says, or as the last configuration
+    case "$previous" in
+        -name) NAMED="$argument" ;;
+        -c)
+            VOICE="$(basename "${argument%.yaml}")"
+            [ "$VOICE" != voice ] || VOICE="$(basename "$(dirname "$argument")")"  # FOLDER/voice.yaml of data_util.prepare
+            GIVEN+=(-c "$argument")
+            ;;
+        --device)
+            [ "$argument" != cpu ] || on_gpu=no
+            GIVEN+=(--device "$argument")
+            ;;
+        *) case "$argument" in -c | -name | --device) ;; *) GIVEN+=("$argument") ;; esac ;;
+    esac
+    previous="$argument"
+done
+VOICE="${NAMED:-$VOICE}"
+
+begun="checkpoint/$VOICE/recipe.txt"
+if [ -f "$begun" ] && [ "$(cat "$begun")" != "$(printf '%s\n' "${GIVEN[@]}")" ]; then
+    fail "checkpoint/$VOICE was begun with other arguments ($(tr '\n' ' ' <"$begun")): name another with -name"
+fi
+mkdir -p "checkpoint/$VOICE"
+printf '%s\n' "${GIVEN[@]}" >"$begun"
+
+n_cores="$("$PYTHON" -c 'from data_util.features import n_cpus; print(n_cpus())')"
+
+run() {  # NAME ARGUMENTS: one step
+    [ -z "$STOPPED" ] || return 143
+    echo "recipe: $VOICE${1:+/$1}" >&2
+    bash "$ROOT/run.sh" -name "$VOICE${1:+/$1}" "${@:2}"
+}
+
+latents() {  # NAME ARGUMENTS: the teacher-forced latents of a step
+    [ -z "$STOPPED" ] || return 143
+    "$PYTHON" -m training.extract "$VOICE/$1" "${@:2}"
+}
+
+start() {  # POSITION N_AT_ONCE COMMANDS: in the background, in a process group of its own, on its share of the cores
+    local threads=$((n_cores / $2))
+    set -m
+    (
+        set +m
+        trap STOPPED=yes TERM INT HUP  # the commands get the signal, too, and save; none begins after it
+        [ "$2" -eq 1 ] || export OMP_NUM_THREADS=$((threads > 0 ? threads : 1)) TQDM_POSITION="$1"
+        eval "$3"
+    ) &
+    set +m
+    JOBS="$JOBS $!"
+}
+
+finish() {  # wait for all that was started; where one fails, end the others and the recipe
+    local job left
+    while [ -n "$JOBS" ]; do
+        left=
+        for job in $JOBS; do
+            if kill -0 "$job" 2>/dev/null; then
+                left="$left $job"
+            else
+                wait "$job" || stop $?
+            fi
+        done
+        JOBS="$left"
+        [ -z "$JOBS" ] || sleep 0.2
+    done
+}
+
+stop() {  # STATUS: end what runs, wait until it has saved, and end
+    local job
+    for job in $JOBS; do kill -TERM -- "-$job" 2>/dev/null || true; done
+    for job in $JOBS; do
+        while kill -0 "$job" 2>/dev/null; do wait "$job" 2>/dev/null || true; done
+    done
+    exit "$1"
+}
+
+trap 'stop 143' TERM
+trap 'stop 130' INT
+trap 'stop 129' HUP
+
+one() {  # COMMANDS
+    start 0 1 "$1"
+    finish
+}
+
+both() {  # COMMANDS COMMANDS: side by side on two cores or more, one after the other on one core or on GPUs
+    if [ "$n_cores" -ge 2 ] && [ "$on_gpu" = no ]; then
+        start 0 2 "$1"
+        start 1 2 "$2"
+        finish
+    else
+        one "$1"
+        one "$2"
+    fi
+}

@@ -1,0 +1,206 @@
+"""What speaking is on any runtime: a text in pieces, their noise, and the pieces' sounds joined to one.
+
+Nothing here needs more than numpy and text/: sampling.py speaks with it through PyTorch, and what export.py writes
+through ONNX Runtime.
+"""
+
+import secrets
+import wave
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from runtime import timestamps
+from runtime.files import write_atomic
+from text import FrontEnd, TextError
+from text.markup import LONGEST_BREAK
+from text.splitting import ends, split
+from text.symbols import label
+
+LONGEST_TEXT = 1_000_000  # characters, some twenty hours of speech
+SENTENCE_PAUSE, CLAUSE_PAUSE = 0.4, 0.15  # seconds between two pieces of a long text, after what they end
+FADE = 0.005  # seconds, at both sides of where two pieces meet
+FIRST_CHUNK, LONGEST_CHUNK = 32, 256  # frames that a stream makes at a time: few first, so that it soon begins
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a text is spoken; ValueError for a value out of range.
+
+    seed: the same seed and text give the same sound, None a new one each time; temperature: of the noise, 0 or more;
+    length_scale: over 1 slower, under 1 faster; sentence_pause: seconds between two sentences, 0 to 10, each of which
+    is then spoken for itself; None: as the voice pauses, and SENTENCE_PAUSE where a long text is cut; speaker: one of
+    those that the voice knows, None: the first.
+    """
+
+    seed: int | None = None
+    temperature: float = 1.0
+    length_scale: float = 1.0
+    sentence_pause: float | None = None
+    speaker: str | None = None
+
+    def __post_init__(self):
+        if self.seed is not None and self.seed < 0:
+            raise ValueError(f"seed = {self.seed}: must be 0 or more")
+        if not (self.temperature >= 0 and np.isfinite(self.temperature)):
+            raise ValueError(f"temperature = {self.temperature}: must be 0 or more")
+        if not (self.length_scale > 0 and np.isfinite(self.length_scale)):
+            raise ValueError(f"length_scale = {self.length_scale}: must be over 0")
+        if self.sentence_pause is not None and not 0 <= self.sentence_pause <= LONGEST_BREAK:
+            raise ValueError(f"sentence_pause = {self.sentence_pause}: must be 0 to {LONGEST_BREAK:g} seconds")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Phonemes that are spoken at a time: their ids; pauses: frames, by index in ids; gap: frames of silence after."""
+
+    phonemes: str
+    ids: list[int]
+    pauses: dict[int, int]
+    gap: int
+    is_first: bool
+    is_last: bool
+
+
+@dataclass(frozen=True)
+class Speech:
+    """wav: (T_wav,) float32 in [-1, 1]; sample_rate: Hz; phonemes: IPA, pieces of a long text joined by spaces;
+    durations: (T_x,) frames of each symbol, which sum to the whole; symbols: T_x labels, "" for the silence between
+    pieces; words: of each symbol, which word it is of, None for what is between words."""
+
+    wav: np.ndarray
+    sample_rate: int
+    text: str
+    phonemes: str
+    durations: np.ndarray
+    symbols: tuple[str, ...]
+    words: tuple[int | None, ...]
+
+    @property
+    def seconds(self) -> float:
+        return len(self.wav) / self.sample_rate
+
+
+class Reader:
+    """What a voice does before and after its networks: text to pieces, and the pieces' sounds to speech.
+
+    front_end; sample_rate: Hz; hop_length: samples a frame; longest: characters of IPA that are spoken at a time.
+    """
+
+    def __init__(self, front_end: FrontEnd, sample_rate: int, hop_length: int, longest: int):
+        self.front_end, self.longest = front_end, longest
+        self.sample_rate, self.hop_length = sample_rate, hop_length
+
+    def pieces(self, text: str, settings: Settings) -> list[Piece]:
+        """Raises TextError where there is nothing to say, or too much."""
+        if len(text) > LONGEST_TEXT:
+            raise TextError(f"a text of {len(text):,} characters: at most {LONGEST_TEXT:,}, so speak it in parts")
+        phonemes = self.front_end.phonemise(text)
+        by_sentence = settings.sentence_pause is not None
+        parts = split(phonemes, self.longest, by_sentence)
+        seconds = {"sentence": settings.sentence_pause if by_sentence else SENTENCE_PAUSE, "clause": CLAUSE_PAUSE}
+        pieces = []
+        for i, part in enumerate(parts):
+            is_last = i == len(parts) - 1
+            gap = 0 if is_last else self._frames(seconds.get(ends(part), 0.0))
+            pauses = {index: max(1, self._frames(each)) for index, each in self.front_end.pauses(part).items()}
+            pieces.append(Piece(part, self.front_end.to_ids(part), pauses, gap, i == 0, is_last))
+        return pieces
+
+    def finished(self, chunks: Iterable[np.ndarray], n_frames: int, piece: Piece) -> Iterator[np.ndarray]:
+        """A piece's sound, of n_frames in chunks (n,), faded where it meets others, and with the silence after it."""
+        n_fade = round(FADE * self.sample_rate)
+        ramp = np.sin(np.linspace(0, np.pi / 2, n_fade, dtype=np.float32)) ** 2
+        n_left = n_frames * self.hop_length
+        for i, wav in enumerate(chunks):
+            n_left -= len(wav)
+            sound = wav.copy()
+            if i == 0 and not piece.is_first:
+                sound[:n_fade] *= ramp[: len(sound)]
+            if n_left == 0 and not piece.is_last:
+                sound[-n_fade:] *= ramp[::-1][-len(sound) :]
+            yield np.pad(sound, (0, piece.gap * self.hop_length)) if n_left == 0 else sound
+
+    def joined(self, text: str, pieces: list[Piece], sounds: list[tuple[np.ndarray, np.ndarray]]) -> Speech:
+        """sounds: of each piece wav (T_wav,), finished, and durations (T_x,) frames."""
+        durations, symbols, words, n_words = [], [], [], 0
+        for piece, (_, frames) in zip(pieces, sounds):
+            of = self.front_end.words_of(piece.ids)
+            durations += [*frames, piece.gap] if piece.gap else [*frames]
+            symbols += [label(i) for i in piece.ids] + [""] * bool(piece.gap)
+            words += [None if word is None else word + n_words for word in of] + [None] * bool(piece.gap)
+            n_words += 1 + max((word for word in of if word is not None), default=-1)
+        wav = np.concatenate([wav for wav, _ in sounds])
+        phonemes = " ".join(piece.phonemes for piece in pieces)
+        durations = np.array(durations, dtype=np.int64)
+        return Speech(wav, self.sample_rate, text, phonemes, durations, tuple(symbols), tuple(words))
+
+    def timestamps(self, speech: Speech, kind: str) -> str:
+        """When each phoneme and each word of a speech is said: the content of a file. kind: json, srt or textgrid."""
+        frame = speech.seconds / int(speech.durations.sum())
+        phonemes = timestamps.phoneme_spans(speech.symbols, speech.durations, frame)
+        labels = timestamps.word_labels(self.front_end.normalise(speech.text), speech.phonemes)
+        words = timestamps.word_spans(speech.symbols, speech.words, speech.durations, frame, labels)
+        return timestamps.FORMATS[kind](phonemes, words)
+
+    def _frames(self, seconds):
+        return round(seconds * self.sample_rate / self.hop_length)
+
+
+def speaker_id(speaker: str | None, names: Sequence[str]) -> int:
+    """The id of a speaker, None: of the first. names: those that the voice knows. Raises ValueError for others."""
+    if speaker is not None and speaker not in names:
+        known = ", ".join(names) or "none: it has a single voice"
+        raise ValueError(f"speaker {speaker!r}: the voice has not learnt it (it knows {known[:300]})")
+    return 0 if speaker is None else list(names).index(speaker)
+
+
+def noise_of(seed: int | None, phonemes: str) -> np.random.Generator:
+    """Noise that depends on the seed and on what is said alone; None: on nothing."""
+    seed = secrets.randbits(63) if seed is None else seed
+    return np.random.default_rng([seed, *phonemes.encode()])
+
+
+def chunks(n_frames: int, reach: int) -> Iterator[tuple[slice, slice]]:
+    """How frames are made a few at a time, ever more: (frames to read, those of them to keep), one after another.
+
+    reach: frames to either side that a frame's samples depend on, which are read and not kept.
+    """
+    start, size = 0, FIRST_CHUNK
+    while start < n_frames:
+        end = start + size if n_frames - start - size >= FIRST_CHUNK else n_frames  # none is too short to fade
+        first = max(0, start - reach)
+        yield slice(first, min(end + reach, n_frames)), slice(start - first, end - first)
+        start, size = end, min(2 * size, LONGEST_CHUNK)
+
+
+def in_samples(frames: slice, hop_length: int) -> slice:
+    return slice(frames.start * hop_length, frames.stop * hop_length)
+
+
+def to_pcm(wav: np.ndarray) -> bytes:
+    """(n,) in [-1, 1] to 16 bits. Raises ValueError where a sample is not finite."""
+    if not np.isfinite(wav).all():
+        raise ValueError("the voice made samples that are not finite: take another checkpoint, or train it anew")
+    return np.clip(np.round(wav * 32768.0), -32768, 32767).astype("<i2").tobytes()
+
+
+def write_wav(path: Path, wavs: Iterable[np.ndarray], sample_rate: int) -> float:
+    """Write a WAV of 16 bits as its sound (n,) is made, whole or not at all. Returns its seconds; raises OSError, and
+    ValueError where a sample is not finite."""
+    n_samples = 0
+
+    def content(file):
+        nonlocal n_samples
+        with wave.open(file, "wb") as out:
+            out.setnchannels(1)
+            out.setsampwidth(2)
+            out.setframerate(sample_rate)
+            for wav in wavs:
+                out.writeframes(to_pcm(wav))
+                n_samples += len(wav)
+
+    write_atomic(path, content)
+    return n_samples / sample_rate

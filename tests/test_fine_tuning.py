@@ -1,0 +1,285 @@
+"""training.fine_tuning: what a run takes of another's weights, what it says of the rest, and how it then trains."""
+
+import json
+import logging
+import math
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import train
+from data_util import config as configuration
+from data_util.audio import save_wav
+from data_util.config import ROOT
+from experiments import fine_tuning as experiment
+from model.nisets import NiSETS
+from tests.conftest import quick_runs, without_judges
+from training import checkpoint, fine_tuning
+from training.schedule import stage_at
+
+TINY = ["-c", str(ROOT / "tests" / "tiny.yaml")]
+SOLVED = {"text_encoder.mu.weight", "text_encoder.mu.bias"}  # on a run's own recordings, before its first step
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory):
+    """A corpus of hums, as overrides that also make a run of two steps."""
+    root, lists = tmp_path_factory.mktemp("corpus"), ("train", "valid", "test")
+    for i, n_frames in enumerate((20, 33, 40, 64)):
+        hum = np.sin(2 * np.pi * 220 * (i + 1) * np.arange(256 * n_frames) / 22050)
+        save_wav(root / "wavs" / f"{i}.wav", 0.5 * hum, 22050)
+    (root / "train.txt").write_text("".join(f"{i}.wav|{'abcdef'[: i + 2]}\n" for i in range(4)))
+    keys = [f"dataset.metafile_{name}={root / 'train.txt'}" for name in lists] + [f"dataset.prtpath={root}"]
+    return [*keys, f"dataset.cache={root / 'cache'}", "system.sample_clips=1", "training.train_num_steps=2"]
+
+
+@pytest.fixture(scope="module")
+def first(arguments, tmp_path_factory):
+    """A run of a tiny model."""
+    root = tmp_path_factory.mktemp("first")
+    with pytest.MonkeyPatch.context() as patch:
+        quick_runs(patch, root)
+        assert train.main([*TINY, *arguments, "-name", "first"]) == 0
+    return root / "checkpoint" / "first"
+
+
+@pytest.fixture
+def runs(first, tmp_path, monkeypatch):
+    """Where that run is again, to begin others with."""
+    quick_runs(monkeypatch, tmp_path)
+    shutil.copytree(first, tmp_path / "checkpoint" / "first")
+    return tmp_path / "checkpoint"
+
+
+@pytest.fixture
+def begun(runs, monkeypatch):  # noqa: ARG001
+    """Runs end before their first step: gives the weights that the last one had there."""
+    weights = {}
+
+    def look(state, *_):
+        networks = {"model": state.model, "ema": state.ema, "discriminators": state.discriminators}
+        weights.update(checkpoint.to_host({name: network.state_dict() for name, network in networks.items()}))
+
+    monkeypatch.setattr(train, "train", look)
+    return weights
+
+
+def project(name):
+    return checkpoint.load_checkpoint(checkpoint.find(checkpoint.RUNS / name, "project"))
+
+
+def different(weights, others):
+    """The names of tensors that are not the same."""
+    return {name for name, value in weights.items() if not torch.equal(value, others[name])}
+
+
+# -- what is taken, by name and by row
+
+
+def test_equal_tensors_are_taken_and_the_others_named():
+    theirs = {"a": torch.ones(2), "b": torch.ones(3), "gone": torch.ones(1)}
+    ours = {"a": torch.zeros(2), "b": torch.zeros(4), "new": torch.zeros(1)}
+    for name in fine_tuning.OF_THE_CORPUS:
+        theirs[name], ours[name] = torch.tensor(2.0), torch.tensor(1.0)
+    taken, missed = fine_tuning.matched(ours, theirs, ((), ()), ((), ()))
+    assert set(taken) == {"a"} and taken["a"].tolist() == [1, 1]
+    assert set(missed) == {"b", "new", "gone"}  # the corpus's own numbers are neither taken nor missed
+    assert "(3,) in the checkpoint, (4,) here" in missed["b"] and "does not have it" in missed["new"]
+    buffers = dict(NiSETS(configuration.load(TINY[1]), 5).named_buffers())
+    assert set(fine_tuning.OF_THE_CORPUS) < set(buffers)
+    assert {"latent_mean", "latent_std"} < set(buffers) - set(fine_tuning.OF_THE_CORPUS)
+
+
+def test_symbols_go_where_they_stand_now_and_new_ones_start_as_their_kind():
+    table = torch.tensor([[1.0], [3.0], [10.0], [20.0], [100.0]])
+    taken, missed = fine_tuning.matched({"text_encoder.embedding.tables.0.weight": torch.zeros(6, 1)},
+                                        {"text_encoder.embedding.tables.0.weight": table},
+                                        ("aetk.", "k.eaot"), ((), ()))  # fmt: skip
+    assert taken["text_encoder.embedding.tables.0.weight"].flatten().tolist() == [20, 100, 3, 1, 2, 10]
+    assert list(missed.values()) == ["new symbols start as the mean of their kind: o"]
+
+
+def test_speakers_go_by_their_names_and_new_ones_start_in_the_middle():
+    table = torch.tensor([[1.0, 0.0], [3.0, 4.0]])
+    ours, theirs = {"decoder.speaker.weight": torch.zeros(3, 2)}, {"decoder.speaker.weight": table}
+    taken, missed = fine_tuning.matched(ours, theirs, ((), ()), (["ann", "ben"], ["cid", "ben", "ann"]))
+    assert taken["decoder.speaker.weight"].tolist() == [[2, 2], [3, 4], [1, 0]]
+    assert list(missed.values()) == ["new speakers start as the mean of those known: cid"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "parsed"),
+    [
+        ("run", (None, "run")),
+        ("decoder=run", (("decoder",), "run")),
+        ("decoder,generator=a/b=c.pt", (("decoder", "generator"), "a/b=c.pt")),
+        ("a=b/run", (None, "a=b/run")),
+    ],
+)
+def test_parts_may_stand_before_a_checkpoint(entry, parsed):
+    assert fine_tuning.parse_start(entry) == parsed
+
+
+# -- the command
+
+
+def test_from_begins_with_the_weights_and_says_what_is_new(begun, arguments, caplog, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "first").mkdir()  # the corpus, say, that the run has its name from
+    with caplog.at_level(logging.INFO, logger="train"):
+        words = ["-from", "first", "-name", "second", "text_encoder.duration_channels=12"]
+        assert train.main([*words, *arguments]) == 0
+    source = project("first")
+    assert not different(begun["discriminators"], source["discriminators"])
+    for which in ("model", "ema"):
+        changed = different(begun[which], source[which])
+        assert changed > SOLVED and all(name.startswith("text_encoder.duration.") for name in changed - SOLVED)
+        for name in changed:
+            resized = begun[which][name].shape != source[which][name].shape
+            assert (f"not taken: {name}: " in caplog.text) == resized
+    written = configuration.load(base=checkpoint.RUNS / "second" / "config.yaml")
+    assert written.fine_tuning.start == (str(checkpoint.RUNS / "first" / "project_00000002.pt"),)
+    assert written.text_encoder.channels == 16  # the checkpoint's sizes, without an overlay
+
+
+def test_some_parts_of_some_checkpoints(begun, arguments, caplog):
+    """The configuration is then config.yaml's; the other parts are as the seed has them."""
+    first, other, network = project("first"), project("first"), NiSETS(configuration.load(TINY[1]), 27)
+    for which in ("model", "ema"):
+        other[which] = {name: value + 1 for name, value in other[which].items()}
+    checkpoint.save_checkpoint(checkpoint.RUNS / "other", 2, other, 1)
+    keys = [*TINY, *arguments, "alignment.solve_minutes=0"]
+    assert train.main(keys) == 0
+    fresh = dict(begun)
+    with caplog.at_level(logging.INFO, logger="train"):
+        assert train.main([*keys, "-from", "decoder,discriminators=first", "-from", "text_encoder=other"]) == 0
+    for which in ("model", "ema"):
+        assert {network.part_of(name) for name in different(begun[which], fresh[which])} == {"decoder", "text_encoder"}
+        for name in (name for name in begun[which] if network.part_of(name) in ("decoder", "text_encoder")):
+            source = first if network.part_of(name) == "decoder" else other
+            assert torch.equal(begun[which][name], source[which][name]), name
+    assert not different(begun["discriminators"], first["discriminators"]) and "not taken" not in caplog.text
+    assert train.main([*keys, "-from", "decoder=first"]) == 0
+    assert not different(begun["discriminators"], fresh["discriminators"])
+
+
+def test_it_resumes_like_any_run_without_its_source(runs, arguments):
+    assert train.main(["-from", str(runs / "first"), *arguments, "-name", "second"]) == 0
+    shutil.rmtree(runs / "first")
+    assert train.main(["-id", "second", "training.train_num_steps=4"]) == 0
+    assert checkpoint.steps(runs / "second", "project")[-1] == 4
+
+
+def test_a_voice_will_do_and_frozen_parts_stay(runs, arguments, caplog):
+    voice = checkpoint.find(runs / "first", "voice")
+    with caplog.at_level(logging.INFO, logger="train"):
+        words = ["-from", str(voice), "-name", "second", "fine_tuning.frozen=[generator, decoder]"]
+        assert train.main([*words, *arguments]) == 0
+    assert "not taken: the discriminators: a voice does not have them" in caplog.text
+    after = checkpoint.load_voice(checkpoint.find(runs / "second", "voice")).weights
+    before = checkpoint.load_voice(voice).weights
+    moved = {name.split(".")[0] for name in different(after, before) if after[name].shape}
+    assert moved == {"text_encoder"}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["-id", "off_1"], "-id goes on with a run as it was, -from and -name begin a new one"),
+        (["audio.n_mels=40"], "audio.n_mels = 40: must be 80"),
+        (["text.units=phones"], "text.units = phones: must be blanks"),
+        (["latent.kind=pooled"], "latent.kind = pooled: must be normalised, as project_00000002.pt was trained with"),
+        (["sde.parametrisation=v"], "sde.parametrisation = v: must be edm"),
+        (["-from", "nowhere"], "no run nowhere"),
+        (["-from", "decoder=nowhere.pt"], "nowhere.pt: no such file"),
+        (["-from", "nowhere.safetensors"], "nowhere.safetensors: no such file"),
+        (["-from", "prosody=first"], "project_00000002.pt: has nothing that fits this model"),
+    ],
+)
+@pytest.mark.usefixtures("begun")
+def test_what_does_not_go_with_it(arguments, capsys, more, words):
+    try:
+        status = train.main(["-from", "first", *arguments, *more])
+    except SystemExit as error:
+        status = error.code
+    assert status in (1, 2) and words in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_rates_and_frozen_parts_count_with_a_start_alone():
+    keys = ["fine_tuning.rate=0.1", "fine_tuning.frozen=[generator]"]
+    plain, without, tuned = (configuration.load(TINY[1], more) for more in
+                             ([], keys, [*keys, "fine_tuning.start=[x.pt]"]))  # fmt: skip
+    for step in range(8):
+        (stage, scale), (tuned_stage, tuned_scale) = stage_at(plain, step), stage_at(tuned, step)
+        assert stage_at(without, step) == (stage, scale)
+        assert tuned_scale == pytest.approx(0.1 * scale)
+        assert set(stage.parts) - set(tuned_stage.parts) == {"generator", "discriminators"}
+
+
+def test_training_ends_when_nothing_gets_better(runs, arguments, monkeypatch):
+    numbers = iter([5.0, 4.0, 4.5, 4.2, 4.1, 4.05, 3.0, 2.0])
+    monkeypatch.setattr("training.validation.validate", lambda *_: {"latent_l1": next(numbers)})
+    keys = ["training.train_num_steps=8", "system.validation_step=1", "system.patience=3"]
+    assert train.main(["-from", "first", "-name", "second", *arguments, *keys]) == 0
+    log = [json.loads(line) for line in (runs / "second" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log if line["kind"] == "valid"] == [1, 2, 3, 4, 5]  # best at 2, three misses
+    assert checkpoint.steps(runs / "second", "project")[-1] == 5
+
+
+# -- the experiment
+
+
+def test_the_first_minutes_of_a_list(tmp_path):
+    for i in range(4):
+        save_wav(tmp_path / "wavs" / f"{i}.wav", torch.zeros(16000).numpy(), 16000)
+    lines = [f"{i}.wav|ann|Sentence {i}.\n" for i in range(4)]
+    (tmp_path / "train.txt").write_text("".join(lines))
+    for minutes, n in ((2.5 / 60, 2), (3 / 60, 3), (math.inf, 4)):
+        assert experiment.first_minutes(tmp_path / "train.txt", tmp_path, minutes) == "".join(lines[:n])
+
+
+def test_losses_of_other_units_are_brought_to_the_same():
+    """The same error of 0.6 nats of log-mel, where latents are log-mels over 2 and over 3."""
+
+    def line(latent_std):
+        return {"kind": "valid", "step": 4, "cer": 9.0, "loss_duration": 0.5, "latent_l1": 0.8,
+                "loss_prior": 0.5 * ((0.6 / latent_std) ** 2 + math.log(2 * math.pi))}  # fmt: skip
+
+    (two,), (three,) = (experiment.in_units([line(std)], std, 2.0) for std in (2.0, 3.0))
+    assert two == pytest.approx(three) and two["loss_prior"] == pytest.approx(line(2.0)["loss_prior"])
+    assert two["loss"] == pytest.approx(0.5 + two["loss_prior"]) and "cer" not in two
+
+
+def test_the_table_says_at_which_step_it_was_as_low():
+    scratch = [{"step": step, "loss": loss, "latent_l1": 1.0} for step, loss in ((20, 3.0), (40, 2.0), (60, 2.5))]
+    tuned = [{"step": step, "loss": loss, "latent_l1": 1.5} for step, loss in ((5, 2.5), (10, 2.0), (15, 1.75))]
+    said = experiment.table(scratch, tuned).splitlines()
+    assert said[2:4] == ["| all losses, summed | 2.000 | 1.750 | 10 |", "| one-step L1, nats | 1.000 | 1.500 |  |"]
+    assert said[-1] == "as low a loss as from scratch: after 10 steps, 17% of its 60"
+    assert experiment.table(scratch, tuned[:1]).endswith("as low a loss as from scratch: not in 5 of its 60\n")
+
+
+def test_the_fine_tuned_run_differs_by_its_start_and_steps(tmp_path, capsys):
+    args = experiment.parse_args(["-o", str(tmp_path), "--steps", "80"])
+    start = str(tmp_path / "a voice: it.safetensors")
+    scratch = configuration.to_dict(experiment.config_of(args, "b", 80, 10))
+    tuned = configuration.to_dict(experiment.config_of(args, "b", 20, 2, [f"fine_tuning.start={json.dumps([start])}"]))
+    assert (tuned["fine_tuning"].pop("start"), scratch["fine_tuning"].pop("start")) == ([start], [])
+    assert (tuned["training"].pop("train_num_steps"), scratch["training"].pop("train_num_steps")) == (20, 80)
+    assert (tuned["system"].pop("validation_step"), scratch["system"].pop("validation_step")) == (2, 10)
+    assert scratch == tuned
+    for wrong in (["--second", "en-us+m3"], ["--steps", "15"]):
+        with pytest.raises(SystemExit):
+            experiment.parse_args(["-o", str(tmp_path), *wrong])
+    capsys.readouterr()
+
+
+@pytest.mark.slow
+def test_another_voice_is_learnt_in_a_quarter_of_the_steps(tmp_path, capsys, monkeypatch):
+    without_judges(monkeypatch)
+    assert experiment.main(["-o", str(tmp_path)]) == 0  # less than its five minutes and 100 steps are too little
+    step, last = map(int, re.search(r"after (\d+) steps, \d+% of its (\d+)", capsys.readouterr().out).groups())
+    assert last == 400 and step <= 100

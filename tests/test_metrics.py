@@ -1,0 +1,339 @@
+"""Each measure against sounds whose answer is known, what is broken against what is good, and means over clips."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+
+from data_util import config as configuration
+from data_util.audio import MelSpectrogram, save_wav
+from data_util.corpus import read_transcripts
+from data_util.features import compute_mel
+from evaluation import metrics
+from evaluation.metrics import Job, Sound
+from tests.conftest import without_judges
+
+pytest.importorskip("speechmos", reason="pip install -r requirements-extra.txt")
+pytest.importorskip("pocketsphinx", reason="pip install -r requirements-extra.txt")
+
+CONFIG = configuration.load()
+RATE = CONFIG.audio.sample_rate
+
+
+def voiced(seconds=0.6, f0=200.0, depth=0.0, seed=0):
+    """(T_wav,) a buzz of fundamental f0 Hz whose ln F0 swings by `depth` five times a second, with a little noise."""
+    t = np.arange(round(seconds * RATE)) / RATE
+    phase = 2 * np.pi * np.cumsum(f0 * np.exp(depth * np.sin(2 * np.pi * 5 * t))) / RATE
+    wav = sum(np.sin(k * phase) / k for k in range(1, 12))
+    return (0.1 * wav + 1e-4 * np.random.default_rng(seed).standard_normal(len(t))).astype(np.float32)
+
+
+def mel_of(wav):
+    return compute_mel(MelSpectrogram(**vars(CONFIG.audio)), np.asarray(wav, dtype=np.float32))
+
+
+def mcd(mel, other):
+    return metrics.distortion(mel, other, metrics.warp(mel, other))
+
+
+def random_mel(n_frames=60, seed=0):
+    """A log-mel that wanders smoothly from frame to frame."""
+    noise = np.random.default_rng(seed).standard_normal((80, n_frames + 20))
+    return np.stack([np.convolve(row, np.ones(21) / 5, mode="valid") for row in noise]) - 5
+
+
+# -- measures
+
+
+@pytest.mark.parametrize(
+    ("reference", "heard", "cer", "wer"),
+    [
+        ("the cat sat", "the cat sat", (0, 11), (0, 3)),
+        ("the cat sat", "the bat sat", (1, 11), (1, 3)),
+        ("the cat sat", "the cat", (4, 11), (1, 3)),
+        ("cat", "the cat sat", (8, 3), (2, 1)),
+        ("the cat sat", "", (11, 11), (3, 3)),
+    ],
+)
+def test_error_rates_are_edits_by_what_there_is(reference, heard, cer, wer):
+    assert metrics.error_rates(reference, heard) == {"cer": cer, "wer": wer}
+
+
+def test_both_sides_are_brought_to_letters():
+    assert metrics.letters("Dr. Lee's 3 -- well-known!") == "doctor lees three well known"
+    assert metrics.letters("") == metrics.letters("...") == ""
+
+
+def test_what_the_recogniser_abbreviates_is_spelt_out(monkeypatch):
+    names = ("reinit_feat", "start_utt", "process_raw", "end_utt")
+    decoder = SimpleNamespace(**{name: lambda *_, **__: None for name in names})
+    decoder.hyp = lambda: SimpleNamespace(hypstr="and mr. smith's end")
+    monkeypatch.setattr(metrics, "_decoder", lambda: decoder)
+    assert metrics.recognise(voiced(), RATE) == metrics.letters("And Mister Smith's end.")
+
+
+def test_distortion_of_a_known_cepstrum():
+    mel, angle = random_mel(), np.pi * (np.arange(80) + 0.5) / 80
+    for order, seen in ((1, True), (13, True), (0, False), (14, False)):
+        moved = mel + 0.3 * np.cos(order * angle)[:, None]
+        expected = 10 / math.log(10) * math.sqrt(2) * 0.3 if seen else 0
+        along = metrics.cepstra(moved) - metrics.cepstra(mel)
+        assert np.sqrt(2 * np.square(along).sum(0)) * 10 / math.log(10) == pytest.approx(expected, abs=1e-6)
+        # along the path frames may be paired otherwise, which can only come out nearer
+        assert mcd(moved, mel) <= expected + 1e-6
+    still = np.repeat(mel[:, :1], 9, axis=1)
+    assert mcd(still + 0.3 * np.cos(angle)[:, None], still) == pytest.approx(1.842, abs=1e-3)
+    assert mcd(mel, mel) == 0
+
+
+def test_the_spread_and_the_shift_of_f0_are_those_of_the_sound(tmp_path):
+    sounds = {}
+    for name, f0, depth in (("flat", 200, 0.02), ("lively", 200, 0.2), ("high", 200 * 2 ** (3 / 12), 0.2)):
+        save_wav(tmp_path / f"{name}.wav", voiced(1.2, f0, depth), RATE)
+        sounds[name] = Sound.read(tmp_path / f"{name}.wav", CONFIG)
+    spreads = {name: metrics.judge(sound)["f0_spread"] for name, sound in sounds.items()}
+    assert spreads["lively"][0] == pytest.approx(0.2 / math.sqrt(2), rel=0.1)  # of a sine, seen through a window
+    assert spreads["flat"][0] < 0.03
+    pairs = metrics.compare(sounds["high"], sounds["lively"])
+    assert pairs["f0_shift"] == (pytest.approx(3, abs=0.15), 1)
+    assert 0.09 < pairs["f0_rmse"][0] < 0.18  # 0.173 on the diagonal, which the path leaves for harmonics that meet
+    assert pairs["voicing_error"][0] <= 0.05 * pairs["voicing_error"][1]
+    assert pairs["f0_spread_ratio"] == (spreads["high"][0], spreads["lively"][0])
+
+
+def test_lengths_and_variance_are_by_the_recordings():
+    def sound(seconds, mel):
+        return Sound(np.zeros(round(seconds * RATE), np.float32), RATE, mel, np.zeros((2, mel.shape[1])))
+
+    mel = random_mel()
+    pairs = metrics.compare(sound(3, 0.5 * mel), sound(2, mel))
+    assert pairs["duration"] == (1.5, 1) and pairs["duration_total"] == (3, 2)
+    top, bottom = pairs["global_variance"]
+    assert top / bottom == pytest.approx(0.25)
+    assert not pairs.keys() & {"f0_spread_ratio", "f0_shift", "f0_rmse"}  # nothing was voiced
+    assert pairs["voicing_error"][0] == 0
+
+
+def test_errors_of_the_melody_are_those_put_in():
+    mel = random_mel()
+    path = metrics.warp(mel, mel)
+    assert sorted(map(tuple, path)) == [(i, i) for i in range(60)]
+    contour = np.stack([np.full(60, math.log(200)), np.arange(60) < 40])
+    other = contour.copy()
+    other[0, :20] += 0.3
+    other[1, 32:40], other[1, 50:52] = 0, 1  # which leaves 32 frames that are voiced in both
+    errors = metrics.melody_errors(other, contour, path)
+    assert errors["voicing_error"] == (10, 60)
+    assert errors["f0_rmse"] == (pytest.approx(0.3 * math.sqrt(20 / 32)), 1)
+    assert metrics.melody_errors(contour, contour, path) == {"voicing_error": (0, 60), "f0_rmse": (0, 1)}
+
+
+def test_the_path_is_that_of_a_stretched_clip():
+    mel, times = random_mel(), np.tile([1, 2], 30)
+    stretched = np.repeat(mel, times, axis=1)
+    assert mcd(stretched, mel) < 1e-6 and mcd(mel, stretched) < 1e-6
+    assert mcd(random_mel(seed=1), mel) > 2
+    contour = np.stack([np.linspace(5, 6, 60), np.arange(60) % 20 < 15])
+    errors = metrics.melody_errors(np.repeat(contour, times, axis=1), contour, metrics.warp(stretched, mel))
+    assert errors["voicing_error"][0] == 0 and errors["f0_rmse"][0] < 1e-6
+
+
+def test_a_wav_of_another_rate_is_the_same_sound(tmp_path):
+    t = np.arange(48000) / 48000
+    soundfile.write(tmp_path / "a.wav", 0.5 * np.sin(2 * np.pi * 440 * t), 48000)
+    wav = metrics.read_wav(tmp_path / "a.wav", RATE)
+    expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
+    assert len(wav) == RATE and np.abs(wav - expected)[100:-100].max() < 0.01
+
+
+def test_a_sound_of_some_samples_or_of_nothing_is_measured(tmp_path):
+    save_wav(tmp_path / "short.wav", voiced()[:20], RATE)
+    save_wav(tmp_path / "silent.wav", np.zeros(round(0.3 * RATE), np.float32), RATE)
+    wavs = {"recording": tmp_path / "short.wav", "silent": tmp_path / "silent.wav"}
+    found = metrics.measure_clip(Job("some words", wavs, CONFIG))
+    assert found["silent"]["pairs"]["wer"][1] == 2
+    assert all(np.isfinite(pair).all() for one in found.values() for pair in one["pairs"].values())
+
+
+def test_dnsmos_is_the_packages_own(real_root):
+    from speechmos import dnsmos
+
+    wav = metrics.read_wav(real_root / "wavs" / "LJ002-0198.wav", metrics.JUDGE_RATE)
+    theirs, ours = dnsmos.run(wav, metrics.JUDGE_RATE), metrics.quality(wav, metrics.JUDGE_RATE)
+    for name, key in (("dnsmos", "ovrl_mos"), ("dnsmos_signal", "sig_mos"), ("dnsmos_background", "bak_mos")):
+        assert ours[name][0] == pytest.approx(theirs[key], abs=1e-3)
+
+
+def test_speech_is_recognised_whatever_was_heard_before(real_root):
+    texts, (one, other) = read_transcripts(real_root / "metadata.csv"), ("LJ002-0035", "LJ001-0008")
+    wavs = [metrics.read_wav(real_root / "wavs" / f"{name}.wav", RATE) for name in (one, other)]
+    heard = metrics.recognise(wavs[0], RATE)
+    score = metrics._decoder().hyp().best_score  # shows a change that the words may not
+    metrics.recognise(wavs[1], RATE)
+    assert (metrics.recognise(wavs[0], RATE), metrics._decoder().hyp().best_score) == (heard, score)
+    (edits, n), (wrong, _) = (metrics.error_rates(metrics.letters(texts[name]), heard)["cer"] for name in (one, other))
+    assert edits < 0.5 * n and edits < wrong
+
+
+def test_the_recording_beside_itself(real_root, monkeypatch):
+    without_judges(monkeypatch)
+    path = real_root / "wavs" / "LJ001-0008.wav"
+    pairs = metrics.measure_clip(Job("", {"recording": path, "same": path}, CONFIG))["same"]["pairs"]
+    assert pairs["mcd"][0] == pairs["f0_shift"][0] == pairs["f0_rmse"][0] == pairs["voicing_error"][0] == 0
+    for name in ("duration", "duration_total", "f0_spread_ratio", "global_variance"):
+        assert pairs[name][0] == pairs[name][1] > 0
+    assert 0.05 < pairs["f0_spread"][0] < 0.6
+    assert "cer" not in pairs  # nothing to hear
+
+
+# -- every measure that is shown tells a good voice from one that is broken where it listens
+
+
+HEARD_IN_NOISE = ("cer", "wer", "dnsmos", "dnsmos_signal", "dnsmos_background", "mcd", "voicing_error",
+                  "global_variance")  # fmt: skip
+BETTER_IF_MORE = ("dnsmos", "dnsmos_signal", "dnsmos_background", "global_variance")
+BROKEN = {  # the sound of voiced() that each of the others reacts to, and what it then is, by its value of a good one
+    "f0_rmse": ({"depth": 0}, (2, 1e9)),
+    "duration": ({"seconds": 1.8}, (1.49, 1.51)),
+    "duration_total": ({"seconds": 1.8}, (1.49, 1.51)),
+    "f0_spread": ({"depth": 0}, (0, 0.2)),
+    "f0_spread_ratio": ({"depth": 0}, (0, 0.2)),
+    "f0_shift": ({"f0": 300}, (10, 1e9)),
+}
+OF_THE_PROCESS = ("real_time_factor", "real_time_factor_cold", "memory")  # in test_evaluate.py, with a slow voice
+OF_A_GPU = ("real_time_factor_gpu", "real_time_factor_gpu_cold", "memory_gpu")  # there too
+
+
+def test_no_measure_is_shown_without_a_check():
+    assert sorted([*HEARD_IN_NOISE, *BROKEN, *OF_THE_PROCESS, *OF_A_GPU]) == sorted(metrics.MEASURES)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_broken_is_far_from_what_is_good(tmp_path, name):
+    changes, (low, high) = BROKEN[name]
+    right = {"seconds": 1.2, "f0": 200.0, "depth": 0.2}
+    sounds = {}
+    for kind, settings in (("recording", right), ("good", right | {"f0": 204.0}), ("broken", right | changes)):
+        save_wav(tmp_path / f"{kind}.wav", voiced(**settings), RATE)
+        sounds[kind] = Sound.read(tmp_path / f"{kind}.wav", CONFIG)
+    good, broken = (
+        {**metrics.compare(sounds[kind], sounds["recording"]), "f0_spread": (float(sounds[kind].log_f0.std()), 1)}[name]
+        for kind in ("good", "broken")
+    )
+    assert low < (broken[0] / broken[1]) / (good[0] / good[1]) < high
+
+
+def test_more_noise_is_worse_to_every_measure_that_listens(real_root, tmp_path):
+    path = real_root / "wavs" / "LJ001-0008.wav"
+    wav, wavs = metrics.read_wav(path, RATE), {"recording": path}
+    noise = np.random.default_rng(0).standard_normal(len(wav)).astype(np.float32) * wav.std()
+    for name, snr in (("noisy", 5), ("drowned", -10)):
+        noisy, wavs[name] = wav + noise * 10 ** (-snr / 20), tmp_path / f"{name}.wav"
+        save_wav(wavs[name], noisy / max(1, np.abs(noisy).max()), RATE)
+    reference = metrics.letters(read_transcripts(real_root / "metadata.csv")[path.stem])
+    found = [one["pairs"] for one in metrics.measure_clip(Job(reference, wavs, CONFIG)).values()]
+    for name in HEARD_IN_NOISE:
+        clean, noisy, drowned = (pairs[name][0] / pairs[name][1] for pairs in found)
+        assert clean > noisy > drowned if name in BETTER_IF_MORE else clean < noisy < drowned, name
+    assert found[0]["dnsmos"][0] > 2.7 and found[2]["dnsmos"][0] < 2
+
+
+def test_pairs_that_are_shuffled_are_far_worse(real_root, tmp_path):
+    recordings, quieter = [], []
+    for name in ("LJ002-0198", "LJ001-0170"):
+        recordings.append(Sound.read(real_root / "wavs" / f"{name}.wav", CONFIG))
+        save_wav(tmp_path / f"{name}.wav", 0.7 * recordings[-1].wav, RATE)
+        quieter.append(Sound.read(tmp_path / f"{name}.wav", CONFIG))
+    for sound, own, other in zip(quieter, recordings, recordings[::-1]):
+        right, wrong = (metrics.compare(sound, recording) for recording in (own, other))
+        for name, least in (("mcd", 5), ("voicing_error", 0.1), ("f0_rmse", 0.1)):
+            value, far = (pairs[name][0] / pairs[name][1] for pairs in (right, wrong))
+            assert far > max(least, 5 * value), name
+
+
+# -- over clips
+
+
+def mean_of(values, seed=0):
+    columns = np.stack([values, np.ones(len(values))], axis=1)
+    return metrics.bootstrap(columns, lambda sums: sums[..., 0] / sums[..., 1], seed)
+
+
+def test_nineteen_of_twenty_intervals_cover_the_mean():
+    random = np.random.default_rng(0)
+    covered = 0
+    for _ in range(100):
+        found = mean_of(random.normal(3.0, 2.0, 60))
+        covered += found["low"] <= 3.0 <= found["high"]
+        assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * 2 / math.sqrt(60), rel=0.4)
+    assert 88 <= covered <= 99
+
+
+def test_an_interval_is_seeded_and_missing_where_there_is_none():
+    values = np.arange(9.0)
+    assert mean_of(values) == mean_of(values) != mean_of(values, seed=1)
+    assert mean_of(values)["value"] == 4
+    assert mean_of([2.0]) == {"value": 2.0, "low": None, "high": None}
+    nothing = metrics.bootstrap(np.zeros((3, 2)), lambda sums: sums[..., 0] / sums[..., 1], 0)
+    assert nothing == {"value": None, "low": None, "high": None}
+
+
+def test_rates_are_of_all_characters_and_differences_are_paired():
+    recordings = [{"cer": (1, 10)}, {"cer": (0, 90)}, {"cer": (5, 10)}, {}]
+    clips = [{"cer": (2, 10)}, {"cer": (9, 90)}, {}, {"cer": (9, 9)}]
+    found, differences = metrics.summarise(clips, recordings, 0, ["cer"])
+    assert found["cer"]["value"] == pytest.approx(20 / 109) and found["cer"]["clips"] == 3
+    assert differences["cer"]["value"] == pytest.approx(0.11 - 0.01) and differences["cer"]["clips"] == 2
+    assert metrics.summarise(clips, recordings, 0, [])[1] == {}
+    found, _ = metrics.summarise([{"real_time_factor": (t, 2.0)} for t in (1, 1, 90)], [{}] * 3, 0, [])
+    assert found["real_time_factor"] == {"value": 0.5, "low": None, "high": None, "clips": 3}
+
+
+def test_a_few_clips_are_pooled_as_all_of_them_are():
+    clips = [{"cer": (2, 10), "dnsmos": (3.0, 1), "f0_rmse": (0, 0)}, {"cer": (9, 90), "dnsmos": (2.0, 1)}, {}]
+    assert metrics.pooled(clips) == {"cer": pytest.approx(0.11), "dnsmos": 2.5}
+    assert metrics.pooled([{"cer": (0, 10)}]) == {"cer": 0} and metrics.pooled([]) == {}
+
+
+def test_what_is_not_installed_is_left_out_and_the_rest_is_the_same(monkeypatch):
+    heard = dict.fromkeys(("cer", "wer"), (1, 2)), dict.fromkeys(("dnsmos", "dnsmos_signal"), (3.0, 1))
+    monkeypatch.setattr(metrics, "recognise", lambda *_: "some words")
+    monkeypatch.setattr(metrics, "error_rates", lambda *_: heard[0])
+    monkeypatch.setattr(metrics, "quality", lambda *_: dict(heard[1]))
+    sound = Sound.of(voiced(), CONFIG)
+    whole, _ = metrics.measure(sound, sound, "some words")
+    assert {**heard[0], **heard[1]}.items() < whole.items()
+    for missing, gone in ((metrics.RECOGNISER, heard[0]), (metrics.DNSMOS, heard[1])):
+        monkeypatch.setattr(metrics, "missing_packages", lambda names, missing=missing: {*names} & {*missing})
+        pairs, _ = metrics.measure(sound, sound, "some words")
+        assert pairs == {name: pair for name, pair in whole.items() if name not in gone}
+
+
+def test_the_recogniser_is_asked_for_english_only():
+    assert metrics.reference_of("Dr. Lee.", "en-us") == "doctor lee"
+    assert metrics.reference_of("Dr. Lee.", "de") == metrics.reference_of(None, "en-gb") == ""
+    assert metrics.missing_packages(["json", "no_such_package"]) == ["no_such_package"]
+    assert metrics.missing_packages() == []
+
+
+@pytest.mark.slow  # starting a process takes seconds
+def test_several_processes_find_the_same_in_the_same_order(tmp_path, monkeypatch):
+    jobs = []
+    for i in range(3):
+        save_wav(tmp_path / f"{i}.wav", voiced(0.2 + 0.1 * i), RATE)
+        jobs.append(Job("", {"recording": tmp_path / f"{i}.wav"}, CONFIG))
+    alone = list(metrics.measure_all(jobs))
+    monkeypatch.setattr(metrics, "CLIPS_A_PROCESS", 1)
+    monkeypatch.setattr(metrics, "n_cpus", lambda: 2)
+    monkeypatch.setattr(metrics, "measure_clip", measure_elsewhere)
+    assert list(metrics.measure_all(jobs)) == alone
+
+
+def measure_elsewhere(job):
+    """measure_clip(), but only in a process of its own."""
+    import multiprocessing
+
+    assert multiprocessing.parent_process() is not None
+    return metrics.measure_clip(job)

@@ -1,0 +1,65 @@
+"""The pictures of a run: whole PNGs, whatever the clip and the log."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+
+from training.plots import save_curves, save_validation
+
+
+def size_of(path):
+    """The size of a PNG that is whole: all of its chunks have the right checksum, and it is no blank page."""
+    png, at, found = path.read_bytes(), 8, []
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    while at < len(png):
+        length, kind = struct.unpack(">I4s", png[at : at + 8])
+        content = png[at + 8 : at + 8 + length]
+        assert struct.unpack(">I", png[at + 8 + length : at + 12 + length])[0] == zlib.crc32(kind + content)
+        found.append((kind, content))
+        at += 12 + length
+    assert found[0][0] == b"IHDR" and found[-1] == (b"IEND", b"")
+    assert len(set(zlib.decompress(b"".join(content for kind, content in found if kind == b"IDAT")))) > 50
+    return struct.unpack(">II", found[0][1][:8])
+
+
+def picture(path, lengths, durations, symbols):
+    random = np.random.default_rng(0)
+    mels = {f"clip_{i}: one_step": random.normal(-5, 2, (80, n)).astype(np.float32) for i, n in enumerate(lengths)}
+    save_validation(path, mels, np.array(durations), symbols, 256 / 22050)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("lengths", "durations", "symbols"),
+    [((2, 1, 3), [1, 1], ["_", "a"]), ((120, 118, 125), [3, 0, 17, 40, 60], ["_", "ˈ", "ɜ", "\u0303", "$"])],
+)
+def test_a_validation_is_a_whole_png(tmp_path, lengths, durations, symbols):
+    path = picture(tmp_path / "samples" / "00000010" / "clip.png", lengths, durations, symbols)
+    width, height = size_of(path)
+    assert width >= 600 and height >= 120 * (len(lengths) + 1)
+    assert [one.name for one in path.parent.iterdir()] == ["clip.png"]
+
+
+def test_silence_without_an_alignment_is_a_picture_too(tmp_path):
+    mels = {"silence": np.full((80, 20), np.log(1e-5), dtype=np.float32)}
+    save_validation(tmp_path / "clip.png", mels, None, ["_"], 256 / 22050)
+    assert size_of(tmp_path / "clip.png")
+
+
+def test_other_durations_are_another_picture(tmp_path):
+    one, same, other = (
+        picture(tmp_path / f"{i}.png", (20,), durations, ["a", "b"]).read_bytes()
+        for i, durations in enumerate(([5, 15], [5, 15], [10, 10]))
+    )
+    assert one == same != other
+
+
+def test_the_curves_have_a_panel_for_each_value(tmp_path):
+    log = [{"step": step, "kind": "train", "loss_mel": 1 / step, "loss_score": 1.0} for step in (2, 4)]
+    log += [{"step": 4, "kind": "valid", "mcd": 5.0}, {"step": 3, "kind": "skipped", "clips": ["tiny-0"]}]
+    save_curves(tmp_path / "few.png", log)
+    save_curves(tmp_path / "many.png", [*log, {"step": 4, "kind": "valid", "cer": 0.1, "dnsmos": 3.0}])
+    (width, height), (wider, higher) = (size_of(tmp_path / f"{name}.png") for name in ("few", "many"))
+    assert wider / width == pytest.approx(4 / 3, rel=0.02) and higher == 2 * height  # three panels; five, four a row

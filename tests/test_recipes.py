@@ -1,0 +1,490 @@
+"""recipes/*.sh: the order, the signals and the failures of their steps, told by a stub; and one recipe trained."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import train
+from data_util import config as configuration
+from data_util import gta
+from data_util.audio import save_wav
+from data_util.config import PARTS, ROOT
+from evaluation import held_out
+from model.nisets import NiSETS
+from runtime.files import read_json
+from tests.conftest import quick_runs
+from training import checkpoint, extract, failures, initialise
+from training import data as training_data
+from training.distributed import Processes
+from training.fine_tuning import parse_start
+
+# a step of a recipe: it notes its begin and its end, and meanwhile does what the environment's ACTIONS says of its name
+STUB = f"""#!{sys.executable} -SE
+import json, os, signal, sys, time
+
+args, environ = sys.argv[1:], os.environ
+if args[0].endswith("train.py"):
+    step = args[args.index("-name") + 1].partition("/")[2] or "voice"
+elif args[:2] == ["-m", "training.extract"]:
+    step = args[2].partition("/")[2] + "/gta"
+else:
+    sys.exit(print(environ["CORES"]) if "n_cpus" in args[1] else 0)
+action = json.loads(environ["ACTIONS"]).get(step)
+
+def note(event):
+    about = {{name: environ.get(name) for name in ("OMP_NUM_THREADS", "TQDM_POSITION", "TRAIN_STARTER")}}
+    with open(environ["NOTES"], "a") as file:
+        file.write(json.dumps(about | dict(event=event, step=step, args=args)) + "\\n")
+
+def save(*_):
+    time.sleep(0.3)
+    note("saved")
+    sys.exit(0 if action == "finish" else 143)
+
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, save)
+note("begin")
+deadline = time.monotonic() + 60
+while action is not None and open(environ["NOTES"]).read().count('"begin"') < 2:  # of two that run side by side
+    assert time.monotonic() < deadline
+while action in ("hold", "finish"):
+    assert time.monotonic() < deadline
+    try:
+        os.kill(int(environ["TRAIN_STARTER"]), 0)
+    except OSError:
+        save()
+    time.sleep(0.01)
+if isinstance(action, int):
+    sys.exit(action) if action >= 0 else os.kill(os.getpid(), -action)
+note("end")
+"""
+SIDE_BY_SIDE = {"small": ("vocoder_pretraining", "fold_odd"), "demo": ("acoustic_model", "vocoder_pretraining")}
+LENGTHS = (30, 60, 44, 25, 12, 33, 18)  # frames of clips 0, 1, ...: of four even and three odd ones
+FOLDS = {"even": [0, 2, 4, 6], "odd": [1, 3, 5]}
+TIMES = [1.0, 0.48, 0.1]
+SPOKEN = set(PARTS) - {"discriminators"}
+TEXT_SIDE = {"text_encoder", "prosody", "decoder"}
+
+
+class Project:
+    """A copy of the scripts whose Python is STUB."""
+
+    def __init__(self, root):
+        self.root, self.notes, bin_folder = root, root / "notes", root / "environment" / "bin"
+        for name in ("run.sh", "setup.sh", "requirements.txt", "recipes", "configs"):
+            (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, root / name)
+        bin_folder.mkdir(parents=True)
+        for name, content in (("python", STUB), ("nvidia-smi", '#!/bin/sh\ntest -n "$GPU"\n')):
+            (bin_folder / name).write_text(content)
+            (bin_folder / name).chmod(0o755)
+        inherited = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+        self.environment = inherited | {"NOTES": str(self.notes), "VIRTUAL_ENV": str(bin_folder.parent),
+                                        "PATH": f"{bin_folder}:{os.environ['PATH']}"}  # fmt: skip
+
+    def start(self, *arguments, cores=2, actions=(), **variables):
+        self.notes.write_text("")
+        environment = self.environment | variables | {"CORES": str(cores), "ACTIONS": json.dumps(dict(actions))}
+        command = ["env", "--default-signal=INT", "bash", str(self.root / "run.sh"), *arguments]
+        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+    def run(self, *arguments, **keys):
+        """The exit status, and what it says but of setting up."""
+        process = self.start(*arguments, **keys)
+        _, error = process.communicate(timeout=60)
+        return process.returncode, [line for line in error.splitlines() if not line.startswith("set-up: installing")]
+
+    def start_two(self):
+        """With two steps under way that hold."""
+        process = self.start("-c", "small", actions=dict.fromkeys(SIDE_BY_SIDE["small"], "hold"))
+        deadline = time.monotonic() + 60
+        while len(self.told("begin")) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return process
+
+    def told(self, *events):
+        lines = [json.loads(line) for line in self.notes.read_text().splitlines()]
+        return [line for line in lines if not events or line["event"] in events]
+
+    def names(self, event):
+        return [line["step"] for line in self.told(event)]
+
+    def trained(self):
+        """The arguments of the steps that train, by step."""
+        return {line["step"]: line["args"][1:] for line in self.told("begin") if line["args"][0] != "-m"}
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path)
+
+
+# -- the steps
+
+
+def read_by(line):
+    """The steps whose results a step reads, by its arguments."""
+    if line["step"].endswith("/gta"):
+        return {line["args"][2].partition("/")[2]}
+    args = train.parse_args(line["args"][1:])
+    folders = [one for one in args.overrides if one.startswith("training.gta_folders=")]
+    latents = {name for name in ("fold_even/gta", "fold_odd/gta") if name in str(folders)}
+    return latents | {parse_start(start)[1].partition("/")[2] for start in args.start or ()}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "cores", "variables", "more", "at_once", "threads"),
+    [
+        ("small", 5, {}, (), 2, "2"),
+        ("small", 1, {}, (), 1, None),
+        ("demo", 4, {"GPU": "yes"}, (), 1, None),
+        ("demo", 3, {"GPU": "yes"}, ("--device", "cpu"), 2, "1"),
+    ],
+)
+def test_steps_come_after_what_they_read_and_share_the_cores(project, recipe, cores, variables, more, at_once, threads):
+    meeting = dict.fromkeys(SIDE_BY_SIDE[recipe] if at_once == 2 else (), "meet")
+    assert project.run("-c", recipe, *more, actions=meeting, cores=cores, **variables)[0] == 0
+    ended, running, most = set(), 0, 0
+    for line in project.told():
+        running += 1 if line["event"] == "begin" else -1
+        most = max(most, running)
+        if line["event"] == "end":
+            ended.add(line["step"])
+        else:
+            assert read_by(line) <= ended, line
+        is_alone = line["step"] == "voice" or (recipe, line["step"]) == ("demo", "vocoder")
+        assert line["OMP_NUM_THREADS"] == (None if is_alone else threads)
+    assert most == at_once and len(ended) == len(project.names("begin")) == {"small": 9, "demo": 4}[recipe]
+    assert project.names("begin")[-1] == "voice"
+    assert {line["TQDM_POSITION"] for line in project.told()} == ({None, "0", "1"} if at_once == 2 else {None})
+
+
+@pytest.mark.parametrize("overlays", [("small", "16khz"), ("small", "small-gpu"), ("demo",)])
+def test_every_step_is_a_configuration_that_trains_what_the_voice_takes(project, overlays):
+    """The user's arguments lie over the steps' own, but for those of a voice that is only put together."""
+    given, n_steps = [word for name in overlays for word in ("-c", name)], "training.train_num_steps=7"
+    assert project.run(*given, "-name", "mine", n_steps, "-a", "true", cores=1)[0] == 0
+    has = {}
+    for step, words in project.trained().items():
+        args = train.parse_args(words)
+        starts = [parse_start(start) for start in args.start or ()]
+        entries = f"fine_tuning.start={json.dumps([name for _, name in starts])}"
+        config = configuration.load(args.c, [*args.overrides, entries])
+        assert (args.c, args.a, args.name) == ([*overlays], "true", "mine" if step == "voice" else f"mine/{step}")
+        assert config.training.train_num_steps == (0 if step == "voice" else 7)
+        stages = config.training.stages if step != "voice" else ()
+        has[step] = {part for stage in stages for part in stage.parts}
+        for parts, name in starts:
+            assert set(parts) <= has[name.removeprefix("mine/")]
+            has[step] |= set(parts)
+    assert has["voice"] >= SPOKEN - (set() if config.has_f0_residual else {"f0_residual"})
+
+
+@pytest.mark.parametrize("step", range(2))
+@pytest.mark.parametrize(("action", "status"), [(3, 3), (-signal.SIGKILL, 137)])
+def test_a_step_that_fails_ends_the_others_and_gives_its_status(project, step, action, status):
+    failing, other = SIDE_BY_SIDE["small"][step], SIDE_BY_SIDE["small"][1 - step]
+    assert project.run("-c", "small", actions={failing: action, other: "hold"})[0] == status
+    assert len(project.told("begin")) == 2 and project.names("saved") == [other]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_reaches_every_step_and_waits_until_they_have_saved(project, number, status):
+    process = project.start_two()
+    process.send_signal(number)
+    assert process.wait(timeout=60) == status and sorted(project.names("saved")) == sorted(SIDE_BY_SIDE["small"])
+    process.communicate(timeout=60)  # whoever is left has its standard error open
+    assert len(project.told("begin")) == 2
+
+
+def test_no_step_begins_after_a_signal_that_another_has_ended_with_all_the_same(project):
+    actions = {"vocoder_pretraining": "finish", "fold_odd": 3}
+    assert project.run("-c", "small", actions=actions)[0] == 3
+    assert project.names("saved") == ["vocoder_pretraining"] and len(project.told("begin")) == 2
+
+
+def test_nothing_is_left_of_a_recipe_that_is_killed(project):
+    process = project.start_two()
+    assert {line["TRAIN_STARTER"] for line in project.told()} == {str(process.pid)}
+    process.kill()
+    process.wait()
+    process.communicate(timeout=60)
+    assert len(project.told("saved")) == 2 and len(project.told("begin")) == 2
+
+
+def test_a_voice_goes_on_with_the_arguments_that_it_was_begun_with(project):
+    begun = ("-c", "demo", "-c", "24khz", "text.lexicon=my words.txt", "-name", "mine")
+    assert project.run(*begun, actions={"vocoder_pretraining": 3}, cores=1)[0] == 3
+    before = project.trained()
+    assert project.run("-id", "mine", cores=1)[0] == 0 and project.trained().items() > before.items()
+    assert project.run(*begun, cores=1)[0] == 0 and len(project.trained()) == 4
+    status, said = project.run("-c", "demo", "-name", "mine")
+    assert status == 1 and not project.told() and len(said) == 1
+    assert "checkpoint/mine was begun with other arguments (-c demo -c 24khz text.lexicon=my words.txt" in said[0]
+
+
+@pytest.mark.parametrize("arguments", [("-c", "light"), ("-c", "small", "-from", "another"), ("-id", "off_1")])
+def test_other_runs_have_no_recipe(project, arguments):
+    assert project.run(*arguments, "-name", "x/y")[0] == 0
+    assert project.trained() == {"y": [*arguments, "-name", "x/y"]} and not (project.root / "checkpoint").exists()
+
+
+# -- one at a time
+
+
+def test_a_run_prepares_when_no_other_process_does(tiny_config, monkeypatch):
+    """Also where the other is killed."""
+    code = f"""
+import sys; sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path; from runtime.files import one_at_a_time
+with one_at_a_time(Path({tiny_config.dataset.cache!r})):
+    print("inside", flush=True); sys.stdin.read()
+"""
+    other = subprocess.Popen([sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout.readline() == b"inside\n"
+    read, arguments = threading.Event(), (tiny_config, Processes(0, 1, torch.device("cpu")))
+    monkeypatch.setattr(training_data, "read_data", lambda *_, **__: read.set())
+    thread = threading.Thread(target=training_data.prepare_data, args=arguments)
+    thread.start()
+    assert not read.wait(0.3)
+    other.kill()
+    other.communicate()
+    assert read.wait(60)
+    thread.join()
+
+
+# -- the recipe small, trained
+
+
+@pytest.fixture(scope="module")
+def corpus_root(tmp_path_factory):
+    """Clips of voiced sound and of noise, one after the other in each, and of letters."""
+    root, random, lines = tmp_path_factory.mktemp("corpus"), np.random.default_rng(0), []
+    for i, n_frames in enumerate(LENGTHS):
+        seconds = np.arange(256 * n_frames) / 22050
+        voice = sum(np.cos(2 * np.pi * (110 + 15 * i) * k * seconds) / k for k in range(1, 20))
+        wav = np.where(seconds < 0.7 * seconds[-1], 0.1 * voice, 0.05 * random.standard_normal(len(seconds)))
+        save_wav(root / "wavs" / f"clip-{i}.wav", wav, 22050)
+        lines.append(f"clip-{i}.wav|{'abcdefghij'[i : i + 4]}\n")
+    (root / "train.txt").write_text("".join(lines))
+    (root / "shorter.txt").write_text("".join(lines[:-1]))
+    return root
+
+
+class Watch:
+    """By run: its batches, the weights before the first, raw and averaged, and on which clips mu was solved for."""
+
+    def __init__(self, patch):
+        self.batches, self.begun, self.solved = {}, {}, {}
+        solved, real_train, real_step, real_solve = [], train.train, train.train_step, initialise.solve_mean
+
+        def solve(config, model, corpus, *rest, **keys):
+            solved.extend(int(clip.id[-1]) for clip in corpus.clips)
+            return real_solve(config, model, corpus, *rest, **keys)
+
+        def begin(state, data, run):
+            self.name = run.folder.name
+            self.solved[self.name], solved[:] = solved[:], []
+            self.begun[self.name] = checkpoint.to_host([state.model.state_dict(), state.ema.state_dict()])
+            return real_train(state, data, run)
+
+        def step(state, *batches):
+            self.batches.setdefault(self.name, []).extend(batches)
+            return real_step(state, *batches)
+
+        patch.setattr(initialise, "solve_mean", solve)
+        patch.setattr(train, "train", begin)
+        patch.setattr(train, "train_step", step)
+
+
+@pytest.fixture(scope="module")
+def whole(corpus_root, tmp_path_factory):
+    """The steps of recipes/small.sh, trained here one after another: the voice's folder, the Watch, the commands."""
+    project, root, commands = Project(tmp_path_factory.mktemp("stub")), tmp_path_factory.mktemp("whole"), {}
+    tiny = [word for name in ("tiny", "tiny_frames") for word in ("-c", str(ROOT / "tests" / f"{name}.yaml"))]
+    given = [f"dataset.metafile_{name}={corpus_root / 'train.txt'}" for name in ("train", "valid", "test")]
+    given += [f"dataset.prtpath={corpus_root}", f"dataset.cache={tmp_path_factory.mktemp('cache')}"]
+    given += ["prosody.residual_layers=1", "training.train_num_steps=4"]
+    assert project.run("-c", "small", *given, cores=1)[0] == 0
+    with pytest.MonkeyPatch.context() as patch:
+        quick_runs(patch, root)
+        watch = Watch(patch)
+        for line in project.told("begin"):
+            main, args = (extract.main, line["args"][2:]) if line["args"][0] == "-m" else (train.main, line["args"][1:])
+            if main == train.main:
+                at = args.index("-c")
+                args[at : at + 2] = tiny
+            commands[line["step"]] = args
+            assert main(args) == 0, line
+    return root / "checkpoint" / "small", watch, commands
+
+
+@pytest.fixture
+def here(whole, tmp_path, monkeypatch):
+    """A copy of the trained voice, to go on with."""
+    quick_runs(monkeypatch, tmp_path)
+    shutil.copytree(whole[0], tmp_path / "checkpoint" / "small")
+    return tmp_path / "checkpoint" / "small"
+
+
+def load(run, name=""):
+    return checkpoint.load_checkpoint(checkpoint.find(run / name, "project"))
+
+
+def model_of(ckpt):
+    model = NiSETS(configuration.from_dict(ckpt["config"]), len(ckpt["symbols"]))
+    model.load_state_dict(ckpt["ema"])
+    return model.eval()
+
+
+def same_parts(model, weights, others):
+    """Of the parts of a model, those whose weights are the same in two state dicts."""
+    differ = {model.part_of(name) for name, value in weights.items() if not torch.equal(value, others[name])}
+    return SPOKEN - differ
+
+
+def test_a_fold_never_sees_the_other_one(whole):
+    watch, everything = whole[1], list(range(len(LENGTHS)))
+    seen = {name: {int(one[-1]) for batch in batches for one in batch.ids} for name, batches in watch.batches.items()}
+    assert {len(batches) for batches in watch.batches.values()} == {4} and len(seen) == 6
+    assert seen["fold_even"] <= set(FOLDS["even"]) and seen["fold_odd"] <= set(FOLDS["odd"])
+    for name in ("vocoder", "acoustic_model"):
+        assert seen[name] & set(FOLDS["even"]) and seen[name] & set(FOLDS["odd"])
+    assert {name: clips for name, clips in watch.solved.items() if clips} == {
+        "fold_even": FOLDS["even"], "fold_odd": FOLDS["odd"], "acoustic_model": everything}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fold", "other"), [("even", "odd"), ("odd", "even")])
+def test_a_fold_writes_the_teacher_forced_latents_of_the_other_one(here, fold, other):
+    folder, model = here / f"fold_{fold}" / "gta", model_of(load(here, f"fold_{fold}"))
+    index = read_json(folder / gta.INDEX)
+    assert (index["indices"], index["times"], index["shares"]) == (FOLDS[other], TIMES, [0.8, 0.1, 0.1])
+    assert {path.name for path in folder.iterdir()} == {gta.INDEX, *(f"{i:06d}.npy" for i in FOLDS[other])}
+    clips = training_data.read_data(model.config, progress=False).clips
+    for i in FOLDS[other]:
+        clip = training_data.clip_tensors(model.config, clips, i, torch.device("cpu"))
+        noise = torch.Generator().manual_seed(model.config.system.seed + i)
+        latents = held_out.teacher_forced(model, clip, torch.from_numpy(clips.durations[i])[None], TIMES, noise)
+        assert latents.shape == (len(TIMES), 80, LENGTHS[i])
+        np.testing.assert_allclose(np.load(folder / f"{i:06d}.npy"), latents.numpy(), rtol=2**-10, atol=2**-10)
+
+
+def test_the_vocoder_reads_the_latents_of_the_fold_that_has_not_seen_the_clip(whole):
+    run, watch, _ = whole
+    for batch in watch.batches["vocoder"]:
+        for place, name in enumerate(batch.ids):
+            i, (which,) = int(name[-1]), np.flatnonzero(np.isclose(TIMES, float(batch.latent_t[place])))
+            latents = np.load(run / f"fold_{'odd' if i % 2 == 0 else 'even'}" / "gta" / f"{i:06d}.npy")[which]
+            start = int(batch.cut_starts[place] + batch.segment_starts[place])
+            length = int(batch.segment_lengths[place])
+            assert np.array_equal(batch.latent[place, :, :length].numpy(), latents[:, start : start + length])
+    others = [batch for name in watch.batches if name != "vocoder" for batch in watch.batches[name]]
+    assert all(batch.latent.shape[-1] == 0 for batch in others)
+
+
+def test_steps_begin_with_the_parts_they_name_and_the_seed_for_the_others(whole):
+    run, watch, _ = whole
+    model, fresh = model_of(load(run)), watch.begun["vocoder_pretraining"]
+    for name, taken in (("vocoder", {"vocoder_pretraining": {"generator"}}),
+                        ("f0_residual", {"acoustic_model": TEXT_SIDE}),
+                        ("small", {"vocoder": {"generator"}, "f0_residual": TEXT_SIDE | {"f0_residual"}})):  # fmt: skip
+        for mine, seeded, which in zip(watch.begun[name], fresh, ("model", "ema")):
+            for source, parts in taken.items():
+                assert parts <= same_parts(model, mine, load(run, source)[which]), (name, source, which)
+            assert same_parts(model, mine, seeded) == SPOKEN - set().union(*taken.values()), (name, which)
+    assert same_parts(model, watch.begun["fold_odd"][0], fresh[0]) == SPOKEN - {"text_encoder"}  # its mu is solved for
+
+
+def test_the_voice_has_each_part_as_the_step_that_trained_it_left_it(whole):
+    run, _, _ = whole
+    voice, model = checkpoint.load_voice(checkpoint.find(run, "voice")), model_of(load(run))
+    assert voice.step == 0 and voice.weights["logw_variance"] > 0
+    for name, parts in (("vocoder", {"generator"}), ("f0_residual", TEXT_SIDE | {"f0_residual"}),
+                        ("acoustic_model", TEXT_SIDE), ("vocoder_pretraining", set())):  # fmt: skip
+        assert same_parts(model, voice.weights, load(run, name)["ema"]) == parts, name
+    (line,) = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert line["kind"] == "valid" and {"latent_l1", "copy_mel_l1", "loss_f0_residual", "mcd"} <= set(line)
+    assert len([*(run / "samples").glob("*/*one_step.wav")]) == 1
+    assert not checkpoint.steps(run / "vocoder", "voice") and not checkpoint.steps(run / "acoustic_model", "voice")
+
+
+def test_what_is_finished_is_left_alone_and_what_was_stopped_goes_on(here, whole, monkeypatch, capsys):
+    first, _, commands = whole
+    before = {path: path.stat().st_mtime_ns for path in here.rglob("*") if path.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train", None)
+        patch.setattr(extract, "extract", None)
+        for step, command in commands.items():
+            assert (extract if step.endswith("/gta") else train).main(command) == 0
+    assert {path: path.stat().st_mtime_ns for path in here.rglob("*") if path.is_file()} == before
+    assert "checkpoint/small/fold_even is finished" in capsys.readouterr().out
+    shutil.rmtree(here / "vocoder")
+    real = train.train_step
+
+    def interrupted(state, *batches):
+        if state.step == 3:
+            raise KeyboardInterrupt
+        return real(state, *batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_step", interrupted)
+        assert train.main(commands["vocoder"]) == 130
+    watch = Watch(monkeypatch)
+    assert train.main(commands["vocoder"]) == 0 and len(watch.batches["vocoder"]) == 2
+    for which in ("model", "ema", "discriminators"):
+        mine, whole_one = load(here, "vocoder")[which], load(first, "vocoder")[which]
+        assert all(torch.equal(value, whole_one[name]) for name, value in mine.items()), which
+
+
+def test_latents_follow_the_run_that_they_are_of(here, whole):
+    latents = here / "fold_even" / "gta" / "000001.npy"
+    before = latents.read_bytes()
+    assert train.main(["-id", "small/fold_even", "training.train_num_steps=6"]) == 0
+    assert extract.main(whole[2]["fold_even/gta"]) == 0 and latents.read_bytes() != before
+
+
+def test_training_saves_and_ends_when_its_recipe_is_gone(here, whole, monkeypatch):
+    shutil.rmtree(here / "vocoder_pretraining")
+    starter, step = subprocess.Popen(["sleep", "60"]), train.train_step
+    monkeypatch.setattr(failures, "STARTER_POLL", 0.01)
+    monkeypatch.setenv(failures.STARTER, str(starter.pid))
+
+    def killing(state, *batches):
+        if state.step == 3:
+            starter.kill()
+            starter.wait()
+        return step(state, *batches)
+
+    monkeypatch.setattr(train, "train_step", killing)
+    more = [f"{key}=3000" for key in ("training.train_num_steps", "system.validation_step", "system.save_ckpt")]
+    assert train.main([*whole[2]["vocoder_pretraining"], *more]) == 128 + signal.SIGTERM
+    assert checkpoint.steps(here / "vocoder_pretraining", "project")[0] > 3
+
+
+@pytest.mark.parametrize(
+    ("step", "old", "new", "message"),
+    [
+        ("vocoder", "fold_even/gta", "fold_even", "fold_even: no latents of these clips: write them with"),
+        ("vocoder", ", checkpoint/small/fold_odd/gta", "", "no latents of clip 0 of dataset.metafile_train"),
+        ("vocoder", "train.txt", "shorter.txt", "fold_even/gta: no latents of these clips"),
+        ("vocoder", "vocoder_pretraining", "nobody", "no run nobody in"),
+        ("voice", "text_encoder,prosody", "vocoder", "vocoder,f0_residual,decoder=small"),
+        ("fold_even/gta", "fold_even", "nobody", "no run nobody in"),
+    ],
+)
+def test_what_does_not_fit_is_a_line(here, whole, capsys, step, old, new, message):
+    command = [word.replace(old, new) for word in whole[2][step]]
+    if step != "fold_even/gta":
+        command[:2] = ["-name", "another"]
+    assert (extract if step.endswith("/gta") else train).main(command) == 1
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (here.parent / "another").exists()

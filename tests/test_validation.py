@@ -1,0 +1,145 @@
+"""Held-out clips: what is measured of them and by whom, which voices are kept for it, and when the prosody stops."""
+
+import dataclasses
+import re
+
+import pytest
+import soundfile
+import torch
+
+import train
+from evaluation import metrics
+from tests.conftest import with_keys
+from tests.runs import ALONE, said
+from training import checkpoint, validation
+from training.distributed import Processes
+from training.run_log import RunLog
+from training.state import build_state
+
+pytest_plugins = "tests.run_fixtures"
+
+
+# -- what is measured
+
+
+@pytest.mark.usefixtures("runs")
+def test_processes_share_a_validation(config, tiny, tmp_path, monkeypatch):
+    """Each measures some of the clips, or none, and all know what they are together."""
+    monkeypatch.setattr(validation, "save_validation", lambda *_: None)
+    config = with_keys(config, "system", validation_clips=5, sample_clips=2)
+    state = build_state(config, ALONE, tiny.symbols)
+    alone, shares = validation.validate(state, tiny, tmp_path), []
+    for rank in range(7):
+        state.processes = Processes(rank, 7, torch.device("cpu"))
+        monkeypatch.setattr(Processes, "all_reduce_max", lambda _, number: number)
+        monkeypatch.setattr(Processes, "all_gather", lambda _, own: shares.append(own) or own or [(0, {}, [])])
+        validation.validate(state, tiny, tmp_path)
+    assert [[i for i, *_ in own] for own in shares] == [[0], [1], [2], [3], [4], [], []]
+    monkeypatch.setattr(Processes, "all_gather", lambda *_: sum(reversed(shares), []))
+    assert validation.validate(state, tiny, tmp_path) == alone
+
+
+@pytest.mark.parametrize(
+    "trained", [{"generator"}, {"text_encoder", "decoder"}, {"generator", "text_encoder", "decoder"}]
+)
+def test_what_has_not_learnt_is_not_measured(config, tiny, tmp_path, monkeypatch, trained):
+    """And only a voice is listened to."""
+    monkeypatch.setattr(validation, "save_validation", lambda *_: None)
+    state = build_state(config, ALONE, tiny.symbols)
+    state.trained = trained
+    numbers = validation.validate(state, tiny, tmp_path)
+    reads, sounds = "decoder" in trained, "generator" in trained
+    assert ("loss_prior" in numbers, "copy_mel_l1" in numbers, "mcd" in numbers) == (reads, sounds, reads and sounds)
+    if reads and sounds and not metrics.missing_packages():
+        assert 1 <= numbers["dnsmos"] <= 5 and numbers["cer"] >= 0
+
+
+def test_what_is_measured_of_the_recording_itself_is_perfect(config, real_root):
+    wav, _ = soundfile.read(min(real_root.glob("wavs/*.wav"), key=lambda path: path.stat().st_size), dtype="float32")
+    found = metrics.pooled([validation.measure_spoken(config, {"one_step": wav, "recording": wav}, "")])
+    assert {name: found[name] for name in ("mcd", "voicing_error", "duration_total", "global_variance")} == {
+        "mcd": 0, "voicing_error": 0, "duration_total": 1, "global_variance": 1}  # fmt: skip
+
+
+# -- which voices are kept
+
+
+@pytest.mark.parametrize("metric", ["latent_l1", "cer", "dnsmos"])
+def test_the_best_voices_and_the_newest_are_kept(config, tmp_path, caplog, metric):
+    config = with_keys(config, "system", best_metric=metric)
+    state, run_log = build_state(config, ALONE, ("_", "a")), RunLog(tmp_path, 0)
+    sign = -1 if metric == "dnsmos" else 1  # of which more is better
+    found = [sign * number for number in (0.5, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8)]
+    with caplog.at_level("INFO", logger="train"):
+        for state.step, number in enumerate(found, 1):
+            for suffix in ("json", "safetensors"):
+                (tmp_path / f"voice_{state.step:08d}.{suffix}").touch()
+            run_log.write("valid", state.step, {metric: number, "loss_prior": 1.0})
+            validation.keep_best(state, tmp_path, run_log)
+            best = sorted(range(1, state.step + 1), key=lambda each: sign * found[each - 1])[: config.system.keep_best]
+            assert checkpoint.steps(tmp_path, "voice") == sorted({*best, state.step})
+            assert ("has not improved" in caplog.text) == (state.step >= 2 + validation.STALE_VALIDATIONS)
+    assert f"{metric} has not improved in 5 validations: it was best at step 2, {found[1]:.4g}" in caplog.text
+
+
+@pytest.mark.parametrize("metric", ["cer", "dnsmos"])
+def test_a_metric_whose_package_is_not_there_stops_before_anything_is_made(arguments, runs, capsys, metric):
+    assert train.main([*arguments, f"system.best_metric={metric}"]) == 1
+    error = said(capsys)
+    assert re.fullmatch(f"train.py: system.best_metric = {metric}: needs .*: pip install -r .*txt", error), error
+    assert not runs.exists()
+
+
+# -- early stopping of the prosody
+
+
+def validated(state, step, loss):
+    """The state after a validation at this step, the prosody's averages all being the step, its weights less."""
+    state.step = step
+    with torch.no_grad():
+        for network, value in ((state.ema, step), (state.model, step - 0.5)):
+            for parameter in network.prosody.parameters():
+                parameter.fill_(value)
+    numbers = {"loss_prosody": loss - 0.75, "loss_f0": 0.5, "loss_voicing": 0.25, "loss_prior": -9}
+    is_news = validation.watch_prosody(state, numbers)
+    validation.settle_prosody(state)
+    return is_news
+
+
+def prosody_of(network):
+    """The one value of all its weights."""
+    (value,) = {value for parameter in network.prosody.parameters() for value in parameter.detach().flatten().tolist()}
+    return value
+
+
+def test_early_stopping_counts_misses_and_goes_back_to_the_best(prosody_config):
+    state = build_state(prosody_config, ALONE, ("_", "a"))
+    for step, loss, best, misses in ((1, 3.0, 1, 0), (2, 3.5, 1, 1), (3, 2.0, 3, 0), (4, 2.5, 3, 1)):
+        assert validated(state, step, loss)
+        assert (state.best_prosody["misses"], state.best_prosody["stopped"]) == (misses, False)
+        assert {float(weight.flatten()[0]) for weight in state.best_prosody["weights"].values()} == {best}
+        assert (prosody_of(state.ema), prosody_of(state.model)) == (step, step - 0.5)
+    assert state.best_prosody["loss"] == 2.0
+    assert not validated(state, 4, 1.0)  # it has heard of that step
+    assert validated(state, 5, 2.0)  # as good is no gain
+    assert state.best_prosody["stopped"] and prosody_of(state.ema) == prosody_of(state.model) == 3
+    assert not validated(state, 6, 0.0)
+    assert state.best_prosody["loss"] == 2.0 and prosody_of(state.ema) == 3
+
+
+@pytest.mark.parametrize("last_loss", [1.0, 3.0])
+def test_the_end_goes_back_to_the_best_too(prosody_config, last_loss):
+    state = build_state(with_keys(prosody_config, "training", train_num_steps=8), ALONE, ("_", "a"))
+    validated(state, 4, 2.0)
+    validated(state, 8, last_loss)
+    assert state.best_prosody["stopped"] == (last_loss > 2.0)
+    assert prosody_of(state.ema) == (4 if last_loss > 2.0 else 8)
+
+
+def test_only_a_stage_that_trains_the_prosody_watches_it(prosody_config):
+    (stage,) = prosody_config.training.stages
+    stages = (dataclasses.replace(stage, share=0.5), dataclasses.replace(stage, share=0.5, parts={"decoder": 1e-3}))
+    state = build_state(with_keys(prosody_config, "training", stages=stages), ALONE, ("_", "a"))
+    assert validated(state, 50, 2.0)  # the last of the first stage's steps
+    assert not validated(state, 51, 1.0)
+    assert state.best_prosody["loss"] == 2.0 and state.best_prosody["misses"] == 0

@@ -1,0 +1,158 @@
+"""What is read by its parts: web addresses, telephone numbers, house numbers, serial numbers and other codes."""
+
+import re
+
+from text.english import numbers
+from text.english.abbreviations import STATES
+from text.english.rules import any_of, rule, words
+
+_SAID = {
+    ".": "dot", "/": "slash", ":": "colon", "-": "dash", "_": "underscore", "@": "at", "?": "question mark",
+    "=": "equals", "&": "ampersand", "#": "hash", "%": "percent", "+": "plus", "~": "tilde", ",": "comma",
+    ";": "semicolon",
+}  # fmt: skip
+_SPELT = {"abc", "edu", "ibm", "io", "uk", "us", "eu", "ca", "au", "id", "ac", "ftp"}  # with a vowel, and no words
+_PIECE = re.compile(r"[A-Za-z]+|\d+|.")
+_ENDINGS = "com|org|net|edu|gov|mil|info|biz|io|tv|eu|de|fr|ca|uk|jp|au"
+_FILES = (
+    "txt|pdf|html?|xml|css|js|py|sh|md|json|ya?ml|csv|log|zip|exe|png|jpe?g|gif|svg|mp[34]|wav|flac|docx?|xlsx?|pptx?"
+)
+_PATH = r"(?:[/?#:][\w/.?=&%#:@~+,;-]{0,500}[\w/])?"  # it does not end in the sentence's full stop
+
+_LABEL = (
+    r"pages?|[Nn]os?\.|[Rr]oom|[Ff]light|[Rr]oute|[Hh]ighway|Interstate|[Aa]partment|[Ss]uite|[Cc]hannel|IQ of|"
+    r"[Aa]rea code|[Ee]xtension|P S|P\.S\.|Boeing|Flight|Exhibit|Page"
+)
+_ROAD = (
+    "Street|Streets|Avenue|Road|Boulevard|Lane|Drive|Place|Court|Square|Terrace|Way|Highway|Parkway|Expressway|"
+    "street|avenue|road|boulevard|lane|drive|place|court|square|terrace|highway|parkway|expressway"
+)
+_DIRECTION = "North|South|East|West|Northeast|Northwest|Southeast|Southwest"
+
+
+def _address(match):
+    """An e-mail address or a URL, piece by piece; what has no vowel is spelt."""
+    return " ".join(filter(None, map(_piece, _PIECE.findall(match[0]))))
+
+
+def _piece(piece):
+    if piece[0].isdigit():
+        return numbers.code(piece)
+    if not piece.isalpha():
+        return _SAID.get(piece, "")
+    lower = piece.lower()
+    return piece.upper() if lower in _SPELT or not set(lower) & set("aeiouy") else piece
+
+
+def _groups(match):
+    """A telephone number: each group one by one, but for 800; a pause after each."""
+    plus = "plus " if match[0][0] == "+" else ""
+    groups = re.findall(r"\d+", match[0])
+    return plus + ", ".join("eight hundred" if group == "800" else numbers.one_by_one(group) for group in groups)
+
+
+def _dotted(match):
+    groups = match[0].split(".")
+    return " dot ".join(map(numbers.one_by_one if len(groups) == 4 else numbers.code, groups))
+
+
+def _version(match):
+    return " point ".join(map(numbers.cardinal, match[0].split(".")))
+
+
+def _labelled(match):
+    label = re.sub(r"(?i)^no(s?)\.", r"number\1", match[1])
+    digits = match[2].replace(",", "")
+    return words(label, numbers.one_by_one(digits) if len(digits) > 6 else numbers.pairs(digits), match[3])
+
+
+def _house(match):
+    digits = match[1]
+    if len(digits) == 4 or digits.endswith("00"):
+        return numbers.pairs(digits)
+    return numbers.one_by_one(digits)
+
+
+def _code(match):
+    """Capitals spelt and numbers read as in codes, but for a word before a hyphen."""
+    parts = re.findall(r"[A-Z]+|\d+", match[0])
+    return " ".join(map(_part, parts))
+
+
+def _part(part):
+    if part.isdigit():
+        return numbers.code(part)
+    return part if len(part) > 3 else " ".join(part)
+
+
+ADDRESSES = (
+    rule("e-mail address", "ann.lee@mail.org", "ann dot lee at mail dot org",
+         r"(?<![\w.+&-])[\w.+&-]{1,64}@[A-Za-z\d-]{1,63}(?:\.[A-Za-z\d-]{1,63}){1,6}" + _PATH, _address),
+    rule("URL", "http://ann.org/be", "HTTP colon slash slash ann dot org slash be",
+         r"(?<![\w@.])(?:[A-Za-z]{2,10}:///?|www\.)[\w.-]{1,253}" + _PATH + r"(?<![.,;:?-])", _address),
+    rule("domain", "see mail.org.", "see mail dot org.",
+         rf"(?<![\w@.-])(?:[\w-]{{1,63}}\.){{1,4}}(?:{_ENDINGS})(?![\w-]|\.\w){_PATH}", _address),
+    rule("file name", "see read_me.txt", "see read underscore me dot TXT",
+         rf"(?<![\w@./-])\w[\w-]{{0,63}}\.(?:{_FILES})\b(?![-/]|\.\w)", _address),
+    rule("at someone", "@ann", "at ann", r"(?<!\S)@(?=\w)", "at "),
+    rule("hashtag", "#news", "hashtag news", r"(?<!\S)#(?=[A-Za-z])", "hashtag "),
+)  # fmt: skip
+
+NUMBERS = (
+    rule("telephone, international", "+44 20 7946 0958",
+         "plus four four, two zero, seven nine four six, zero nine five eight",
+         r"\+(?=(?:[ .()-]{0,2}\d){8})\d{1,3}(?:[ .-]?\(?\d{1,4}\)?){2,5}(?!\d)", _groups),
+    rule("telephone", "(555) 010-4477", "five five five, zero one zero, four four seven seven",
+         r"(?<![\w.,-])(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}\b(?![,.-]\d)", _groups),
+    rule("telephone, local", "555-0144", "five five five, zero one four four",
+         r"(?<![\w.,$-])(?!\d*00-\d*00\b)\d{3}-\d{4}\b(?![,.-]\d)", _groups),
+    rule("telephone, with a leading zero", "020 7946 0958", "zero two zero, seven nine four six, zero nine five eight",
+         r"(?<![\w.,-])0\d{2,4}[ -]\d{3,4}[ -]?\d{3,4}\b", _groups),
+    rule("telephone, in letters", "1-800-FLOWERS", "one, eight hundred, FLOWERS",
+         r"(?<![\w.,-])1-8\d\d-(?=[A-Z])", lambda m: _groups(m) + ", "),
+    rule("number in three groups", "078-05-1120", "zero seven eight, zero five, one one two zero",
+         r"(?<![\w.,-])\d{3}-\d{2}-\d{4}\b(?!-)", _groups),
+    rule("number in groups", "1234-5678-9012", "one two three four, five six seven eight, nine zero one two",
+         r"(?<![\w.,-])\d{3,4}(?:-\d{3,4}){2,4}\b(?!-)", _groups),
+    rule("number in groups of four", "1234 5678 9012 3456",
+         "one two three four, five six seven eight, nine zero one two, three four five six",
+         r"(?<![\w.,-])(?<!\d )\d{4}(?: \d{4}){2,3}\b(?![.,]?\d| \d)", _groups),
+    rule("long number", "call 5550100477", "call five five five zero one zero zero four seven seven",
+         r"(?<![\w.,$£€¥-])(?!\d{0,12}000\b)\d{9,15}\b(?![.,-]\d)", lambda m: numbers.one_by_one(m[0])),
+    rule("network address", "10.0.0.1", "one zero dot zero dot zero dot one",
+         r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)", _dotted),
+    rule("version", "version 3.10.2", "version three point ten point two",
+         r"(?<![\w.,])\d{1,3}(?:\.\d{1,3}){2}(?!\w|\.\d)", _version),
+
+    rule("call for help", "call 911", "call nine one one",
+         r"\b([Cc]all(?:s|ed|ing)?|[Dd]ial(?:s|l?ed|l?ing)?) (911|999|112|311|411|000)\b",
+         lambda m: f"{m[1]} {numbers.one_by_one(m[2])}"),
+    rule("secret number", "a card ending in 8876", "a card ending in eight eight seven six",
+         r"\b(ending in|PIN(?: is)?|(?:code|OTP|password) is) (\d{3,8})\b(?![.,:/-]\d)",
+         lambda m: f"{m[1]} {numbers.one_by_one(m[2])}"),
+    rule("numbered clause", "a 401(k)", "a four oh one k", r"(?<![\w.,-])(\d{3})\(([a-z])\)(?:\((\d)\))?",
+         lambda m: words(numbers.pairs(m[1]), m[2], m[3])),
+    rule("box", "box 2915", "box two nine one five", r"\b([Bb]ox (?:No\. ?)?)(\d{3,12})\b",
+         lambda m: m[1].replace("No.", "number") + numbers.one_by_one(m[2])),
+    rule("ZIP code", "Texas 75201-1234", "Texas seven five two zero one, one two three four",
+         rf"\b({any_of(STATES)}),? (\d{{5}})(?:-(\d{{4}}))?\b(?![,.]\d)",
+         lambda m: f"{m[1]} " + ", ".join(map(numbers.one_by_one, filter(None, m.groups()[1:])))),
+    rule("number after its label", "page 249", "page two forty-nine",
+         rf"\b({_LABEL}) ?(\d{{3,4}}|\d{{7,15}}|\d{{1,3}}(?:,\d{{3}}){{2,4}})(?:-([A-Z])\b)?(?![.,-]?\w)", _labelled),
+    rule("number after No.", "No. 7", "number seven", r"\b(?:N|n)o(s?)\. ?(?=[\dA-Z]*\d)", r"number\1 "),
+    rule("number sign", "#5", "number five", r"(?<!\w)# ?(?=\d)", "number "),
+    rule("house number", "1026 North Beckley", "ten twenty-six North Beckley",
+         rf"(?<![\w.,$/:-])(\d{{4}})(?= (?:{_DIRECTION}) [A-Z])", _house),
+    rule("number in a road", "544 Camp Street", "five four four Camp Street",
+         r"(?<![\w.,$/:-])(\d{3,5})(?= (?:(?:[A-Z][a-z.]{0,20}|\d{1,3}[a-z]{2}) ){1,3}(?:" + _ROAD + r")\b)", _house),
+)  # fmt: skip
+
+# After times and measures, for which 9AM and 5KM are.
+CODES = (
+    rule("code in small letters", "ab9453", "ab nine four five three", r"(?<=[a-z])\d{3,15}\b(?![.,]\d)",
+         lambda m: f" {numbers.code(m[0])}"),
+    rule("ordinal in capitals", "1ST", "first", r"(?<=\d)(?:ST|ND|RD|TH)\b", lambda m: m[0].lower()),
+    rule("code", "C2766, F-16", "C two seven six six, F sixteen",
+         r"(?<![\w.,-])(?=[A-Z\d]{0,40}(?:-[A-Z\d]{1,40}){0,3}\b(?!-\w))(?=[\d-]{0,40}[A-Z])(?=[A-Z-]{0,40}\d)"
+         r"[A-Z\d]{1,40}(?:-[A-Z\d]{1,40}){0,3}", _code),
+)  # fmt: skip

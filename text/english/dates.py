@@ -1,0 +1,130 @@
+"""Dates, years, decades and times of day in words. The rules stand in the order in which they are applied."""
+
+from text.english import numbers
+from text.english.rules import ALONE, MONTH, MONTHS, OPENERS, PLAIN_MONTH, rule, words
+
+_ENDS = rf"(?=[\"')]*$| {OPENERS})()"  # an empty group where the full stop ends the sentence as well
+_HALF = rf" ?([AaPp])(?:\.[Mm]\.|\.?[Mm]\b)(?:(?<=\.){_ENDS})?"
+_DAYS_IN_MONTH = 31
+_NTH = r"(?:st|nd|rd|th)"
+_QUARTERS = ("first", "second", "third", "fourth")
+
+
+def _month_day_year(month, day, year, otherwise, day_first=False):
+    """Words of a date in numbers; what was written where there is no such month or day."""
+    month, day = int(month), int(day)
+    if month > len(MONTHS):
+        month, day, day_first = day, month, True
+    if not 1 <= month <= len(MONTHS) or not 1 <= day <= _DAYS_IN_MONTH:
+        return otherwise
+    year = numbers.pairs(year) if len(year) == 4 else numbers.two_digits(year)
+    month, day = MONTHS[month - 1], numbers.ordinal(str(day))
+    return f"the {day} of {month}, {year}" if day_first else f"{month} {day}, {year}"
+
+
+def _day_of_month(match):
+    article, day, *months, year = match.groups()
+    if not 1 <= int(day) <= _DAYS_IN_MONTH:
+        return match[0]
+    day = f"{article or 'the '}{numbers.ordinal(day)} of {next(filter(None, months))}"
+    return f"{day}, {numbers.pairs(year)}" if year else day
+
+
+def _nth(match):
+    """A day of the month, which the rule of ordinals reads later."""
+    return f"{match[1]} {numbers.nth(match[2])}" if 1 <= int(match[2]) <= _DAYS_IN_MONTH else match[0]
+
+
+def _quarter(match):
+    number, year = match[1] or match[3], match[2] or match[4]
+    year = numbers.pairs(year) if len(year) == 4 else numbers.two_digits(year)
+    return f"the {_QUARTERS[int(number) - 1]} quarter of {year}"
+
+
+def _time(match):
+    """Hour and minute; seconds where they are written; o'clock where nothing else says that it is a time."""
+    hour, minute, second, half, end = match.groups()
+    minutes = numbers.two_digits(minute) if minute and int(minute) else ""
+    half = _half(half, end) if half else ""
+    if second:
+        return words(_count(hour, "hour"), _count(minute, "minute"), "and " + _count(second, "second"), half)
+    return words(_words(hour), minutes, half or ("" if minutes else "o'clock"))
+
+
+def _words(digits):
+    return numbers.cardinal(str(int(digits)))
+
+
+def _count(digits, unit):
+    return f"{_words(digits)} {unit}{'' if int(digits) == 1 else 's'}"
+
+
+def _half(letter, end):
+    return f"{letter.upper()}M" + ("" if end is None else ".")  # not a m, which begins like a cat
+
+
+def _decade(match):
+    """1960s, the 60s or 1920's: a plural, but for the possessive, which sounds the same."""
+    return numbers.plural(numbers.pairs(match[1]) if match[1] else numbers.cardinal(match[2]))
+
+
+def _span(match):
+    return f"{numbers.pairs(match[1])} to {numbers.two_digits(match[2])}"
+
+
+DATES = (
+    rule("date, year first", "2010-07-05", "July fifth, twenty ten",
+         r"(?<![\w.,/-])(\d{4})([/.-])(\d\d?)\2(\d\d?)\b(?![/-])",
+         lambda m: _month_day_year(m[3], m[4], m[1], m[0])),
+    rule("date, day first", "25.7.2010", "the twenty-fifth of July, twenty ten",
+         r"(?<![\w.,/-])(\d\d?)\.(\d\d?)\.(\d{4})\b", lambda m: _month_day_year(m[2], m[1], m[3], m[0], True)),
+    rule("date", "7/25/2010", "July twenty-fifth, twenty ten",
+         r"(?<![\w.,/-])(\d\d?)(?:/(\d\d?)/(\d{4}|\d\d)|-(\d\d?)-(\d{4}))\b(?![/-])",
+         lambda m: _month_day_year(m[1], m[2] or m[4], m[3] or m[5], m[0])),
+    rule("day before its month", "on 5 July 2010", "on the fifth of July, twenty ten",
+         rf"(?<![\w.,:/$£€-])(?<!\d )([Tt]he )?(\d\d?)(?: ({MONTH})|{_NTH} ({PLAIN_MONTH})|"
+         rf"(?:{_NTH})? (may|march)(?=,? \d{{4}}\b))\b(?:,? (\d{{4}})\b)?", _day_of_month),
+    # In running text the readers of LJSpeech say "on July five"; where a date stands for itself, all say "July fifth".
+    rule("date that stands for itself", "July 5, 2010", "July fifth, twenty ten",
+         rf"(?:^|(?<=[.!?;:] )|(?<=\())({MONTH}) (\d\d?){ALONE}", _nth),
+    rule("date without a comma", "on July 5 2010", "on July fifth twenty ten",
+         rf"\b({MONTH}|[Mm]ay|[Mm]arch) (\d\d?)(?= \d{{4}}\b)", _nth),
+    rule("date in plain letters", "on july 5", "on july fifth", rf"\b({PLAIN_MONTH}) (\d\d?){ALONE}", _nth),
+    rule("quarter of a year", "in Q2 2010 or 3Q10", "in the second quarter of twenty ten or the third quarter of ten",
+         r"(?<![\w.,-])(?:(?:the )?Q([1-4])[ -]?(\d{4})|([1-4])Q'?(\d{4}|\d\d))\b", _quarter),
+
+    rule("time range", "9:00-9:30", "nine o'clock to nine thirty",
+         r"(?<=[\dmM.]) ?-(?= ?(?:\d\d?:[0-5]\d|\d\d? ?[AaPp]\.?[Mm]\b))", " to "),
+    rule("time", "12:36 p.m., 9:00", "twelve thirty-six PM, nine o'clock",
+         rf"(?<![\d:.])([01]?\d|2[0-4]):([0-5]\d)(?::([0-5]\d))?(?!\d|:\d)(?:{_HALF})?", _time),
+    rule("time with a point", "8.30 p.m.", "eight thirty PM.",
+         rf"(?<![\d:.,])(1?\d)\.([0-5]\d)(){_HALF}", _time),
+    rule("time of whole hours", "5 pm", "five PM", rf"(?<![\d:.,])(1?\d)()(){_HALF}", _time),
+    rule("time zone", "5 p.m. e.s.t.", "five PM EST.", r"(?<=[AP]M) ?([ecmpECMP])\.?([sdSD])\.?([tT])\b(?:\.(?! |$))?",
+         lambda m: f" {''.join(m.groups()).upper()}"),
+    rule("year before Christ", "250 B.C.", "two fifty B C.", r"(?<![\d.,])(\d{3,4})(?= ?(?:B ?C|C ?E|A ?D)\b)",
+         lambda m: numbers.pairs(m[1]) + " "),
+    rule("year of the Lord", "A.D. 1066", "A D ten sixty-six", r"(?:(?<=A D )|(?<=AD ))(\d{3,4})\b(?![.,]\d)",
+         lambda m: numbers.pairs(m[1])),
+    rule("year of a date", "in June 13, 323", "in June thirteen, three twenty-three",
+         rf"({MONTH} \d\d?{_NTH}?,(?= \d{{3,4}}\b)|{MONTH}(?: \d\d?| of)?(?= \d{{4}}\b)) (\d+)(?![,.]\d)",
+         lambda m: f"{m[1]} {numbers.pairs(m[2])}"),
+    rule("year in a sentence", "in 605, he", "in six oh five, he",
+         r"\b([Ii]n|[Ss]ince|[Yy]ear|[Uu]ntil|circa) ([1-9]\d\d|10\d\d|2[1-9]\d\d)"
+         r"(?=[,;:.)]?$|[,;:)] [A-Za-z\"'(]|\. [A-Z]| [A-Z]|"
+         r" (?:the|a|an|he|she|it|they|we|his|her|their|when|after|and he|by|at|under|with|was|as)\b)",
+         lambda m: f"{m[1]} {numbers.pairs(m[2])}"),
+    rule("range of decades", "1920s-30s", "nineteen twenties to thirties", r"(?<=\d0s)-(?='?\d{1,3}0s\b)", " to "),
+    rule("decades", "the '20s, 1960s", "the twenties, nineteen sixties",
+         r"(?<!\w)'?\b(?:(1[1-9]\d0|20\d0) ?|([2-9]0))'?s\b", _decade),
+    rule("years to years", "1905-08", "nineteen oh five to oh eight",
+         r"(?<![\w.,-])(1[1-9]\d\d|20\d\d)-(\d\d)\b(?![-\d]|[.,]\d)", _span),
+    rule("year without its century", "in '45", "in forty-five", r"(?<![\w'])'(\d\d)\b(?!['\d]|[.,:]\d)",
+         lambda m: numbers.two_digits(m[1])),
+)  # fmt: skip
+
+# Without a number before; after the times, which say the half themselves.
+HALVES = (
+    rule("half of the day", "in the a.m.", "in the AM.", rf"\b([AaPp])\.[Mm]\.(?:{_ENDS})?",
+         lambda m: _half(m[1], m[2])),
+)  # fmt: skip

@@ -1,0 +1,165 @@
+"""Written text to words: Unicode cleaned up in every language; in English the rules for all that is no word."""
+
+import functools
+import itertools
+import re
+import unicodedata
+
+from text.english import abbreviations, codes, dates, numbers, quantities
+from text.english.rules import NUMBER, START, Rule, rule
+
+_PLAIN = {
+    "'": "‘’‚‛′`´ʹ＇",
+    '"': "“”„‟″«»‹›「」『』＂",
+    "(": "[{",
+    ")": "]}",
+    " - ": "—―",
+    "-": "‐‑‒–−",
+    "...": "…",
+    ". ": "。।",
+    ", ": "、",
+    ",": "،",
+    ";": "؛",
+    "?": "؟",
+}
+_TRANSLATION = str.maketrans(
+    {char: plain for plain, chars in _PLAIN.items() for char in chars}
+    | {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F) if chr(code) not in "＇＂"}  # full-width ASCII
+)
+_EMOJI = (range(0x2600, 0x27C0), range(0x1F000, 0x20000), range(0xFE00, 0xFE10))
+_JOINERS = "\u200c\u200d"  # format characters that are part of the spelling, in Persian for one
+_MOST_MARKS = 30  # on one letter, as in Unicode's stream-safe text: to order a longer row takes its length squared
+
+SLOT = "\ue000"  # stands for what is not to be normalised, and stays; of Unicode's private use
+_KEPT = "£€¥₹₩₽¢°º²³µ" + SLOT  # what rules read
+_SIGNS = str.maketrans({
+    "×": " times ", "÷": " divided by ", "±": " plus or minus ", "≤": " less than or equal to ",
+    "√": " square root of ",
+    "≥": " greater than or equal to ", "≈": " approximately ", "≠": " is not equal to ", "∞": " infinity ",
+    "§": " section ", "¶": " paragraph ", "‰": " per mille ", "№": "No. ", "→": " to ", "⁄": "/", "μ": "µ",
+    "Ω": " ohms", "∕": " divided by ", "∗": " times ", "∙": " times ", "⋅": " times ",
+    "©": "", "®": "", "™": "", "•": " ", "·": " ", "†": "", "‡": "", "π": " pi ",
+})  # fmt: skip
+
+
+def clean(text: str) -> str:
+    """Plain punctuation, no control characters or emoji, single spaces: what every language shares."""
+    text = unicodedata.normalize("NFC", _few_marks("".join(map(_visible, text))))
+    text = " ".join(re.sub(r"--+", " - ", text.translate(_TRANSLATION)).split())
+    return re.sub(r"(?<=\S) (?=[.,;:!?]+(?:\s|$))", "", text)
+
+
+def english(text: str) -> str:
+    """English as it is read aloud, in plain ASCII, but for SLOT."""
+    text = _transliterate(clean(text))
+    for each in _rules_for(text):
+        text = each.pattern.sub(each.replacement, text)
+    return clean(text)
+
+
+def explain(text: str) -> list[tuple[Rule, str]]:
+    """The rules that change an English text, in order, each with what it made of the text."""
+    steps, text = [], _transliterate(clean(text))
+    for each in _rules_for(text):
+        changed = each.pattern.sub(each.replacement, text)
+        if changed != text:
+            steps.append((each, changed))
+        text = changed
+    return steps
+
+
+def _rules_for(text):
+    """Those that may find something: most texts have no digits, and most rules are about them."""
+    return RULES if _DIGIT.search(text) else _FIRST + _LAST
+
+
+def _visible(char):
+    if " " <= char <= "~":
+        return char
+    if char.isspace():
+        return " "
+    if unicodedata.category(char) in ("Cc", "Cf", "Cs") and char not in _JOINERS:
+        return ""
+    return " " if any(ord(char) in block for block in _EMOJI) else char
+
+
+def _few_marks(text):
+    """No more than _MOST_MARKS combining marks in a row."""
+    if text.isascii():
+        return text
+    rows = itertools.groupby(text, lambda char: unicodedata.combining(char) > 0)
+    return "".join("".join(itertools.islice(row, _MOST_MARKS) if marks else row) for marks, row in rows)
+
+
+def _transliterate(text):
+    """ASCII, and the signs that rules read."""
+    if text.isascii():
+        return text
+    return "".join(map(_ascii, text.translate(_SIGNS)))
+
+
+@functools.lru_cache(4096)
+def _ascii(char):
+    from unidecode import unidecode  # noqa: PLC0415 - loaded when first needed
+
+    if char <= "~" or char in _KEPT:
+        return char
+    if unicodedata.decomposition(char).startswith("<fraction>"):
+        return " " + unicodedata.normalize("NFKD", char).replace("⁄", "/")
+    return unidecode(char)
+
+
+def _decimal(match):
+    return numbers.decimal(match[1], match[2])
+
+
+def _whole(match):
+    return numbers.pairs(match[0]) if _YEAR.fullmatch(match[0]) else numbers.cardinal(match[0])
+
+
+_DIGIT = re.compile(r"\d", re.ASCII)
+_YEAR = re.compile(r"1[1-9]\d\d|20\d\d")
+_COUNTED = (
+    "people|men|women|persons|children|soldiers|troops|members|students|years|days|miles|times|copies|cases|"
+    "houses|votes|tons|acres|feet|dollars|pounds|euros|words|pages|points"
+)
+_LEFT = {"@": " at ", "+": " plus ", "=": " equals ", "$": " dollars ", "£": " pounds ", "€": " euros ", "¥": " yen ",
+         "¢": " cents ", "°": " degrees ", "%": " percent ", "²": " squared ", "³": " cubed "}  # fmt: skip
+
+_MARKUP = (
+    rule("tag", "<b>so</b>", "so", r"</?[A-Za-z][^<>]{0,200}>", ""),
+    rule("and", "Tom & Ann", "Tom and Ann", r"&amp;|&(?!c\.)", " and "),
+    rule("emphasis", "it is *so* _good_", "it is so good", r"(?<![\w*])(\*{1,3}|_{1,3})(?=\w)|(?<=[\w.,;:!?'\")])"
+         r"(?:\*{1,3}|_{1,3})(?![\w*])", ""),
+)  # fmt: skip
+
+_NUMBERS = (
+    rule("chapter and verse", "John 3:4", "John three four", r"\b([A-Z][a-z]{2,15} \d{1,3}):(?=\d)", r"\1 "),
+    rule("ratio", "3:1", "three to one", r"(?<![\w:])(\d{1,3}):(\d{1,3})(?![\w:])", r"\1 to \2"),
+    rule("colon between numbers", "1:2:3", "one two three", r"(?<=\d):(?=\d)", " "),
+    rule("thousands apart", "1 000 000", "one million", r"(?<![\d.,])(?<!\d )\d{1,3}(?: \d{3}){2,4}(?![.,]?\d| \d)",
+         lambda m: m[0].replace(" ", "")),
+    rule("plural", "747s", "seven forty-sevens", r"(?<![\w.,])(\d{1,3})s\b",
+         lambda m: numbers.plural(numbers.pairs(m[1]))),
+    rule("range of ordinals", "5th-6th", "fifth to sixth", r"(?<=\d[a-z]{2})-(?=\d+[a-z]{2}\b)", " to "),
+    rule("ordinal", "the 22nd", "the twenty-second", rf"{START}({NUMBER})(?:st|nd|rd|th)\b",
+         lambda m: numbers.ordinal(m[1])),
+    rule("range", "30-45", "thirty to forty-five", r"(?<=\d)-(?=\d)", " to "),
+    rule("letters beside digits", "mp3", "mp three", r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])", " "),
+    rule("count", "1500 people", "one thousand five hundred people",
+         rf"(?<![\w.,])(?<!\b[Ii]n )(?<!\b[Tt]he )\d{{4}}(?= (?:{_COUNTED})\b)", lambda m: numbers.cardinal(m[0])),
+    rule("decimal", "3.14", "three point one four", rf"{START}({NUMBER})\.(\d+)", _decimal),
+    rule("decimal without a whole", ".5", "point five", r"(?<!\w)()\.(\d+)", _decimal),
+    rule("number", "1963, 1,963", "nineteen sixty-three, one thousand nine hundred sixty-three", NUMBER, _whole),
+)  # fmt: skip
+
+_REST = (
+    rule("signs left", "@ home", "at home", f"[{''.join(map(re.escape, _LEFT))}]", lambda m: _LEFT[m[0]]),
+    rule("what is not said", "and/or", "and or", r"[*_~^|\\<>#/ºµ₹₩₽]", " "),
+)
+
+# In this order, each on what the ones before left.
+_FIRST = _MARKUP + codes.ADDRESSES + abbreviations.RULES
+_OF_DIGITS = dates.DATES + codes.NUMBERS + quantities.MONEY + quantities.MEASURES + codes.CODES + _NUMBERS
+_LAST = dates.HALVES + _REST
+RULES = _FIRST + _OF_DIGITS + _LAST

@@ -1,0 +1,189 @@
+"""A training that begins with another's weights, on other recordings: what is taken, what is not, and what is new."""
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data_util import config as configuration
+from data_util.config import Config
+from text.symbols import MARKS, VOWELS
+from training import checkpoint
+from training.checkpoint import CheckpointError
+from training.state import State
+
+# what the recordings say, whoever is trained on them; the latents' mean and deviation are not of it, since the weights
+# have learnt what a latent stands for, while F0 by its own mean is a melody, which another speaker has too
+OF_THE_CORPUS = ("pause_scale", "f0_mean", "f0_std")
+log = logging.getLogger("train")
+
+
+@dataclass(frozen=True)
+class Source:
+    """weights, averaged: of a NiSETS as its optimiser left it and under EMA, the same in a voice; discriminators: {}
+    where the checkpoint has none; trained: the parts that have learnt; config: a tree, as files have it."""
+
+    path: Path
+    step: int
+    config: dict
+    symbols: tuple[str, ...]
+    trained: frozenset[str]
+    weights: dict[str, Tensor]
+    averaged: dict[str, Tensor]
+    discriminators: dict[str, Tensor]
+
+
+def parse_start(entry: str) -> tuple[tuple[str, ...] | None, str]:
+    """An entry of fine_tuning.start or -from: the parts to take, None for all, and the checkpoint."""
+    names, equals, checkpoint_name = entry.partition("=")
+    parts = tuple(names.split(","))
+    if not equals or not set(parts) <= set(configuration.PARTS):
+        return None, entry
+    return parts, checkpoint_name
+
+
+def find_source(name: str) -> Path:
+    """The file of a checkpoint: a run's name or folder, whose newest is taken, or a file. Raises CheckpointError."""
+    path = Path(name)
+    if path.suffix in (".pt", ".safetensors"):
+        if not path.is_file():
+            raise CheckpointError(f"-from {name}: no such file")
+        return path.resolve()
+    is_elsewhere = path.is_dir() and not (checkpoint.RUNS / name).is_dir()
+    folder = path if is_elsewhere else checkpoint.RUNS / name
+    kind = "project" if checkpoint.steps(folder, "project") else "voice"
+    return checkpoint.find(folder, kind).resolve()
+
+
+def load_source(path: Path) -> Source:
+    """A checkpoint or a voice. Raises CheckpointError."""
+    if path.suffix == ".pt":
+        ckpt = checkpoint.load_checkpoint(path)
+        return Source(path, ckpt["step"], ckpt["config"], tuple(ckpt["symbols"]),
+                      frozenset(ckpt["trained"]), ckpt["model"], ckpt["ema"],
+                      ckpt["discriminators"])  # fmt: skip
+    voice = checkpoint.load_voice(path)
+    trained = frozenset(configuration.PARTS) - {"discriminators"}
+    config = configuration.to_dict(voice.config)
+    return Source(path, voice.step, config, voice.symbols, trained, voice.weights, voice.weights, {})
+
+
+def configuration_of(args: argparse.Namespace) -> Config:
+    """The configuration of a new run: config.yaml's, or with -from CHECKPOINT that checkpoint's, under -c and
+    section.key=value.
+
+    Raises ConfigError, also where the recordings would be read otherwise than a checkpoint has learnt to, or its
+    weights would mean something else.
+    """
+    if not args.start:
+        return configuration.load(args.c, args.overrides)
+    starts = [(parts, find_source(name)) for parts, name in map(parse_start, args.start)]
+    entries = [f"{','.join(parts)}={path}" if parts else str(path) for parts, path in starts]
+    trees = {path: load_source(path).config for _, path in starts}
+    whole = next((trees[path] for parts, path in starts if parts is None), None)
+    base: Path | dict = configuration.ROOT / "config.yaml"
+    if whole is not None:
+        base = whole | {"fine_tuning": configuration.shipped()["fine_tuning"]}
+    config = configuration.load(args.c, [*args.overrides, f"fine_tuning.start={json.dumps(entries)}"], base=base)
+    for path, before in trees.items():
+        of_recordings = [*(("audio", key) for key in before["audio"]), ("text", "units")]
+        configuration.check_same(config, before, of_recordings, path.name, "; prepare the recordings for that")
+        configuration.check_meaning(config, before, path.name)
+    return config
+
+
+def warm_start(state: State) -> set[str]:
+    """Put the weights of fine_tuning.start into a fresh state, and say which were not taken.
+
+    Returns the names of the model's that were. Raises CheckpointError where a checkpoint has nothing for this model.
+    """
+    taken = set()
+    for parts, name in map(parse_start, state.config.fine_tuning.start):
+        taken |= take(state, load_source(Path(name)), parts)
+    return taken
+
+
+def take(state: State, source: Source, parts: Sequence[str] | None) -> set[str]:
+    """Put the weights of one checkpoint, all or those of some parts, into a fresh state. Returns their names."""
+    speakers = source.config.get("speakers", {}).get("names", [])
+    rows_of = (source.symbols, state.symbols), (speakers, state.config.speakers.names)
+    for network, weights in ((state.model, source.weights), (state.ema, source.averaged)):
+        found, missed = matched(network.state_dict(), weights, *rows_of)
+        if parts is not None:
+            found = {name: value for name, value in found.items() if network.part_of(name) in parts}
+            missed = {name: why for name, why in missed.items() if network.part_of(name) in parts}
+        if not found and parts != ("discriminators",):
+            raise CheckpointError(f"{source.path}: has nothing that fits this model")
+        network.load_state_dict(found, strict=False)
+    if parts is None or "discriminators" in parts:
+        missed |= take_discriminators(state, source)
+    state.trained |= source.trained if parts is None else source.trained & set(parts)
+    n_numbers = sum(value.numel() for value in found.values()) / 1e6
+    log.info("from %s, step %d: %d tensors of %.2f million numbers taken", source.path.name, source.step, len(found),
+             n_numbers)  # fmt: skip
+    for name, why in missed.items():
+        log.info("not taken: %s: %s", name, why)
+    return set(found)
+
+
+def take_discriminators(state: State, source: Source) -> dict[str, str]:
+    """Put those of a checkpoint into a fresh state. Returns why some were not taken, by name."""
+    if not source.discriminators:
+        return {"the discriminators": "a voice does not have them; they start afresh"}
+    found, missed = matched(state.discriminators.state_dict(), source.discriminators, ((), ()), ((), ()))
+    state.discriminators.load_state_dict(found, strict=False)
+    return {f"discriminators.{name}": why for name, why in missed.items()}
+
+
+def matched(
+    ours: dict[str, Tensor],
+    theirs: dict[str, Tensor],
+    symbols: tuple[Sequence[str], Sequence[str]],
+    speakers: tuple[Sequence[str], Sequence[str]],
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """What of a checkpoint goes into a model: (tensors by name, why each of the others does not).
+
+    symbols, speakers: theirs and ours. Tables are taken row by row, each by what it stands for: a new symbol starts as
+    the mean of its kind (vowels, other letters, marks), a new speaker as the mean of those known.
+    """
+    taken, missed = {}, {}
+    for name, value in ours.items():
+        found = theirs.get(name)
+        if name in OF_THE_CORPUS:
+            continue
+        if name.endswith("embedding.tables.0.weight") and found is not None and found.shape[1:] == value.shape[1:]:
+            taken[name], new = rows(found, *symbols, kind_of)
+            if new:
+                missed[f"{name}, rows"] = "new symbols start as the mean of their kind: " + " ".join(new)
+        elif name.endswith("speaker.weight") and found is not None and found.shape[1:] == value.shape[1:]:
+            taken[name], new = rows(found, *speakers, lambda _: "")
+            if new:
+                missed[f"{name}, rows"] = "new speakers start as the mean of those known: " + ", ".join(new)
+        elif found is None:
+            missed[name] = "the checkpoint does not have it; it starts afresh"
+        elif found.shape != value.shape:
+            missed[name] = f"{tuple(found.shape)} in the checkpoint, {tuple(value.shape)} here; it starts afresh"
+        else:
+            taken[name] = found.to(value.dtype)
+    missed |= {name: "this model has no such thing" for name in theirs if name not in ours}
+    return taken, missed
+
+
+def rows(table: Tensor, theirs: Sequence[str], ours: Sequence[str], kind) -> tuple[Tensor, list[str]]:
+    """table: (len(theirs), C). Returns (len(ours), C), and those of ours that are new."""
+    places = {name: place for place, name in enumerate(theirs)}
+    new = [name for name in ours if name not in places]
+    means = {}
+    for one in {kind(name) for name in new}:
+        like = [place for name, place in places.items() if kind(name) == one] or list(places.values())
+        means[one] = table[like].mean(0)
+    return torch.stack([table[places[name]] if name in places else means[kind(name)] for name in ours]), new
+
+
+def kind_of(symbol: str) -> str:
+    return "vowel" if symbol in VOWELS else "mark" if symbol in MARKS else "letter"

@@ -1,0 +1,101 @@
+"""Which GPUs there are, whether PyTorch can use them, and in which precision they compute."""
+
+import os
+import subprocess
+from collections.abc import Iterable
+
+import torch
+
+NEEDED_DRIVER = {"13": 580, "12": 525, "11": 450}  # on Linux, by the CUDA that PyTorch was built for (NVIDIA, CUDA
+# Compatibility, table 1)
+
+
+class DeviceError(ValueError):
+    """A GPU that is there and cannot be used; the message says why, and what to do."""
+
+
+def use_gpu(device: str | None = None, cards: Iterable[int] | None = None) -> bool:
+    """Whether to compute on GPUs. device: cuda or cpu, as asked for; None: GPUs where there are any; cards: the visible
+    ones that will be used; None: all.
+
+    Raises DeviceError where a GPU is asked for, or installed and not hidden, and PyTorch cannot use it.
+    """
+    if device == "cpu":
+        return False
+    if torch.cuda.is_available():
+        faults = map(fault_of_card, range(torch.cuda.device_count()) if cards is None else cards)
+        fault = next(filter(None, faults), "")
+    else:
+        fault = fault_of_cuda()
+    if fault:
+        raise DeviceError(f"{fault}, or train on the CPU with --device cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("--device cuda: no NVIDIA GPU is visible here (nvidia-smi, CUDA_VISIBLE_DEVICES)")
+    return torch.cuda.is_available()
+
+
+def fault_of_cuda() -> str:
+    """Why PyTorch sees none of the GPUs that the driver shows, and what to install; "" where there is none, or where
+    CUDA_VISIBLE_DEVICES hides them."""
+    gpus = installed()
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    named = first.startswith(("GPU-", "MIG-")) or first.isdigit() and int(first) < len(gpus)
+    if not gpus or not named:
+        return ""
+    card, driver = gpus[0]
+    if torch.version.cuda is None:
+        return (f"{card} (driver {driver}) is there, but torch {torch.__version__} is a build for CPUs: install the "
+                "builds of torch and torchaudio that PyPI has")  # fmt: skip
+    needed = NEEDED_DRIVER.get(torch.version.cuda.split(".")[0], 0)
+    if int(driver.split(".")[0]) < needed:
+        return (f"driver {driver} of {card} does not run torch {torch.__version__}, which was built for CUDA "
+                f"{torch.version.cuda} and needs driver {needed} or newer: update the driver, or install builds of "
+                "torch and torchaudio for an older CUDA")  # fmt: skip
+    return (f"{card} (driver {driver}) is there, but CUDA {torch.version.cuda} of torch {torch.__version__} does not "
+            f"start: {why_cuda_fails()}; see to that")  # fmt: skip
+
+
+def why_cuda_fails() -> str:
+    """In one line."""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return " ".join(str(error).split())[:200]
+    return "no reason is given"
+
+
+def fault_of_card(index: int) -> str:
+    """Why this build of PyTorch has no kernels for a visible GPU, "" where it has."""
+    major, minor = torch.cuda.get_device_capability(index)
+    names = [name.removesuffix("a").split("_", 1) for name in torch.cuda.get_arch_list() if "_" in name]
+    built = [(kind, int(number[:-1]), int(number[-1])) for kind, number in names if number.isdigit()]
+    runs = any(
+        (kind == "sm" and (a, b <= minor) == (major, True)) or (kind == "compute" and (a, b) <= (major, minor))
+        for kind, a, b in built
+    )
+    if runs or not built:
+        return ""
+    least = ".".join(map(str, min((a, b) for _, a, b in built)))
+    return (f"{torch.cuda.get_device_name(index)} has compute capability {major}.{minor}, and torch "
+            f"{torch.__version__} for CUDA {torch.version.cuda} has kernels from {least} on: leave it out of "
+            "CUDA_VISIBLE_DEVICES, or install builds of torch and torchaudio for an older CUDA")  # fmt: skip
+
+
+def installed() -> list[tuple[str, str]]:
+    """(card, driver) of each GPU that nvidia-smi shows; [] without it."""
+    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [line.rsplit(",", 1) for line in said.splitlines() if "," in line]
+    return [(card.strip(), driver.strip()) for card, driver in rows]
+
+
+def set_precision(device: torch.device | str, tf32: bool) -> None:
+    """Whether this process's float32 products and convolutions on a GPU multiply in TF32, which has 10 bits of mantissa
+    for 23. On a CPU nothing changes."""
+    if torch.device(device).type == "cpu":
+        return
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32

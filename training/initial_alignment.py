@@ -1,0 +1,418 @@
+"""Flat-start alignment: a Viterbi-EM over Gaussian mixtures aligns a corpus before the first training step.
+
+Viterbi training, also called segmental k-means (Juang & Rabiner 1990, "The segmental K-means algorithm for estimating
+parameters of hidden Markov models"): the joint log-likelihood of the frames, their path and the Gaussian that each
+frame is from is raised in turn over the Gaussians (the means, variances and shares of their own frames) and over the
+path (monotonic alignment search), so it never falls while the number of Gaussians stays.
+"""
+
+import contextlib
+import logging
+import math
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+from scipy.fft import dct
+from tqdm import tqdm
+
+from data_util.config import ROOT, Config
+from data_util.corpus import Corpus
+from data_util.features import digest
+from model.monotonic_align import search
+from runtime.files import write_atomic
+from text.symbols import BLANK, FIRST, LAST, MARKS, ONLY, SYMBOLS, unpack
+
+N_CEPSTRA = 13
+DELTA_FRAMES = 2  # on either side
+VARIANCE_FLOOR = 0.01  # of the variance over all frames
+SMALLEST_VARIANCE = 1e-6  # where a feature never changes
+PHONE_STATES, PAUSE_STATES = 3, 2  # parts of a phone and of a pause, one after another, with Gaussians of their own
+MAX_GAUSSIANS = 4  # of a state, a power of two
+FRAMES_PER_GAUSSIAN = 60  # with fewer a state is not given more Gaussians
+SPLIT = 0.2  # standard deviations that two Gaussians are moved apart by when one becomes two
+
+log = logging.getLogger(__name__)
+Progress = Callable[[str, int, int], None]
+Aligned = tuple[np.ndarray, np.ndarray]  # ids (T_x,) and their durations (T_x,) in frames
+
+
+@dataclass
+class FlatStart:
+    """A mixture of diagonal Gaussians a state, and how they came to be.
+
+    mean, variance: (n_classes, n_gaussians, n_features), see features(); log_weight: (n_classes, n_gaussians), -inf
+    for none; n_bases: sounds seen are below it; objective: after each iteration, the log-likelihood in nats of all
+    frames it was fitted on along their paths, each under the likeliest Gaussian of its state.
+    """
+
+    units: str
+    n_bases: int
+    mean: np.ndarray
+    variance: np.ndarray
+    log_weight: np.ndarray
+    objective: list[float] = field(default_factory=list)
+
+    def align(
+        self, mels: Sequence[np.ndarray], x: Sequence[np.ndarray], shortest_pause: int, progress: Progress | None = None
+    ) -> list[Aligned]:
+        """The most likely durations, utterance by utterance; mels may load each item as it is asked for.
+
+        mels[i]: (n_mels, T_mel) natural log of amplitude; x[i]: (T_x,) ids, of which unseen ones have the Gaussian of
+        all frames; shortest_pause: frames of silence between two words from which on they are a pause, see _aligned();
+        progress: called as progress("align", done, total).
+        Returns ids and durations (T_x,), int64, in frames, each at least 1, with sum T_mel; the ids are x[i], and where
+        they are phones, with a space in them for each pause. Raises ValueError, which names the utterance, for fewer
+        frames than symbols and for mels that are not finite.
+        """
+        found = []
+        for i in range(len(mels)):
+            utterance = _utterance(i, features(mels[i]), x[i], self.units)
+            _realign(self, utterance, tied=False)
+            found.append(_aligned(utterance, shortest_pause))
+            if progress is not None:
+                progress("align", i + 1, len(mels))
+        return found
+
+
+@dataclass
+class _Utterance:
+    """States (S,): base, what sound each is of; part, which part of it; owner, the symbol, or -1 - symbol for the pause
+    that may follow it, which is optional; durations in frames. gaussians (T_mel,): which of its state's each is from.
+    """
+
+    frames: np.ndarray  # (T_mel, n_features) float32
+    x: np.ndarray  # (T_x,)
+    base: np.ndarray
+    part: np.ndarray
+    owner: np.ndarray
+    durations: np.ndarray
+    gaussians: np.ndarray
+
+    @property
+    def optional(self) -> np.ndarray:
+        return self.owner < 0
+
+
+def features(mel: np.ndarray) -> np.ndarray:
+    """Cepstra, their slopes and the slopes of these.
+
+    mel: (n_mels, T_mel) natural log of amplitude. Returns (T_mel, n_features) float32: the first 13 coefficients of
+    the orthonormal DCT-II; of each the slope a frame of a line through 5 frames, the edge frames repeated; and the
+    slopes of the slopes.
+    """
+    cepstra = dct(np.asarray(mel, dtype=np.float32), axis=0, norm="ortho")[:N_CEPSTRA]
+    slope = _slope(cepstra)
+    return np.concatenate([cepstra, slope, _slope(slope)]).T.copy()
+
+
+def fit(
+    mels: Sequence[np.ndarray],
+    x: Sequence[np.ndarray],
+    *,
+    units: str,
+    iterations: int,
+    progress: Progress | None = None,
+) -> FlatStart:
+    """Fit the Gaussians on a corpus.
+
+    mels[i]: (n_mels, T_mel) natural log of amplitude, loaded one by one: only features stay in memory; x[i]: (T_x,)
+    ids from 0, what they are is in units, as in text.FrontEnd. characters: a state a symbol; blanks: a symbol and the
+    blank after it (id 0) are the two states of one sound; phones: PHONE_STATES a phone, PAUSE_STATES a pause and, where
+    no pause stands between two words, one that may be skipped. For `iterations` iterations all states of a sound share
+    a Gaussian, unless it has but one; then for as many each has its own, which become two and four on the way.
+    progress: called as progress("fit", done, total).
+    Raises ValueError, which names the utterance, for fewer frames than symbols and for mels that are not finite.
+    """
+    return _fit([_utterance(i, features(mels[i]), x[i], units) for i in range(len(mels))], units, iterations, progress)
+
+
+def align_corpus(
+    mels: Sequence[np.ndarray],
+    x: Sequence[np.ndarray],
+    *,
+    units: str,
+    iterations: int,
+    fit_frames: int,
+    shortest_pause: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> tuple[list[Aligned], FlatStart]:
+    """Fit on some utterances, drawn by `seed`, and align all of them.
+
+    fit_frames: the utterances drawn have at most so many frames together, but one is always taken. The rest as for
+    fit() and FlatStart.align(), whose result comes first in what is returned.
+    """
+    drawn: list[_Utterance] = []
+    total = 0
+    for i in np.random.default_rng(seed).permutation(len(mels)):
+        utterance = _utterance(i, features(mels[i]), x[i], units)
+        total += len(utterance.frames)
+        if drawn and total > fit_frames:
+            break
+        drawn.append(utterance)
+    flat_start = _fit(drawn, units, iterations, progress)
+    return flat_start.align(mels, x, shortest_pause, progress), flat_start
+
+
+def corpus_alignment(config: Config, corpus: Corpus, progress: bool) -> list[Aligned]:
+    """align_corpus as the configuration has it, or from the cache where it has run on the same clips and texts.
+
+    progress: show a bar. Returns ids, with pauses where they are phones, and durations (T_x,) int64 in frames for each
+    clip; raises OSError where the cache cannot be written.
+    """
+    alignment, audio = config.alignment, config.audio
+    rate = audio.sample_rate / audio.hop_length
+    fitting = (alignment.em_iterations, alignment.em_minutes, alignment.shortest_pause)
+    settings = (fitting, config.text.units, config.system.seed, asdict(audio))
+    path = ROOT / config.dataset.cache / "alignments" / f"{digest(corpus.content, str(settings))}.npz"
+    damage = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
+    with contextlib.suppress(*damage), np.load(path, allow_pickle=False) as known:
+        ends = np.cumsum(known["lengths"])[:-1]
+        found = list(zip(np.split(known["ids"], ends), np.split(known["durations"], ends)))
+        if [d.sum() for _, d in found] == list(corpus.n_frames):
+            return found
+    with tqdm(desc="flat start", unit="step", disable=not progress) as bar:
+
+        def show(phase: str, done: int, total: int) -> None:
+            bar.set_postfix_str(f"{phase} {done}/{total}", refresh=False)
+            bar.update()
+
+        found, fitted = align_corpus(
+            corpus.mels,
+            corpus.ids,
+            units=config.text.units,
+            iterations=alignment.em_iterations,
+            fit_frames=round(alignment.em_minutes * 60 * rate),
+            shortest_pause=max(1, round(alignment.shortest_pause * rate)),
+            seed=config.system.seed,
+            progress=show,
+        )
+    n_pauses = sum(len(ids) for ids, _ in found) - sum(map(len, corpus.ids))
+    log.info("flat start: log-likelihood from %.4g to %.4g; %d pauses without punctuation",
+             fitted.objective[0], fitted.objective[-1], n_pauses)  # fmt: skip
+    ids, durations = (np.concatenate(each) for each in zip(*found))
+    lengths = [len(one) for one, _ in found]
+    write_atomic(path, lambda file: np.savez(file, ids=ids, durations=durations, lengths=lengths), durable=False)
+    return found
+
+
+def pause_scale(ids: Sequence[np.ndarray], durations: Sequence[np.ndarray]) -> float:
+    """How much longer clips are than their symbols without the pauses that corpus_alignment has found; at least 1.
+
+    ids, durations: (T_x,) of each clip, where units are phones.
+    """
+    total = sum(int(one.sum()) for one in durations)
+    pauses = sum(int(d[x == SYMBOLS.index(" ")].sum()) for x, d in zip(ids, durations))
+    return total / (total - pauses)
+
+
+def _slope(cepstra):
+    t_mel, ks = cepstra.shape[1], range(1, DELTA_FRAMES + 1)
+    padded = np.pad(cepstra, ((0, 0), (DELTA_FRAMES, DELTA_FRAMES)), mode="edge")
+    shifted = {k: padded[:, DELTA_FRAMES + k :][:, :t_mel] for k in range(-DELTA_FRAMES, DELTA_FRAMES + 1)}
+    return sum(k * (shifted[k] - shifted[-k]) for k in ks) / (2 * sum(k * k for k in ks))
+
+
+# -- states
+
+
+def _utterance(index, frames, x, units):
+    """Checked, and divided as evenly as possible."""
+    x = np.asarray(x, dtype=np.int64)
+    if not 1 <= len(x) <= len(frames):
+        raise ValueError(f"utterance {index}: T_x = {len(x)} symbols and T_mel = {len(frames)} frames; "
+                         "there must be a symbol, and a frame for each")  # fmt: skip
+    if x.min() < 0:
+        raise ValueError(f"utterance {index}: id {x.min()}: ids start at 0")
+    if not np.isfinite(frames).all():
+        raise ValueError(f"utterance {index}: the mel holds NaN or infinity")
+    states = {"characters": _character_states, "blanks": _blank_states, "phones": _phone_states}[units]
+    base, part, owner = states(x, len(frames))
+    durations = np.zeros(len(base), dtype=np.int64)
+    durations[owner >= 0] = _evenly(len(frames), (owner >= 0).sum())
+    return _Utterance(frames, x, base, part, owner, durations, np.zeros(len(frames), dtype=np.int64))
+
+
+def _evenly(total, n):
+    return np.diff(np.arange(n + 1) * total // n)
+
+
+def _character_states(x, n_frames):
+    del n_frames
+    return x, np.zeros_like(x), np.arange(len(x))
+
+
+def _blank_states(x, n_frames):
+    """A blank is the second part of the symbol before it; one that leads is a sound of its own, 0."""
+    del n_frames
+    base = x[np.maximum.accumulate(np.where(x == 0, 0, np.arange(len(x))))]
+    return base, ((x == 0) & (base > 0)).astype(np.int64), np.arange(len(x))
+
+
+def _phone_states(x, n_frames):
+    """A phone sounds much the same under stress and wherever it stands: its sound is its symbol and its length, for
+    each needs frames of its own; and all pauses are one sound, 0. A clip too short for it has a state a symbol."""
+    symbol, _, long, place = unpack(x)
+    pause = np.isin(symbol, [SYMBOLS.index(mark) for mark in (BLANK, *MARKS)])
+    sound = np.where(pause, 0, 1 + symbol + len(SYMBOLS) * long)
+    n_parts = np.where(pause, PAUSE_STATES, PHONE_STATES)
+    if n_parts.sum() > n_frames:
+        n_parts[:] = 1
+    ends = np.isin(place, (LAST, ONLY)) & ~pause  # of a word
+    ends[:-1] &= np.isin(place[1:], (FIRST, ONLY)) & ~pause[1:]
+    ends[-1] = False
+    base, part, owner = [], [], []
+    for k, n in enumerate(n_parts):
+        base += [sound[k]] * n + [0] * int(ends[k])
+        part += [*range(n)] + [0] * int(ends[k])
+        owner += [k] * n + [-1 - k] * int(ends[k])
+    return np.array(base), np.array(part), np.array(owner)
+
+
+def _aligned(utterance, shortest_pause):
+    """Ids and durations of an utterance from those of its states, with a space for each optional pause that is not too
+    short to be one: less is the end of the symbol before it."""
+    owner, durations = utterance.owner, utterance.durations
+    own = np.bincount(owner[owner >= 0], durations[owner >= 0], len(utterance.x)).astype(np.int64)
+    pauses = np.bincount(-1 - owner[owner < 0], durations[owner < 0], len(utterance.x)).astype(np.int64)
+    real = pauses >= shortest_pause
+    own += np.where(real, 0, pauses)
+    after = np.flatnonzero(real) + 1
+    return np.insert(utterance.x, after, SYMBOLS.index(" ")), np.insert(own, after, pauses[real])
+
+
+# -- fitting
+
+
+def _fit(utterances, units, iterations, progress):
+    if not utterances or iterations < 1:
+        raise ValueError(f"{len(utterances)} utterances, {iterations} iterations: a fit needs at least one of each")
+    model, floor = _start(utterances, units)
+    n_tied = 0 if units == "characters" else iterations
+    splits = [n_tied + k * iterations // 3 for k in (1, 2)] if iterations >= 3 else []
+    for iteration in range(n_tied + iterations):
+        tied = iteration < n_tied
+        if iteration == n_tied:
+            for utterance in utterances:
+                _divide(utterance)
+        _estimate(model, utterances, tied, floor)
+        if iteration in splits:
+            _split(model, utterances)
+        model.objective.append(math.fsum(_realign(model, utterance, tied) for utterance in utterances))
+        if progress is not None:
+            progress("fit", iteration + 1, n_tied + iterations)
+    return model
+
+
+def _start(utterances, units):
+    """All states with the Gaussian of all frames; and the variances' floor."""
+    count = sum(len(utterance.frames) for utterance in utterances)
+    mean = sum(utterance.frames.sum(axis=0, dtype=np.float64) for utterance in utterances) / count
+    variance = sum(((utterance.frames - mean) ** 2).sum(axis=0) for utterance in utterances) / count
+    floor = np.maximum(VARIANCE_FLOOR * variance, SMALLEST_VARIANCE)
+    n_bases = 1 + max(int(utterance.base.max()) for utterance in utterances)
+    n_classes = (n_bases + 1) * PHONE_STATES  # the last are of sounds unseen
+    shape = (n_classes, 1, len(mean))
+    log_weight = np.zeros((n_classes, 1))
+    model = FlatStart(units, n_bases, np.full(shape, mean), np.full(shape, np.maximum(variance, floor)), log_weight)
+    return model, floor
+
+
+def _classes(model, utterance, tied):
+    """(S,): of each state, the row of the model's arrays; of the parts of a sound the same one while tied."""
+    return np.minimum(utterance.base, model.n_bases) * PHONE_STATES + (0 if tied else utterance.part)
+
+
+def _divide(utterance):
+    """Divide the frames of each symbol evenly over its states: under a shared Gaussian no path is better than another.
+
+    A sound's states are those that follow each other with the parts 0, 1, ...
+    """
+    own = utterance.owner >= 0
+    sound = np.cumsum(utterance.part[own] == 0) - 1
+    totals = np.bincount(sound, utterance.durations[own]).astype(np.int64)
+    n_states = np.bincount(sound)
+    utterance.durations[own] = np.concatenate([_evenly(total, n) for total, n in zip(totals, n_states)])
+
+
+def _powers(frames):
+    """(T_mel, 2 n_features) float64: all that a Gaussian needs to know about a frame."""
+    frames = frames.astype(np.float64)
+    return np.hstack([frames, frames**2])
+
+
+def _estimate(model, utterances, tied, floor):
+    """The likeliest Gaussians with variances from the floor up, given the paths: written into the model.
+
+    The likelihood rises with the variance up to that of the frames and falls beyond it, so clamping is the maximum.
+    """
+    n_classes, n_gaussians, n_features = model.mean.shape
+    count, total = np.zeros(n_classes * n_gaussians), np.zeros((n_classes * n_gaussians, 2 * n_features))
+    for utterance in utterances:
+        classes = np.repeat(_classes(model, utterance, tied), utterance.durations)
+        present, which = np.unique(classes * n_gaussians + utterance.gaussians, return_inverse=True)
+        one_hot = (which == np.arange(len(present))[:, None]).astype(np.float64)
+        count[present] += one_hot.sum(axis=1)
+        total[present] += one_hot @ _powers(utterance.frames)
+    seen = count > 0
+    moments = total[seen] / count[seen, None]
+    mean, variance = model.mean.reshape(-1, n_features), model.variance.reshape(-1, n_features)  # views
+    mean[seen] = moments[:, :n_features]
+    variance[seen] = np.maximum(moments[:, n_features:] - moments[:, :n_features] ** 2, floor)
+    count = count.reshape(n_classes, n_gaussians)
+    used = count.sum(axis=1) > 0
+    with np.errstate(divide="ignore"):
+        model.log_weight[used] = np.log(count[used] / count[used].sum(axis=1, keepdims=True))
+
+
+def _split(model, utterances):
+    """Twice as many Gaussians where the frames are enough, a little apart."""
+    if model.mean.shape[1] >= MAX_GAUSSIANS:
+        return
+    count = np.zeros(model.log_weight.shape)
+    for utterance in utterances:
+        np.add.at(count, (np.repeat(_classes(model, utterance, False), utterance.durations), utterance.gaussians), 1)
+    enough = count >= 2 * FRAMES_PER_GAUSSIAN  # (n_classes, n_gaussians)
+    apart = SPLIT * np.sqrt(model.variance) * enough[:, :, None]
+    half = model.log_weight - math.log(2)
+    model.log_weight = np.hstack([np.where(enough, half, model.log_weight), np.where(enough, half, -np.inf)])
+    model.mean = np.concatenate([model.mean - apart, model.mean + apart], axis=1)
+    model.variance = np.tile(model.variance, (1, 2, 1))
+
+
+def _realign(model, utterance, tied):
+    """Put the most likely durations into the utterance; returns the log-likelihood of its path in nats.
+
+    The search sums float32 scores, which may prefer a path that is worse by rounding: then the old path stays.
+    """
+    present, states = np.unique(_classes(model, utterance, tied), return_inverse=True)
+    scores, gaussians = _scores(model, present, utterance.frames)  # (K, T_mel)
+    per_state = scores.astype(np.float32)[states]  # (S, T_mel)
+    found = search(per_state[None], [len(states)], [scores.shape[1]], utterance.optional[None])[0]
+    frames = np.arange(scores.shape[1])
+
+    def along(durations):
+        return scores[np.repeat(states, durations), frames].sum()
+
+    old, new = along(utterance.durations), along(found)
+    if new >= old:
+        utterance.durations = found
+    utterance.gaussians = gaussians[np.repeat(states, utterance.durations), frames]
+    return max(old, new)
+
+
+def _scores(model, classes, frames):
+    """ln of the weight and the density of each frame under the likeliest Gaussian of each class, and which that is.
+
+    classes: (K,). Returns (K, T_mel) twice.
+    """
+    log_weight = model.log_weight[classes]  # (K, n_gaussians)
+    some = np.isfinite(log_weight)
+    mean, variance = model.mean[classes][some], model.variance[classes][some]
+    weights = np.hstack([mean / variance, -0.5 / variance])
+    constant = log_weight[some] - 0.5 * (mean**2 / variance + np.log(2 * np.pi * variance)).sum(axis=1)
+    scores = np.full((*log_weight.shape, len(frames)), -np.inf)
+    scores[some] = weights @ _powers(frames).T + constant[:, None]
+    return scores.max(axis=1), scores.argmax(axis=1)

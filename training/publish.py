@@ -1,0 +1,74 @@
+"""A run's voice in half precision, small enough for a repository. python -m training.publish [-id ID] [-o FOLDER]"""
+
+import argparse
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from data_util import config as configuration
+from data_util.config import Config
+from training import checkpoint
+from training.checkpoint import CheckpointError
+
+
+def halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices and kernels in float16, which read back differ by at most 2^-11 of themselves; what is small or has one
+    axis, as statistics, norms and biases have, stays as it is.
+
+    Raises CheckpointError where a weight does not fit: over 65,504.
+    """
+    halves = {name: tensor.half() if tensor.dim() > 1 else tensor for name, tensor in weights.items()}
+    broken = [name for name, tensor in halves.items() if not tensor.isfinite().all()]
+    if broken:
+        raise CheckpointError(f"{', '.join(broken)}: too large for half precision, or not finite")
+    return halves
+
+
+def at_home(config: Config) -> Config:
+    """Without the folders of the machine that it was trained on: those of config.yaml instead, and of other runs'
+    files the names."""
+    usual = configuration.load().dataset
+    start = tuple(re.sub(r"(^|=)[^=]*/", r"\1", entry) for entry in config.fine_tuning.start)
+    folders = tuple(Path(folder).name for folder in config.training.gta_folders)
+    return replace(
+        config,
+        dataset=replace(config.dataset, prtpath=usual.prtpath, cache=usual.cache),
+        training=replace(config.training, gta_folders=folders),
+        fine_tuning=replace(config.fine_tuning, start=start),
+    )
+
+
+def ship(run: Path, step: int | None, folder: Path) -> Path:
+    """Write the voice of a run, of a step or the newest, into a folder, and remove others that are there.
+
+    Returns the .safetensors; beside it is the .json. Raises CheckpointError, OSError.
+    """
+    voice = checkpoint.load_voice(checkpoint.find(run, "voice", step))
+    path = checkpoint.save_voice(folder, voice.step, halved(voice.weights), at_home(voice.config), voice.symbols)
+    checkpoint.keep_voices(folder, {voice.step})
+    return path
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 after one clear line on standard error."""
+    parser = argparse.ArgumentParser(prog="python -m training.publish", description=__doc__.splitlines()[0])
+    parser.add_argument("-id", metavar="ID", help="the run in checkpoint/; without it the newest")
+    parser.add_argument("-ckpt", type=int, metavar="STEP", help="the voice of this step; without it the newest")
+    parser.add_argument("-o", dest="out", type=Path, default=checkpoint.BUNDLED, help="a folder")
+    args = parser.parse_args(argv)
+    try:
+        run = checkpoint.newest_run() if args.id is None else checkpoint.RUNS / args.id
+        path = ship(run, args.ckpt, args.out)
+    except (CheckpointError, OSError) as error:
+        print(f"training.publish: {error}", file=sys.stderr)
+        return 1
+    size = sum(file.stat().st_size for file in (path, path.with_suffix(".json")))
+    print(f"{path} and its .json: {size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""The log of a run: one JSON object a line, always on disk, in wandb where asked."""
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from runtime.files import write_atomic
+
+
+class RunLog:
+    """log.jsonl in a run's folder and, if there is one, a wandb run. Lines past `step` are dropped: they come again."""
+
+    def __init__(self, folder: Path, step: int, wandb_run=None):
+        self.path, self.wandb_run = folder / "log.jsonl", wandb_run
+        self.sums: dict[str, Tensor | float] = {}
+        self.counts: dict[str, int] = {}
+        if wandb_run is not None:  # a step of ours, since wandb's own can only rise, and a run may go back
+            wandb_run.define_metric("*", step_metric="step")
+        self.rewind(step)
+
+    def rewind(self, step: int) -> None:
+        """Forget what comes after a step."""
+        self.sums, self.counts = {}, {}
+        if self.path.exists():
+            write_atomic(self.path, b"".join(_lines_until(self.path, step)))
+
+    def unwritten(self) -> dict[str, dict[str, float]]:
+        """What has been counted in since the last line, in plain values, for go_on."""
+        return {"sums": {name: float(value) for name, value in self.sums.items()}, "counts": dict(self.counts)}
+
+    def go_on(self, unwritten: dict[str, dict[str, float]]) -> None:
+        """Count in what unwritten() gave, so that the next line is the one that there would have been."""
+        self.sums = dict(unwritten["sums"])
+        self.counts = {name: int(count) for name, count in unwritten["counts"].items()}
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """Count one step's losses in, without waiting for the device."""
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def flush(self, step: int) -> dict[str, float]:
+        """Write the means since the last line, each over the steps that had the value."""
+        means = {name: float(value) / self.counts[name] for name, value in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        if means:
+            self.write("train", step, means)
+        return means
+
+    def read(self) -> list[dict]:
+        """All lines so far."""
+        return read_lines(self.path)
+
+    def write(self, kind: str, step: int, values: Mapping[str, float | list[str]]) -> None:
+        """One line of JSON: the step, whether from train or valid, and the values by name; or that steps were skipped,
+        or training went back, why and for which clips, which is not for wandb."""
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
+        if self.wandb_run is not None and kind in ("train", "valid"):
+            self.wandb_run.log({"step": step, **{f"{kind}/{name}": value for name, value in values.items()}})
+
+
+def read_lines(path: Path) -> list[dict]:
+    """The lines of a log, but for one that a running process has not finished; [] where there is no log."""
+    if not path.exists():
+        return []
+    whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    return [json.loads(line) for line in whole]
+
+
+class Stopwatch:
+    """Where the time goes, as the host sees it: it waits for a GPU once a step, in `update`, and
+    then for the step before."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.inner = 0.0  # seconds that were counted within the part that is under way
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Count what is done meanwhile as this part's, but for what a part within it counts."""
+        start, before, self.inner = time.perf_counter(), self.inner, 0.0
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent - self.inner
+            self.inner = before + spent
+
+    def shares(self) -> dict[str, str]:
+        """Per cent of the time since the last call, by part."""
+        total = sum(self.seconds.values())
+        shares = {name: f"{seconds / total:.0%}" for name, seconds in self.seconds.items()}
+        self.seconds = {}
+        return shares
+
+
+def _lines_until(path: Path, step: int) -> Iterator[bytes]:
+    """The whole lines of a log up to a step; what a killed process wrote beyond its last checkpoint is made again."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            if json.loads(line)["step"] <= step and line.endswith(b"\n"):
+                yield line
+        except (ValueError, KeyError, TypeError):
+            continue

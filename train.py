@@ -172,7 +172,7 @@ def run(args: argparse.Namespace) -> int:
     name = processes.broadcast(own_name)
     if processes.is_main:
         begin_launch(name)
-        if state.has_vocoder and state.has_text_side:
+        if {"text_encoder", "decoder", "generator"} <= state.trained_at_the_end:
             tell_of_missing_packages()
     train(state, data, open_run(state, data, checkpoint.RUNS / name, wandb_run))
     if processes.is_main:

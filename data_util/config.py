@@ -137,7 +137,7 @@ class Speakers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transformer:
+class TransformerSizes:
     kind: str
     channels: Count
     n_layers: Count
@@ -164,7 +164,7 @@ class Plain:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvNeXtFrames:
+class ConvNeXtFramesSizes:
     kind: str
     n_layers: Count = 2
     hidden_channels: Count = 384
@@ -242,7 +242,7 @@ class Sde:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UNet2d:
+class UNet2dSizes:
     kind: str
     channels: Count = 64
     multipliers: Sizes = (1, 2, 4)
@@ -265,7 +265,7 @@ class UNet2d:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvNeXt1d:
+class ConvNeXt1dSizes:
     kind: str
     channels: Count = 192
     hidden_channels: Count = 384
@@ -277,7 +277,7 @@ Inputs = Annotated[tuple[Literal["z0_hat", "mu", "f0", "t"], ...], NotEmpty]
 
 
 @dataclass(frozen=True, kw_only=True)
-class HiFiGAN:
+class HiFiGANSizes:
     kind: str
     inputs: Inputs = ("z0_hat",)
     channels: Count = 512
@@ -297,7 +297,7 @@ class HiFiGAN:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvNeXt:
+class ConvNeXtSizes:
     kind: str
     inputs: Inputs = ("z0_hat",)
     channels: Count = 384
@@ -449,12 +449,12 @@ class FineTuning:
 
 # of the sections that have a kind, what each kind's keys are; a kind of your own is one more entry
 KINDS: dict[str, dict[str, type]] = {
-    "text_encoder": {"transformer": Transformer},
-    "frame_encoder": {"none": Plain, "convnext1d": ConvNeXtFrames},
+    "text_encoder": {"transformer": TransformerSizes},
+    "frame_encoder": {"none": Plain, "convnext1d": ConvNeXtFramesSizes},
     "prosody": {"none": Plain, "phone": Prosody, "frame": FrameProsody},
     "latent": {"normalised": Plain, "pooled": FewerChannels, "pca": FewerChannels},
-    "decoder": {"unet2d": UNet2d, "convnext1d": ConvNeXt1d},
-    "generator": {"hifigan": HiFiGAN, "convnext": ConvNeXt},
+    "decoder": {"unet2d": UNet2dSizes, "convnext1d": ConvNeXt1dSizes},
+    "generator": {"hifigan": HiFiGANSizes, "convnext": ConvNeXtSizes},
 }
 
 
@@ -552,7 +552,11 @@ def load(
     if overlays is None or isinstance(overlays, (str, Path)):
         overlays = () if overlays is None else (overlays,)
     for overlay in overlays:
-        _merge(tree, read_tree(_overlay_path(overlay)), "")
+        layer = read_tree(_overlay_path(overlay))
+        try:
+            _merge(tree, layer, "")
+        except ConfigError as error:
+            raise ConfigError(f"-c {overlay}: {error}") from error
     return from_dict(_override(tree, overrides))
 
 
@@ -585,6 +589,18 @@ def check_same(config: Config, before: dict, keys: Iterable[tuple[str, str]], wh
 def check_meaning(config: Config, before: dict, where: str) -> None:
     """Raise ConfigError where weights of `where`, trained with the tree `before`, would mean something else here."""
     check_same(config, before, MEANING, where)
+
+
+def different_sizes(config: Config, before: dict) -> str:
+    """The keys of the networks' sections that have other values than in a tree, each with both; "" for none."""
+    found = []
+    for section in (*KINDS, "discriminators", "speakers"):
+        now = to_dict(getattr(config, section))
+        for name in dict.fromkeys([*before[section], *now]):
+            then = before[section].get(name)
+            if then != now.get(name):
+                found.append(f"{section}.{name} = {now.get(name)}: must be {then}")
+    return "; ".join(found)
 
 
 def to_dict(config) -> dict:
@@ -623,13 +639,19 @@ def _overlay_path(overlay):
 
 
 def _override(tree, overrides):
-    for override in overrides:
+    for override in sorted(overrides, key=lambda one: ".kind=" not in one):  # a kind first, whose keys the others are
         key, equals, value = override.partition("=")
         section, dot, name = key.partition(".")
         if not (equals and dot and name):
             raise ConfigError(f"{override!r} is not of the form section.key=value")
         try:
-            _merge(tree, {section: {name: yaml.safe_load(value)}}, "")
+            given = yaml.safe_load(value)
+            name, dot, entry = name.partition(".")
+            if dot and isinstance(tree.get(section, {}).get(name), dict):  # one entry of a mapping
+                given = tree[section][name] | {entry: given}
+            elif dot:
+                name = f"{name}.{entry}"
+            _merge(tree, {section: {name: given}}, "")
         except yaml.YAMLError as error:
             raise ConfigError(f"{key} = {value!r} is not YAML: {' '.join(str(error).split())}") from error
     return tree

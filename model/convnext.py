@@ -59,15 +59,15 @@ class ConvNeXtScore(nn.Module):
         self.out = nn.Conv1d(channels, n_latents, 1)
         zero_init(self.out)
 
-    def forward(self, x: Tensor, t: Tensor, mask: Tensor | None, mu: Tensor, f0: Tensor | None = None) -> Tensor:
-        """x, mu: (B, n_latents, T), t: (B,) in [0, 1], mask: (B, 1, T) or None where every frame is valid; f0: (B,
+    def forward(self, r_t: Tensor, t: Tensor, mask: Tensor | None, mu: Tensor, f0: Tensor | None = None) -> Tensor:
+        """r_t, mu: (B, n_latents, T), t: (B,) in [0, 1], mask: (B, 1, T) or None where every frame is valid; f0: (B,
         condition_channels, T) normalised F0 and voicing, or None.
 
         Returns (B, n_latents, T), masked; zero before the first step of training.
         """
-        embedding = self.time(t) + (t == 1).to(x.dtype)[:, None] * self.one_step
+        embedding = self.time(t) + (t == 1).to(r_t.dtype)[:, None] * self.one_step
         embedding = F.mish(embedding if self.speaker is None else embedding + self.speaker())
-        inputs = [x, mu] if f0 is None else [x, mu, f0]
+        inputs = [r_t, mu] if f0 is None else [r_t, mu, f0]
         x = masked(self.conv_in(masked(torch.cat(inputs, dim=1), mask)), mask)
         for block in self.blocks:
             x = block(x, mask, embedding)

@@ -42,33 +42,36 @@ def n_prosody_channels(config: "Config") -> int:
     return N_VALUES if config.prosody.kind == "frame" else 0
 
 
-def unet2d(config: "Config") -> nn.Module:
+def unet2d_decoder(config: "Config") -> nn.Module:
     return UNet(**sizes(config.decoder), n_speakers=config.n_speakers)
 
 
-def convnext1d(config: "Config") -> nn.Module:
+def convnext1d_decoder(config: "Config") -> nn.Module:
     n_conditions = n_prosody_channels(config)
     return ConvNeXtScore(config.n_latents, n_conditions, **sizes(config.decoder), n_speakers=config.n_speakers)
 
 
-def hifigan(config: "Config", n_inputs: int) -> Vocoder:
+def hifigan_vocoder(config: "Config", n_inputs: int) -> Vocoder:
     return HiFiGAN(n_inputs, **sizes(config.generator), n_speakers=config.n_speakers)
 
 
-def convnext(config: "Config", n_inputs: int) -> Vocoder:
+def convnext_vocoder(config: "Config", n_inputs: int) -> Vocoder:
     audio = {name: getattr(config.audio, name) for name in ("n_fft", "hop_length", "sample_rate")}
     return ConvNeXtVocoder(config.generator, n_inputs, **audio, n_speakers=config.n_speakers)
 
 
-def transformer(config: "Config", n_symbols: int, mark_sizes: tuple[int, ...]) -> TextEncoder:
+def transformer_encoder(config: "Config", n_symbols: int, mark_sizes: tuple[int, ...]) -> TextEncoder:
     n_conditions = 0 if config.prosody.kind == "none" else N_VALUES
     widths = (n_symbols, config.n_latents, mark_sizes, n_conditions)
     return TextEncoder(config.text_encoder, *widths, n_speakers=config.n_speakers)
 
 
-TEXT_ENCODERS = {"transformer": transformer}  # forward as of TextEncoder
-DECODERS = {"unet2d": unet2d, "convnext1d": convnext1d}  # the score network: forward as of UNet
-VOCODERS = {"hifigan": hifigan, "convnext": convnext}
+TEXT_ENCODERS = {"transformer": transformer_encoder}  # forward as of TextEncoder
+DECODERS = {
+    "unet2d": unet2d_decoder,
+    "convnext1d": convnext1d_decoder,
+}  # forward as of ConvNeXtScore
+VOCODERS = {"hifigan": hifigan_vocoder, "convnext": convnext_vocoder}
 
 
 def build_discriminators(config: "Config") -> Discriminators:

@@ -182,8 +182,8 @@ def test_an_override_that_is_not_yaml():
         (b"!!python/object/apply:os.getcwd []\n", "{path}", "is not YAML"),
         (b"audio:\n", "audio: expected keys", "found None"),
         (b"decoder: 3\n", "decoder", "3"),
-        (b"audio: {rate: 3}\n", "unknown key audio.rate", "sample_rate"),
-        (b"1: 2\n", "unknown key 1", "system"),
+        (b"audio: {rate: 3}\n", "-c {path}/over.yaml: unknown key audio.rate", "sample_rate"),
+        (b"1: 2\n", "-c {path}/over.yaml: unknown key 1", "system"),
     ],
 )
 def test_an_overlay_that_is_none_or_has_faults(tmp_path, content, begin, right):
@@ -274,7 +274,7 @@ def test_on_off_and_true_are_words_where_words_are_due(name, word, meant):
 
 def test_a_section_that_takes_another_kind_has_its_keys_alone(tmp_path):
     config = load(overrides=["decoder.channels=32", "decoder.kind=convnext1d", "decoder.n_layers=3"])
-    assert to_dict(config.decoder) == {"kind": "convnext1d", "channels": 192, "hidden_channels": 384, "n_layers": 3,
+    assert to_dict(config.decoder) == {"kind": "convnext1d", "channels": 32, "hidden_channels": 384, "n_layers": 3,
                                        "kernel": 7}  # fmt: skip
     (tmp_path / "over.yaml").write_text("decoder: {kind: convnext1d, kernel: 3}\nlatent: {kind: pca, channels: 7}")
     config = load(tmp_path / "over.yaml")

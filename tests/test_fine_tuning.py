@@ -62,6 +62,7 @@ def begun(runs, monkeypatch):  # noqa: ARG001
     def look(state, *_):
         networks = {"model": state.model, "ema": state.ema, "discriminators": state.discriminators}
         weights.update(checkpoint.to_host({name: network.state_dict() for name, network in networks.items()}))
+        weights["trained"] = sorted(state.trained)
 
     monkeypatch.setattr(train, "train", look)
     return weights
@@ -149,7 +150,7 @@ def test_some_parts_of_some_checkpoints(begun, arguments, caplog):
     """The configuration is then config.yaml's; the other parts are as the seed has them."""
     first, other, network = project("first"), project("first"), NiSETS(configuration.load(TINY[1]), 27)
     for which in ("model", "ema"):
-        other[which] = {name: value + 1 for name, value in other[which].items()}
+        other[which] = {name: value + bool(network.part_of(name)) for name, value in other[which].items()}
     checkpoint.save_checkpoint(checkpoint.RUNS / "other", 2, other, 1)
     keys = [*TINY, *arguments, "alignment.solve_minutes=0"]
     assert train.main(keys) == 0
@@ -164,6 +165,26 @@ def test_some_parts_of_some_checkpoints(begun, arguments, caplog):
     assert not different(begun["discriminators"], first["discriminators"]) and "not taken" not in caplog.text
     assert train.main([*keys, "-from", "decoder=first"]) == 0
     assert not different(begun["discriminators"], fresh["discriminators"])
+
+
+def test_with_parts_that_read_latents_go_the_latents_statistics(begun, arguments, capsys):
+    """And what was learnt of latents of other statistics does not go together."""
+    other, keys = project("first"), [*TINY, *arguments, "alignment.solve_minutes=0"]
+    for which in ("model", "ema"):
+        other[which] |= {"latent_mean": torch.tensor(-7.0), "latent_std": torch.tensor(3.0)}
+    checkpoint.save_checkpoint(checkpoint.RUNS / "louder", 2, other, 1)
+    assert train.main([*keys, "-from", "decoder=louder"]) == 0
+    assert begun["model"]["latent_mean"] == -7 and begun["ema"]["latent_std"] == 3
+    assert train.main([*keys, "-from", "decoder=louder", "-from", "generator=first"]) == 1
+    assert "latent_mean is -7 in" in capsys.readouterr().err
+
+
+def test_a_part_of_which_nothing_fits_has_not_learnt(begun, arguments, caplog):
+    keys = [*TINY, *arguments, "-from", "first", "decoder.kind=convnext1d", "decoder.n_layers=1"]
+    with caplog.at_level(logging.INFO, logger="train"):
+        assert train.main([*keys, "training.stages=[{parts: {generator: 1.e-3}}]"]) == 0
+    assert begun["trained"] == ["generator", "text_encoder"]
+    assert "not taken: decoder: the checkpoint has nothing that fits" in caplog.text
 
 
 def test_it_resumes_like_any_run_without_its_source(runs, arguments):

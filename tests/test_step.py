@@ -47,18 +47,6 @@ def test_ema_follows_its_recursion(config, tiny):
         assert torch.allclose(parameter.double(), wanted[name], atol=1e-6), name
 
 
-def test_training_does_not_depend_on_the_random_state_that_it_finds(config, tiny):
-    weights = []
-    for disturbance in (0, 1):
-        state = build_state(config, ALONE, tiny.symbols)
-        for _, batch in zip(range(2), batches(tiny, config)):
-            torch.manual_seed(disturbance)
-            np.random.seed(disturbance)
-            train.train_step(state, batch)
-        weights.append(state.model.state_dict())
-    assert differences(*weights) == []
-
-
 # -- learning rates
 
 

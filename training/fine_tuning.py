@@ -3,7 +3,7 @@
 import argparse
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from data_util import config as configuration
 from data_util.config import Config
+from model.nisets import NiSETS
 from text.symbols import MARKS, VOWELS
 from training import checkpoint
 from training.checkpoint import CheckpointError
@@ -20,6 +21,7 @@ from training.state import State
 # what the recordings say, whoever is trained on them; the latents' mean and deviation are not of it, since the weights
 # have learnt what a latent stands for, while F0 by its own mean is a melody, which another speaker has too
 OF_THE_CORPUS = ("pause_scale", "f0_mean", "f0_std")
+READ_LATENTS = {"text_encoder", "decoder", "generator"}  # with these parts go the latents' statistics
 log = logging.getLogger("train")
 
 
@@ -102,9 +104,11 @@ def warm_start(state: State) -> set[str]:
 
     Returns the names of the model's that were. Raises CheckpointError where a checkpoint has nothing for this model.
     """
+    starts = [(parts, load_source(Path(name))) for parts, name in map(parse_start, state.config.fine_tuning.start)]
+    check_latents([source for parts, source in starts if parts is None or set(parts) & READ_LATENTS])
     taken = set()
-    for parts, name in map(parse_start, state.config.fine_tuning.start):
-        taken |= take(state, load_source(Path(name)), parts)
+    for parts, source in starts:
+        taken |= take(state, source, parts)
     return taken
 
 
@@ -115,20 +119,45 @@ def take(state: State, source: Source, parts: Sequence[str] | None) -> set[str]:
     for network, weights in ((state.model, source.weights), (state.ema, source.averaged)):
         found, missed = matched(network.state_dict(), weights, *rows_of)
         if parts is not None:
-            found = {name: value for name, value in found.items() if network.part_of(name) in parts}
-            missed = {name: why for name, why in missed.items() if network.part_of(name) in parts}
+            wanted = (*parts, *([""] if set(parts) & READ_LATENTS else []))
+            found = {name: value for name, value in found.items() if network.part_of(name) in wanted}
+            missed = {name: why for name, why in missed.items() if network.part_of(name) in wanted}
         if not found and parts != ("discriminators",):
             raise CheckpointError(f"{source.path}: has nothing that fits this model")
         network.load_state_dict(found, strict=False)
     if parts is None or "discriminators" in parts:
         missed |= take_discriminators(state, source)
-    state.trained |= source.trained if parts is None else source.trained & set(parts)
+    state.trained |= source.trained & {state.model.part_of(name) for name in found} - {""}
     n_numbers = sum(value.numel() for value in found.values()) / 1e6
     log.info("from %s, step %d: %d tensors of %.2f million numbers taken", source.path.name, source.step, len(found),
              n_numbers)  # fmt: skip
-    for name, why in missed.items():
+    for name, why in by_part(state.model, found, missed).items():
         log.info("not taken: %s: %s", name, why)
     return set(found)
+
+
+def by_part(model: NiSETS, found: Iterable[str], missed: dict[str, str]) -> dict[str, str]:
+    """missed, with one line for a part of which nothing was found. Both by the names of the model's state."""
+    taken = {model.part_of(name) for name in found}
+    shown = {}
+    for name, why in missed.items():
+        part = model.part_of(name)
+        if part and part not in taken:
+            shown[part] = "the checkpoint has nothing that fits; it starts afresh"
+        else:
+            shown[name] = why
+    return shown
+
+
+def check_latents(sources: Sequence[Source]) -> None:
+    """Raise CheckpointError where parts that read latents come from runs whose latents have other statistics."""
+    for name in ("latent_mean", "latent_std"):
+        values = {source.path: float(source.weights[name]) for source in sources}
+        first, *others = values
+        for other in others:
+            if abs(values[other] - values[first]) > 1e-4 * max(1.0, abs(values[first])):
+                both = f"{values[first]:.4g} in {first} and {values[other]:.4g} in {other}"
+                raise CheckpointError(f"{name} is {both}: take parts from runs on the same recordings")
 
 
 def take_discriminators(state: State, source: Source) -> dict[str, str]:
@@ -170,7 +199,7 @@ def matched(
             missed[name] = f"{tuple(found.shape)} in the checkpoint, {tuple(value.shape)} here; it starts afresh"
         else:
             taken[name] = found.to(value.dtype)
-    missed |= {name: "this model has no such thing" for name in theirs if name not in ours}
+    missed |= {name: "this model has no such thing" for name in sorted(set(theirs) - set(ours))}
     return taken, missed
 
 

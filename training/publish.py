@@ -27,7 +27,7 @@ def halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return halves
 
 
-def at_home(config: Config) -> Config:
+def strip_paths(config: Config) -> Config:
     """Without the folders of the machine that it was trained on: those of config.yaml instead, and of other runs'
     files the names."""
     usual = configuration.load().dataset
@@ -41,13 +41,13 @@ def at_home(config: Config) -> Config:
     )
 
 
-def ship(run: Path, step: int | None, folder: Path) -> Path:
+def publish(run: Path, step: int | None, folder: Path) -> Path:
     """Write the voice of a run, of a step or the newest, into a folder, and remove others that are there.
 
     Returns the .safetensors; beside it is the .json. Raises CheckpointError, OSError.
     """
     voice = checkpoint.load_voice(checkpoint.find(run, "voice", step))
-    path = checkpoint.save_voice(folder, voice.step, halved(voice.weights), at_home(voice.config), voice.symbols)
+    path = checkpoint.save_voice(folder, voice.step, halved(voice.weights), strip_paths(voice.config), voice.symbols)
     checkpoint.keep_voices(folder, {voice.step})
     return path
 
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         run = checkpoint.newest_run() if args.id is None else checkpoint.RUNS / args.id
-        path = ship(run, args.ckpt, args.out)
+        path = publish(run, args.ckpt, args.out)
     except (CheckpointError, OSError) as error:
         print(f"training.publish: {error}", file=sys.stderr)
         return 1

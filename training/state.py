@@ -36,7 +36,7 @@ class State:
     discriminators: Discriminators
     optimiser: torch.optim.AdamW
     optimiser_discriminators: torch.optim.AdamW
-    trained: set[str] = field(default_factory=set)  # the parts that have learnt something, here or in a run before
+    trained: set[str] = field(default_factory=set)  # the parts that have begun to learn, here or in a run before
     step: int = 0  # steps done
     # the prosody's least held-out loss, its weights there, misses since, and the last validation's step
     best_prosody: dict | None = None
@@ -56,6 +56,10 @@ class State:
     def trains(self, part: str) -> bool:
         """Whether the stage of the step that is being made trains a part."""
         return self.stage is not None and part in self.stage.parts
+
+    @property
+    def trained_at_the_end(self) -> set[str]:
+        return self.trained | {part for stage in self.config.training.stages for part in stage.parts}
 
     @property
     def has_vocoder(self) -> bool:
@@ -93,7 +97,6 @@ def build_state(config: Config, processes: Processes, symbols: tuple[str, ...], 
         discriminators=discriminators,
         optimiser=optimiser(model.parts()),
         optimiser_discriminators=optimiser({"discriminators": [discriminators]}),
-        trained={part for stage in config.training.stages for part in stage.parts},
     )
     # of this one model, not of its class
     model.align = state.watch.part("alignment")(model.align)  # type: ignore[method-assign]
@@ -169,7 +172,7 @@ def load_agreed(folder: Path, step: int | None, processes: Processes) -> dict:
 
 
 def restore(state: State, ckpt: dict) -> None:
-    """Go on from what project_of gave. Raises CheckpointError where it does not fit this model and front end, and
+    """Go on from what checkpoint_of gave. Raises CheckpointError where it does not fit this model and front end, and
     ConfigError where its weights would mean something else here."""
     configuration.check_meaning(state.config, ckpt["config"], "the checkpoint")
     checkpoint.check_symbols("the checkpoint", ckpt["symbols"], state.symbols)
@@ -180,8 +183,8 @@ def restore(state: State, ckpt: dict) -> None:
             for group in optimiser.param_groups:
                 group.update(betas=state.config.training.betas, weight_decay=state.config.training.weight_decay)
     except (RuntimeError, ValueError, KeyError) as error:
-        first = " ".join(str(error).split())[:200]
-        raise checkpoint.CheckpointError(f"the checkpoint does not fit the configuration: {first}") from error
+        why = configuration.different_sizes(state.config, ckpt["config"]) or " ".join(str(error).split())[:200]
+        raise checkpoint.CheckpointError(f"the checkpoint does not fit the configuration: {why}") from error
     best = ckpt["best_prosody"]
     state.best_prosody = best and {"step": ckpt["step"]} | best
     state.lr_scale, state.unwritten = ckpt.get("lr_scale", 1.0), ckpt.get("unwritten")

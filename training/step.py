@@ -34,7 +34,7 @@ def enter_stage(state: State, stage: Stage, scale: float) -> None:
             group["lr"] = scale * stage.parts.get(group["name"], 0.0)
     if stage == state.stage:
         return
-    state.stage = stage
+    state.stage, state.trained = stage, state.trained | set(stage.parts)
     for name, part in state.model.parts().items():
         for network in part:
             network.requires_grad_(name in stage.parts).train(name in stage.parts)

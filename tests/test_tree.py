@@ -1,4 +1,4 @@
-"""The import rules: text, runtime, data_util, model, evaluation, training, scripts; and the order of files in model/."""
+"""The import rules: text, runtime, data_util, model, evaluation, training, scripts; and the order inside model/."""
 
 import ast
 from pathlib import Path

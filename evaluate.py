@@ -29,6 +29,7 @@ from evaluation.metrics import (
     measure_all,
     missing_packages,
     read_wav,
+    recogniser_name,
     reference_of,
     summarise,
 )
@@ -190,6 +191,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--page", action="store_true", help="only index.html: of the report in DIR, or, "
                         "without measures, of what --systems, --metadata, --wavs or -id name")  # fmt: skip
     parser.add_argument("--page-clips", type=int, default=24, metavar="N", help="sentences on the page at most")
+    parser.add_argument("--recogniser", metavar="MODEL", help="of faster-whisper: its name, as base.en, or a folder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where the voice speaks"
@@ -238,6 +240,9 @@ def evaluate(args: argparse.Namespace) -> dict:
         torch.set_num_threads(args.threads)
     voice, about_voice = _load_voice(args) if args.with_voice else (None, None)
     config = configuration.load() if voice is None else voice.saved.config
+    if args.recogniser is not None:
+        system = dataclasses.replace(config.system, recogniser=args.recogniser)
+        config = dataclasses.replace(config, system=system)
     clips = clips_of(args, config)
     if voice is not None:
         for clip in clips:
@@ -265,7 +270,7 @@ def evaluate(args: argparse.Namespace) -> dict:
              "against": args.against, "device": "; ".join(map(device_name, timed)) if voice else None}  # fmt: skip
     found = _found(clips, systems, spoken, config, args)
     return {
-        "about": {**about, "voice": about_voice},
+        "about": {**about, "voice": about_voice, "recogniser": recogniser_name(config.system.recogniser)},
         "systems": _summaries(found, systems, spoken, args),
         "clips": found,
     }

@@ -57,6 +57,8 @@ def require(truth: bool, key: str, value: object, right: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class System:
+    """recogniser: of faster-whisper, a model's name or a folder that has one, for the error rates of speech."""
+
     seed: Whole
     tf32: bool
     cudnn_benchmark: bool
@@ -69,11 +71,12 @@ class System:
     save_ckpt: Count
     keep_ckpt: Count
     best_metric: Literal[
-        "latent_l1", "copy_mel_l1", "loss_prior", "loss_frame", "loss_duration", "cer", "dnsmos", "mcd"
+        "latent_l1", "copy_mel_l1", "loss_prior", "loss_frame", "loss_duration", "cer", "distillmos", "dnsmos", "mcd"
     ]
     patience: Whole
     keep_best: Count
     wandb_project: str
+    recogniser: str = "base.en"
 
 
 @dataclass(frozen=True, kw_only=True)

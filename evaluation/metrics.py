@@ -1,8 +1,11 @@
 """What is measured of speech: beside its text, beside a recording of it, and by itself; and means over clips."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
+import io
+import logging
 import math
 import multiprocessing
 import re
@@ -23,13 +26,17 @@ from data_util.features import compute_mel, n_cpus
 from data_util.pitch import track_f0
 from text import TextError, normalise
 
-RECOGNISER = ("pocketsphinx", "jiwer")  # the packages that it needs, in requirements-extra.txt
-DNSMOS = ("speechmos", "onnxruntime", "requests")  # those that this needs
-JUDGE_RATE = 16000  # Hz, of the recogniser and of DNSMOS
+WHISPER, POCKETSPHINX = ("faster_whisper", "jiwer"), ("pocketsphinx", "jiwer")  # what the recognisers need, of
+# requirements-extra.txt
+DISTILLMOS = ("distillmos",)
+DNSMOS = ("speechmos", "onnxruntime", "requests")
+RATE = 16000  # Hz, of the recognisers, DistillMOS and DNSMOS
+DISTILLMOS_SECONDS = 8  # of a window of DistillMOS, which is wrong on shorter sounds
 N_CEPSTRA = 13  # without the 0th, which is loudness
 RESAMPLES = 2000  # of the clips, for an interval
 CLIPS_A_PROCESS = 4  # fewer are not worth starting one, which takes seconds
 
+log = logging.getLogger(__name__)
 Pairs = dict[str, tuple[float, float]]  # of each measure: over clips, the sum of the first by that of the second
 
 
@@ -46,9 +53,11 @@ class Measure:
 
 
 MEASURES = {
-    "cer": Measure("CER, %", 100, 1, "edits by the characters of the text, as pocketsphinx hears it",
-                   "A small recogniser errs on recordings too: read it beside theirs"),
+    "cer": Measure("CER, %", 100, 1, "edits by the characters of the text, as the recogniser hears it",
+                   "Recognisers err on recordings too, pocketsphinx much more than Whisper: read it beside theirs"),
     "wer": Measure("WER, %", 100, 1, "edits by the words", "A word that is half right is wrong"),
+    "distillmos": Measure("DistillMOS", 1, 2, "quality as DistillMOS predicts that listeners rate it, 1 to 5",
+                          "It knows neither the text nor the speaker"),
     "dnsmos": Measure("DNSMOS", 1, 2, "overall quality as DNSMOS P.835 predicts it, 1 to 5",
                       "It learnt from noisy calls, and knows neither the text nor the speaker"),
     "dnsmos_signal": Measure("signal", 1, 2, "its part about the speech", "Wrong words can score well"),
@@ -85,29 +94,62 @@ MEASURES = {
 
 
 BESIDE = ("mcd", "f0_rmse", "voicing_error")  # a difference already, to the recording
-DIFFERENCES = ("cer", "wer", "dnsmos", *BESIDE)  # also given as differences to a system's, on the same clips
+DIFFERENCES = (
+    "cer",
+    "wer",
+    "distillmos",
+    "dnsmos",
+    *BESIDE,
+)  # also given as differences to a system's, on the same clips
 # at training's validations
-WATCHED = ("cer", "dnsmos", "mcd", "voicing_error", "duration_total", "f0_spread_ratio", "global_variance")
-BETTER_IF_MORE = ("dnsmos", "dnsmos_signal", "dnsmos_background")
+WATCHED = (
+    "cer",
+    "distillmos",
+    "dnsmos",
+    "mcd",
+    "voicing_error",
+    "duration_total",
+    "f0_spread_ratio",
+    "global_variance",
+)
+BETTER_IF_MORE = ("distillmos", "dnsmos", "dnsmos_signal", "dnsmos_background")
 
 
-def missing_packages(names: Iterable[str] = (*RECOGNISER, *DNSMOS)) -> list[str]:
+def missing_packages(names: Iterable[str] = (*WHISPER, *POCKETSPHINX, *DISTILLMOS, *DNSMOS)) -> list[str]:
     """Those of the packages that are not installed."""
-    return [name for name in names if importlib.util.find_spec(name) is None]
+    return [name for name in dict.fromkeys(names) if importlib.util.find_spec(name) is None]
 
 
 # -- measures of one sound
 
 
-def recognise(wav: np.ndarray, sample_rate: int) -> str:
-    """What an English recogniser of pocketsphinx's own model hears, in small letters; "" for nothing.
+def recogniser_name(model: str) -> str:
+    """Who recognises where `model` is asked for: Whisper, or pocketsphinx, whose model comes with it, or "" for nobody.
 
-    wav: (T_wav,) in [-1, 1]. What it heard before changes nothing.
+    model: of faster-whisper, by its name, `base.en`, or a folder that has one.
     """
+    if not missing_packages(WHISPER) and not isinstance(_whisper(model), str):
+        return f"Whisper {Path(model).name}"
+    return "" if missing_packages(POCKETSPHINX) else "pocketsphinx"
+
+
+def recognise(wav: np.ndarray, sample_rate: int, model: str) -> str:
+    """What an English recogniser hears, as of letters(); "" for nothing. What it heard before changes nothing.
+
+    wav: (T_wav,) in [-1, 1]; model: as of recogniser_name.
+    """
+    resampled = _resample(wav, sample_rate)
+    if recogniser_name(model) == "pocketsphinx":
+        return _hear_by_pocketsphinx(resampled)
+    segments, _ = _whisper(model).transcribe(resampled, language="en", beam_size=1)
+    return letters(" ".join(segment.text for segment in segments))
+
+
+def _hear_by_pocketsphinx(wav):
     decoder = _decoder()
     decoder.reinit_feat()  # forgets the noise that it learnt to take away
     decoder.start_utt()
-    decoder.process_raw((_resample(wav, sample_rate) * 32767).astype(np.int16).tobytes(), full_utt=True)
+    decoder.process_raw((wav * 32767).astype(np.int16).tobytes(), full_utt=True)
     decoder.end_utt()
     heard = decoder.hyp()
     # its dictionary has mr. and the like, which are abbreviations to normalise() with a capital only
@@ -137,9 +179,21 @@ def error_rates(reference: str, heard: str) -> Pairs:
 
 def quality(wav: np.ndarray, sample_rate: int) -> Pairs:
     """DNSMOS P.835, 1 to 5 each. wav: (T_wav,) in [-1, 1], of any level, which counts."""
-    found = _scorer()(_resample(wav, sample_rate), JUDGE_RATE, is_personalized_MOS=False)
+    found = _scorer()(_resample(wav, sample_rate), RATE, is_personalized_MOS=False)
     keys = {"dnsmos": "ovrl_mos", "dnsmos_signal": "sig_mos", "dnsmos_background": "bak_mos"}
     return {name: (float(found[key]), 1) for name, key in keys.items()}
+
+
+def opinion(wav: np.ndarray, sample_rate: int) -> Pairs:
+    """DistillMOS (Stahl and Gamper 2025), the mean of windows of 8 s; a shorter sound goes on from its beginning.
+
+    wav: (T_wav,) in [-1, 1].
+    """
+    sound, size = torch.from_numpy(_resample(wav, sample_rate)), DISTILLMOS_SECONDS * RATE
+    sound = sound.repeat(-(-size // len(sound))) if len(sound) < size else sound
+    windows = [sound[start : start + size] for start in range(0, len(sound) - size + 1, size)]
+    with torch.no_grad():
+        return {"distillmos": (float(np.mean([_listener()(window[None]).item() for window in windows])), 1)}
 
 
 def cepstra(mel: np.ndarray) -> np.ndarray:
@@ -210,9 +264,11 @@ class Sound:
         return len(self.wav) / self.sample_rate
 
 
-def judge(sound: Sound) -> Pairs:
+def measure_alone(sound: Sound) -> Pairs:
     """The measures that need no recording and no text."""
     pairs = {} if missing_packages(DNSMOS) else quality(sound.wav, sound.sample_rate)
+    if not missing_packages(DISTILLMOS):
+        pairs |= opinion(sound.wav, sound.sample_rate)
     if len(sound.log_f0):
         pairs["f0_spread"] = float(sound.log_f0.std()), 1
     return pairs
@@ -239,16 +295,17 @@ def reference_of(text: str | None, language: str) -> str:
     return letters(text or "") if language.startswith("en") else ""
 
 
-def measure(sound: Sound, recording: Sound | None, reference: str) -> tuple[Pairs, str]:
+def measure(sound: Sound, recording: Sound | None, reference: str, recogniser: str) -> tuple[Pairs, str]:
     """All measures of one sound but those that need a package that is not installed; and what was heard.
 
-    recording: of the same text, None where there is none; reference: as reference_of() gives it.
+    recording: of the same text, None where there is none; reference: as reference_of() gives it;
+    recogniser: as of recogniser_name.
     """
-    pairs, heard = judge(sound), ""
+    pairs, heard = measure_alone(sound), ""
     if recording is not None:
         pairs |= compare(sound, recording)
-    if reference and not missing_packages(RECOGNISER):
-        heard = recognise(sound.wav, sound.sample_rate)
+    if reference and recogniser_name(recogniser):
+        heard = recognise(sound.wav, sound.sample_rate, recogniser)
         pairs |= error_rates(reference, heard)
     return pairs, heard
 
@@ -262,16 +319,37 @@ def read_wav(path: Path, sample_rate: int) -> np.ndarray:
     return _resample(load_wav(path, own), own, sample_rate)
 
 
-def _resample(wav, sample_rate, wanted=JUDGE_RATE):
+def _resample(wav, sample_rate, wanted=RATE):
     resampled = torchaudio.functional.resample(torch.from_numpy(wav), sample_rate, wanted)
     return resampled.clamp(-1, 1).numpy()  # a resampled peak may stand a little over 1
+
+
+@functools.cache
+def _whisper(model):
+    """The model, on one thread, or why it is not to be had."""
+    from faster_whisper import WhisperModel
+
+    try:
+        return WhisperModel(model, device="cpu", compute_type="int8", cpu_threads=1)
+    except Exception as error:  # of the hub's, of the network's and of the file system's, each of its own kind
+        why = " ".join(str(error).split())[:100]
+        log.warning("Whisper %s is not to be had, pocketsphinx recognises: %s", model, why)
+        return why
+
+
+@functools.cache
+def _listener():
+    import distillmos
+
+    with contextlib.redirect_stdout(io.StringIO()):  # it says where its weights are
+        return distillmos.ConvTransformerSQAModel().eval()
 
 
 @functools.cache
 def _decoder():
     import pocketsphinx
 
-    return pocketsphinx.Decoder(samprate=JUDGE_RATE, loglevel="FATAL")
+    return pocketsphinx.Decoder(samprate=RATE, loglevel="FATAL")
 
 
 @functools.cache
@@ -311,7 +389,7 @@ def measure_clip(job: Job) -> dict[str, dict]:
     found = {}
     sounds = {system: Sound.read(path, job.config) for system, path in job.wavs.items()}
     for system, sound in sounds.items():
-        pairs, heard = measure(sound, sounds.get("recording"), job.reference)
+        pairs, heard = measure(sound, sounds.get("recording"), job.reference, job.config.system.recogniser)
         found[system] = {"heard": heard, "pairs": pairs}
     return found
 

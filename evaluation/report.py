@@ -34,6 +34,8 @@ def header(report: dict) -> dict[str, str]:
         solver = f", {voice['solver']} for n > 1" if voice["solver"] else ""
         lines["voice"] = f"run {voice['run']}, step {voice['step']}, {voice['parameters']:,} parameters{solver}"
         lines["device"] = f"{about['device']}, {about['threads']} torch threads"
+    if about.get("recogniser"):
+        lines["recogniser"] = about["recogniser"]
     missing = [f"{system} {one['missing']}" for system, one in report["systems"].items() if one["missing"]]
     if missing:
         lines["clips that a system does not have"] = ", ".join(missing)

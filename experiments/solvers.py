@@ -47,7 +47,7 @@ def spoken_quality(voice: Voice, corpus: Corpus, i: int, solver: str, n_timestep
     speaker = names[corpus.speakers[i]] if names else None
     speech = voice.speak(clip.text, n_timesteps=n_timesteps, solver=solver, seed=i, speaker=speaker)
     sounds = [metrics.Sound.of(wav, config) for wav in (speech.wav, corpus.wav(i))]
-    found, _ = metrics.measure(*sounds, metrics.reference_of(clip.text, config.text.language))
+    found, _ = metrics.measure(*sounds, metrics.reference_of(clip.text, config.text.language), config.system.recogniser)
     return {name: pair for name, pair in found.items() if name in COLUMNS}
 
 

@@ -70,7 +70,7 @@ def fake_f0(wav, *_):
 def make_quick(measures=False):
     """Letters instead of phonemes, no pYIN, no pictures, and no measures but where a validation is to have them."""
     text.FrontEnd, features.track_f0, metrics.track_f0 = StubFrontEnd, fake_f0, fake_f0
-    metrics.missing_packages = lambda names=("jiwer", "speechmos"): [*names]
+    metrics.missing_packages = lambda names=("jiwer", "distillmos", "speechmos"): [*names]
     validation.save_validation = validation.save_curves = lambda *_: None
     if not measures:
         validation.validate = lambda *_: {"latent_l1": 1.0}

@@ -28,6 +28,7 @@ def hide_gpus():
     torch.cuda.is_available = lambda: False
 
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test waits for a model from a hub
 hide_gpus()
 
 
@@ -77,7 +78,7 @@ def one_thread():
 
 def without_judges(patch):
     """As if recogniser and DNSMOS were not installed, which take seconds a validation. patch: a MonkeyPatch."""
-    patch.setattr(metrics, "missing_packages", lambda names=("jiwer", "speechmos"): [*names])
+    patch.setattr(metrics, "missing_packages", lambda names=("jiwer", "distillmos", "speechmos"): [*names])
 
 
 @pytest.fixture

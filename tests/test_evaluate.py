@@ -34,7 +34,8 @@ METADATA = ("--metadata", "metadata.csv", "--wavs", "wavs")
 @pytest.fixture(autouse=True)
 def quick_judges(monkeypatch):
     """In place of recogniser and DNSMOS, which take seconds: a sound says its own length."""
-    monkeypatch.setattr(metrics, "recognise", lambda wav, _: "first one"[: len(wav) // 2000])
+    monkeypatch.setattr(metrics, "recognise", lambda wav, *_: "first one"[: len(wav) // 2000])
+    monkeypatch.setattr(metrics, "opinion", lambda wav, _: {"distillmos": (len(wav) / 1e4, 1)})
     names = ("dnsmos", "dnsmos_signal", "dnsmos_background")
     monkeypatch.setattr(metrics, "quality", lambda wav, _: {name: (len(wav) / 1e4, 1) for name in names})
 
@@ -139,7 +140,8 @@ def test_folders_are_measured_without_a_voice(capsys, corpus):
     assert (corpus / "out" / "index.html").read_text("utf-8").count("<audio ") == 4
     assert report["about"] == {
         "clips": 3, "seed": 3, "threads": torch.get_num_threads(), "voice": None, "device": None,
-        "against": "recording", "command": "python evaluate.py " + " ".join(map(str, arguments)),
+        "against": "recording", "recogniser": "pocketsphinx",
+            "command": "python evaluate.py " + " ".join(map(str, arguments)),
     }  # fmt: skip
     assert report["about"]["command"] in text and "seed 3" in text
     assert "clips that a system does not have: recording 1, other 1" in text
@@ -302,7 +304,7 @@ def test_texts_without_recordings_and_voices_that_cannot_copy(capsys, corpus, st
         report = json.loads((corpus / "out" / "report.json").read_text("utf-8"))
         assert list(report["systems"]) == systems and list(report["clips"]) == [clip]
     assert caplog.messages == ["no copy synthesis: this voice reads more"]
-    wanted = ["cer", "wer", "dnsmos", "dnsmos_signal", "dnsmos_background", "f0_spread"]
+    wanted = ["cer", "wer", "distillmos", "dnsmos", "dnsmos_signal", "dnsmos_background", "f0_spread"]
     assert report["systems"]["one_step"]["measures"].keys() == {*wanted, *OF_THE_PROCESS}
     assert report["systems"]["one_step"]["differences"] == {}
 

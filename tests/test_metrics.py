@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from data_util import config as configuration
 from data_util.audio import MelSpectrogram, save_wav
@@ -71,7 +72,7 @@ def test_what_the_recogniser_abbreviates_is_spelt_out(monkeypatch):
     decoder = SimpleNamespace(**{name: lambda *_, **__: None for name in names})
     decoder.hyp = lambda: SimpleNamespace(hypstr="and mr. smith's end")
     monkeypatch.setattr(metrics, "_decoder", lambda: decoder)
-    assert metrics.recognise(voiced(), RATE) == metrics.letters("And Mister Smith's end.")
+    assert metrics.recognise(voiced(), RATE, "none") == metrics.letters("And Mister Smith's end.")
 
 
 def test_distortion_of_a_known_cepstrum():
@@ -93,7 +94,7 @@ def test_the_spread_and_the_shift_of_f0_are_those_of_the_sound(tmp_path):
     for name, f0, depth in (("flat", 200, 0.02), ("lively", 200, 0.2), ("high", 200 * 2 ** (3 / 12), 0.2)):
         save_wav(tmp_path / f"{name}.wav", voiced(1.2, f0, depth), RATE)
         sounds[name] = Sound.read(tmp_path / f"{name}.wav", CONFIG)
-    spreads = {name: metrics.judge(sound)["f0_spread"] for name, sound in sounds.items()}
+    spreads = {name: metrics.measure_alone(sound)["f0_spread"] for name, sound in sounds.items()}
     assert spreads["lively"][0] == pytest.approx(0.2 / math.sqrt(2), rel=0.1)  # of a sine, seen through a window
     assert spreads["flat"][0] < 0.03
     pairs = metrics.compare(sounds["high"], sounds["lively"])
@@ -160,8 +161,8 @@ def test_a_sound_of_some_samples_or_of_nothing_is_measured(tmp_path):
 def test_dnsmos_is_the_packages_own(real_root):
     from speechmos import dnsmos
 
-    wav = metrics.read_wav(real_root / "wavs" / "LJ002-0198.wav", metrics.JUDGE_RATE)
-    theirs, ours = dnsmos.run(wav, metrics.JUDGE_RATE), metrics.quality(wav, metrics.JUDGE_RATE)
+    wav = metrics.read_wav(real_root / "wavs" / "LJ002-0198.wav", metrics.RATE)
+    theirs, ours = dnsmos.run(wav, metrics.RATE), metrics.quality(wav, metrics.RATE)
     for name, key in (("dnsmos", "ovrl_mos"), ("dnsmos_signal", "sig_mos"), ("dnsmos_background", "bak_mos")):
         assert ours[name][0] == pytest.approx(theirs[key], abs=1e-3)
 
@@ -169,10 +170,10 @@ def test_dnsmos_is_the_packages_own(real_root):
 def test_speech_is_recognised_whatever_was_heard_before(real_root):
     texts, (one, other) = read_transcripts(real_root / "metadata.csv"), ("LJ002-0035", "LJ001-0008")
     wavs = [metrics.read_wav(real_root / "wavs" / f"{name}.wav", RATE) for name in (one, other)]
-    heard = metrics.recognise(wavs[0], RATE)
+    heard = metrics.recognise(wavs[0], RATE, "none")
     score = metrics._decoder().hyp().best_score  # shows a change that the words may not
-    metrics.recognise(wavs[1], RATE)
-    assert (metrics.recognise(wavs[0], RATE), metrics._decoder().hyp().best_score) == (heard, score)
+    metrics.recognise(wavs[1], RATE, "none")
+    assert (metrics.recognise(wavs[0], RATE, "none"), metrics._decoder().hyp().best_score) == (heard, score)
     (edits, n), (wrong, _) = (metrics.error_rates(metrics.letters(texts[name]), heard)["cer"] for name in (one, other))
     assert edits < 0.5 * n and edits < wrong
 
@@ -191,9 +192,9 @@ def test_the_recording_beside_itself(real_root, monkeypatch):
 # -- every measure that is shown tells a good voice from one that is broken where it listens
 
 
-HEARD_IN_NOISE = ("cer", "wer", "dnsmos", "dnsmos_signal", "dnsmos_background", "mcd", "voicing_error",
+HEARD_IN_NOISE = ("cer", "wer", "distillmos", "dnsmos", "dnsmos_signal", "dnsmos_background", "mcd", "voicing_error",
                   "global_variance")  # fmt: skip
-BETTER_IF_MORE = ("dnsmos", "dnsmos_signal", "dnsmos_background", "global_variance")
+BETTER_IF_MORE = ("distillmos", "dnsmos", "dnsmos_signal", "dnsmos_background", "global_variance")
 BROKEN = {  # the sound of voiced() that each of the others reacts to, and what it then is, by its value of a good one
     "f0_rmse": ({"depth": 0}, (2, 1e9)),
     "duration": ({"seconds": 1.8}, (1.49, 1.51)),
@@ -299,16 +300,57 @@ def test_a_few_clips_are_pooled_as_all_of_them_are():
 
 def test_what_is_not_installed_is_left_out_and_the_rest_is_the_same(monkeypatch):
     heard = dict.fromkeys(("cer", "wer"), (1, 2)), dict.fromkeys(("dnsmos", "dnsmos_signal"), (3.0, 1))
+    monkeypatch.setattr(metrics, "opinion", lambda *_: {"distillmos": (4.0, 1)})
     monkeypatch.setattr(metrics, "recognise", lambda *_: "some words")
     monkeypatch.setattr(metrics, "error_rates", lambda *_: heard[0])
     monkeypatch.setattr(metrics, "quality", lambda *_: dict(heard[1]))
     sound = Sound.of(voiced(), CONFIG)
-    whole, _ = metrics.measure(sound, sound, "some words")
+    whole, _ = metrics.measure(sound, sound, "some words", "none")
     assert {**heard[0], **heard[1]}.items() < whole.items()
-    for missing, gone in ((metrics.RECOGNISER, heard[0]), (metrics.DNSMOS, heard[1])):
+    for missing, gone in (
+        (metrics.POCKETSPHINX, heard[0]),
+        (metrics.DNSMOS, heard[1]),
+        (metrics.DISTILLMOS, ["distillmos"]),
+    ):
         monkeypatch.setattr(metrics, "missing_packages", lambda names, missing=missing: {*names} & {*missing})
-        pairs, _ = metrics.measure(sound, sound, "some words")
+        pairs, _ = metrics.measure(sound, sound, "some words", "none")
         assert pairs == {name: pair for name, pair in whole.items() if name not in gone}
+
+
+def test_distillmos_hears_eight_seconds_at_a_time_and_a_short_sound_again_and_again(monkeypatch):
+    heard = []
+
+    def listen(window):
+        heard.append(window[0].numpy())
+        return torch.tensor(float(len(heard)))
+
+    monkeypatch.setattr(metrics, "_listener", lambda: listen)
+    short, size = np.random.default_rng(0).uniform(-0.5, 0.5, 30_000).astype(np.float32), 8 * metrics.RATE
+    assert metrics.opinion(short, metrics.RATE) == {"distillmos": (1.0, 1)}
+    np.testing.assert_array_equal(heard.pop(), np.tile(short, 5)[:size])
+    long = np.tile(short, 10)  # of which the last 2.75 seconds fill no window
+    assert metrics.opinion(long, metrics.RATE) == {"distillmos": (1.5, 1)}
+    np.testing.assert_array_equal(np.concatenate(heard), long[: 2 * size])
+
+
+def test_whisper_is_asked_where_its_model_is_and_pocketsphinx_else(monkeypatch, caplog):
+    wav, asked = voiced(), []
+
+    class Whisper:
+        def transcribe(self, heard, **settings):
+            asked.append((len(heard), settings["language"]))
+            return iter([SimpleNamespace(text=" In 1813,"), SimpleNamespace(text=" Mr. Lee.")]), None
+
+    monkeypatch.setattr(metrics, "_whisper", lambda model: Whisper() if model == "models/base.en" else "not there")
+    monkeypatch.setattr(metrics, "_hear_by_pocketsphinx", lambda _: "another")
+    assert metrics.recogniser_name("models/base.en") == "Whisper base.en"
+    assert metrics.recognise(wav, RATE, "models/base.en") == "in eighteen thirteen mister lee"
+    assert asked == [(round(len(wav) * metrics.RATE / RATE), "en")]
+    assert metrics.recogniser_name("none") == "pocketsphinx" and metrics.recognise(wav, RATE, "none") == "another"
+    monkeypatch.undo()
+    with caplog.at_level("WARNING"):
+        assert metrics.recogniser_name("no/such folder") == metrics.recogniser_name("no/such folder") == "pocketsphinx"
+    assert len(caplog.records) == 1 and "Whisper no/such folder is not to be had" in caplog.text
 
 
 def test_the_recogniser_is_asked_for_english_only():

@@ -10,7 +10,7 @@ import torch
 from data_util import config as configuration
 from data_util.config import ROOT
 from data_util.pitch import track_f0
-from evaluation.metrics import RECOGNISER, error_rates, letters, missing_packages, recognise
+from evaluation.metrics import POCKETSPHINX, error_rates, letters, missing_packages, recognise
 from model.nisets import NiSETS
 from sampling import Voice
 from tests.conftest import with_keys
@@ -113,11 +113,11 @@ def test_the_bundled_voice_speaks_as_its_reader_does(bundled):
     assert log_f0[voiced > 0].std() > 0.1
 
 
-@pytest.mark.skipif(bool(missing_packages(RECOGNISER)), reason="needs requirements-extra.txt")
+@pytest.mark.skipif(bool(missing_packages(POCKETSPHINX)), reason="needs requirements-extra.txt")
 def test_the_bundled_voice_is_understood(bundled):
     errors, total = 0, 0
     for text in (SENTENCE, "She had been there for many years, and nobody knew why."):
         speech = bundled.speak(text, seed=0)
-        wrong, count = error_rates(letters(text), recognise(speech.wav, speech.sample_rate))["cer"]
+        wrong, count = error_rates(letters(text), recognise(speech.wav, speech.sample_rate, "base.en"))["cer"]
         errors, total = errors + wrong, total + count
     assert errors / total < 0.35  # of babble the recogniser makes something else altogether, 0.7 and more

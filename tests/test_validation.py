@@ -56,11 +56,11 @@ def test_what_has_not_learnt_is_not_measured(config, tiny, tmp_path, monkeypatch
 # -- which voices are kept
 
 
-@pytest.mark.parametrize("metric", ["latent_l1", "cer", "dnsmos"])
+@pytest.mark.parametrize("metric", ["latent_l1", "cer", "distillmos", "dnsmos"])
 def test_the_best_voices_and_the_newest_are_kept(config, tmp_path, caplog, metric):
     config = with_keys(config, "system", best_metric=metric)
     state, run_log = build_state(config, ALONE, ("_", "a")), RunLog(tmp_path, 0)
-    sign = -1 if metric == "dnsmos" else 1  # of which more is better
+    sign = -1 if metric.endswith("mos") else 1  # of which more is better
     found = [sign * number for number in (0.5, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8)]
     with caplog.at_level("INFO", logger="train"):
         for state.step, number in enumerate(found, 1):
@@ -74,7 +74,7 @@ def test_the_best_voices_and_the_newest_are_kept(config, tmp_path, caplog, metri
     assert f"{metric} has not improved in 5 validations: it was best at step 2, {found[1]:.4g}" in caplog.text
 
 
-@pytest.mark.parametrize("metric", ["cer", "dnsmos"])
+@pytest.mark.parametrize("metric", ["cer", "distillmos", "dnsmos"])
 def test_a_metric_whose_package_is_not_there_stops_before_anything_is_made(arguments, runs, capsys, metric):
     assert train.main([*arguments, f"system.best_metric={metric}"]) == 1
     error = said(capsys)

@@ -77,7 +77,9 @@ def clip_tensors(config: Config, clips: Corpus, index: int, device: torch.device
 
 def check_packages(config: Config) -> None:
     """Raise ConfigError where what measures system.best_metric is not installed, before anything that takes time."""
-    needed = {"cer": metrics.RECOGNISER, "dnsmos": metrics.DNSMOS}.get(config.system.best_metric, ())
+    needed = {"cer": metrics.POCKETSPHINX, "distillmos": metrics.DISTILLMOS, "dnsmos": metrics.DNSMOS}.get(
+        config.system.best_metric, ()
+    )
     missing = metrics.missing_packages(needed)
     if missing:
         raise ConfigError(f"system.best_metric = {config.system.best_metric}: needs {', '.join(missing)}: "

@@ -105,7 +105,8 @@ def validate_clip(state: State, corpus: Corpus, i: int, folder: Path) -> tuple[d
 def measure_spoken(config: Config, wavs: dict[str, np.ndarray], text: str | None) -> metrics.Pairs:
     """What evaluate.py measures of one_step beside recording, (T_wav,) each, as far as its packages are installed."""
     sound, recording = (metrics.Sound.of(wavs[kind].clip(-1, 1), config) for kind in ("one_step", "recording"))
-    return metrics.measure(sound, recording, metrics.reference_of(text, config.text.language))[0]
+    reference = metrics.reference_of(text, config.text.language)
+    return metrics.measure(sound, recording, reference, config.system.recogniser)[0]
 
 
 def save_sample(

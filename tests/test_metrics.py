@@ -9,6 +9,7 @@ import soundfile
 import torch
 
 from data_util import config as configuration
+from data_util import demo
 from data_util.audio import MelSpectrogram, save_wav
 from data_util.corpus import read_transcripts
 from data_util.features import compute_mel
@@ -331,6 +332,26 @@ def test_distillmos_hears_eight_seconds_at_a_time_and_a_short_sound_again_and_ag
     long = np.tile(short, 10)  # of which the last 2.75 seconds fill no window
     assert metrics.opinion(long, metrics.RATE) == {"distillmos": (1.5, 1)}
     np.testing.assert_array_equal(np.concatenate(heard), long[: 2 * size])
+
+
+@pytest.mark.slow  # DistillMOS takes two seconds a clip
+def test_distillmos_puts_recordings_over_their_griffin_lim_over_them_in_noise_and_over_a_robot(real_root):
+    import librosa
+
+    rng, opinions = np.random.default_rng(0), {name: [] for name in ("recording", "griffin_lim", "noise", "robot")}
+    texts = read_transcripts(real_root / "metadata.csv")
+    for name, robot in zip(texts, demo.speak(texts.values(), CONFIG)):
+        wav = metrics.read_wav(real_root / "wavs" / f"{name}.wav", RATE)
+        mel = librosa.feature.melspectrogram(y=wav, sr=RATE, n_fft=1024, hop_length=256, n_mels=80, fmax=8000, power=1)
+        again = librosa.feature.inverse.mel_to_audio(mel, sr=RATE, n_fft=1024, hop_length=256, power=1, fmax=8000)
+        noise = rng.standard_normal(len(wav)) * np.sqrt(np.square(wav).mean() / 10)  # 10 dB
+        noisy = np.clip(wav + noise, -1, 1).astype(np.float32)
+        sounds = {"recording": wav, "griffin_lim": again.astype(np.float32), "noise": noisy, "robot": robot}
+        for kind, sound in sounds.items():
+            opinions[kind].append(metrics.opinion(sound, RATE)["distillmos"][0])
+    means = {kind: np.mean(values) for kind, values in opinions.items()}
+    assert means["recording"] > means["griffin_lim"] + 0.3 > means["noise"] + 0.3
+    assert means["recording"] > means["robot"] + 0.3
 
 
 def test_whisper_is_asked_where_its_model_is_and_pocketsphinx_else(monkeypatch, caplog):

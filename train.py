@@ -155,7 +155,8 @@ def run(args: argparse.Namespace) -> int:
     if not go_on_after_restart(args, processes):
         return 1
     if processes.broadcast(processes.is_main and args.name is not None and is_finished(checkpoint.RUNS / args.name)):
-        print(f"train.py: checkpoint/{args.name} is finished" if processes.is_main else "", end="\n")
+        if processes.is_main:
+            print(f"train.py: checkpoint/{args.name} is finished")
         return 0
     ckpt = None
     if args.id is not None:

@@ -1,7 +1,7 @@
-"""The configuration: frozen, typed, strict. config.yaml holds the values; this file types and ranges.
+"""The configuration: frozen, typed, strict. config.yaml holds the values; this file holds their types and ranges.
 
 A section whose parts come in kinds (`decoder: {kind: unet2d, ...}`) has the keys of the chosen kind alone; KINDS lists
-them. Each section checks itself; what several sections have to agree on stands in Config.check.
+them. Each section checks itself, and Config what several of them have to agree on.
 """
 
 import copy
@@ -469,7 +469,7 @@ class Config:
     pitch: Pitch
     text: Text
     speakers: Speakers
-    text_encoder: typing.Any  # those with a kind: one of KINDS
+    text_encoder: typing.Any  # where it says Any: of the kind that KINDS has under the section's name
     frame_encoder: typing.Any
     prosody: typing.Any
     latent: typing.Any
@@ -571,11 +571,6 @@ def change(config: Config, overrides: Sequence[str]) -> Config:
 def from_dict(tree: dict) -> Config:
     """Check a tree of plain values, as YAML or JSON gives it, and make it a Config."""
     return _typed_section(Config, tree, "")
-
-
-def shipped() -> dict:
-    """The tree of config.yaml."""
-    return read_tree(ROOT / "config.yaml")
 
 
 def check_same(config: Config, before: dict, keys: Iterable[tuple[str, str]], where: str, advice: str = "") -> None:

@@ -235,7 +235,7 @@ def batches(corpus: Corpus, config: Config, *, first_step: int = 0, rank: int = 
         raise OSError(WORKER_LOST) from error
 
 
-def is_worker_lost(error: RuntimeError) -> bool:
+def is_worker_lost(error: Exception) -> bool:
     """Whether it says that a worker of batches() was killed; it is raised wherever the main process happens to be."""
     return "DataLoader worker" in str(error)
 

@@ -26,8 +26,8 @@ from data_util.features import compute_mel, n_cpus
 from data_util.pitch import track_f0
 from text import TextError, normalise
 
-WHISPER, POCKETSPHINX = ("faster_whisper", "jiwer"), ("pocketsphinx", "jiwer")  # what the recognisers need, of
-# requirements-extra.txt
+# the packages that each judge needs, of requirements-extra.txt
+WHISPER, POCKETSPHINX = ("faster_whisper", "jiwer"), ("pocketsphinx", "jiwer")
 DISTILLMOS = ("distillmos",)
 DNSMOS = ("speechmos", "onnxruntime", "requests")
 RATE = 16000  # Hz, of the recognisers, DistillMOS and DNSMOS
@@ -94,24 +94,10 @@ MEASURES = {
 
 
 BESIDE = ("mcd", "f0_rmse", "voicing_error")  # a difference already, to the recording
-DIFFERENCES = (
-    "cer",
-    "wer",
-    "distillmos",
-    "dnsmos",
-    *BESIDE,
-)  # also given as differences to a system's, on the same clips
-# at training's validations
-WATCHED = (
-    "cer",
-    "distillmos",
-    "dnsmos",
-    "mcd",
-    "voicing_error",
-    "duration_total",
-    "f0_spread_ratio",
-    "global_variance",
-)
+DIFFERENCES = ("cer", "wer", "distillmos", "dnsmos", *BESIDE)  # also given as differences on the same clips
+# what validation measures of what the voice speaks
+WATCHED = ("cer", "distillmos", "dnsmos", "mcd", "voicing_error", "duration_total", "f0_spread_ratio",
+           "global_variance")  # fmt: skip
 BETTER_IF_MORE = ("distillmos", "dnsmos", "dnsmos_signal", "dnsmos_background")
 
 

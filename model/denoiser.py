@@ -7,9 +7,7 @@ from torch import Tensor
 
 from model import losses
 from model.layers import masked, precision, to_float32
-from model.sde import SDE, SOLVERS, expand, solver_times
-
-Draw = Callable[[Tensor], Tensor]  # standard normal noise of its argument's shape
+from model.sde import SDE, SOLVERS, Draw, expand, solver_times
 
 
 class Denoiser:

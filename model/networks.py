@@ -67,10 +67,7 @@ def transformer_encoder(config: "Config", n_symbols: int, mark_sizes: tuple[int,
 
 
 TEXT_ENCODERS = {"transformer": transformer_encoder}  # forward as of TextEncoder
-DECODERS = {
-    "unet2d": unet2d_decoder,
-    "convnext1d": convnext1d_decoder,
-}  # forward as of ConvNeXtScore
+DECODERS = {"unet2d": unet2d_decoder, "convnext1d": convnext1d_decoder}  # forward as of ConvNeXtScore
 VOCODERS = {"hifigan": hifigan_vocoder, "convnext": convnext_vocoder}
 
 

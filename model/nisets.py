@@ -16,10 +16,9 @@ from torch.nn import functional as F
 from data_util.audio import cut, sequence_mask
 from model import losses
 from model.alignment import length_regulate, phone_positions, predict_durations
-from model.denoiser import Draw
 from model.networks import Networks
 from model.prosody import Counts, Frames, Recorded, pitch_and_energy
-from model.sde import expand, result_time
+from model.sde import Draw, expand, result_time
 from runtime.chunking import chunks, in_samples
 
 if TYPE_CHECKING:  # of which fields are read alone

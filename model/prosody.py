@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.alignment import N_POSITIONS, length_regulate, phone_positions
-from model.denoiser import Denoiser, Draw
+from model.denoiser import Denoiser
 from model.layers import (
     ConvNeXtBlock,
     SymbolEmbedding,
@@ -27,7 +27,7 @@ from model.layers import (
     with_speaker,
     zero_init,
 )
-from model.sde import SDE, default_solver
+from model.sde import SDE, Draw, default_solver
 
 N_VALUES = 2  # of a symbol: pitch and energy; of a frame: F0 and voicing
 F0_RESIDUAL_STD = 0.25  # of F0 about its contour, in deviations of ln F0; 0.24 on 342 clips

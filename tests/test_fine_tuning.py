@@ -177,6 +177,8 @@ def test_with_parts_that_read_latents_go_the_latents_statistics(begun, arguments
     assert begun["model"]["latent_mean"] == -7 and begun["ema"]["latent_std"] == 3
     assert train.main([*keys, "-from", "decoder=louder", "-from", "generator=first"]) == 1
     assert "latent_mean is -7 in" in capsys.readouterr().err
+    assert train.main([*keys, "-from", "discriminators=louder"]) == 0  # which read no latents
+    assert not different(begun["discriminators"], other["discriminators"]) and begun["model"]["latent_mean"] != -7
 
 
 def test_a_part_of_which_nothing_fits_has_not_learnt(begun, arguments, caplog):

@@ -265,7 +265,7 @@ def load_voice(path: Path) -> Voice:
     try:
         about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         content = path.read_bytes()
-        if about.get("sha256", hashlib.sha256(content).hexdigest()) != hashlib.sha256(content).hexdigest():
+        if about["sha256"] != hashlib.sha256(content).hexdigest():
             raise ValueError("its weights are not those that were written")
         check_version(path, about.get("version"))
         weights = {name: tensor.float() for name, tensor in safetensors.torch.load(content).items()}

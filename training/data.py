@@ -77,9 +77,8 @@ def clip_tensors(config: Config, clips: Corpus, index: int, device: torch.device
 
 def check_packages(config: Config) -> None:
     """Raise ConfigError where what measures system.best_metric is not installed, before anything that takes time."""
-    needed = {"cer": metrics.POCKETSPHINX, "distillmos": metrics.DISTILLMOS, "dnsmos": metrics.DNSMOS}.get(
-        config.system.best_metric, ()
-    )
+    packages = {"cer": metrics.POCKETSPHINX, "distillmos": metrics.DISTILLMOS, "dnsmos": metrics.DNSMOS}
+    needed = packages.get(config.system.best_metric, ())
     missing = metrics.missing_packages(needed)
     if missing:
         raise ConfigError(f"system.best_metric = {config.system.best_metric}: needs {', '.join(missing)}: "
@@ -87,12 +86,12 @@ def check_packages(config: Config) -> None:
 
 
 def fold_indices(fold: str, n_clips: int) -> range:
-    """The places in the list of training clips that a fold trains on. fold: all | even | odd, as in dataset.fold."""
+    """The indices in the list of training clips that a fold trains on. fold: all | even | odd, as in dataset.fold."""
     return {"all": range(n_clips), "even": range(0, n_clips, 2), "odd": range(1, n_clips, 2)}[fold]
 
 
 def held_back_indices(fold: str, n_clips: int) -> range:
-    """The places of the clips that a fold does not train on, or all of them where it trains on all."""
+    """The indices of the clips that a fold does not train on, or all of them where it trains on all."""
     return fold_indices({"all": "all", "even": "odd", "odd": "even"}[fold], n_clips)
 
 

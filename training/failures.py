@@ -105,7 +105,7 @@ def explain_failure(
                 "training.accumulate by as much, or set training.batch_frames; on a GPU system.cuda_graphs=false takes "
                 "less, too"
             ) from error
-        if has_lost_worker(error):
+        if is_worker_lost(error):
             raise OSError(WORKER_LOST) from error
         raise
 
@@ -115,10 +115,6 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
         words in said for words in ("out of memory", "allocate memory", "alloc_failed")
     )
-
-
-def has_lost_worker(error: Exception) -> bool:
-    return isinstance(error, RuntimeError) and is_worker_lost(error)
 
 
 def rollback(state: State, run: Run) -> None:
@@ -177,7 +173,7 @@ def exit_status(run: Callable[[], int], args: argparse.Namespace) -> int:
 
 def end_of_processes(error: RuntimeError | MemoryError, args: argparse.Namespace) -> int:
     """Say in one line that memory or another process is gone. Returns the exit status; raises what is neither."""
-    is_ours = is_out_of_memory(error) or has_lost_worker(error)
+    is_ours = is_out_of_memory(error) or is_worker_lost(error)
     if is_ours:
         end_launch()
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
@@ -185,7 +181,7 @@ def end_of_processes(error: RuntimeError | MemoryError, args: argparse.Namespace
     if is_ours and args.debug or not is_ours and not others:
         raise error
     said = "another training process has ended, and so does this one"
-    if has_lost_worker(error):
+    if is_worker_lost(error):
         said = WORKER_LOST
     elif is_out_of_memory(error):
         said = (f"out of memory beside the training steps ({described(error)}): lower training.batch_size, with which "

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,9 +89,9 @@ def configuration_of(args: argparse.Namespace) -> Config:
     entries = [f"{','.join(parts)}={path}" if parts else str(path) for parts, path in starts]
     trees = {path: load_source(path).config for _, path in starts}
     whole = next((trees[path] for parts, path in starts if parts is None), None)
-    base: Path | dict = configuration.ROOT / "config.yaml"
+    base = configuration.read_tree(configuration.ROOT / "config.yaml")
     if whole is not None:
-        base = whole | {"fine_tuning": configuration.shipped()["fine_tuning"]}
+        base = whole | {"fine_tuning": base["fine_tuning"]}
     config = configuration.load(args.c, [*args.overrides, f"fine_tuning.start={json.dumps(entries)}"], base=base)
     for path, before in trees.items():
         of_recordings = [*(("audio", key) for key in before["audio"]), ("text", "units")]
@@ -114,15 +115,15 @@ def warm_start(state: State) -> set[str]:
 
 def take(state: State, source: Source, parts: Sequence[str] | None) -> set[str]:
     """Put the weights of one checkpoint, all or those of some parts, into a fresh state. Returns their names."""
-    speakers = source.config.get("speakers", {}).get("names", [])
-    rows_of = (source.symbols, state.symbols), (speakers, state.config.speakers.names)
+    speakers = source.config["speakers"]["names"], state.config.speakers.names
+    rows_of = (source.symbols, state.symbols), speakers
     for network, weights in ((state.model, source.weights), (state.ema, source.averaged)):
         found, missed = matched(network.state_dict(), weights, *rows_of)
         if parts is not None:
             wanted = (*parts, *([""] if set(parts) & READ_LATENTS else []))
             found = {name: value for name, value in found.items() if network.part_of(name) in wanted}
             missed = {name: why for name, why in missed.items() if network.part_of(name) in wanted}
-        if not found and parts != ("discriminators",):
+        if not found and parts != ("discriminators",):  # which stand beside the model
             raise CheckpointError(f"{source.path}: has nothing that fits this model")
         network.load_state_dict(found, strict=False)
     if parts is None or "discriminators" in parts:
@@ -152,11 +153,10 @@ def by_part(model: NiSETS, found: Iterable[str], missed: dict[str, str]) -> dict
 def check_latents(sources: Sequence[Source]) -> None:
     """Raise CheckpointError where parts that read latents come from runs whose latents have other statistics."""
     for name in ("latent_mean", "latent_std"):
-        values = {source.path: float(source.weights[name]) for source in sources}
-        first, *others = values
-        for other in others:
-            if abs(values[other] - values[first]) > 1e-4 * max(1.0, abs(values[first])):
-                both = f"{values[first]:.4g} in {first} and {values[other]:.4g} in {other}"
+        values = [(float(source.weights[name]), source.path) for source in sources]
+        for value, path in values[1:]:
+            if not math.isclose(value, values[0][0], rel_tol=1e-4, abs_tol=1e-4):
+                both = f"{values[0][0]:.4g} in {values[0][1]} and {value:.4g} in {path}"
                 raise CheckpointError(f"{name} is {both}: take parts from runs on the same recordings")
 
 

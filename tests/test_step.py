@@ -134,7 +134,7 @@ def test_a_prosody_that_has_stopped_is_left_alone(prosody_config, alone):
     state, stream = build_state(prosody_config, ALONE, clips.symbols), batches(clips, prosody_config)
     before = [copied(state.model.state_dict())]
     for stopped in (False, True):
-        state.best_prosody = {"stopped": stopped, "loss": 0.0, "misses": 0, "weights": {}, "step": 0}
+        state.best_prosody = {"stopped": stopped, "loss": 0.0, "n_since": 0, "weights": {}, "step": 0}
         if stopped:
             state.ema.prosody.load_state_dict(state.model.prosody.state_dict())  # as a validation leaves them
         values = train.train_step(state, next(stream))

@@ -108,7 +108,7 @@ def test_early_stopping_counts_misses_and_goes_back_to_the_best(prosody_config):
     state = build_state(prosody_config, ALONE, ("_", "a"))
     for step, loss, best, misses in ((1, 3.0, 1, 0), (2, 3.5, 1, 1), (3, 2.0, 3, 0), (4, 2.5, 3, 1)):
         assert validated(state, step, loss)
-        assert (state.best_prosody["misses"], state.best_prosody["stopped"]) == (misses, False)
+        assert (state.best_prosody["n_since"], state.best_prosody["stopped"]) == (misses, False)
         assert {float(weight.flatten()[0]) for weight in state.best_prosody["weights"].values()} == {best}
         assert (prosody_of(state.ema), prosody_of(state.model)) == (step, step - 0.5)
     assert state.best_prosody["loss"] == 2.0
@@ -134,4 +134,4 @@ def test_only_a_stage_that_trains_the_prosody_watches_it(prosody_config):
     state = build_state(with_keys(prosody_config, "training", stages=stages), ALONE, ("_", "a"))
     assert validated(state, 50, 2.0)  # the last of the first stage's steps
     assert not validated(state, 51, 1.0)
-    assert state.best_prosody["loss"] == 2.0 and state.best_prosody["misses"] == 0
+    assert state.best_prosody["loss"] == 2.0 and state.best_prosody["n_since"] == 0

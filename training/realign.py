@@ -55,11 +55,11 @@ def refresh(state: State, corpus: Corpus) -> None:
     before, size = aligned(state, corpus), state.config.training.batch_size
     own: list[tuple[int, Tensor]] = []  # of this process
     order = sorted(range(len(corpus)), key=lambda i: (corpus.n_frames[i], i))  # clips of like length together
-    passes = [order[i : i + size] for i in range(0, len(order), size)]
+    micro_batches = [order[i : i + size] for i in range(0, len(order), size)]
     with state.watch.part("alignment"), state.processes.raise_on_all():
         state.writer.finish()
-        for number in range(state.processes.rank, len(passes), state.processes.size):
-            own += zip(passes[number], realigned(state, before, passes[number]))
+        for number in range(state.processes.rank, len(micro_batches), state.processes.size):
+            own += zip(micro_batches[number], realigned(state, before, micro_batches[number]))
     found = dict(state.processes.all_gather(own))
     frames = torch.cat([found[i] for i in range(len(corpus))]).int()
     log.info("step %d: %d clips aligned anew%s", state.step, len(corpus), moved(before, frames))

@@ -38,7 +38,7 @@ class State:
     optimiser_discriminators: torch.optim.AdamW
     trained: set[str] = field(default_factory=set)  # the parts that have begun to learn, here or in a run before
     step: int = 0  # steps done
-    # the prosody's least held-out loss, its weights there, misses since, and the last validation's step
+    # the prosody's least held-out loss, its weights there, validations since, and the last validation's step
     best_prosody: dict | None = None
     lr_scale: float = 1.0  # of the learning rates, lowered by a rollback
     skipped: Tensor | None = None  # () 1 where an optimiser took no step in the last one, for what was not finite

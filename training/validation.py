@@ -140,10 +140,10 @@ def watch_prosody(state: State, numbers: dict[str, float]) -> bool:
     loss = sum(numbers.get(f"loss_{name}", 0.0) for name in ("prosody", "f0", "voicing"))
     if best is None or loss < best["loss"]:
         weights = {name: value.cpu().clone() for name, value in prosody.network.state_dict().items()}
-        state.best_prosody = {"loss": loss, "weights": weights, "misses": 0, "stopped": False, "step": state.step}
+        state.best_prosody = {"loss": loss, "weights": weights, "n_since": 0, "stopped": False, "step": state.step}
         return True
-    best |= {"misses": best["misses"] + 1, "step": state.step}
-    if best["misses"] >= state.config.prosody.patience or state.step >= state.config.training.train_num_steps:
+    best |= {"n_since": best["n_since"] + 1, "step": state.step}
+    if best["n_since"] >= state.config.prosody.patience or state.step >= state.config.training.train_num_steps:
         best["stopped"] = True
         log.info(
             "pitch, energy and contour: best at a held-out loss of %.4f; training goes on without them", best["loss"]

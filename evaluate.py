@@ -25,7 +25,10 @@ from evaluation.memory import peak_memory
 from evaluation.metrics import (
     BESIDE,
     DIFFERENCES,
+    NO_SPEAKER,
+    SPEAKER,
     Job,
+    compare_speakers,
     measure_all,
     missing_packages,
     read_wav,
@@ -33,11 +36,11 @@ from evaluation.metrics import (
     reference_of,
     summarise,
 )
-from evaluation.report import markdown, page
-from model.sde import ONE_STEP, SOLVERS, default_solver
+from evaluation.report import SYSTEMS, markdown, page
+from model.sde import ONLY, SOLVERS, default_solver
 from runtime.chunking import speaker_id
 from runtime.files import read_json, write_atomic, write_json
-from sampling import Voice
+from sampling import NoCopy, Voice
 from text import TextError
 from training import checkpoint, gpu
 
@@ -104,18 +107,28 @@ def speaker_of(voice: Voice, clip: Clip) -> str | None:
     return speaker
 
 
-def copy_all(voice: Voice, clips: list[Clip], folder: Path) -> dict[str, Path]:
-    """The generator on the true latent of each recording, {clip: WAV}; {} for a voice that needs more than that."""
-    rate = voice.saved.config.audio.sample_rate
-    for clip in bar(clips, len(clips), folder.name, True):
-        wav = read_wav(clip.wav_path, rate)
-        try:
-            copied = voice.copy(wav, speaker_of(voice, clip))
-        except ValueError as error:
-            log.warning("%s", error)
-            return {}
-        save_wav(folder / f"{clip.id}.wav", copied, rate)
-    return {clip.id: folder / f"{clip.id}.wav" for clip in clips}
+def of_recordings(voice: Voice, clips: list[Clip], out: Path, seed: int) -> dict[str, dict[str, Path]]:
+    """What a voice makes of recordings, {system: {clip: WAV}}: copies, none for a voice that needs a text to copy, and
+    one step along each recording, which a text that is spoken in pieces has not."""
+    rate, systems = voice.saved.config.audio.sample_rate, {}
+    makers = {
+        "copy": lambda wav, _, speaker: voice.copy(wav, speaker),
+        "recorded_timing": lambda wav, text, speaker: voice.speak_along(wav, text or "", speaker, seed),
+    }
+    for name, make in makers.items():
+        wavs: dict[str, Path] = {}
+        for clip in bar(clips, len(clips), name, True):
+            try:
+                wav = make(read_wav(clip.wav_path, rate), clip.text, speaker_of(voice, clip))
+            except TextError:
+                continue
+            except NoCopy as error:
+                log.warning("%s", error)
+                break
+            wavs[clip.id] = out / name / f"{clip.id}.wav"
+            save_wav(wavs[clip.id], wav, rate)
+        systems[name] = wavs
+    return systems
 
 
 def speak_all(path: Path, device: str, n_threads: int, clips: list[Clip], settings: dict, folder: Path | None) -> dict:
@@ -182,7 +195,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("-n", dest="n_timesteps", type=int, nargs="+", default=[], metavar="N",
                         help="evaluations of the score network, beside the one step")  # fmt: skip
     parser.add_argument("--solver", nargs="+", default=[], help="one or several, for n over 1; without it dpm2m",
-                        choices=[name for name in SOLVERS if name not in ONE_STEP])  # fmt: skip
+                        choices=[name for name in SOLVERS if name not in ONLY])  # fmt: skip
     parser.add_argument("--systems", nargs="+", default=[], metavar="NAME=DIR", help="folders with <id>.wav each")
     parser.add_argument("--metadata", type=Path, metavar="FILE", help="id|text a line, instead of the corpus's texts")
     parser.add_argument("--ids", type=Path, metavar="FILE", help="the clips; without it the test list, or all texts")
@@ -248,8 +261,8 @@ def evaluate(args: argparse.Namespace) -> dict:
         for clip in clips:
             speaker_of(voice, clip)  # who is not known fails before anything that takes time
     ways = ways_to_speak(args) if voice else {}
-    own = ["copy", *ways] if voice else []
-    named = named_systems(args.systems, {"recording", "copy", *ways}, clips)
+    own = ["copy", "recorded_timing", *ways] if voice else []
+    named = named_systems(args.systems, {*SYSTEMS, *ways}, clips)
     if args.against not in ("recording", *own, *named):
         known = ", ".join(("recording", *own, *named))
         raise EvaluationError(f"--against {args.against}: no such system (there are: {known})")
@@ -257,7 +270,7 @@ def evaluate(args: argparse.Namespace) -> dict:
     recordings = {clip.id: clip.wav_path for clip in clips if clip.wav_path.is_file()}
     systems, spoken = {"recording": recordings}, {}
     if voice is not None:
-        systems["copy"] = copy_all(voice, [clip for clip in clips if clip.id in recordings], args.out / "copy")
+        systems |= of_recordings(voice, [clip for clip in clips if clip.id in recordings], args.out, args.seed)
         for name, settings in ways.items():
             spoken[name] = speak_apart(voice, args, clips, settings, args.out / name)
             systems[name] = {clip: args.out / name / f"{clip}.wav" for clip in spoken[name]["clips"]}
@@ -277,8 +290,9 @@ def evaluate(args: argparse.Namespace) -> dict:
 
 
 def ways_to_speak(args: argparse.Namespace) -> dict[str, dict]:
-    """{system: settings of Voice.speak}: one evaluation, and each other number of them with each solver."""
-    ways = {"one_step": {"n_timesteps": 1, "solver": None, "seed": args.seed}}
+    """{system: settings of Voice.speak}: no evaluation, one, and each other number of them with each solver."""
+    first = enumerate(("encoder_alone", "one_step"))
+    ways: dict[str, dict] = {name: {"n_timesteps": n, "solver": None, "seed": args.seed} for n, name in first}
     for n in sorted({*args.n_timesteps} - {1}):
         for solver in args.solver or [None]:
             name = f"n{n}_{solver}" if solver else f"n{n}"
@@ -309,7 +323,8 @@ def _found(clips, systems, spoken, config, args):
         for clip in clips
     ]
     unmeasured = ({name: {"heard": "", "pairs": {}} for name in job.wavs} for job in jobs)
-    results = unmeasured if args.page else bar(measure_all(jobs), len(jobs), "measures", True)
+    results = list(unmeasured if args.page else bar(measure_all(jobs), len(jobs), "measures", True))
+    compare_speakers(results, [clip.speaker for clip in clips])
     found = {}
     for clip, job, one in zip(clips, jobs, results):
         for name, of_system in one.items():
@@ -358,6 +373,8 @@ def _check_packages():
     missing = missing_packages()
     if missing:
         raise EvaluationError(f"{', '.join(missing)} not installed: pip install -r requirements-extra.txt")
+    if missing_packages(SPEAKER):
+        log.warning(NO_SPEAKER)
 
 
 def _check_folder(argument, folder):

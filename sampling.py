@@ -18,6 +18,7 @@ from data_util.audio import save_wav
 from data_util.config import ROOT
 from data_util.corpus import make_front_end, read_metafile
 from data_util.pitch import track_f0
+from evaluation.held_out import plan_along
 from model.nisets import NiSETS, Plan
 from model.sde import SOLVERS, default_solver, solver_times
 from model.tiled import tile
@@ -57,6 +58,10 @@ class Settings(chunking.Settings):
         solver_times(self.solver, self.n_timesteps)  # refuses what the solver cannot do
         if self.loudness is not None and not QUIETEST < self.loudness <= 0:
             raise ValueError(f"loudness = {self.loudness}: must be over {QUIETEST:g} and at most 0 LUFS")
+
+
+class NoCopy(ValueError):
+    """A voice whose vocoder reads more than a recording has."""
 
 
 class Voice:
@@ -208,24 +213,43 @@ class Voice:
         """Copy synthesis: the generator on the true latent of a recording.
 
         wav: (T_wav,) in [-1, 1] at the voice's sample rate; speaker: as of speak(). Returns (T_mel hop_length,) float32
-        in [-1, 1]; raises ValueError where the generator also reads mu, which a recording alone does not have, and for
-        a speaker whom the voice has not learnt.
+        in [-1, 1]; raises NoCopy where the generator also reads mu, which a recording alone does not have, ValueError
+        for a speaker whom the voice has not learnt.
         """
         config, model = self.saved.config, self.model
         if "mu" in config.generator.inputs:
-            raise ValueError("no copy synthesis: this voice's generator reads mu, which needs a text")
+            raise NoCopy("no copy synthesis: this voice's generator reads mu, which needs a text")
         with torch.no_grad():
-            z0 = model.latent(model.features(torch.from_numpy(wav).to(self.device)[None]))
-            f0 = None
-            if config.vocoder_needs_f0:
-                tracked = torch.from_numpy(track_f0(wav, config.audio, config.pitch)).to(self.device)
-                f0 = model.normalised_f0(tracked[None])
+            mel, contour = self._features(wav, config.vocoder_needs_f0)
+            z0, f0 = model.latent(mel), model.normalised_f0(contour)
             generator = torch.Generator().manual_seed(0)
             noise = torch.randn(1, 1, z0.shape[-1] * config.audio.hop_length, generator=generator)
             with model.speaking_as(self._speaker_id(speaker)):
                 features, source = model.vocoder_features(z0, f0=f0), model.source(f0, noise.to(self.device))
                 copied = model.vocode(features, source=source)
         return copied[0, 0].clamp(-1, 1).cpu().numpy()
+
+    def speak_along(self, wav: np.ndarray, text: str, speaker: str | None = None, seed: int = 0) -> np.ndarray:
+        """One step along the durations, pitch, energy and F0 of a recording of the text.
+
+        wav, speaker, result: as of copy(); raises TextError as speak() does, and for a text that is spoken in pieces.
+        """
+        piece, *more = self.reader.pieces(text, Settings())
+        if more:
+            raise TextError(f"a text of {len(text)} characters is spoken in pieces, a recording along one")
+        with torch.no_grad():
+            clip = torch.tensor(piece.ids, device=self.device)[None], *self._features(wav, self.saved.config.with_f0)
+            with self.model.speaking_as(self._speaker_id(speaker)):
+                plan = plan_along(self.model, clip, noise_of(seed, piece.phonemes))
+                spoken = self.model.decode([plan])[0]
+        return spoken.wav[0, 0].clamp(-1, 1).cpu().numpy()
+
+    def _features(self, wav, with_f0):
+        """Log-mel (1, n_mels, T_mel) of a recording, and its F0 and voicing (1, 2, T_mel), empty without."""
+        config = self.saved.config
+        mel = self.model.features(torch.from_numpy(wav).to(self.device)[None])
+        contour = track_f0(wav, config.audio, config.pitch) if with_f0 else np.zeros((2, 0), dtype=np.float32)
+        return mel, torch.from_numpy(contour).to(self.device)[None]
 
 
 def _gain(wav, sample_rate, loudness):

@@ -60,6 +60,9 @@ install() {
         fail "$PYTHON has no pip: install it, or deactivate the environment"
     "$PYTHON" -m pip install --quiet --no-input --disable-pip-version-check -r "$ROOT/$1" ||
         fail "pip could not install $1; its message is above"
+    # Resemblyzer asks for webrtcvad, which needs a compiler; webrtcvad-wheels, of the file, is the same
+    [ "$1" != requirements-extra.txt ] || "$PYTHON" -m pip install --quiet --no-input --disable-pip-version-check \
+        --no-deps Resemblyzer==0.1.4 || fail "pip could not install Resemblyzer; its message is above"
 }
 
 build_search() {  # the alignment search, where it is missing; training does the same by itself when it first needs it

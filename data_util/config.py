@@ -71,7 +71,7 @@ class System:
     save_ckpt: Count
     keep_ckpt: Count
     best_metric: Literal[
-        "latent_l1", "copy_mel_l1", "loss_prior", "loss_frame", "loss_duration", "cer", "distillmos", "dnsmos", "mcd"
+        "latent_l1", "copy_mel_l1", "loss_prior", "loss_frame", "loss_duration", "cer", "distillmos", "mcd"
     ]
     patience: Whole
     keep_best: Count

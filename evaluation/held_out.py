@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from model import losses
 from model.alignment import length_regulate, predict_durations
-from model.nisets import NiSETS
+from model.nisets import NiSETS, Plan, drawn
 from model.prosody import N_VALUES, Frames, pitch_and_energy
 from model.sde import expand
 
@@ -55,23 +56,27 @@ def measure(
 
 
 @torch.no_grad()
-def copy_latent(
-    model: NiSETS, clip: tuple[Tensor, Tensor, Tensor], n_timesteps: int, solver: str, generator: torch.Generator
-) -> Tensor:
-    """What a solver makes of a clip's text along the clip's own best alignment: its log-mel (1, n_mels, T_mel).
-
-    clip: x, mel and f0 as of measure.
-    """
+def plan_along(model: NiSETS, clip: tuple[Tensor, Tensor, Tensor], generator: np.random.Generator) -> Plan:
+    """A clip's text along the clip's own best alignment, pitch, energy and F0. clip: x, mel and f0 as of measure."""
     x, mel, f0 = clip
     mask, f0 = torch.ones_like(mel[:, :1]), model.normalised_f0(f0)
     durations, _, (mu_x, _, h) = align_held_out(model, x, mel, f0)
     mu = model.mu_along(mu_x, h, durations, mask, f0)
+    return Plan(mu, durations, f0, drawn(generator, mu.shape).to(mu.device), generator)
+
+
+@torch.no_grad()
+def copy_latent(
+    model: NiSETS, clip: tuple[Tensor, Tensor, Tensor], n_timesteps: int, solver: str, generator: np.random.Generator
+) -> Tensor:
+    """What a solver makes of plan_along: its log-mel (1, n_mels, T_mel)."""
+    plan = plan_along(model, clip, generator)
 
     def draw(like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=generator).to(like.device)
+        return drawn(generator, like.shape).to(like.device)
 
-    conditions = {"mu": mu, "f0": model.frame_f0(f0)}
-    return model.mel(mu + model.denoiser.sample(draw(mu), n_timesteps, solver, mask, draw, **conditions))
+    conditions = {"mu": plan.mu, "f0": model.frame_f0(plan.f0)}
+    return model.mel(plan.mu + model.denoiser.sample(plan.r_1, n_timesteps, solver, None, draw, **conditions))
 
 
 def align_held_out(
@@ -130,7 +135,8 @@ def teacher_forced(
 ) -> Tensor:
     """The one-step posterior means of a clip, one draw of noise for each t, (len(times), n_latents, T_mel).
 
-    clip, generator: as of copy_latent; durations: (1, T_x), along which pitch and energy are measured too.
+    clip: x, mel and f0 as of measure; durations: (1, T_x), along which pitch and energy are measured too; generator: on
+    the CPU.
     """
     x, mel, f0 = clip
     x_mask, mask = torch.ones_like(x[:, None], dtype=mel.dtype), torch.ones_like(mel[:, :1])

@@ -9,7 +9,7 @@ import logging
 import math
 import multiprocessing
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +27,12 @@ from data_util.pitch import track_f0
 from text import TextError, normalise
 
 # the packages that each of them needs, of requirements-extra.txt
-WHISPER, POCKETSPHINX = ("faster_whisper", "jiwer"), ("pocketsphinx", "jiwer")
+WHISPER = ("faster_whisper", "jiwer", "whisper_normalizer")
+POCKETSPHINX = ("pocketsphinx", "jiwer", "whisper_normalizer")
 DISTILLMOS = ("distillmos",)
-DNSMOS = ("speechmos", "onnxruntime", "requests")
-RATE = 16000  # Hz, of the recognisers, DistillMOS and DNSMOS
+SPEAKER = ("resemblyzer",)
+NO_SPEAKER = "the speaker is not compared: pip install --no-deps Resemblyzer webrtcvad-wheels"
+RATE = 16000  # Hz, of the recognisers, DistillMOS and the speaker encoder
 DISTILLMOS_SECONDS = 8  # of a window of DistillMOS, which is wrong on shorter sounds
 N_CEPSTRA = 13  # without the 0th, which is loudness
 RESAMPLES = 2000  # of the clips, for an interval
@@ -58,10 +60,8 @@ MEASURES = {
     "wer": Measure("WER, %", 100, 1, "edits by the words", "A word that is half right is wrong"),
     "distillmos": Measure("DistillMOS", 1, 2, "quality as DistillMOS predicts that listeners rate it, 1 to 5",
                           "It knows neither the text nor the speaker"),
-    "dnsmos": Measure("DNSMOS", 1, 2, "overall quality as DNSMOS P.835 predicts it, 1 to 5",
-                      "It learnt from noisy calls, and knows neither the text nor the speaker"),
-    "dnsmos_signal": Measure("signal", 1, 2, "its part about the speech", "Wrong words can score well"),
-    "dnsmos_background": Measure("background", 1, 2, "its part about noise", "A wrong voice without noise scores well"),
+    "speaker": Measure("speaker", 1, 3, "cosine between the voice's embedding and the mean of those of the same "
+                       "speaker's other recordings", "People score under 1 as well: read it beside the recordings'"),
     "mcd": Measure("MCD, dB", 1, 2, "mel-cepstral distortion along the best time warping, 0 for the same sound",
                    "Another good reading of the sentence is far as well"),
     "f0_rmse": Measure("ln F0 RMSE", 1, 3, "root mean square of the difference in ln F0 along that path, "
@@ -94,14 +94,14 @@ MEASURES = {
 
 
 BESIDE = ("mcd", "f0_rmse", "voicing_error")  # a difference already, to the recording
-DIFFERENCES = ("cer", "wer", "distillmos", "dnsmos", *BESIDE)  # also given as differences on the same clips
+DIFFERENCES = ("cer", "wer", "distillmos", "speaker", *BESIDE)  # also given as differences on the same clips
 # what validation measures of what the voice speaks
-WATCHED = ("cer", "distillmos", "dnsmos", "mcd", "voicing_error", "duration_total", "f0_spread_ratio",
+WATCHED = ("cer", "distillmos", "speaker", "mcd", "voicing_error", "duration_total", "f0_spread_ratio",
            "global_variance")  # fmt: skip
-BETTER_IF_MORE = ("distillmos", "dnsmos", "dnsmos_signal", "dnsmos_background")
+BETTER_IF_MORE = ("distillmos", "speaker")
 
 
-def missing_packages(names: Iterable[str] = (*WHISPER, *POCKETSPHINX, *DISTILLMOS, *DNSMOS)) -> list[str]:
+def missing_packages(names: Iterable[str] = (*WHISPER, *POCKETSPHINX, *DISTILLMOS)) -> list[str]:
     """Those of the packages that are not installed."""
     return [name for name in dict.fromkeys(names) if importlib.util.find_spec(name) is None]
 
@@ -143,12 +143,13 @@ def _hear_by_pocketsphinx(wav):
 
 
 def letters(text: str) -> str:
-    """The words of an English text as they are read aloud, in the letters a to z and single spaces; "" for none."""
+    """The words of an English text as they are read aloud, in American spelling, in the letters a to z and single
+    spaces; "" for none."""
     try:
         words = normalise(text).lower().replace("'", "")
     except TextError:
         return ""
-    return " ".join(re.sub("[^a-z]", " ", words).split())
+    return _spelling()(" ".join(re.sub("[^a-z]", " ", words).split()))
 
 
 def error_rates(reference: str, heard: str) -> Pairs:
@@ -163,13 +164,6 @@ def error_rates(reference: str, heard: str) -> Pairs:
     return pairs
 
 
-def quality(wav: np.ndarray, sample_rate: int) -> Pairs:
-    """DNSMOS P.835, 1 to 5 each. wav: (T_wav,) in [-1, 1], of any level, which counts."""
-    found = _scorer()(_resample(wav, sample_rate), RATE, is_personalized_MOS=False)
-    keys = {"dnsmos": "ovrl_mos", "dnsmos_signal": "sig_mos", "dnsmos_background": "bak_mos"}
-    return {name: (float(found[key]), 1) for name, key in keys.items()}
-
-
 def opinion(wav: np.ndarray, sample_rate: int) -> Pairs:
     """DistillMOS (Stahl and Gamper 2025), the mean of windows of 8 s; a shorter sound goes on from its beginning.
 
@@ -180,6 +174,22 @@ def opinion(wav: np.ndarray, sample_rate: int) -> Pairs:
     windows = [sound[start : start + size] for start in range(0, len(sound) - size + 1, size)]
     with torch.no_grad():
         return {"distillmos": (float(np.mean([_listener()(window[None]).item() for window in windows])), 1)}
+
+
+def compare_speakers(clips: list[dict[str, dict]], speakers: Sequence[object]) -> None:
+    """Give each sound of some clips its "speaker", the cosine between its "embedding", which is taken out, and the mean
+    of the other clips' recordings by the same speaker, where there are any.
+
+    clips: as measure_clip gives them; speakers: who says each.
+    """
+    embeddings = [{system: one.pop("embedding", None) for system, one in clip.items()} for clip in clips]
+    for i, (clip, own) in enumerate(zip(clips, embeddings)):
+        others = [one["recording"] for j, one in enumerate(embeddings)
+                  if j != i and speakers[j] == speakers[i] and one.get("recording") is not None]  # fmt: skip
+        mean = np.sum(others, axis=0)
+        for system, embedding in own.items():
+            if others and embedding is not None:
+                clip[system]["pairs"]["speaker"] = float(embedding @ mean / np.linalg.norm(mean)), 1
 
 
 def cepstra(mel: np.ndarray) -> np.ndarray:
@@ -252,9 +262,7 @@ class Sound:
 
 def measure_alone(sound: Sound) -> Pairs:
     """The measures that need no recording and no text."""
-    pairs = {} if missing_packages(DNSMOS) else quality(sound.wav, sound.sample_rate)
-    if not missing_packages(DISTILLMOS):
-        pairs |= opinion(sound.wav, sound.sample_rate)
+    pairs = {} if missing_packages(DISTILLMOS) else opinion(sound.wav, sound.sample_rate)
     if len(sound.log_f0):
         pairs["f0_spread"] = float(sound.log_f0.std()), 1
     return pairs
@@ -276,13 +284,25 @@ def compare(sound: Sound, recording: Sound) -> Pairs:
     return pairs
 
 
+def embedding_of(sound: Sound) -> np.ndarray | None:
+    """Whose voice it is, (256,) of length 1 (Wan et al. 2018, as Resemblyzer has it); None where nobody speaks, or the
+    package is not installed."""
+    if missing_packages(SPEAKER) or not sound.wav.any():
+        return None
+    import resemblyzer
+
+    speech = resemblyzer.preprocess_wav(_resample(sound.wav, sound.sample_rate))  # of the same level, without pauses
+    return _speaker_encoder().embed_utterance(speech) if len(speech) else None
+
+
 def reference_of(text: str | None, language: str) -> str:
     """The letters that the recogniser is to hear, "" where there are none: it knows no language but English."""
     return letters(text or "") if language.startswith("en") else ""
 
 
-def measure(sound: Sound, recording: Sound | None, reference: str, recogniser: str) -> tuple[Pairs, str]:
-    """All measures of one sound but those that need a package that is not installed; and what was heard.
+def measure(sound: Sound, recording: Sound | None, reference: str, recogniser: str) -> dict:
+    """All measures of one sound but those that need a package that is not installed: {"heard": letters, "pairs": Pairs,
+    "embedding": as of embedding_of, for compare_speakers}.
 
     recording: of the same text, None where there is none; reference: as reference_of() gives it;
     recogniser: as of recogniser_name.
@@ -293,7 +313,7 @@ def measure(sound: Sound, recording: Sound | None, reference: str, recogniser: s
     if reference and recogniser_name(recogniser):
         heard = recognise(sound.wav, sound.sample_rate, recogniser)
         pairs |= error_rates(reference, heard)
-    return pairs, heard
+    return {"heard": heard, "pairs": pairs, "embedding": embedding_of(sound)}
 
 
 def read_wav(path: Path, sample_rate: int) -> np.ndarray:
@@ -332,25 +352,24 @@ def _listener():
 
 
 @functools.cache
+def _speaker_encoder():
+    import resemblyzer
+
+    return resemblyzer.VoiceEncoder("cpu", verbose=False)
+
+
+@functools.cache
+def _spelling():
+    from whisper_normalizer.english import EnglishSpellingNormalizer
+
+    return EnglishSpellingNormalizer()
+
+
+@functools.cache
 def _decoder():
     import pocketsphinx
 
     return pocketsphinx.Decoder(samprate=RATE, loglevel="FATAL")
-
-
-@functools.cache
-def _scorer():
-    """What speechmos.dnsmos.run asks, but in one thread: those of several processes would only wait for each other."""
-    import onnxruntime
-    from speechmos import dnsmos
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    models = Path(dnsmos.__file__).parent / "dnsmos_models"
-    paths = [str(models / name) for name in ("sig_bak_ovr.onnx", "model_v8.onnx")]
-    scorer = dnsmos.DNSMOS(*paths)
-    scorer.onnx_sess, scorer.p808_onnx_sess = (onnxruntime.InferenceSession(path, options) for path in paths)
-    return scorer
 
 
 @functools.cache
@@ -371,13 +390,10 @@ class Job:
 
 
 def measure_clip(job: Job) -> dict[str, dict]:
-    """{system: {"heard": letters, "pairs": Pairs}} of one clip. Raises AudioError."""
-    found = {}
+    """{system: what measure() gives} of one clip. Raises AudioError."""
     sounds = {system: Sound.read(path, job.config) for system, path in job.wavs.items()}
-    for system, sound in sounds.items():
-        pairs, heard = measure(sound, sounds.get("recording"), job.reference, job.config.system.recogniser)
-        found[system] = {"heard": heard, "pairs": pairs}
-    return found
+    recording, recogniser = sounds.get("recording"), job.config.system.recogniser
+    return {system: measure(sound, recording, job.reference, recogniser) for system, sound in sounds.items()}
 
 
 def measure_all(jobs: list[Job]) -> Iterator[dict[str, dict]]:

@@ -6,7 +6,21 @@ from pathlib import Path
 from data_util.html_media import STYLE, audio_uri, read_sound, spectrograms
 from evaluation.metrics import MEASURES
 
+# what they are that evaluate.py names itself
+SYSTEMS = {
+    "recording": "the person",
+    "copy": "the vocoder on the recording's own latents",
+    "recorded_timing": "one evaluation along the recording's own durations and F0",
+    "encoder_alone": "from the text, without the score network: the vocoder on mu",
+    "one_step": "from the text, one evaluation of the score network",
+}
+
 # -- what both have in common
+
+
+def explained(report: dict) -> list[tuple[str, str]]:
+    """The systems that need it, and what they are."""
+    return [(system, SYSTEMS[system]) for system in report["systems"] if system in SYSTEMS]
 
 
 def shown(report: dict, part: str) -> list[str]:
@@ -51,6 +65,7 @@ def markdown(report: dict) -> str:
     lines = ["# Evaluation", "", *(f"- {what}: {how}" for what, how in header(report).items())]
     lines += [f"- command: `{report['about']['command']}`", "", *_rows(report, "measures", names), ""]
     lines += ["In brackets: 95% intervals, bootstrapped over the clips.", ""]
+    lines += [f"- {system}: {what}." for system, what in explained(report)] + [""]
     lines += [f"- {MEASURES[name].heading}: {MEASURES[name].meaning}. {MEASURES[name].limits}." for name in names]
     if compared:
         lines += ["", f"## Differences to {report['about']['against']} on the same clips", ""]
@@ -118,6 +133,7 @@ def _measures(report):
     lines = ['<section aria-labelledby="measures"><h2 id="measures">Measures</h2>', _table(report, "measures", names)]
     lines.append("<p>In brackets: 95% intervals, bootstrapped over the clips.</p>")
     lines.append('<details><summary>What they mean, and what they do not</summary><dl class="meanings">')
+    lines += [f"<dt>{_text(system)}</dt><dd>{_text(what)}.</dd>" for system, what in explained(report)]
     for measure in (MEASURES[name] for name in names):
         meaning = f"{_text(measure.meaning)}. <em>{_text(measure.limits)}.</em>"
         lines.append(f"<dt>{_text(measure.heading)}</dt><dd>{meaning}</dd>")

@@ -43,7 +43,7 @@ COLUMNS = {  # of the last validation: title
     "score_ratio_0.2": "at .2",
     "latent_l1": "one-step L1",
     "duration_ratio": "duration ratio",
-    "dnsmos": "DNSMOS",
+    "distillmos": "DistillMOS",
     "cer": "CER",
 }
 

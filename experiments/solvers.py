@@ -11,6 +11,7 @@ import hashlib
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from data_util.corpus import Corpus, prepare
@@ -18,23 +19,23 @@ from data_util.features import bar
 from evaluation import metrics
 from evaluation.held_out import copy_latent
 from experiments import runs
-from model.sde import ONE_STEP, SOLVERS
+from model.sde import ONLY, SOLVERS
 from runtime.files import read_json, write_json
 from sampling import Voice
 from training import checkpoint
 from training.data import clip_tensors
 
-COLUMNS = {"latent_l1": "latent L1, nats", "cer": "CER", "dnsmos": "DNSMOS", "mcd": "MCD, dB"}
+COLUMNS = {"latent_l1": "latent L1, nats", "cer": "CER", "distillmos": "DistillMOS", "mcd": "MCD, dB"}
 
 
 def ways(solvers: list[str], steps: list[int]) -> list[tuple[str, int]]:
-    """(solver, n_timesteps) of all that is asked for; a solver of one step only has that."""
-    return [(solver, n) for solver in solvers for n in ([1] if solver in ONE_STEP else steps)]
+    """(solver, n_timesteps) of all that is asked for; a solver that takes one number only has that."""
+    return [(solver, n) for solver in solvers for n in ([ONLY[solver]] if solver in ONLY else steps)]
 
 
 def latent_distance(voice: Voice, corpus: Corpus, i: int, solver: str, n_timesteps: int) -> metrics.Pairs:
     """latent_l1 of one clip."""
-    clip, generator = clip_tensors(voice.saved.config, corpus, i, voice.device), torch.Generator().manual_seed(i)
+    clip, generator = clip_tensors(voice.saved.config, corpus, i, voice.device), np.random.default_rng(i)
     with voice.model.speaking_as(int(corpus.speakers[i])):
         made = copy_latent(voice.model, clip, n_timesteps, solver, generator)
     return {"latent_l1": ((made - clip[1]).abs().sum().item(), made.numel())}
@@ -47,7 +48,8 @@ def spoken_quality(voice: Voice, corpus: Corpus, i: int, solver: str, n_timestep
     speaker = names[corpus.speakers[i]] if names else None
     speech = voice.speak(clip.text, n_timesteps=n_timesteps, solver=solver, seed=i, speaker=speaker)
     sounds = [metrics.Sound.of(wav, config) for wav in (speech.wav, corpus.wav(i))]
-    found, _ = metrics.measure(*sounds, metrics.reference_of(clip.text, config.text.language), config.system.recogniser)
+    reference = metrics.reference_of(clip.text, config.text.language)
+    found = metrics.measure(*sounds, reference, config.system.recogniser)["pairs"]
     return {name: pair for name, pair in found.items() if name in COLUMNS}
 
 

@@ -144,6 +144,11 @@ def grid(n_timesteps: int) -> tuple[float, ...]:
     return tuple(T_LAST + (1 - T_LAST) * (1 - i / (n_timesteps - 1)) ** 2 for i in range(n_timesteps))
 
 
+def no_network(sde: SDE, mean: PosteriorMean, r: Tensor, times: Sequence[float], draw: Draw = torch.randn_like):  # noqa: ARG001
+    """No evaluation at all: the residual is 0, and z0_hat is mu, the mean that the encoder gives alone."""
+    return torch.zeros_like(r)
+
+
 def posterior(sde: SDE, mean: PosteriorMean, r: Tensor, times: Sequence[float], draw: Draw = torch.randn_like):  # noqa: ARG001
     """NiSETS: one evaluation of the posterior mean, the law that the generator was trained on."""
     (t,) = times
@@ -227,6 +232,7 @@ def original(sde: SDE, mean: PosteriorMean, r: Tensor, times: Sequence[float], d
 
 
 SOLVERS = {
+    "none": no_network,
     "posterior": posterior,
     "dpm2m": dpm2m,
     "ddim": ddim,
@@ -235,24 +241,26 @@ SOLVERS = {
     "euler": euler,
     "original": original,
 }
-ONE_STEP = ("posterior", "original")  # solvers that take no other number of evaluations
+ONLY = {"none": 0, "posterior": 1, "original": 1}  # solvers that take no other number of evaluations
 SAMPLERS = ("euler", "original")  # those that do not end in a posterior mean but, as they mean it, in a sample
 
 
 def solver_times(solver: str, n_timesteps: int) -> tuple[float, ...]:
-    """The times at which a solver evaluates the posterior mean."""
-    if n_timesteps < 1 or solver in ONE_STEP and n_timesteps != 1:
-        wanted = f"exactly 1 for solver {solver}; dpm2m and ddim take any number"
-        raise ValueError(f"n_timesteps = {n_timesteps}: must be {wanted if n_timesteps > 1 else 'at least 1'}")
+    """The times at which a solver evaluates the posterior mean. Raises ValueError for a number that it cannot take."""
+    if n_timesteps != ONLY.get(solver, max(n_timesteps, 1)):
+        wanted = f"exactly {ONLY[solver]}" if solver in ONLY else "at least 1"
+        raise ValueError(f"n_timesteps = {n_timesteps}: must be {wanted} for solver {solver}")
+    if n_timesteps == 0:
+        return ()
     if solver in SAMPLERS:
         return tuple(1 - (i + 0.5) / n_timesteps for i in range(n_timesteps))
     return grid(n_timesteps)
 
 
 def result_time(solver: str, n_timesteps: int) -> float:
-    """The t of what a solver ends with: of its posterior mean, or 0 of a sample."""
-    return 0.0 if solver in SAMPLERS else grid(n_timesteps)[-1]
+    """The t of what a solver ends with: of its posterior mean, or 0 of a sample. mu is what is known at t = 1."""
+    return 0.0 if solver in SAMPLERS else grid(max(n_timesteps, 1))[-1]
 
 
 def default_solver(n_timesteps: int) -> str:
-    return "posterior" if n_timesteps == 1 else "dpm2m"
+    return {0: "none", 1: "posterior"}.get(n_timesteps, "dpm2m")

@@ -77,8 +77,8 @@ def one_thread():
 
 
 def without_judges(patch):
-    """As if recogniser and DNSMOS were not installed, which take seconds a validation. patch: a MonkeyPatch."""
-    patch.setattr(metrics, "missing_packages", lambda names=("jiwer", "distillmos", "speechmos"): [*names])
+    """As if recogniser and DistillMOS were not installed, which take seconds a validation. patch: a MonkeyPatch."""
+    patch.setattr(metrics, "missing_packages", lambda names=("jiwer", "distillmos"): [*names])
 
 
 @pytest.fixture

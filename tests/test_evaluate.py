@@ -17,12 +17,13 @@ from data_util import config as configuration
 from data_util.audio import save_wav
 from evaluation import metrics
 from evaluation.metrics import DIFFERENCES, MEASURES
-from sampling import Speech
+from evaluation.report import SYSTEMS
+from sampling import NoCopy, Speech
 from tests.test_metrics import CONFIG, OF_THE_PROCESS, RATE, voiced
 from text import SYMBOLS, TextError
 from training import checkpoint
 
-pytest.importorskip("speechmos", reason="pip install -r requirements-extra.txt")
+pytest.importorskip("distillmos", reason="pip install -r requirements-extra.txt")
 pytest.importorskip("pocketsphinx", reason="pip install -r requirements-extra.txt")
 
 TEXTS = {"a": "First one.", "b": "Two, here.", "c": "Number 3."}
@@ -33,11 +34,10 @@ METADATA = ("--metadata", "metadata.csv", "--wavs", "wavs")
 
 @pytest.fixture(autouse=True)
 def quick_judges(monkeypatch):
-    """In place of recogniser and DNSMOS, which take seconds: a sound says its own length."""
+    """In place of what takes seconds: a sound says its own length."""
     monkeypatch.setattr(metrics, "recognise", lambda wav, *_: "first one"[: len(wav) // 2000])
     monkeypatch.setattr(metrics, "opinion", lambda wav, _: {"distillmos": (len(wav) / 1e4, 1)})
-    names = ("dnsmos", "dnsmos_signal", "dnsmos_background")
-    monkeypatch.setattr(metrics, "quality", lambda wav, _: {name: (len(wav) / 1e4, 1) for name in names})
+    monkeypatch.setattr(metrics, "embedding_of", lambda sound: np.array([1.0, 0.1 * sound.seconds]))
 
 
 @pytest.fixture
@@ -58,6 +58,7 @@ class StubVoice:
 
     asked: list = []
     speakers: list = []  # of each call
+    along: list = []
     slow = 0.0  # seconds that the first call takes longer
 
     def __init__(self, config, path):
@@ -66,8 +67,7 @@ class StubVoice:
         self.fresh = True
 
     def speak(self, text, *, n_timesteps, solver, seed, speaker):
-        if not text.strip("."):
-            raise TextError("nothing to say")
+        self.reader_refuses(text)
         time.sleep(self.slow * self.fresh)
         self.fresh = False
         self.asked.append((text, n_timesteps, solver, seed))
@@ -77,6 +77,15 @@ class StubVoice:
     def copy(self, wav, speaker):
         self.speakers.append(speaker)
         return 0.5 * wav
+
+    def speak_along(self, wav, text, speaker, seed):
+        self.reader_refuses(text)
+        self.along.append((text, speaker, seed))
+        return 0.25 * wav
+
+    def reader_refuses(self, text):
+        if not text.strip("."):
+            raise TextError("nothing to say")
 
 
 def stub_voice_config(corpus, names=()):
@@ -97,6 +106,7 @@ def stub_voice(monkeypatch, corpus):
     monkeypatch.setattr(evaluate, "apart", lambda function, *arguments: function(*arguments))
     monkeypatch.setattr(StubVoice, "asked", [])
     monkeypatch.setattr(StubVoice, "speakers", [])
+    monkeypatch.setattr(StubVoice, "along", [])
     return StubVoice
 
 
@@ -151,7 +161,7 @@ def test_folders_are_measured_without_a_voice(capsys, corpus):
     assert measures["other"]["duration"] == {"value": pytest.approx(2), "low": None, "high": None, "clips": 1}
     assert measures["other"]["f0_shift"]["value"] == pytest.approx(-12 * math.log2(4 / 3), abs=0.7)
     assert measures["other"]["cer"]["clips"] == measures["other"]["f0_spread"]["clips"] == 2  # c has no recording
-    assert report["systems"]["other"]["differences"]["dnsmos"]["clips"] == 1
+    assert report["systems"]["other"]["differences"]["distillmos"]["clips"] == 1
     assert report["clips"]["c"]["text"] == "Number 3." and list(report["clips"]["c"]["systems"]) == ["other"]
     assert report["clips"]["c"]["systems"]["other"]["pairs"]["cer"][1] == len("number three")
 
@@ -163,12 +173,17 @@ def test_a_voice_is_copied_spoken_and_timed(capsys, corpus, stub_voice):
     assert report["about"]["voice"] == {"run": "off_a", "step": 30, "parameters": 9, "solver": "dpm2m"}
     assert "run off_a, step 30, 9 parameters, dpm2m for n > 1" in out
     assert report["about"]["device"].startswith("cpu (") and report["about"]["device"] in out
-    assert list(report["systems"]) == ["recording", "copy", "one_step", "n4"]
+    names = ["recording", "copy", "recorded_timing", "encoder_alone", "one_step", "n4"]
+    assert list(report["systems"]) == names
+    for name in names[:-1]:
+        assert f"\n- {name}: {SYSTEMS[name]}." in out
     assert {one["missing"] for one in report["systems"].values()} == {1}  # d
     assert sorted(path.name for path in (corpus / "out" / "n4").iterdir()) == ["a.wav", "b.wav"]
-    assert stub_voice.asked == [(text, n, None, 5) for n in (1, 4) for text in (TEXTS["a"], TEXTS["a"], TEXTS["b"])]
-    recording, copied = (soundfile.read(corpus / name / "a.wav")[0] for name in ("wavs", "out/copy"))
-    assert np.abs(copied - 0.5 * recording).max() < 1e-4
+    assert stub_voice.asked == [(text, n, None, 5) for n in (0, 1, 4) for text in (TEXTS["a"], TEXTS["a"], TEXTS["b"])]
+    assert stub_voice.along == [(TEXTS["a"], None, 5), (TEXTS["b"], None, 5)]
+    for name, share in (("copy", 0.5), ("recorded_timing", 0.25)):
+        recording, made = (soundfile.read(corpus / folder / "a.wav")[0] for folder in ("wavs", f"out/{name}"))
+        assert np.abs(made - share * recording).max() < 1e-4
     measures = {name: one["measures"] for name, one in report["systems"].items()}
     assert measures["copy"]["mcd"]["value"] < 1 < measures["one_step"]["mcd"]["value"]
     assert measures["one_step"]["duration_total"]["value"] == pytest.approx(1.2 / 0.9)
@@ -181,17 +196,17 @@ def test_a_voice_is_copied_spoken_and_timed(capsys, corpus, stub_voice):
     assert spoken["durations"] == pytest.approx([20 * 256 / RATE, 32 * 256 / RATE], abs=1e-4)
     assert "durations" not in report["clips"]["b"]["systems"]["copy"]
     page = (corpus / "out" / "index.html").read_text("utf-8")
-    assert page.count("Alignment: one_step, n4") == 2 and page.count("<audio ") == 8
+    assert page.count("Alignment: encoder_alone, one_step, n4") == 2 and page.count("<audio ") == 12
 
 
 def test_every_solver_that_is_named_is_a_system_of_many_evaluations(corpus, stub_voice):
     arguments = ["-id", "off_a", "-n", "1", "2", "4", "--solver", "ddim", "dpm2m", "--page", "-o", "out"]
     report = evaluate.run(evaluate.parse_args(arguments))
-    names = ["one_step", "n2_ddim", "n2_dpm2m", "n4_ddim", "n4_dpm2m"]
-    assert list(report["systems"]) == ["recording", "copy", *names]
+    names = ["encoder_alone", "one_step", "n2_ddim", "n2_dpm2m", "n4_ddim", "n4_dpm2m"]
+    assert list(report["systems"]) == ["recording", "copy", "recorded_timing", *names]
     assert (corpus / "out" / "n4_dpm2m" / "a.wav").is_file()
     asked = list(dict.fromkeys(one[1:3] for one in stub_voice.asked))
-    assert asked == [(1, None), (2, "ddim"), (2, "dpm2m"), (4, "ddim"), (4, "dpm2m")]
+    assert asked == [(0, None), (1, None), (2, "ddim"), (2, "dpm2m"), (4, "ddim"), (4, "dpm2m")]
     page = (corpus / "out" / "index.html").read_text("utf-8")
     assert "ddim, dpm2m for n &gt; 1" in page
     assert "RTF" in page and "CER" not in page  # what speaking tells is there without a measure
@@ -222,7 +237,7 @@ def test_a_voice_speaks_in_a_process_of_its_own(corpus, monkeypatch):
     save_tiny_voice(corpus / "off_tiny")
     arguments = ("-id", "off_tiny", *METADATA, "-n", 2, "--solver", "ddim", "--page", "-o", "out")
     report = evaluate.run(evaluate.parse_args([*map(str, arguments)]))
-    for name in ("one_step", "n2_ddim"):
+    for name in ("encoder_alone", "one_step", "n2_ddim"):
         measures = report["systems"][name]["measures"]
         assert measures["real_time_factor_cold"]["value"] > measures["real_time_factor"]["value"] > 0
         assert 1e8 < measures["memory"]["value"] < 4e9
@@ -285,26 +300,29 @@ def test_each_clip_is_spoken_and_copied_as_who_says_it(capsys, corpus, stub_voic
     (corpus / "test.txt").write_text(f"a.wav|ann|{TEXTS['a']}\nb.wav|ben|{TEXTS['b']}\n", "utf-8")
     assert command(capsys, "-id", "off_a", "-o", "out")[0] == 0
     ann, ben = ("ann", "ben") if names else (None, None)
-    assert stub_voice.speakers == [ann, ben, ann, ann, ben]  # copies, the first text of a process, and both
+    # copies, and for each way to speak the first text of its process, and both
+    assert stub_voice.speakers == [ann, ben, *2 * [ann, ann, ben]]
+    assert [speaker for _, speaker, _ in stub_voice.along] == [ann, ben]
     if names:
         (corpus / "test.txt").write_text(f"b.wav|ben|{TEXTS['b']}\na.wav|cid|{TEXTS['a']}\n", "utf-8")
         status, _, errors = command(capsys, "-id", "off_a", "-o", "out")
-        assert status == 1 and len(stub_voice.speakers) == 5  # at once
+        assert status == 1 and len(stub_voice.speakers) == 8  # at once
         assert errors == ["evaluate.py: speaker 'cid': the voice has not learnt it (it knows ben, ann)"]
 
 
 def test_texts_without_recordings_and_voices_that_cannot_copy(capsys, corpus, stub_voice, caplog, monkeypatch):
     def copy(*_):
-        raise ValueError("no copy synthesis: this voice reads more")
+        raise NoCopy("no copy synthesis: this voice reads more")
 
     monkeypatch.setattr(stub_voice, "copy", copy)
-    for clip, systems in (("b", ["recording", "one_step"]), ("c", ["one_step"])):
+    spoken = ["encoder_alone", "one_step"]
+    for clip, systems in (("b", ["recording", "recorded_timing", *spoken]), ("c", spoken)):
         (corpus / "one.txt").write_text(f"{clip}\n", "utf-8")
         assert command(capsys, "-id", "off_a", *METADATA, "--ids", "one.txt", "-o", "out")[0] == 0
         report = json.loads((corpus / "out" / "report.json").read_text("utf-8"))
         assert list(report["systems"]) == systems and list(report["clips"]) == [clip]
     assert caplog.messages == ["no copy synthesis: this voice reads more"]
-    wanted = ["cer", "wer", "distillmos", "dnsmos", "dnsmos_signal", "dnsmos_background", "f0_spread"]
+    wanted = ["cer", "wer", "distillmos", "f0_spread"]
     assert report["systems"]["one_step"]["measures"].keys() == {*wanted, *OF_THE_PROCESS}
     assert report["systems"]["one_step"]["differences"] == {}
 

@@ -8,7 +8,7 @@ from data_util import config as configuration
 from data_util.config import ROOT
 from experiments import ablation, runs, solvers
 from model.nisets import NiSETS
-from model.sde import ONE_STEP, SOLVERS
+from model.sde import ONLY, SOLVERS
 from tests.conftest import StubFrontEnd, without_judges
 from training import checkpoint, validation
 from training.schedule import stage_at
@@ -182,8 +182,8 @@ def test_solvers_are_measured_once_for_each_voice_as_each_clips_own_speaker(meas
 
 def test_measures_of_clips_are_pooled_and_shown():
     ways = solvers.ways(list(SOLVERS), [2, 4])
-    assert len(set(ways)) == len(ways) == 2 * (len(SOLVERS) - len(ONE_STEP)) + len(ONE_STEP)
-    assert all((n == 1) == (solver in ONE_STEP) for solver, n in ways)
+    assert len(set(ways)) == len(ways) == 2 * (len(SOLVERS) - len(ONLY)) + len(ONLY)
+    assert all(n == ONLY[solver] for solver, n in ways if solver in ONLY)
     results = {
         ("posterior", 1): solvers.pooled([{"latent_l1": (3.0, 4), "cer": (1, 10)}, {"latent_l1": (1.0, 4)}]),
         ("ddim", 2): solvers.pooled([{"latent_l1": (4.0, 4)}]),

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,7 +65,7 @@ def test_a_copy_is_as_far_from_the_clip_as_is_measured(name):
     """The start of the copy is no alpha z0 + sigma noise, but differs from it by under a hundredth."""
     model = make_model(name).eval()
     clip, _ = clip_of(model)
-    made = copy_latent(model, clip, 1, "posterior", seeded(3))
+    made = copy_latent(model, clip, 1, "posterior", np.random.default_rng(3))
     far = measure(model, *clip, seeded(3))[0]["latent_l1"].item()
     assert made.shape == clip[1].shape and (made - clip[1]).abs().mean().item() == pytest.approx(far, rel=0.05)
 

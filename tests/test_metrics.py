@@ -17,7 +17,7 @@ from evaluation import metrics
 from evaluation.metrics import Job, Sound
 from tests.conftest import without_judges
 
-pytest.importorskip("speechmos", reason="pip install -r requirements-extra.txt")
+pytest.importorskip("distillmos", reason="pip install -r requirements-extra.txt")
 pytest.importorskip("pocketsphinx", reason="pip install -r requirements-extra.txt")
 
 CONFIG = configuration.load()
@@ -159,13 +159,45 @@ def test_a_sound_of_some_samples_or_of_nothing_is_measured(tmp_path):
     assert all(np.isfinite(pair).all() for one in found.values() for pair in one["pairs"].values())
 
 
-def test_dnsmos_is_the_packages_own(real_root):
-    from speechmos import dnsmos
+def test_spelling_is_american():
+    assert metrics.letters("The colour of grey honour.") == metrics.letters("the color of gray honor") == (
+        "the color of gray honor")  # fmt: skip
 
-    wav = metrics.read_wav(real_root / "wavs" / "LJ002-0198.wav", metrics.RATE)
-    theirs, ours = dnsmos.run(wav, metrics.RATE), metrics.quality(wav, metrics.RATE)
-    for name, key in (("dnsmos", "ovrl_mos"), ("dnsmos_signal", "sig_mos"), ("dnsmos_background", "bak_mos")):
-        assert ours[name][0] == pytest.approx(theirs[key], abs=1e-3)
+
+def test_a_sound_is_compared_with_the_other_recordings_by_the_same_speaker():
+    def clip(**embeddings):
+        return {name: {"pairs": {}, "embedding": np.array(each)} for name, each in embeddings.items()}
+
+    clips = [
+        clip(recording=[1.0, 0.0], one_step=[0.6, 0.8]),
+        clip(recording=[0.0, 1.0], one_step=[0.0, 1.0]),
+        clip(recording=[-1.0, 0.0]),  # another speaker's only one
+        clip(recording=[0.6, 0.8], copy=[0.6, 0.8]),
+        {"one_step": {"pairs": {}, "embedding": None}},  # nobody speaks
+    ]
+    metrics.compare_speakers(clips, ["ann", "ann", "ben", "ann", "ann"])
+    found = [{name: one["pairs"].get("speaker") for name, one in each.items()} for each in clips]
+    first = np.array([0.6, 1.8]) / math.hypot(0.6, 1.8)
+    assert found[0] == {"recording": (pytest.approx(first[0]), 1), "one_step": (pytest.approx(first @ [0.6, 0.8]), 1)}
+    assert found[2] == {"recording": None} and found[4] == {"one_step": None}
+    assert found[3]["copy"] == found[3]["recording"] == (pytest.approx(1.4 / math.sqrt(2)), 1)
+    assert not any("embedding" in one for each in clips for one in each.values())
+
+
+def test_another_speaker_is_farther_away(real_root):
+    pytest.importorskip("resemblyzer", reason=metrics.NO_SPEAKER)
+    texts = read_transcripts(real_root / "metadata.csv")
+    names = list(texts)[:4]
+    robots = demo.speak([texts[name] for name in names], CONFIG)
+    clips = []
+    for name, robot in zip(names, robots):
+        wavs = {"recording": metrics.read_wav(real_root / "wavs" / f"{name}.wav", RATE), "robot": robot}
+        clips.append({kind: {"pairs": {}, "embedding": metrics.embedding_of(Sound(wav, RATE, *2 * [np.empty(0)]))}
+                      for kind, wav in wavs.items()})  # fmt: skip
+    metrics.compare_speakers(clips, [None] * len(clips))
+    own, other = (np.mean([clip[kind]["pairs"]["speaker"][0] for clip in clips]) for kind in ("recording", "robot"))
+    assert own > 0.8 > own - 0.1 > other
+    assert metrics.embedding_of(Sound(np.zeros(RATE, np.float32), RATE, *2 * [np.empty(0)])) is None
 
 
 def test_speech_is_recognised_whatever_was_heard_before(real_root):
@@ -193,9 +225,8 @@ def test_the_recording_beside_itself(real_root, monkeypatch):
 # -- every measure that is shown tells a good voice from one that is broken where it listens
 
 
-HEARD_IN_NOISE = ("cer", "wer", "distillmos", "dnsmos", "dnsmos_signal", "dnsmos_background", "mcd", "voicing_error",
-                  "global_variance")  # fmt: skip
-BETTER_IF_MORE = ("distillmos", "dnsmos", "dnsmos_signal", "dnsmos_background", "global_variance")
+HEARD_IN_NOISE = ("cer", "wer", "distillmos", "mcd", "voicing_error", "global_variance")
+BETTER_IF_MORE = ("distillmos", "global_variance")
 BROKEN = {  # the sound of voiced() that each of the others reacts to, and what it then is, by its value of a good one
     "f0_rmse": ({"depth": 0}, (2, 1e9)),
     "duration": ({"seconds": 1.8}, (1.49, 1.51)),
@@ -205,11 +236,12 @@ BROKEN = {  # the sound of voiced() that each of the others reacts to, and what 
     "f0_shift": ({"f0": 300}, (10, 1e9)),
 }
 OF_THE_PROCESS = ("real_time_factor", "real_time_factor_cold", "memory")  # in test_evaluate.py, with a slow voice
+OF_THE_SPEAKER = ("speaker",)  # above, with a robot
 OF_A_GPU = ("real_time_factor_gpu", "real_time_factor_gpu_cold", "memory_gpu")  # there too
 
 
 def test_no_measure_is_shown_without_a_check():
-    assert sorted([*HEARD_IN_NOISE, *BROKEN, *OF_THE_PROCESS, *OF_A_GPU]) == sorted(metrics.MEASURES)
+    assert sorted([*HEARD_IN_NOISE, *BROKEN, *OF_THE_SPEAKER, *OF_THE_PROCESS, *OF_A_GPU]) == sorted(metrics.MEASURES)
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -239,7 +271,7 @@ def test_more_noise_is_worse_to_every_measure_that_listens(real_root, tmp_path):
     for name in HEARD_IN_NOISE:
         clean, noisy, drowned = (pairs[name][0] / pairs[name][1] for pairs in found)
         assert clean > noisy > drowned if name in BETTER_IF_MORE else clean < noisy < drowned, name
-    assert found[0]["dnsmos"][0] > 2.7 and found[2]["dnsmos"][0] < 2
+    assert found[0]["distillmos"][0] > 4 and found[2]["distillmos"][0] < 2
 
 
 def test_pairs_that_are_shuffled_are_far_worse(real_root, tmp_path):
@@ -294,28 +326,25 @@ def test_rates_are_of_all_characters_and_differences_are_paired():
 
 
 def test_a_few_clips_are_pooled_as_all_of_them_are():
-    clips = [{"cer": (2, 10), "dnsmos": (3.0, 1), "f0_rmse": (0, 0)}, {"cer": (9, 90), "dnsmos": (2.0, 1)}, {}]
-    assert metrics.pooled(clips) == {"cer": pytest.approx(0.11), "dnsmos": 2.5}
+    clips = [{"cer": (2, 10), "distillmos": (3.0, 1), "f0_rmse": (0, 0)}, {"cer": (9, 90), "distillmos": (2.0, 1)}, {}]
+    assert metrics.pooled(clips) == {"cer": pytest.approx(0.11), "distillmos": 2.5}
     assert metrics.pooled([{"cer": (0, 10)}]) == {"cer": 0} and metrics.pooled([]) == {}
 
 
 def test_what_is_not_installed_is_left_out_and_the_rest_is_the_same(monkeypatch):
-    heard = dict.fromkeys(("cer", "wer"), (1, 2)), dict.fromkeys(("dnsmos", "dnsmos_signal"), (3.0, 1))
+    heard = dict.fromkeys(("cer", "wer"), (1, 2))
     monkeypatch.setattr(metrics, "opinion", lambda *_: {"distillmos": (4.0, 1)})
     monkeypatch.setattr(metrics, "recognise", lambda *_: "some words")
-    monkeypatch.setattr(metrics, "error_rates", lambda *_: heard[0])
-    monkeypatch.setattr(metrics, "quality", lambda *_: dict(heard[1]))
+    monkeypatch.setattr(metrics, "error_rates", lambda *_: heard)
     sound = Sound.of(voiced(), CONFIG)
-    whole, _ = metrics.measure(sound, sound, "some words", "none")
-    assert {**heard[0], **heard[1]}.items() < whole.items()
-    for missing, gone in (
-        (metrics.POCKETSPHINX, heard[0]),
-        (metrics.DNSMOS, heard[1]),
-        (metrics.DISTILLMOS, ["distillmos"]),
-    ):
-        monkeypatch.setattr(metrics, "missing_packages", lambda names, missing=missing: {*names} & {*missing})
-        pairs, _ = metrics.measure(sound, sound, "some words", "none")
-        assert pairs == {name: pair for name, pair in whole.items() if name not in gone}
+    monkeypatch.setattr(metrics, "missing_packages", lambda names: {*names} & {*metrics.SPEAKER})
+    whole = metrics.measure(sound, sound, "some words", "none")
+    assert heard.items() < whole["pairs"].items() and whole["embedding"] is None
+    for missing, gone in ((metrics.POCKETSPHINX, heard), (metrics.DISTILLMOS, ["distillmos"])):
+        without = {*missing, *metrics.SPEAKER}
+        monkeypatch.setattr(metrics, "missing_packages", lambda names, without=without: {*names} & without)
+        pairs = metrics.measure(sound, sound, "some words", "none")["pairs"]
+        assert pairs == {name: pair for name, pair in whole["pairs"].items() if name not in gone}
 
 
 def test_distillmos_hears_eight_seconds_at_a_time_and_a_short_sound_again_and_again(monkeypatch):

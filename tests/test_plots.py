@@ -60,6 +60,6 @@ def test_the_curves_have_a_panel_for_each_value(tmp_path):
     log = [{"step": step, "kind": "train", "loss_mel": 1 / step, "loss_score": 1.0} for step in (2, 4)]
     log += [{"step": 4, "kind": "valid", "mcd": 5.0}, {"step": 3, "kind": "skipped", "clips": ["tiny-0"]}]
     save_curves(tmp_path / "few.png", log)
-    save_curves(tmp_path / "many.png", [*log, {"step": 4, "kind": "valid", "cer": 0.1, "dnsmos": 3.0}])
+    save_curves(tmp_path / "many.png", [*log, {"step": 4, "kind": "valid", "cer": 0.1, "distillmos": 3.0}])
     (width, height), (wider, higher) = (size_of(tmp_path / f"{name}.png") for name in ("few", "many"))
     assert wider / width == pytest.approx(4 / 3, rel=0.02) and higher == 2 * height  # three panels; five, four a row

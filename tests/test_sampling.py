@@ -16,7 +16,8 @@ from torch.nn.utils import parametrize
 import sampling
 from data_util import config as configuration
 from data_util.config import ROOT
-from model.nisets import NiSETS
+from evaluation.held_out import align_held_out
+from model.nisets import NiSETS, Plan
 from runtime import chunking
 from sampling import Settings, Speech, Voice
 from text import SYMBOLS, TextError, markup, phonemise, text_to_ids
@@ -173,13 +174,29 @@ def test_temperature_scales_the_noise_and_length_scale_the_durations(voice):
     assert len(voice.speak(TEXT, seed=1, length_scale=1e-6).wav) == HOP  # never nothing
 
 
+def test_one_step_along_a_recording_has_its_durations_and_no_others(voice, brief):
+    spoken = voice.speak(TEXT, seed=1).wav
+    along = voice.speak_along(spoken, TEXT, seed=1)
+    mel = voice.model.features(torch.from_numpy(spoken)[None])
+    (piece,) = voice.reader.pieces(TEXT, Settings())
+    x = torch.tensor(piece.ids)[None]
+    durations, _, (mu_x, _, _) = align_held_out(voice.model, x, mel, None)
+    noise = torch.from_numpy(chunking.noise_of(1, piece.phonemes).standard_normal(mel.shape, dtype=np.float32))
+    plan = Plan(mu_x.repeat_interleave(durations[0], dim=2), durations, None, noise, np.random.default_rng())
+    assert len(along) == len(spoken) and np.abs(along).max() > STEP
+    np.testing.assert_allclose(along, voice.model.decode([plan])[0].wav[0, 0].clamp(-1, 1), atol=1e-5)
+    with pytest.raises(TextError, match="spoken in pieces, a recording along one"):
+        brief.speak_along(spoken, TEXT)
+
+
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        ({"n_timesteps": 0}, "n_timesteps = 0: must be at least 1"),
+        ({"n_timesteps": -1}, "n_timesteps = -1: must be at least 1"),
+        ({"n_timesteps": 0, "solver": "dpm2m"}, "n_timesteps = 0: must be at least 1 for solver dpm2m"),
         ({"n_timesteps": 2, "solver": "posterior"}, "exactly 1 for solver posterior"),
         ({"n_timesteps": 2, "solver": "original"}, "exactly 1 for solver original"),
-        ({"solver": "heun"}, "solver 'heun': must be one of posterior, dpm2m, ddim"),
+        ({"solver": "heun"}, "solver 'heun': must be one of none, posterior, dpm2m, ddim"),
         ({"seed": -1}, "seed = -1: must be 0 or more"),
         ({"temperature": -0.1}, "temperature = -0.1"),
         ({"temperature": float("nan")}, "temperature = nan"),

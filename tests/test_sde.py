@@ -9,12 +9,13 @@ import torch
 from data_util import config as configuration
 from model import sde as module
 from model.sde import (
-    ONE_STEP,
+    ONLY,
     SAMPLERS,
     SDE,
     SOLVERS,
     ancestral,
     ddim,
+    default_solver,
     dpm2m,
     euler,
     euler_maruyama,
@@ -171,7 +172,7 @@ def test_t_of_log_ratio_inverts_the_schedule():
     assert sde.t_of_log_ratio(torch.tensor(50.0)) == 1
 
 
-STEPS = [(solver, n) for solver in SOLVERS for n in ((1,) if solver in ONE_STEP else (1, 2, 5, 10))]
+STEPS = [(solver, n) for solver in SOLVERS for n in ((ONLY[solver],) if solver in ONLY else (1, 2, 5, 10))]
 
 
 @pytest.mark.parametrize(("solver", "n"), STEPS)
@@ -180,6 +181,8 @@ def test_evaluations_are_counted_and_the_last_is_the_result_of_all_but_samplers(
     r_1 = torch.randn(1, 2, 3, dtype=F64)
     result = SOLVERS[solver](make(), mean, r_1, solver_times(solver, n))
     assert [t for t, _ in calls] == list(solver_times(solver, n))
+    if n == 0:  # of which the test below tells
+        return
     (_, first_r), *_, (last_t, last_r) = calls if n > 1 else 2 * calls
     assert torch.equal(first_r, r_1 * (1 / 5) if solver == "original" else r_1)
     assert torch.equal(result, mean(last_r, last_t)) == (solver not in SAMPLERS)
@@ -292,10 +295,21 @@ def test_grids_give_dpm2m_the_right_marginal(n, s):
 
 
 def test_refusals_say_what_is_wrong():
-    with pytest.raises(ValueError, match="n_timesteps = 0: must be at least 1"):
-        solver_times("dpm2m", 0)
-    for solver in ONE_STEP:
-        with pytest.raises(ValueError, match=f"n_timesteps = 2: must be exactly 1 for solver {solver}; dpm2m"):
+    for n in (0, -1):
+        with pytest.raises(ValueError, match=f"n_timesteps = {n}: must be at least 1 for solver dpm2m"):
+            solver_times("dpm2m", n)
+    for solver, n in ONLY.items():
+        with pytest.raises(ValueError, match=f"n_timesteps = 2: must be exactly {n} for solver {solver}"):
             solver_times(solver, 2)
+    for solver in ("posterior", "original"):
         with pytest.raises(ValueError, match="unpack"):
             SOLVERS[solver](make(), lambda r, _: r, torch.zeros(1), grid(2))
+
+
+def test_no_evaluation_leaves_the_mean_that_the_encoder_gives():
+    def never(*_):
+        raise AssertionError("no network is asked")
+
+    assert default_solver(0) == "none" and solver_times("none", 0) == ()
+    assert torch.equal(SOLVERS["none"](make(), never, torch.ones(2, 3), ()), torch.zeros(2, 3))
+    assert result_time("none", 0) == 1  # what is known there without a network

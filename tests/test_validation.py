@@ -50,13 +50,13 @@ def test_what_has_not_learnt_is_not_measured(config, tiny, tmp_path, monkeypatch
     reads, sounds = "decoder" in trained, "generator" in trained
     assert ("loss_prior" in numbers, "copy_mel_l1" in numbers, "mcd" in numbers) == (reads, sounds, reads and sounds)
     if reads and sounds and not metrics.missing_packages():
-        assert 1 <= numbers["dnsmos"] <= 5 and numbers["cer"] >= 0
+        assert 1 <= numbers["distillmos"] <= 5 and numbers["cer"] >= 0
 
 
 # -- which voices are kept
 
 
-@pytest.mark.parametrize("metric", ["latent_l1", "cer", "distillmos", "dnsmos"])
+@pytest.mark.parametrize("metric", ["latent_l1", "cer", "distillmos"])
 def test_the_best_voices_and_the_newest_are_kept(config, tmp_path, caplog, metric):
     config = with_keys(config, "system", best_metric=metric)
     state, run_log = build_state(config, ALONE, ("_", "a")), RunLog(tmp_path, 0)
@@ -74,7 +74,7 @@ def test_the_best_voices_and_the_newest_are_kept(config, tmp_path, caplog, metri
     assert f"{metric} has not improved in 5 validations: it was best at step 2, {found[1]:.4g}" in caplog.text
 
 
-@pytest.mark.parametrize("metric", ["cer", "distillmos", "dnsmos"])
+@pytest.mark.parametrize("metric", ["cer", "distillmos"])
 def test_a_metric_whose_package_is_not_there_stops_before_anything_is_made(arguments, runs, capsys, metric):
     assert train.main([*arguments, f"system.best_metric={metric}"]) == 1
     error = said(capsys)

@@ -77,7 +77,7 @@ def clip_tensors(config: Config, clips: Corpus, index: int, device: torch.device
 
 def check_packages(config: Config) -> None:
     """Raise ConfigError where what measures system.best_metric is not installed, before anything that takes time."""
-    packages = {"cer": metrics.POCKETSPHINX, "distillmos": metrics.DISTILLMOS, "dnsmos": metrics.DNSMOS}
+    packages = {"cer": metrics.POCKETSPHINX, "distillmos": metrics.DISTILLMOS}
     needed = packages.get(config.system.best_metric, ())
     missing = metrics.missing_packages(needed)
     if missing:

@@ -68,17 +68,18 @@ def validate(state: State, corpus: Corpus, folder: Path) -> dict[str, float]:
     with processes.raise_on_all():
         for i in range(processes.rank, n_clips, processes.size):
             with state.ema.speaking_as(int(corpus.speakers[i])):
-                numbers, heard = validate_clip(state, corpus, i, folder)
-            own.append((i, {name: float(value) for name, value in numbers.items()}, heard))
+                numbers, sounds = validate_clip(state, corpus, i, folder)
+            own.append((i, {name: float(value) for name, value in numbers.items()}, sounds))
     clips = sorted(processes.all_gather(own), key=lambda clip: clip[0])
-    rows, spoken = [row for _, row, _ in clips], [pairs for *_, heard in clips for pairs in heard]
+    rows, spoken = [row for _, row, _ in clips], [sounds for *_, sounds in clips if sounds]
+    metrics.compare_speakers(spoken, [corpus.speakers[i] for i, _, sounds in clips if sounds])
     averages = {name: float(np.mean([row[name] for row in rows if name in row])) for name in rows[0]}
-    measured = metrics.pooled(spoken)
+    measured = metrics.pooled([sounds["one_step"]["pairs"] for sounds in spoken])
     return averages | {name: measured[name] for name in metrics.WATCHED if name in measured}
 
 
-def validate_clip(state: State, corpus: Corpus, i: int, folder: Path) -> tuple[dict, list[metrics.Pairs]]:
-    """validate of one clip: its numbers, and what is measured of what was spoken, if anything was."""
+def validate_clip(state: State, corpus: Corpus, i: int, folder: Path) -> tuple[dict, dict[str, dict]]:
+    """validate of one clip: its numbers, and what is measured of what was spoken, as measure_spoken gives it, or {}."""
     config, model = state.config, state.ema
     numbers: dict[str, Tensor] = {}
     durations = None
@@ -86,7 +87,7 @@ def validate_clip(state: State, corpus: Corpus, i: int, folder: Path) -> tuple[d
     if state.has_text_side:
         numbers, durations = held_out.measure(model, x, mel, f0, torch.Generator().manual_seed(i))
     if i >= config.system.sample_clips:
-        return numbers, []
+        return numbers, {}
     noise = np.random.default_rng(config.system.seed)
     wavs = {"recording": corpus.wav(i)}
     if state.has_vocoder and "mu" not in config.generator.inputs:
@@ -99,14 +100,16 @@ def validate_clip(state: State, corpus: Corpus, i: int, folder: Path) -> tuple[d
     if state.has_vocoder and state.has_text_side:
         wavs["one_step"] = model.synthesise(x, generator=noise).wav[0, 0].cpu().numpy()
     save_sample(state, corpus, i, folder, wavs, durations)
-    return numbers, [measure_spoken(config, wavs, corpus.clips[i].text)] if "one_step" in wavs else []
+    return numbers, measure_spoken(config, wavs, corpus.clips[i].text) if "one_step" in wavs else {}
 
 
-def measure_spoken(config: Config, wavs: dict[str, np.ndarray], text: str | None) -> metrics.Pairs:
-    """What evaluate.py measures of one_step beside recording, (T_wav,) each, as far as its packages are installed."""
+def measure_spoken(config: Config, wavs: dict[str, np.ndarray], text: str | None) -> dict[str, dict]:
+    """What evaluate.py measures of one_step, as far as its packages are installed, beside what compare_speakers needs
+    of the recording, {system: as of metrics.measure}. wavs: (T_wav,) each."""
     sound, recording = (metrics.Sound.of(wavs[kind].clip(-1, 1), config) for kind in ("one_step", "recording"))
     reference = metrics.reference_of(text, config.text.language)
-    return metrics.measure(sound, recording, reference, config.system.recogniser)[0]
+    measured = metrics.measure(sound, recording, reference, config.system.recogniser)
+    return {"one_step": measured, "recording": {"embedding": metrics.embedding_of(recording)}}
 
 
 def save_sample(
@@ -196,3 +199,5 @@ def tell_of_missing_packages() -> None:
     missing = metrics.missing_packages()
     if missing:
         log.info("held-out voices are measured without %s: pip install -r requirements-extra.txt", ", ".join(missing))
+    elif metrics.missing_packages(metrics.SPEAKER):
+        log.info(metrics.NO_SPEAKER)

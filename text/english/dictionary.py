@@ -62,6 +62,11 @@ def unknown(text: str) -> list[str]:
     return list(dict.fromkeys(part for part in parts if _phones(part)[1]))
 
 
+def arpabet(word: str) -> list[str]:
+    """A word's sounds in ARPAbet, vowels with their stress, 0 to 2; [] for ""."""
+    return list(_phones(word)[0])
+
+
 def _tokens(text):
     """Words, with capitals that are letters by themselves written so that they are told from words: A. for A."""
     words = [word for word in _NO_LETTER.sub("", text).split() if any(map(str.isalpha, word))]

@@ -18,25 +18,29 @@ PROBED_DRAWS = 16  # of t and noise, from which the prosody's networks are measu
 
 @torch.no_grad()
 def measure(
-    model: NiSETS, x: Tensor, mel: Tensor, f0: Tensor, generator: torch.Generator
+    model: NiSETS,
+    clip: tuple[Tensor, Tensor, Tensor],
+    generator: torch.Generator,
+    alignment: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Numbers by name of one clip, and its durations (1, T_x) in frames.
 
-    x: (1, T_x) ids; mel: (1, n_mels, T_mel) natural log; f0: (1, 2, T_mel) ln of Hz and voicing, empty where nothing
-    reads it; generator: on the CPU, where the noise comes from.
+    clip: x (1, T_x) ids; mel (1, n_mels, T_mel) natural log; f0 (1, 2, T_mel) ln of Hz and voicing, empty where nothing
+    reads it; generator: on the CPU, where the noise comes from; alignment: ids with pauses and their durations, (1,
+    T_x') both, which loss_duration compares with as training does; None: it compares with the path of mu.
     score_ratio_<t> is the squared error of z0_hat at t over that of an output of 0 under EDM, whatever the
     parametrisation: under 1, the network knows something that mu does not say. latent_l1 is the distance of the log-mel
     of the one-step z0_hat from the clip's, in nats; duration_ratio the length that it would be spoken in, by its own.
     """
+    x, mel, f0 = clip
     mask, z0, f0 = torch.ones_like(mel[:, :1]), model.latent(mel), model.normalised_f0(f0)
     durations, values, (mu_x, logw, h) = align_held_out(model, x, mel, f0)
     coarse, mu = length_regulate(mu_x, durations, mask), model.mu_along(mu_x, h, durations, mask, f0)
     noise = torch.randn(z0.shape, generator=generator).to(z0.device)
-    x_mask = torch.ones_like(logw)
     length = predict_durations(logw, model.logw_variance, model.pause_scale.item()).sum()
     numbers = {
         "loss_prior": losses.prior_loss(z0, coarse, mask, mask.sum()),
-        "loss_duration": losses.duration_loss(logw, durations, x_mask, x_mask.sum()),
+        "loss_duration": duration_loss(model, mel, f0, alignment or (x, durations)),
         "duration_ratio": length / mask.sum(),
     }
     if model.frame_encoder is not None:
@@ -53,6 +57,15 @@ def measure(
         if time == 1.0:
             numbers["latent_l1"] = (model.mel(mu + r_0_hat) - mel).abs().mean()
     return numbers, durations
+
+
+def duration_loss(model: NiSETS, mel: Tensor, f0: Tensor | None, alignment: tuple[Tensor, Tensor]) -> Tensor:
+    """The error of the log-durations (); arguments as of measure, f0 normalised."""
+    x, durations = alignment
+    x_mask = torch.ones_like(x[:, None], dtype=mel.dtype)
+    values = None if model.prosody is None else pitch_and_energy(model.normalised(mel), f0, durations)
+    _, logw, _ = model.encode_text(x, x_mask, values)
+    return losses.duration_loss(logw, durations, x_mask, x_mask.sum())
 
 
 @torch.no_grad()

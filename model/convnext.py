@@ -49,7 +49,8 @@ class ConvNeXtScore(nn.Module):
         self.time = nn.Sequential(
             TimeEmbedding(channels), nn.Linear(channels, 4 * channels), nn.Mish(), nn.Linear(4 * channels, channels)
         )
-        # what the decoder knows at t = 1 beyond the score: the losses on the waveform may teach it, t < 1 stays a score
+        # what the decoder knows at t = 1 beyond the score, where the losses on the waveform teach it; these reach the
+        # other weights too, which all t share
         self.one_step = nn.Parameter(torch.zeros(channels))
         self.conv_in = nn.Conv1d(2 * n_latents + condition_channels, channels, kernel, padding=kernel // 2)
         self.blocks = nn.ModuleList(

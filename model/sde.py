@@ -150,7 +150,7 @@ def no_network(sde: SDE, mean: PosteriorMean, r: Tensor, times: Sequence[float],
 
 
 def posterior(sde: SDE, mean: PosteriorMean, r: Tensor, times: Sequence[float], draw: Draw = torch.randn_like):  # noqa: ARG001
-    """NiSETS: one evaluation of the posterior mean, the law that the generator was trained on."""
+    """NiSETS: one evaluation of the posterior mean, which is what the generator is trained on."""
     (t,) = times
     return mean(r, t)
 

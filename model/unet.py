@@ -112,7 +112,8 @@ class UNet(nn.Module):
         self.time = nn.Sequential(
             TimeEmbedding(channels), nn.Linear(channels, 4 * channels), nn.Mish(), nn.Linear(4 * channels, channels)
         )
-        # what the decoder knows at t = 1 beyond the score: the losses on the waveform may teach it, t < 1 stays a score
+        # what the decoder knows at t = 1 beyond the score, where the losses on the waveform teach it; these reach the
+        # other weights too, which all t share
         self.one_step = nn.Parameter(torch.zeros(channels))
 
         def level(in_channels: int, out_channels: int) -> Level:

@@ -31,8 +31,8 @@ def test_measuring_gives_finite_numbers_and_leaves_no_trace(name):
     model = make_model(name).eval()
     (x, mel, f0), _ = clip_of(model)
     state, weights = torch.get_rng_state(), {key: value.clone() for key, value in model.state_dict().items()}
-    numbers, durations = measure(model, x, mel, f0, seeded(0))
-    again, _ = measure(model, x, mel, f0, seeded(0))
+    numbers, durations = measure(model, (x, mel, f0), seeded(0))
+    again, _ = measure(model, (x, mel, f0), seeded(0))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
     wanted = loss_names(model.config, "joint") - {"loss_mel", "loss_stft", "loss_phase", "loss_score"}
@@ -46,7 +46,7 @@ def test_score_ratios_are_of_edm_and_the_distance_of_latents_is_in_nats_of_log_m
     """A ratio is the score loss over that of an output 0; the distance is one step's, and that of copy_latent."""
     model = make_model("plain").eval()
     (x, mel, f0), _ = clip_of(model)
-    numbers, durations = measure(model, x, mel, f0, seeded(3))
+    numbers, durations = measure(model, (x, mel, f0), seeded(3))
     z0, mask = (mel + 5) / 2, torch.ones(1, 1, mel.shape[-1])
     noise = torch.randn(z0.shape, generator=seeded(3))
     mu = model.encode_text(x, torch.ones(1, 1, x.shape[1]))[0].repeat_interleave(durations[0], dim=2)
@@ -66,8 +66,28 @@ def test_a_copy_is_as_far_from_the_clip_as_is_measured(name):
     model = make_model(name).eval()
     clip, _ = clip_of(model)
     made = copy_latent(model, clip, 1, "posterior", np.random.default_rng(3))
-    far = measure(model, *clip, seeded(3))[0]["latent_l1"].item()
+    far = measure(model, clip, seeded(3))[0]["latent_l1"].item()
     assert made.shape == clip[1].shape and (made - clip[1]).abs().mean().item() == pytest.approx(far, rel=0.05)
+
+
+@torch.no_grad()
+@EACH
+def test_durations_are_compared_with_the_alignment_that_is_given(name):
+    model = make_model(name).eval()
+    (x, mel, f0), durations = clip_of(model)
+    middle = x.shape[1] // 2
+    ids = torch.cat([x[:, :middle], x[:, :1], x[:, middle:]], dim=1)  # with a pause
+    frames = torch.cat([durations[:, :middle], torch.ones_like(x[:, :1]), durations[:, middle:]], dim=1)
+    frames[0, frames.argmax()] -= 1
+    numbers, found = measure(model, (x, mel, f0), seeded(0), (ids, frames))
+    without, path = measure(model, (x, mel, f0), seeded(0))
+    assert torch.equal(found, path) and found.shape == x.shape
+    changed = {key for key in numbers if not torch.equal(numbers[key], without[key])}
+    assert changed == {"loss_duration"}
+    contour = model.normalised_f0(f0)
+    values = None if model.prosody is None else pitch_and_energy(model.normalised(mel), contour, frames)
+    _, logw, _ = model.encode_text(ids, torch.ones(1, 1, ids.shape[1]), values)
+    assert numbers["loss_duration"].item() == pytest.approx(((logw - frames.log()) ** 2).mean().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("parametrisation", ["edm", "v", "z0"])
@@ -82,7 +102,7 @@ def test_score_ratios_do_not_depend_on_what_the_output_means(parametrisation):
         return (edm.coefficients(t)[0][:, None, None] - c_skip) * r_in / c_in / c_out
 
     model.denoiser.network = knows_nothing
-    numbers, _ = measure(model, *clip_of(model)[0], seeded(3))
+    numbers, _ = measure(model, clip_of(model)[0], seeded(3))
     for t in PROBED_TIMES:
         assert numbers[f"score_ratio_{t:g}"].item() == pytest.approx(1, abs=1e-3)
 
@@ -92,7 +112,7 @@ def test_score_ratios_do_not_depend_on_what_the_output_means(parametrisation):
 def test_the_measured_prosody_loss_is_the_mean_over_its_noise_levels(name):
     model = make_model(name).eval()
     (x, mel, f0), _ = clip_of(model)
-    numbers, durations = measure(model, x, mel, f0, seeded(0))
+    numbers, durations = measure(model, (x, mel, f0), seeded(0))
     generator, x_mask, denoiser = seeded(0), torch.ones(1, 1, x.shape[1]), model.prosody.pitch_energy
     torch.randn(model.latent(mel).shape, generator=generator)
     noise = torch.randn(PROBED_DRAWS, 2, x.shape[1], generator=generator)
@@ -116,7 +136,7 @@ def test_a_clip_is_aligned_by_the_pitch_and_energy_that_a_path_without_them_give
         mu_x, _, _ = model.encode_text(x, x_mask, values)
         paths.append(model.align(mu_x, model.latent(mel), *lengths))
         values = pitch_and_energy(model.normalised(mel), model.normalised_f0(f0), paths[-1])
-    assert not torch.equal(*paths) and torch.equal(measure(model, x, mel, f0, seeded(0))[1], paths[1])
+    assert not torch.equal(*paths) and torch.equal(measure(model, (x, mel, f0), seeded(0))[1], paths[1])
 
 
 @EACH

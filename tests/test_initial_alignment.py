@@ -17,12 +17,14 @@ from text.symbols import FIRST, INSIDE, LAST, ONLY, SYMBOLS, pack
 from training import initial_alignment
 from training.initial_alignment import (
     FRAMES_PER_GAUSSIAN,
+    GAUSSIANS,
     VARIANCE_FLOOR,
     align_corpus,
     corpus_alignment,
     features,
     fit,
     pause_scale,
+    shortest_pause,
 )
 
 N_MELS = 80
@@ -177,7 +179,8 @@ def in_units(tiny_config):
     def alignment(units, mels, x):
         content = str([one.tolist() for one in x])
         corpus = SimpleNamespace(mels=mels, ids=x, n_frames=[mel.shape[1] for mel in mels], content=content)
-        return corpus_alignment(with_keys(tiny_config, "text", units=units), corpus, progress=False)
+        config = with_keys(tiny_config, "text", units=units)
+        return corpus_alignment(config, corpus, progress=False)[0]
 
     return alignment
 
@@ -291,11 +294,22 @@ def test_what_is_aligned_comes_from_the_cache_unless_it_is_damaged(in_units, tin
         content = {"cut short": path.read_bytes()[:-100], "empty": b"", "foreign": b"PK, and no more"}[damage]
         path.write_bytes(content)
     runs = [in_units("phones", mels, x)] if damage else []
-    monkeypatch.setattr(initial_alignment, "search", None)  # which none but a fit would miss
+    monkeypatch.setattr(initial_alignment, "align_corpus", None)  # which none but a fit would miss
     for again in [*runs, in_units("phones", mels, x)]:
         for (ids, durations), (ids_again, durations_again) in zip(first, again, strict=True):
             np.testing.assert_array_equal(ids, ids_again)
             np.testing.assert_array_equal(durations, durations_again)
+
+
+def test_held_out_clips_are_aligned_as_the_corpus_was_by_what_the_cache_keeps(tiny_config):
+    mels, x, _ = spoken_corpus(np.random.default_rng(2), n_utterances=8)
+    corpus = SimpleNamespace(mels=mels, ids=x, n_frames=[mel.shape[1] for mel in mels], content="eight clips")
+    config = with_keys(tiny_config, "text", units="phones")
+    fitted, kept = (corpus_alignment(config, corpus, progress=False) for _ in range(2))
+    for name in ("units", "n_bases", *GAUSSIANS):
+        np.testing.assert_array_equal(getattr(kept[1], name), getattr(fitted[1], name))
+    for found, again in zip(fitted[0], kept[1].align(mels, x, shortest_pause(config)), strict=True):
+        np.testing.assert_array_equal(found, again)
 
 
 def test_a_clip_too_short_for_three_states_a_phone_is_aligned(in_units):

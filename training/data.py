@@ -26,11 +26,13 @@ log = logging.getLogger("train")
 @dataclass
 class Data:
     """clips: all of the list, aligned where alignment.init asks for it; own: those of dataset.fold, which training
-    uses; valid: held out; latents: teacher-forced ones of own, where training.gta_folders names some."""
+    uses; valid: held out; valid_alignment: by what has aligned clips, ids with pauses and durations of each; latents:
+    teacher-forced ones of own, where training.gta_folders names some."""
 
     clips: Corpus
     own: Corpus
     valid: Corpus
+    valid_alignment: list[initial_alignment.Aligned] | None = None
     latents: GTALatents | None = None
 
 
@@ -53,9 +55,11 @@ def read_data(config: Config, progress: bool) -> Data:
     """prepare_data of one process; progress: show bars."""
     clips = prepare(config, config.dataset.metafile_train, progress=progress)
     valid = prepare(config, config.dataset.metafile_valid, progress=progress)
+    valid_alignment = None
     if config.alignment.init == "em":
-        aligned = initial_alignment.corpus_alignment(config, clips, progress=progress)
+        aligned, flat_start = initial_alignment.corpus_alignment(config, clips, progress=progress)
         clips.ids, clips.durations = map(list, zip(*aligned))
+        valid_alignment = flat_start.align(valid.mels, valid.ids, initial_alignment.shortest_pause(config))
     corpus_compression(config, clips)  # into the cache, where every process finds it
     log.info("latent: mean %.3f, standard deviation %.3f", *clips.statistics())
     if config.with_f0:
@@ -64,7 +68,7 @@ def read_data(config: Config, progress: bool) -> Data:
     latents = None
     if config.training.gta_folders:
         latents = GTALatents([ROOT / folder for folder in config.training.gta_folders], clips.content).of(indices)
-    return Data(clips, clips.subset(indices), valid, latents)
+    return Data(clips, clips.subset(indices), valid, valid_alignment, latents)
 
 
 def clip_tensors(config: Config, clips: Corpus, index: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

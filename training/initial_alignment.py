@@ -31,6 +31,7 @@ SMALLEST_VARIANCE = 1e-6  # where a feature never changes
 PHONE_STATES, PAUSE_STATES = 3, 2  # parts of a phone and of a pause, one after another, with Gaussians of their own
 MAX_GAUSSIANS = 4  # of a state, a power of two
 FRAMES_PER_GAUSSIAN = 60  # with fewer a state is not given more Gaussians
+GAUSSIANS = ("mean", "variance", "log_weight")  # of FlatStart, which the cache keeps
 SPLIT = 0.2  # standard deviations that two Gaussians are moved apart by when one becomes two
 
 log = logging.getLogger(__name__)
@@ -156,11 +157,11 @@ def align_corpus(
     return flat_start.align(mels, x, shortest_pause, progress), flat_start
 
 
-def corpus_alignment(config: Config, corpus: Corpus, progress: bool) -> list[Aligned]:
+def corpus_alignment(config: Config, corpus: Corpus, progress: bool) -> tuple[list[Aligned], FlatStart]:
     """align_corpus as the configuration has it, or from the cache where it has run on the same clips and texts.
 
     progress: show a bar. Returns ids, with pauses where they are phones, and durations (T_x,) int64 in frames for each
-    clip; raises OSError where the cache cannot be written.
+    clip, and what others are aligned with; raises OSError where the cache cannot be written.
     """
     alignment, audio = config.alignment, config.audio
     rate = audio.sample_rate / audio.hop_length
@@ -171,8 +172,9 @@ def corpus_alignment(config: Config, corpus: Corpus, progress: bool) -> list[Ali
     with contextlib.suppress(*damage), np.load(path, allow_pickle=False) as known:
         ends = np.cumsum(known["lengths"])[:-1]
         found = list(zip(np.split(known["ids"], ends), np.split(known["durations"], ends)))
+        gaussians = {name: known[name] for name in GAUSSIANS}
         if [d.sum() for _, d in found] == list(corpus.n_frames):
-            return found
+            return found, FlatStart(config.text.units, int(known["n_bases"]), **gaussians)
     with tqdm(desc="flat start", unit="step", disable=not progress) as bar:
 
         def show(phase: str, done: int, total: int) -> None:
@@ -185,7 +187,7 @@ def corpus_alignment(config: Config, corpus: Corpus, progress: bool) -> list[Ali
             units=config.text.units,
             iterations=alignment.em_iterations,
             fit_frames=round(alignment.em_minutes * 60 * rate),
-            shortest_pause=max(1, round(alignment.shortest_pause * rate)),
+            shortest_pause=shortest_pause(config),
             seed=config.system.seed,
             progress=show,
         )
@@ -194,8 +196,15 @@ def corpus_alignment(config: Config, corpus: Corpus, progress: bool) -> list[Ali
              fitted.objective[0], fitted.objective[-1], n_pauses)  # fmt: skip
     ids, durations = (np.concatenate(each) for each in zip(*found))
     lengths = [len(one) for one, _ in found]
-    write_atomic(path, lambda file: np.savez(file, ids=ids, durations=durations, lengths=lengths), durable=False)
-    return found
+    gaussians = {name: getattr(fitted, name) for name in GAUSSIANS}
+    write_atomic(path, lambda file: np.savez(file, ids=ids, durations=durations, lengths=lengths,
+                                             n_bases=fitted.n_bases, **gaussians), durable=False)  # fmt: skip
+    return found, fitted
+
+
+def shortest_pause(config: Config) -> int:
+    """Frames of silence between two words from which on they are a pause."""
+    return max(1, round(config.alignment.shortest_pause * config.audio.sample_rate / config.audio.hop_length))
 
 
 def pause_scale(ids: Sequence[np.ndarray], durations: Sequence[np.ndarray]) -> float:

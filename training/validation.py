@@ -13,8 +13,9 @@ from data_util.corpus import Corpus
 from evaluation import held_out, metrics
 from text.symbols import label
 from training import checkpoint
-from training.data import clip_tensors
+from training.data import Data, clip_tensors
 from training.distributed import seed_everything
+from training.initial_alignment import Aligned
 from training.plots import save_curves, save_validation
 from training.run_log import RunLog
 from training.schedule import stage_at
@@ -24,7 +25,7 @@ STALE_VALIDATIONS = 5  # without a gain, after which training says so
 log = logging.getLogger("train")
 
 
-def validate_once(state: State, corpus: Corpus, folder: Path, run_log: RunLog | None) -> bool:
+def validate_once(state: State, data: Data, folder: Path, run_log: RunLog | None) -> bool:
     """Validate, each process its share of the clips, and write the voice that was measured. Returns whether there is
     anything that a checkpoint should know. run_log: the first process's, else None.
 
@@ -34,7 +35,7 @@ def validate_once(state: State, corpus: Corpus, folder: Path, run_log: RunLog | 
     lines = [] if run_log is None else run_log.read()
     done = [one for one in lines if one["kind"] == "valid" and one["step"] == state.step]
     line = processes.broadcast(done[0] if done else None)
-    numbers = line or validate(state, corpus, folder / "samples" / f"{state.step:08d}")
+    numbers = line or validate(state, data.valid, folder / "samples" / f"{state.step:08d}", data.valid_alignment)
     is_news = watch_prosody(state, numbers) or line is None
     settle_prosody(state)
     if run_log is not None:
@@ -59,16 +60,18 @@ def write_validation(
 
 
 @torch.no_grad()
-def validate(state: State, corpus: Corpus, folder: Path) -> dict[str, float]:
+def validate(state: State, corpus: Corpus, folder: Path, alignment: list[Aligned] | None = None) -> dict[str, float]:
     """Measure the averaged weights on held-out clips; leave pictures and WAVs of the first few in samples/<step>/.
 
-    Where there is a voice, it speaks those, and is measured as evaluate.py does.
+    Where there is a voice, it speaks those, and is measured as evaluate.py does. alignment: of each clip, the initial
+    one, which its durations are compared with; None: with the best path of mu.
     """
     processes, n_clips, own = state.processes, min(state.config.system.validation_clips, len(corpus)), []
     with processes.raise_on_all():
         for i in range(processes.rank, n_clips, processes.size):
             with state.ema.speaking_as(int(corpus.speakers[i])):
-                numbers, sounds = validate_clip(state, corpus, i, folder)
+                aligned = None if alignment is None else alignment[i]
+                numbers, sounds = validate_clip(state, corpus, i, folder, aligned)
             own.append((i, {name: float(value) for name, value in numbers.items()}, sounds))
     clips = sorted(processes.all_gather(own), key=lambda clip: clip[0])
     rows, spoken = [row for _, row, _ in clips], [sounds for *_, sounds in clips if sounds]
@@ -78,14 +81,20 @@ def validate(state: State, corpus: Corpus, folder: Path) -> dict[str, float]:
     return averages | {name: measured[name] for name in metrics.WATCHED if name in measured}
 
 
-def validate_clip(state: State, corpus: Corpus, i: int, folder: Path) -> tuple[dict, dict[str, dict]]:
+def validate_clip(
+    state: State, corpus: Corpus, i: int, folder: Path, aligned: Aligned | None
+) -> tuple[dict, dict[str, dict]]:
     """validate of one clip: its numbers, and what is measured of what was spoken, as measure_spoken gives it, or {}."""
     config, model = state.config, state.ema
     numbers: dict[str, Tensor] = {}
     durations = None
     x, mel, f0 = clip_tensors(config, corpus, i, state.processes.device)
     if state.has_text_side:
-        numbers, durations = held_out.measure(model, x, mel, f0, torch.Generator().manual_seed(i))
+        reference = None
+        if aligned is not None:
+            ids, frames = (torch.from_numpy(each)[None].to(x.device) for each in aligned)
+            reference = ids, frames
+        numbers, durations = held_out.measure(model, (x, mel, f0), torch.Generator().manual_seed(i), reference)
     if i >= config.system.sample_clips:
         return numbers, {}
     noise = np.random.default_rng(config.system.seed)

@@ -157,6 +157,10 @@ def test_draws_have_their_distributions():
         values = np.sort([getattr(one, name) for one in draws])
         assert np.abs(values - (np.arange(2000) + 0.5) / 2000).max() < 0.04  # Kolmogorov and Smirnov, 0.3%
     assert np.mean([one.true_latent for one in draws]) == pytest.approx(0.3, abs=0.04)
+    true = np.array([one.true_latent for one in draws])
+    for name in ("u", "cut_u", "segment_u"):  # of which it depends on none
+        low = np.array([getattr(one, name) for one in draws]) < 0.3
+        assert true[low].mean() == pytest.approx(0.3, abs=0.08) and true[~low].mean() == pytest.approx(0.3, abs=0.05)
     noise = np.stack([one.noise for one in draws])
     assert noise.mean() == pytest.approx(0, abs=0.02)
     assert noise.std() == pytest.approx(1, abs=0.02)

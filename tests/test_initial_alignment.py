@@ -19,6 +19,10 @@ from training.initial_alignment import (
     FRAMES_PER_GAUSSIAN,
     GAUSSIANS,
     VARIANCE_FLOOR,
+    _estimate,
+    _split,
+    _start,
+    _utterance,
     align_corpus,
     corpus_alignment,
     features,
@@ -159,6 +163,20 @@ def test_a_sound_of_two_modes_has_gaussians_at_both_where_frames_are_enough(n_ut
     assert distance[share > 0].min(axis=1).max() < 1 < np.linalg.norm(centres[0] - centres[1]) / 10
     near = distance.argmin(axis=1)
     assert [share[near == mode].sum() for mode in range(2)] == pytest.approx([0.5, 0.5], abs=0.01)
+
+
+def test_gaussians_that_become_two_share_what_they_had():
+    mels, x, _ = synthetic_corpus(np.random.default_rng(0))
+    utterances = [_utterance(i, features(mel), ids, "blanks") for i, (mel, ids) in enumerate(zip(mels, x))]
+    model, floor = _start(utterances, "blanks")
+    _estimate(model, utterances, False, floor)
+    mean = model.mean[:, 0]
+    _split(model, utterances)
+    weights = np.exp(model.log_weight)  # (n_classes, 2)
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+    both = weights[:, 1] > 0
+    assert both.any() and (weights[both] == 0.5).all()
+    np.testing.assert_allclose(model.mean[both].mean(axis=1), mean[both])
 
 
 def test_synthetic_utterances_are_recovered():

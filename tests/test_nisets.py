@@ -14,7 +14,7 @@ from data_util.dataset import Batch
 from model import losses
 from model.discriminator import generator_losses
 from model.networks import T_CHANNELS, build_discriminators
-from model.nisets import NiSETS, drawn
+from model.nisets import NiSETS, drawn, let_through
 from model.prosody import N_VALUES, Counts, pitch_and_energy
 from model.sde import default_solver, result_time, solver_times
 from runtime import chunking
@@ -281,6 +281,22 @@ def networks_reached(model, loss):
 
 
 THROUGH = [("off", T_ONE, False), ("at_one", T_OTHER, False), ("at_one", T_ONE, True), ("on", T_OTHER, True)]
+
+
+@pytest.mark.parametrize(
+    ("feature_gradient", "reached"), [("off", []), ("at_one", [1.0]), ("on", [1.0, 0.999, 0.95, 0.5, 0.0])]
+)
+def test_the_waveforms_losses_pass_by_the_t_of_each_item(feature_gradient, reached):
+    t, z0_hat = torch.tensor([1.0, 0.999, 0.95, 0.5, 0.0]), torch.ones(5, 2, 3, requires_grad=True)
+    passed = let_through(z0_hat, t, feature_gradient)
+    assert torch.equal(passed, z0_hat)
+    if reached:
+        passed.sum().backward()
+        assert torch.equal(
+            z0_hat.grad, torch.tensor([float(each in reached) for each in t])[:, None, None].expand(5, 2, 3)
+        )
+    else:
+        assert not passed.requires_grad
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,20 @@ from model import monotonic_align
 from model.nisets import NiSETS
 from tests.conftest import with_keys
 from tests.runs import ALONE, break_losses, copied, differences, moved
+from training import step as step_module
 from training.data import prepare_data
 from training.distributed import Processes
 from training.recording import Run
 from training.schedule import stage_at
 from training.state import build_state
-from training.step import adversarial_losses, enter_stage, global_counts, set_learning_rates, step_discriminators
+from training.step import (
+    adversarial_losses,
+    enter_stage,
+    global_counts,
+    set_learning_rates,
+    step_discriminators,
+    update_averages,
+)
 
 pytest_plugins = "tests.run_fixtures"
 CLIPS = [1, 4, 6, 9]
@@ -45,6 +53,44 @@ def test_ema_follows_its_recursion(config, tiny):
             wanted[name] = decay * wanted[name] + (1 - decay) * parameter.detach()
     for name, parameter in state.ema.named_parameters():
         assert torch.allclose(parameter.double(), wanted[name], atol=1e-6), name
+
+
+def test_the_variance_of_log_durations_is_a_mean_that_soon_forgets(config, tiny):
+    """Of all losses at first, then with a weight of a hundredth for the last."""
+    state = build_state(config, ALONE, tiny.symbols)
+    set_learning_rates(state, 1)
+    losses = torch.rand(300, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    wanted = 0.0
+    for state.step, loss in enumerate(losses):
+        update_averages(state, loss.float())
+        wanted = losses[: state.step + 1].mean() if state.step < 100 else 0.99 * wanted + 0.01 * loss
+        assert state.model.logw_variance.item() == pytest.approx(float(wanted), rel=1e-4), state.step
+
+
+def test_masked_losses_divide_by_the_mean_of_what_all_processes_have(config, tiny, monkeypatch):
+    one, other = (fixed_batch(tiny, config, clips) for clips in (CLIPS, [0, 2, 3, 5]))
+    alone = [global_counts([batch], ALONE) for batch in (one, other)]
+    assert all(a != b for a, b in zip(*alone))
+    monkeypatch.setattr(Processes, "mean", lambda _, counts: (counts + torch.stack(list(alone[1]))) / 2)
+    assert list(global_counts([one], ALONE)) == [(a + b) / 2 for a, b in zip(*alone)]
+
+
+def test_each_part_is_clipped_to_its_own_norm(config, tiny, monkeypatch):
+    norms = {"text_encoder": 1e-3, "decoder": 1e9, "generator": 2e-3, "discriminators": 3e-3}
+    config = with_keys(config, "training", clip_norm=norms)
+    state, clipped = build_state(config, ALONE, tiny.symbols), {}
+
+    def watched(optimiser, _):
+        for group in optimiser.param_groups:
+            squares = [parameter.grad.square().sum() for parameter in group["params"] if parameter.grad is not None]
+            clipped[group["name"]] = float(torch.stack(squares).sum().sqrt())
+
+    monkeypatch.setattr(step_module, "step_if_finite", watched)
+    values = train.train_step(state, fixed_batch(tiny, config, CLIPS))
+    assert clipped.keys() == norms.keys()
+    for part, most in norms.items():
+        whole = float(values[f"norm_{part}"])
+        assert clipped[part] == pytest.approx(min(whole, most), rel=1e-3) and (whole > most) == (part != "decoder")
 
 
 # -- learning rates

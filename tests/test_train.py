@@ -61,7 +61,8 @@ def test_a_run_writes_what_the_design_lists(arguments, runs, tiny_root, capsys, 
     assert set(log[0]) >= {"loss_duration", "loss_prior", "loss_score", "loss_mel", "loss_feature",
                            "loss_adversarial", "loss_discriminator", "norm_generator"}  # fmt: skip
     assert set(valid[0]) >= {"loss_prior", "loss_duration", "latent_l1", "copy_mel_l1", "score_ratio_1",
-                             "score_ratio_0.5", "score_ratio_0.2"}  # fmt: skip
+                             "score_ratio_0.5", "score_ratio_0.2", "train_latent_l1", "train_score_ratio_1",
+                             "train_loss_prior"}  # fmt: skip
     assert all(np.isfinite(value) for line in log + valid for value in line.values() if not isinstance(value, str))
     # what needs no packages is measured of what was spoken, and that some are missing is said once
     assert caplog.text.count("measured without jiwer, distillmos: pip install") == 1

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -51,6 +52,27 @@ def test_what_has_not_learnt_is_not_measured(config, tiny, tmp_path, monkeypatch
     assert ("loss_prior" in numbers, "copy_mel_l1" in numbers, "mcd" in numbers) == (reads, sounds, reads and sounds)
     if reads and sounds and not metrics.missing_packages():
         assert 1 <= numbers["distillmos"] <= 5 and numbers["cer"] >= 0
+
+
+def test_clips_of_training_are_measured_as_held_out_ones_are(config, tiny, tmp_path, monkeypatch):
+    """As many of them, from the first to the last, each by one of the processes."""
+    monkeypatch.setattr(validation, "save_validation", lambda *_: None)
+    config = with_keys(config, "system", validation_clips=4, sample_clips=1)
+    state, last = build_state(config, ALONE, tiny.symbols), len(tiny) - 1
+    state.trained = {"text_encoder", "decoder"}
+    chosen = [0, round(last / 3), round(2 * last / 3), last]
+    alone, shares = validation.measure_seen(state, tiny), []
+    each = [validation.validate(state, tiny.subset([i]), tmp_path) for i in chosen]
+    for name in validation.SEEN:  # the noise is another, by the clip's place
+        assert alone[name] == pytest.approx(np.mean([one[name] for one in each]), rel=0.05), name
+    monkeypatch.setattr(Processes, "all_reduce_max", lambda _, number: number)
+    monkeypatch.setattr(Processes, "all_gather", lambda _, own: shares.append(own) or own)
+    for rank in range(2):
+        state.processes = Processes(rank, 2, torch.device("cpu"))
+        validation.measure_seen(state, tiny)
+    assert [[i for i, _ in own] for own in shares] == [chosen[::2], chosen[1::2]]
+    state.trained = {"generator"}
+    assert validation.measure_seen(state, tiny) == {}
 
 
 # -- which voices are kept

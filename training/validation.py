@@ -21,6 +21,7 @@ from training.run_log import RunLog
 from training.schedule import stage_at
 from training.state import State
 
+SEEN = ("loss_prior", "score_ratio_1", "latent_l1")  # of a voice, also measured on clips of training
 STALE_VALIDATIONS = 5  # without a gain, after which training says so
 log = logging.getLogger("train")
 
@@ -35,7 +36,7 @@ def validate_once(state: State, data: Data, folder: Path, run_log: RunLog | None
     lines = [] if run_log is None else run_log.read()
     done = [one for one in lines if one["kind"] == "valid" and one["step"] == state.step]
     line = processes.broadcast(done[0] if done else None)
-    numbers = line or validate(state, data.valid, folder / "samples" / f"{state.step:08d}", data.valid_alignment)
+    numbers = line or measure_clips(state, data, folder / "samples" / f"{state.step:08d}")
     is_news = watch_prosody(state, numbers) or line is None
     settle_prosody(state)
     if run_log is not None:
@@ -44,6 +45,13 @@ def validate_once(state: State, data: Data, folder: Path, run_log: RunLog | None
     elif processes.main_failed():
         raise OSError("another training process cannot go on, and says why")
     return is_news
+
+
+def measure_clips(state: State, data: Data, folder: Path) -> dict[str, float]:
+    """validate of the held-out clips, and beside it what SEEN names of as many clips of training, under train_<name>:
+    what the one is worse by has been learnt by heart."""
+    numbers = validate(state, data.valid, folder, data.valid_alignment)
+    return numbers | {f"train_{name}": value for name, value in measure_seen(state, data.own).items()}
 
 
 def write_validation(
@@ -79,6 +87,21 @@ def validate(state: State, corpus: Corpus, folder: Path, alignment: list[Aligned
     averages = {name: float(np.mean([row[name] for row in rows if name in row])) for name in rows[0]}
     measured = metrics.pooled([sounds["one_step"]["pairs"] for sounds in spoken])
     return averages | {name: measured[name] for name in metrics.WATCHED if name in measured}
+
+
+@torch.no_grad()
+def measure_seen(state: State, corpus: Corpus) -> dict[str, float]:
+    """The means of SEEN over clips of training, spread over the list; {} where there is no text side."""
+    processes, n_clips = state.processes, min(state.config.system.validation_clips, len(corpus))
+    indices, own = np.linspace(0, len(corpus) - 1, n_clips).round().astype(int).tolist(), []
+    with processes.raise_on_all():
+        for i in indices[processes.rank :: processes.size] if state.has_text_side else []:
+            with state.ema.speaking_as(int(corpus.speakers[i])):
+                clip = clip_tensors(state.config, corpus, i, processes.device)
+                numbers, _ = held_out.measure(state.ema, clip, torch.Generator().manual_seed(i))
+            own.append((i, {name: float(numbers[name]) for name in SEEN}))
+    rows = [row for _, row in sorted(processes.all_gather(own))]
+    return {name: float(np.mean([row[name] for row in rows])) for name in SEEN if rows}
 
 
 def validate_clip(

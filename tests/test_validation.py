@@ -9,7 +9,7 @@ import torch
 
 import train
 from evaluation import metrics
-from tests.conftest import with_keys
+from tests.conftest import with_keys, without_judges
 from tests.runs import ALONE, said
 from training import checkpoint, validation
 from training.distributed import Processes
@@ -73,6 +73,16 @@ def test_clips_of_training_are_measured_as_held_out_ones_are(config, tiny, tmp_p
     assert [[i for i, _ in own] for own in shares] == [chosen[::2], chosen[1::2]]
     state.trained = {"generator"}
     assert validation.measure_seen(state, tiny) == {}
+
+
+def test_voices_are_compared_with_the_recordings_of_the_other_sample_clips(config, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(validation, "save_validation", lambda *_: None)
+    monkeypatch.setattr(metrics, "embedding_of", lambda _: np.array([1.0, 0.0]))
+    without_judges(monkeypatch)
+    for n, wanted in ((2, 1.0), (1, None)):  # where there is one, there is no other
+        state = build_state(with_keys(config, "system", validation_clips=3, sample_clips=n), ALONE, tiny.symbols)
+        state.trained = {"text_encoder", "decoder", "generator"}
+        assert validation.validate(state, tiny, tmp_path).get("speaker") == wanted
 
 
 # -- which voices are kept

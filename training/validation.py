@@ -141,7 +141,7 @@ def measure_spoken(config: Config, wavs: dict[str, np.ndarray], text: str | None
     sound, recording = (metrics.Sound.of(wavs[kind].clip(-1, 1), config) for kind in ("one_step", "recording"))
     reference = metrics.reference_of(text, config.text.language)
     measured = metrics.measure(sound, recording, reference, config.system.recogniser)
-    return {"one_step": measured, "recording": {"embedding": metrics.embedding_of(recording)}}
+    return {"one_step": measured, "recording": {"pairs": {}, "embedding": metrics.embedding_of(recording)}}
 
 
 def save_sample(

@@ -1,36 +1,43 @@
 """The configuration: frozen, typed, strict. config.yaml holds the values; this file holds their types and ranges.
 
 A section whose parts come in kinds (`decoder: {kind: unet2d, ...}`) has the keys of the chosen kind alone; KINDS lists
-them. Each section checks itself, and Config what several of them have to agree on.
+them. Each key is explained where its value stands: in config.yaml, or here where it has a default.
 """
 
+import contextlib
 import copy
 import dataclasses
+import functools
+import json
 import math
-import typing
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import operator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("text_encoder", "prosody", "f0_residual", "decoder", "generator", "discriminators")
+Part = Literal["text_encoder", "prosody", "f0_residual", "decoder", "generator", "discriminators"]
+PARTS = get_args(Part)
 # what the numbers stand for that networks read and give: with another of these the same weights mean something else
-MEANING = (("latent", "kind"), ("latent", "channels"), ("sde", "parametrisation"))
+MEANING = ("latent.kind", "latent.channels", "sde.parametrisation")
 
 
 class ConfigError(ValueError):
     """A key that does not exist, a value of the wrong type, or values that do not fit together."""
 
 
-@dataclass(frozen=True)
-class Rule:
-    """holds(value) or the value is refused, with these words."""
+class Rule(NamedTuple):
+    """A value is refused, with these words, unless holds(value)."""
 
     words: str
-    holds: Callable[[typing.Any], bool]
+    holds: Callable[[Any], bool]
+
+
+def multiple_of(n: int) -> Rule:
+    return Rule(f"a multiple of {n}", lambda value: value > 0 and value % n == 0)
 
 
 Count = Annotated[int, Rule("positive", lambda n: n > 0)]
@@ -39,26 +46,41 @@ Odd = Annotated[int, Rule("odd", lambda n: n > 0 and n % 2 == 1)]
 Positive = Annotated[float, Rule("positive", lambda x: x > 0)]
 NotNegative = Annotated[float, Rule("zero or positive", lambda x: x >= 0)]
 Share = Annotated[float, Rule("from 0 to 1", lambda x: 0 <= x <= 1)]
-N_FFTs = tuple[Annotated[int, Rule("a multiple of 4", lambda n: n > 0 and n % 4 == 0)], ...]
+OpenShare = Annotated[float, Rule("over 0 and under 1", lambda x: 0 < x < 1)]
 Evaluations = Annotated[int, Rule("1, the mean, or at least 5: fewer give no sample", lambda n: n == 1 or n > 4)]
-Names = tuple[str, ...]
-NotEmpty = Rule("a list with something in it", lambda values: len(values) > 0)
+N_FFTs = tuple[Annotated[int, multiple_of(4)], ...]
+Name = Annotated[str, Rule("a name without | and spaces around", lambda s: s.strip() == s != "" and "|" not in s)]
+NotEmpty = Rule("one entry or more", bool)
+Different = Rule("different ones", lambda values: len(set(values)) == len(values))
 Sizes = Annotated[tuple[Count, ...], NotEmpty]
+HasZ0Hat = Rule("z0_hat and others", lambda names: "z0_hat" in names)
+Inputs = Annotated[tuple[Literal["z0_hat", "mu", "f0", "t"], ...], Different, HasZ0Hat]
+Checks = Iterator[tuple[bool, str, str]]  # whether it holds, the key to name, and what that key must be
 
 
-def require(truth: bool, key: str, value: object, right: str) -> None:
-    """Raise ConfigError, which says what the key must be, unless it is."""
-    if not truth:
-        raise ConfigError(f"{key} = {value}: must be {right}")
+class Section:
+    """Subclasses are frozen dataclasses, whose fields are a section's keys; files may leave out those with defaults."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # tells mypy that replace() and asdict() take sections
+
+    def __init_subclass__(cls):
+        dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+
+
+class Kind(Section):
+    """A section that comes in kinds, and the whole of it where a kind has nothing to choose."""
+
+    kind: str
+
+    def checks(self, config: "Config") -> Checks:  # noqa: ARG002
+        """What its keys have to agree on, also with other sections. Messages show the values of the keys in them."""
+        yield from ()
 
 
 # -- the sections, in the order of config.yaml
 
 
-@dataclass(frozen=True, kw_only=True)
-class System:
-    """recogniser: of faster-whisper, a model's name or a folder that has one, for the error rates of speech."""
-
+class System(Section):
     seed: Whole
     tf32: bool
     cudnn_benchmark: bool
@@ -76,23 +98,19 @@ class System:
     patience: Whole
     keep_best: Count
     wandb_project: str
-    recogniser: str = "base.en"
+    recogniser: str = "base.en"  # for error rates: a model's name in faster-whisper, or a folder that has one
 
 
-@dataclass(frozen=True, kw_only=True)
-class Dataset:
-    """fold: of the list, the clips to train on, all or every second one."""
-
+class Dataset(Section):
     prtpath: str
     metafile_train: str
     metafile_valid: str
     metafile_test: str
-    fold: Literal["all", "even", "odd"] = "all"
+    fold: Literal["all", "even", "odd"] = "all"  # of metafile_train, the clips to train on: all or every second one
     cache: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Audio:
+class Audio(Section):
     sample_rate: Count
     n_fft: Count
     hop_length: Count
@@ -101,24 +119,13 @@ class Audio:
     f_min: NotNegative
     f_max: Positive
 
-    def __post_init__(self):
-        hop, n_fft = self.hop_length, self.n_fft
-        require(hop < self.win_length <= n_fft, "audio.win_length", self.win_length,
-                f"over audio.hop_length ({hop}) and at most audio.n_fft ({n_fft})")  # fmt: skip
-        require((n_fft - hop) % 2 == 0, "audio.hop_length", hop,
-                f"even where audio.n_fft ({n_fft}) is, odd where it is odd")  # fmt: skip
-        require(self.f_min < self.f_max <= self.sample_rate / 2, "audio.f_max", self.f_max,
-                f"over audio.f_min and at most half of audio.sample_rate ({self.sample_rate / 2:g})")  # fmt: skip
 
-
-@dataclass(frozen=True, kw_only=True)
-class Pitch:
+class Pitch(Section):
     f_min: Positive
     f_max: Positive
 
 
-@dataclass(frozen=True, kw_only=True)
-class Text:
+class Text(Section):
     language: str
     phonemizer: Literal["espeak", "cmudict"]
     units: Literal["blanks", "characters", "phones"]
@@ -126,22 +133,12 @@ class Text:
     lexicon: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Speakers:
-    """names: of those that the lists name, in the order of their ids; () for one voice that needs no name."""
-
-    names: Names
+class Speakers(Section):
+    names: Annotated[tuple[Name, ...], Different]  # in the order of their ids
     balanced: bool
 
-    def __post_init__(self):
-        good = all(name.strip() == name != "" and "|" not in name for name in self.names)
-        require(good and len(set(self.names)) == len(self.names), "speakers.names", list(self.names),
-                "different names, none empty, without | and spaces around")  # fmt: skip
 
-
-@dataclass(frozen=True, kw_only=True)
-class TransformerSizes:
-    kind: str
+class TransformerSizes(Kind):
     channels: Count
     n_layers: Count
     n_heads: Count
@@ -154,154 +151,112 @@ class TransformerSizes:
     prenet_kernel: Odd
     prenet_dropout: Share
 
-    def __post_init__(self):
-        require(self.channels % self.n_heads == 0, "text_encoder.channels", self.channels,
-                f"a multiple of text_encoder.n_heads ({self.n_heads})")  # fmt: skip
+    def checks(self, config):  # noqa: ARG002
+        yield self.channels % self.n_heads == 0, "text_encoder.channels", "a multiple of text_encoder.n_heads"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plain:
-    """A kind that has nothing to choose."""
-
-    kind: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConvNeXtFramesSizes:
-    kind: str
+class ConvNeXtFramesSizes(Kind):
     n_layers: Count = 2
     hidden_channels: Count = 384
     kernel: Odd = 5
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prosody:
-    """Pitch and energy of each symbol. n_timesteps: evaluations that sample them, at least 5; or 1: their means;
-    patience: validations without a gain on held-out clips, after which this part stops training."""
+class Prosody(Kind):
+    """Pitch and energy of each symbol."""
 
-    kind: str
     channels: Count = 128
     hidden_channels: Count = 256
     n_layers: Count = 4
     kernel: Odd = 7
     dropout: Share = 0.2
-    n_timesteps: Evaluations = 8
+    n_timesteps: Evaluations = 8  # evaluations of the score network that sample them; 1: their means
     pitch_temperature: NotNegative = 1.0
     energy_temperature: NotNegative = 0.0
-    patience: Count = 4
+    patience: Count = 4  # validations without a gain on held-out clips, after which this part stops training
 
 
-@dataclass(frozen=True, kw_only=True)
 class FrameProsody(Prosody):
-    """F0 and voicing of each frame, too: a contour and, where residual_layers is over 0, a score network over F0 about
-    it, which is the part f0_residual. residual_timesteps, residual_temperature: as the other two."""
+    """F0 and voicing of each frame, too."""
 
-    kind: str
     frame_layers: Count = 2
-    residual_layers: Whole = 0
-    residual_timesteps: Evaluations = 1
+    residual_layers: Whole = 0  # of the part f0_residual, a score network over F0 about its contour; 0: there is none
+    residual_timesteps: Evaluations = 1  # as n_timesteps
     residual_temperature: NotNegative = 0.7
 
 
-@dataclass(frozen=True, kw_only=True)
-class FewerChannels:
-    kind: str
+class FewerChannels(Kind):
     channels: Count = 40
 
+    def checks(self, config):
+        n_mels = config.audio.n_mels
+        yield self.channels <= n_mels, "latent.channels", "at most audio.n_mels"
+        fits = self.kind != "pooled" or n_mels % self.channels == 0
+        yield fits, "latent.channels", "a divisor of audio.n_mels for latent.kind"
 
-@dataclass(frozen=True, kw_only=True)
-class Alignment:
-    """em_minutes: of speech that the Gaussians are fitted on, all of which is aligned; shortest_pause: seconds of
-    silence between two words that make a pause of it, where units are phones; solve_ridge: on how far the weights that
-    give mu are from 0, or from what -from has, times the mean square of what they weigh."""
 
+class Alignment(Section):
     init: Literal["em", "none"]
     init_steps: Whole
     refresh_steps: Whole
     em_iterations: Count
-    em_minutes: Positive = 60.0
-    shortest_pause: Positive = 0.07
+    em_minutes: Positive = 60.0  # of speech that the Gaussians are fitted on; all of it is aligned
+    shortest_pause: Positive = 0.07  # seconds of silence between two words that are a pause, where units are phones
     solve_minutes: NotNegative
-    solve_ridge: Positive = 0.03
+    solve_ridge: Positive = 0.03  # on how far mu's weights go from 0, or -from's; times the mean square of their inputs
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sde:
+class Sde(Section):
     beta_min: Positive
     beta_max: Positive
     sigma_data: Positive
     parametrisation: Literal["edm", "v", "z0", "noise"]
     t_one: Share
     t_uniform: Share
-    t_min: Positive
+    t_min: OpenShare
     t_log_mean: float
     t_log_std: Positive
 
-    def __post_init__(self):
-        require(self.beta_min < self.beta_max, "sde.beta_min", self.beta_min, f"under sde.beta_max ({self.beta_max})")
-        require(self.t_min < 1, "sde.t_min", self.t_min, "under 1")
-        require(self.t_one + self.t_uniform <= 1, "sde.t_uniform", self.t_uniform,
-                f"at most 1 - sde.t_one ({1 - self.t_one:g})")  # fmt: skip
 
-
-@dataclass(frozen=True, kw_only=True)
-class UNet2dSizes:
-    kind: str
+class UNet2dSizes(Kind):
     channels: Count = 64
     multipliers: Sizes = (1, 2, 4)
     groups: Count = 8
     n_heads: Count = 4
     head_channels: Count = 32
 
-    def __post_init__(self):
-        require(self.channels % (2 * self.groups) == 0, "decoder.channels", self.channels,
-                f"a multiple of twice decoder.groups ({self.groups})")  # fmt: skip
-
-    def check(self, config: "Config") -> None:
+    def checks(self, config):
+        yield self.channels % (2 * self.groups) == 0, "decoder.channels", "a multiple of twice decoder.groups"
         stride = 2 ** (len(self.multipliers) - 1)
-        right = f"a multiple of {stride}, the stride of the decoder's deepest resolution (decoder.multipliers)"
+        right = f"a multiple of {stride}, the stride of the deepest of decoder.multipliers"
         name = "audio.n_mels" if config.latent.kind == "normalised" else "latent.channels"
-        require(config.n_latents % stride == 0, name, config.n_latents, right)
-        require(config.training.cut_frames % stride == 0, "training.cut_frames", config.training.cut_frames, right)
-        require(config.latent.kind != "pca", "latent.kind", config.latent.kind,
-                "normalised or pooled where decoder.kind is unet2d, which reads channels as neighbours")  # fmt: skip
+        yield config.n_latents % stride == 0, name, right
+        yield config.training.cut_frames % stride == 0, "training.cut_frames", right
+        right = "normalised or pooled for decoder.kind, which reads channels as neighbours"
+        yield config.latent.kind != "pca", "latent.kind", right
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConvNeXt1dSizes:
-    kind: str
+class ConvNeXt1dSizes(Kind):
     channels: Count = 192
     hidden_channels: Count = 384
     n_layers: Count = 6
     kernel: Odd = 7
 
 
-Inputs = Annotated[tuple[Literal["z0_hat", "mu", "f0", "t"], ...], NotEmpty]
-
-
-@dataclass(frozen=True, kw_only=True)
-class HiFiGANSizes:
-    kind: str
+class HiFiGANSizes(Kind):
     inputs: Inputs = ("z0_hat",)
     channels: Count = 512
     upsample_rates: Sizes = (8, 8, 2, 2)
     resblock_kernels: Annotated[tuple[Odd, ...], NotEmpty] = (3, 7, 11)
     resblock_dilations: Sizes = (1, 3, 5)
 
-    def __post_init__(self):
-        parts = 2 ** len(self.upsample_rates)
-        require(self.channels % parts == 0, "generator.channels", self.channels,
-                f"a multiple of {parts}: each upsampling halves it")  # fmt: skip
-
-    def check(self, config: "Config") -> None:
-        hop, product = config.audio.hop_length, math.prod(self.upsample_rates)
-        require(product == hop, "generator.upsample_rates", self.upsample_rates,
-                f"factors of audio.hop_length ({hop}); their product is {product}")  # fmt: skip
+    def checks(self, config):
+        parts, product = 2 ** len(self.upsample_rates), math.prod(self.upsample_rates)
+        yield self.channels % parts == 0, "generator.channels", f"a multiple of {parts}: each upsampling halves it"
+        right = f"factors of audio.hop_length; their product is {product}"
+        yield product == config.audio.hop_length, "generator.upsample_rates", right
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConvNeXtSizes:
-    kind: str
+class ConvNeXtSizes(Kind):
     inputs: Inputs = ("z0_hat",)
     channels: Count = 384
     hidden_channels: Count = 1152
@@ -313,40 +268,31 @@ class ConvNeXtSizes:
     def needs_source(self) -> bool:
         return self.head == "source"
 
-    def check(self, config: "Config") -> None:
+    def checks(self, config):
         hop, n_fft = config.audio.hop_length, config.audio.n_fft
-        require(n_fft >= 2 * hop and n_fft % hop == 0, "audio.n_fft", n_fft,
-                f"a multiple of audio.hop_length ({hop}), twice it or more, for generator.kind convnext")  # fmt: skip
+        fits = n_fft >= 2 * hop and n_fft % hop == 0
+        yield fits, "audio.n_fft", "a multiple of audio.hop_length, twice it or more, for generator.kind"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Discriminators:
+class Discriminators(Section):
     periods: tuple[Count, ...]
     period_channels: Sizes
     scales: Whole
-    scale_channels: Sizes
+    scale_channels: Annotated[
+        tuple[Annotated[int, multiple_of(16)], ...], Rule("one to seven counts", lambda x: 0 < len(x) < 8)
+    ]
     resolutions: N_FFTs
     resolution_channels: Sizes
-    t_channels: Annotated[int, Rule("even", lambda n: n > 0 and n % 2 == 0)]
-
-    def __post_init__(self):
-        widths = self.scale_channels
-        require(len(widths) <= 7 and all(width % 16 == 0 for width in widths), "discriminators.scale_channels", widths,
-                "at most seven multiples of 16, the groups of their convolutions")  # fmt: skip
-        require(bool(self.periods or self.scales or self.resolutions), "discriminators.periods", self.periods,
-                "at least one, where there are no scales and no resolutions")  # fmt: skip
+    t_channels: Annotated[int, multiple_of(2)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Loss:
-    """Weights in the sum that encoder, decoder and vocoder minimise. frame: the prior's loss once more, of the refined
-    mu; prosody: pitch and energy; stft: several resolutions (n_fft, samples), weighed over t as mel is; phase: voiced
-    frames, for generator.head source, whose pulses are in step with the recording."""
+class Loss(Section):
+    """Weights in the sum that encoder, decoder and vocoder minimise."""
 
     duration: NotNegative
     prior: NotNegative
-    frame: NotNegative = 1.0
-    prosody: NotNegative = 1.0
+    frame: NotNegative = 1.0  # the prior's loss once more, of the refined mu
+    prosody: NotNegative = 1.0  # pitch and energy
     f0: NotNegative = 1.0
     voicing: NotNegative = 1.0
     f0_residual: NotNegative = 1.0
@@ -355,128 +301,92 @@ class Loss:
     feature: NotNegative
     mel: NotNegative
     mel_blur: NotNegative
-    stft: NotNegative = 0.0
-    stft_resolutions: Annotated[N_FFTs, NotEmpty] = (512, 1024, 2048)
-    phase: NotNegative = 0.0
+    stft: NotNegative = 0.0  # of several resolutions, weighed over t as mel is
+    stft_resolutions: Annotated[N_FFTs, NotEmpty] = (512, 1024, 2048)  # samples, the n_fft of each
+    phase: NotNegative = 0.0  # of voiced frames, for generator.head source, whose pulses are in step with the recording
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """parts: learning rates by name; share: of train_num_steps; final: share of the rates that is left at the end.
+class Stage(Section):
+    """Parts that train for a share of the steps. latents: what the vocoder is given: joint, posterior means as the step
+    makes them; true latents; or the teacher-forced ones of training.gta_folders. feature_gradient: the waveform's
+    losses train the decoder, and through mu, where mu_gradient allows it, the text encoder: off, at_one (items at
+    t = 1), or on."""
 
-    latents: what the vocoder is given: joint, posterior means as the step makes them; true latents; or the
-    teacher-forced ones of training.gta_folders.
-
-    mu_gradient: what comes after mu, the score loss first of all, trains the text encoder too; feature_gradient: the
-    waveform's losses train the decoder, and through mu, where mu_gradient allows it, the text encoder: off, at_one
-    (items at t = 1), or on.
-    """
-
-    parts: dict[str, Positive]
+    parts: Annotated[dict[Part, Positive], NotEmpty]  # learning rates
     latents: Literal["joint", "true", "gta"] = "joint"
-    share: Share = 1.0
-    final: Share = 0.01
-    mu_gradient: bool = True
+    share: Annotated[float, Rule("over 0 and at most 1", lambda x: 0 < x <= 1)] = 1.0  # of train_num_steps
+    final: Share = 0.01  # share of the learning rates that is left at the end
+    mu_gradient: bool = True  # what comes after mu, the score loss first of all, trains the text encoder too
     feature_gradient: Literal["off", "at_one", "on"] = "off"
 
-    def check(self, config: "Config", key: str) -> None:
-        parts = set(self.parts)
-        require(bool(parts) and parts <= set(PARTS), f"{key}.parts", self.parts,
-                f"learning rates of some of {', '.join(PARTS)}")  # fmt: skip
-        require("generator" in parts or "discriminators" not in parts, f"{key}.parts", self.parts,
-                "with generator too where the discriminators train")  # fmt: skip
-        require("prosody" not in parts or config.prosody.kind != "none", f"{key}.parts", self.parts,
-                "without prosody where prosody.kind is none")  # fmt: skip
-        require("f0_residual" not in parts or config.has_f0_residual, f"{key}.parts", self.parts,
-                "without f0_residual where prosody has no residual_layers")  # fmt: skip
-        require(self.share > 0, f"{key}.share", self.share, "over 0 and at most 1")
-        require(self.feature_gradient == "off" or bool({"decoder", "generator"} & parts), f"{key}.feature_gradient",
-                self.feature_gradient, "off where neither decoder nor generator trains")  # fmt: skip
+    def checks(self, config: "Config", key: str) -> Checks:
+        parts, latents, trains = f"{key}.parts", f"{key}.latents", set(self.parts)
+        yield "generator" in trains or "discriminators" not in trains, parts, "with generator beside discriminators"
+        has_prosody, has_residual = config.prosody.kind != "none", config.has_f0_residual
+        yield has_prosody or "prosody" not in trains, parts, "without prosody for prosody.kind"
+        yield has_residual or "f0_residual" not in trains, parts, "without f0_residual where it has no residual_layers"
+        is_off, reached = self.feature_gradient == "off", bool(trains & {"decoder", "generator"})
+        yield is_off or reached, f"{key}.feature_gradient", "off where neither decoder nor generator trains"
         if self.latents != "joint":
-            require(parts <= {"generator", "discriminators"} and self.feature_gradient == "off", f"{key}.latents",
-                    self.latents, "joint where more than generator and discriminators train")  # fmt: skip
-            require("mu" not in config.generator.inputs, f"{key}.latents", self.latents,
-                    "joint where generator.inputs has mu")  # fmt: skip
-        require(self.latents != "gta" or bool(config.training.gta_folders), f"{key}.latents", self.latents,
-                "joint or true where training.gta_folders names no folder")  # fmt: skip
+            alone = is_off and trains <= {"generator", "discriminators"}
+            yield alone, latents, "joint where more than generator and discriminators train"
+            yield "mu" not in config.generator.inputs, latents, "joint where mu is among generator.inputs"
+        is_there = self.latents != "gta" or bool(config.training.gta_folders)
+        yield is_there, latents, "joint or true, since training.gta_folders names none"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """lr_decay: what learning rates are multiplied by after max_skipped; gta_folders: of teacher-forced latents, which
-    training.extract writes, for stages with latents: gta."""
-
+class Training(Section):
     train_num_steps: Whole
     batch_size: Count
     batch_frames: Whole
     accumulate: Count
     rate_power: Share
     max_skipped: Count
-    lr_decay: Share = 0.5
+    lr_decay: Share = 0.5  # what learning rates are multiplied by after max_skipped
     cut_frames: Count
     segment_frames: Count
     true_latents: Share
     warmup_steps: Whole
-    betas: tuple[Positive, Positive]
+    betas: Annotated[tuple[OpenShare, OpenShare], Rule("two numbers", lambda betas: len(betas) == 2)]
     weight_decay: NotNegative
-    clip_norm: dict[str, Positive]
+    clip_norm: dict[Part, Positive]
     ema_decay: Share
-    gta_folders: Names = ()
+    gta_folders: tuple[str, ...] = ()  # what training.extract wrote, for stages with latents: gta
     stages: tuple[Stage, ...]
 
-    def __post_init__(self):
-        require(self.segment_frames <= self.cut_frames, "training.segment_frames", self.segment_frames,
-                f"at most training.cut_frames ({self.cut_frames})")  # fmt: skip
-        trained = {part for stage in self.stages for part in stage.parts}
-        require(trained & set(PARTS) <= set(self.clip_norm) <= set(PARTS), "training.clip_norm", self.clip_norm,
-                f"a norm for each part that trains, of {', '.join(PARTS)}")  # fmt: skip
-        require(max(self.betas) < 1, "training.betas", self.betas, "under 1, both of them")
-        total = sum(stage.share for stage in self.stages)
-        require(abs(total - 1) < 1e-9 or self.train_num_steps == 0, "training.stages", f"shares that sum to {total:g}",
-                "shares that sum to 1")  # fmt: skip
 
-
-@dataclass(frozen=True, kw_only=True)
-class FineTuning:
-    """start: the checkpoints whose weights a run begins with, which -from sets: each all that it has, or, as
-    `PART,PART=CHECKPOINT`, some of its parts. rate and frozen count with one alone."""
-
-    start: Names = ()
-    rate: Positive
-    frozen: Names = ()
-
-    def __post_init__(self):
-        require(set(self.frozen) < set(PARTS), "fine_tuning.frozen", list(self.frozen),
-                f"some of {', '.join(PARTS)}, and not all")  # fmt: skip
+class FineTuning(Section):
+    start: tuple[str, ...] = ()  # what -from gives: CHECKPOINT, all that it has, or PART,PART=CHECKPOINT
+    rate: Positive  # counts, as frozen does, with one whole checkpoint alone
+    frozen: Annotated[tuple[Part, ...], Rule("some of the parts, not all", lambda parts: set(parts) < set(PARTS))] = ()
 
 
 # of the sections that have a kind, what each kind's keys are; a kind of your own is one more entry
 KINDS: dict[str, dict[str, type]] = {
     "text_encoder": {"transformer": TransformerSizes},
-    "frame_encoder": {"none": Plain, "convnext1d": ConvNeXtFramesSizes},
-    "prosody": {"none": Plain, "phone": Prosody, "frame": FrameProsody},
-    "latent": {"normalised": Plain, "pooled": FewerChannels, "pca": FewerChannels},
+    "frame_encoder": {"none": Kind, "convnext1d": ConvNeXtFramesSizes},
+    "prosody": {"none": Kind, "phone": Prosody, "frame": FrameProsody},
+    "latent": {"normalised": Kind, "pooled": FewerChannels, "pca": FewerChannels},
     "decoder": {"unet2d": UNet2dSizes, "convnext1d": ConvNeXt1dSizes},
     "generator": {"hifigan": HiFiGANSizes, "convnext": ConvNeXtSizes},
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Section):
     system: System
     dataset: Dataset
     audio: Audio
     pitch: Pitch
     text: Text
     speakers: Speakers
-    text_encoder: typing.Any  # where it says Any: of the kind that KINDS has under the section's name
-    frame_encoder: typing.Any
-    prosody: typing.Any
-    latent: typing.Any
+    text_encoder: Any  # where it says Any: of the kind that KINDS has under the section's name
+    frame_encoder: Any
+    prosody: Any
+    latent: Any
     alignment: Alignment
     sde: Sde
-    decoder: typing.Any
-    generator: typing.Any
+    decoder: Any
+    generator: Any
     discriminators: Discriminators
     loss: Loss
     training: Training
@@ -511,61 +421,73 @@ class Config:
         return self.prosody.kind != "none"
 
     def __post_init__(self):
-        audio, latent, inputs = self.audio, self.latent, self.generator.inputs
-        require(2 * self.pitch.f_min <= self.pitch.f_max <= audio.sample_rate / 4, "pitch.f_max", self.pitch.f_max,
-                f"at least twice pitch.f_min and at most a quarter of audio.sample_rate "
-                f"({audio.sample_rate / 4:g})")  # fmt: skip
-        require(self.n_latents <= audio.n_mels, "latent.channels", self.n_latents,
-                f"at most audio.n_mels ({audio.n_mels})")  # fmt: skip
-        require(latent.kind != "pooled" or audio.n_mels % self.n_latents == 0, "latent.channels", self.n_latents,
-                f"a divisor of audio.n_mels ({audio.n_mels}) where latent.kind is pooled")  # fmt: skip
-        require("z0_hat" in inputs and len(set(inputs)) == len(inputs), "generator.inputs", inputs,
-                "different ones, z0_hat among them")  # fmt: skip
-        require(self.prosody.kind == "frame" or not self.vocoder_needs_f0, "prosody.kind", self.prosody.kind,
-                "frame, since the vocoder (generator.inputs, generator.head) needs F0")  # fmt: skip
-        require(self.loss.phase == 0 or self.has_source, "loss.phase", self.loss.phase,
-                "0, but for generator.kind convnext with generator.head source")  # fmt: skip
-        for section in (self.decoder, self.generator):
-            if hasattr(section, "check"):
-                section.check(self)
-        for i, stage in enumerate(self.training.stages):
-            stage.check(self, f"training.stages[{i}]")
-        trained = {part for stage in self.training.stages for part in stage.parts}
+        for holds, key, right in self.checks():
+            if not holds:
+                explained = re.sub(r"[a-z]\w*\.\w+", lambda named: f"{named[0]} ({_value(self, named[0])})", right)
+                raise ConfigError(f"{key} = {_value(self, key)}: must be {explained}")
+
+    def checks(self) -> Checks:
+        """What the keys of all sections have to agree on."""
+        audio, pitch, sde, training = self.audio, self.pitch, self.sde, self.training
+        hop, n_fft, rate = audio.hop_length, audio.n_fft, audio.sample_rate
+        yield hop < audio.win_length <= n_fft, "audio.win_length", "over audio.hop_length and at most audio.n_fft"
+        yield (n_fft - hop) % 2 == 0, "audio.hop_length", "even where audio.n_fft is, odd where it is odd"
+        yield audio.f_min < audio.f_max <= rate / 2, "audio.f_max", "over audio.f_min, up to half of audio.sample_rate"
+        right = "at least twice pitch.f_min and at most a quarter of audio.sample_rate"
+        yield 2 * pitch.f_min <= pitch.f_max <= rate / 4, "pitch.f_max", right
+        yield sde.beta_min < sde.beta_max, "sde.beta_min", "under sde.beta_max"
+        yield sde.t_one + sde.t_uniform <= 1, "sde.t_uniform", "at most 1 - sde.t_one"
+        has_f0 = self.prosody.kind == "frame" or not self.vocoder_needs_f0
+        yield has_f0, "prosody.kind", "frame, since generator.kind with generator.inputs needs F0"
+        for name in KINDS:
+            yield from getattr(self, name).checks(self)
+        networks = self.discriminators
+        some = bool(networks.periods or networks.scales or networks.resolutions)
+        yield some, "discriminators.periods", "at least one, where there are no scales and no resolutions"
+        right = "0 for generator.kind, which has no source; convnext with head source has one"
+        yield self.loss.phase == 0 or self.has_source, "loss.phase", right
+        yield training.segment_frames <= training.cut_frames, "training.segment_frames", "at most training.cut_frames"
+        trained = {part for stage in training.stages for part in stage.parts}
+        yield trained <= set(training.clip_norm), "training.clip_norm", "a norm for each part that trains"
+        total, is_trained = sum(stage.share for stage in training.stages), training.train_num_steps > 0
+        yield total > 0 or not is_trained, "training.stages", "one stage or more for training.train_num_steps"
+        right = f"what makes the shares of all stages sum to 1, not {total:g}"
+        yield abs(total - 1) < 1e-9 or not is_trained, "training.stages[0].share", right
+        for i, stage in enumerate(training.stages):
+            yield from stage.checks(self, f"training.stages[{i}]")
         makes_voice = {"text_encoder", "decoder", "generator"} <= trained and not self.fine_tuning.start
-        require("f0_residual" in trained or not makes_voice or not self.has_f0_residual, "prosody.residual_layers",
-                getattr(self.prosody, "residual_layers", 0), "0 where no stage trains f0_residual")  # fmt: skip
-        require(self.system.best_metric != "cer" or self.text.language.startswith("en"), "system.best_metric", "cer",
-                f"another where text.language is {self.text.language}: the recogniser knows English only")  # fmt: skip
+        learnt = not self.has_f0_residual or "f0_residual" in trained or not makes_voice
+        yield learnt, "prosody.residual_layers", "0 where no stage trains f0_residual"
+        knows = self.system.best_metric != "cer" or self.text.language.startswith("en")
+        yield knows, "system.best_metric", "another, since the recogniser knows English only, not text.language"
 
 
 # -- files
 
+Overlays = str | Path | Sequence[str | Path] | None
 
-def load(
-    overlays: str | Path | None | Sequence[str | Path] = (),
-    overrides: Sequence[str] = (),
-    base: Path | dict = ROOT / "config.yaml",
-) -> Config:
+
+def load(overlays: Overlays = (), overrides: Sequence[str] = (), base: Path | dict = ROOT / "config.yaml") -> Config:
     """Read config.yaml, overlays over it, one over the other, and overrides over all.
 
     overlays: files, or names in configs/; a single one may stand alone. overrides: `section.key=value`, the value in
     YAML; base: a file, or a configuration's tree. Returns a Config; raises ConfigError, which names the dotted key.
     """
     tree = copy.deepcopy(base) if isinstance(base, dict) else read_tree(base)
-    if overlays is None or isinstance(overlays, (str, Path)):
-        overlays = () if overlays is None else (overlays,)
-    for overlay in overlays:
-        layer = read_tree(_overlay_path(overlay))
+    for overlay in [overlays] if isinstance(overlays, (str, Path)) else overlays or ():
+        layer = read_tree(overlay)
         try:
-            _merge(tree, layer, "")
+            _lay_over(tree, layer)
         except ConfigError as error:
             raise ConfigError(f"-c {overlay}: {error}") from error
-    return from_dict(_override(tree, overrides))
+    for override in sorted(overrides, key=lambda one: ".kind=" not in one):  # a kind first, whose keys the others are
+        _lay_over(tree, _tree_of(override, tree))
+    return from_dict(tree)
 
 
 def change(config: Config, overrides: Sequence[str]) -> Config:
     """The same configuration with `section.key=value` laid over it, as load does it."""
-    return from_dict(_override(to_dict(config), overrides))
+    return load((), overrides, to_dict(config))
 
 
 def from_dict(tree: dict) -> Config:
@@ -573,175 +495,151 @@ def from_dict(tree: dict) -> Config:
     return _typed_section(Config, tree, "")
 
 
-def check_same(config: Config, before: dict, keys: Iterable[tuple[str, str]], where: str, advice: str = "") -> None:
-    """Raise ConfigError where a key, (section, name), has another value than in the tree that `where` was trained with.
-
-    advice: what to do then, after the message.
-    """
-    for section, name in keys:
-        then, now = before[section].get(name), getattr(getattr(config, section), name, None)
-        if then != now:
-            raise ConfigError(f"{section}.{name} = {now}: must be {then}, as {where} was trained with{advice}")
-
-
-def check_meaning(config: Config, before: dict, where: str) -> None:
-    """Raise ConfigError where weights of `where`, trained with the tree `before`, would mean something else here."""
-    check_same(config, before, MEANING, where)
-
-
-def different_sizes(config: Config, before: dict) -> str:
-    """The keys of the networks' sections that have other values than in a tree, each with both; "" for none."""
-    found = []
-    for section in (*KINDS, "discriminators", "speakers"):
-        now = to_dict(getattr(config, section))
-        for name in dict.fromkeys([*before[section], *now]):
-            then = before[section].get(name)
-            if then != now.get(name):
-                found.append(f"{section}.{name} = {now.get(name)}: must be {then}")
-    return "; ".join(found)
-
-
-def to_dict(config) -> dict:
+def to_dict(config: Section) -> dict:
     """The reverse of from_dict: plain dicts, lists and numbers."""
-    if dataclasses.is_dataclass(config):
-        return {field.name: to_dict(getattr(config, field.name)) for field in dataclasses.fields(config)}
-    if isinstance(config, tuple):
-        return [to_dict(value) for value in config]
-    return {key: to_dict(value) for key, value in config.items()} if isinstance(config, dict) else config
+    return json.loads(json.dumps(dataclasses.asdict(config)))  # which makes lists of tuples
 
 
 def to_yaml(config: Config) -> str:
     return yaml.safe_dump(to_dict(config), sort_keys=False)
 
 
+def _value(config, key):
+    """The value of a dotted key, such as training.stages[0].parts, as a file has it."""
+    names = (int(name) if name.isdigit() else name for name in re.findall(r"\w+", key))
+    return functools.reduce(operator.getitem, names, to_dict(config))
+
+
+def check_same(config: Config, before: dict, keys: Iterable[str], where: str, advice: str = "") -> None:
+    """Raise ConfigError where keys have other values than in the tree that `where` was trained with.
+
+    keys: `section.name`, or a section for all of its keys, of which another kind's are not compared; advice: what to do
+    then, after the message.
+    """
+    now, found = to_dict(config), []
+    for section, _, name in (key.partition(".") for key in keys):
+        then, here = before[section], now[section]
+        same_kind = then.get("kind") == here.get("kind")
+        for one in [name] if name else then | here:
+            if then.get(one) != here.get(one) and (same_kind or one == "kind"):
+                found.append(f"{section}.{one} = {here.get(one)}: must be {then.get(one)}")
+    if found:
+        raise ConfigError(f"{'; '.join(found)}, as {where} was trained with{advice}")
+
+
 def read_tree(path: str | Path) -> dict:
-    """A configuration file as it is, unchecked. Raises ConfigError where it is not there or no YAML of sections."""
+    """A configuration file as it is, unchecked, or one of configs/ by its name. Raises ConfigError."""
+    folder = ROOT / "configs"
+    named = folder / f"{path}.yaml"
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        tree = _parse((named if named.is_file() else Path(path)).read_bytes(), str(path))
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        known = ", ".join(sorted(one.stem for one in folder.glob("*.yaml")))
+        raise ConfigError(f"{path}: {error.strerror} (overlays in configs/: {known})") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected sections with keys, found {type(tree).__name__}")
     return tree
 
 
-def _overlay_path(overlay):
-    named = ROOT / "configs" / f"{overlay}.yaml"
-    path = named if named.is_file() else Path(overlay)
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in (ROOT / "configs").glob("*.yaml")))
-        raise ConfigError(f"-c {overlay}: no such file, and no such overlay in configs/ (there are: {known})")
-    return path
+def _parse(text, name):
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
 
 
-def _override(tree, overrides):
-    for override in sorted(overrides, key=lambda one: ".kind=" not in one):  # a kind first, whose keys the others are
-        key, equals, value = override.partition("=")
-        section, dot, name = key.partition(".")
-        if not (equals and dot and name):
-            raise ConfigError(f"{override!r} is not of the form section.key=value")
-        try:
-            given = yaml.safe_load(value)
-            name, dot, entry = name.partition(".")
-            if dot and isinstance(tree.get(section, {}).get(name), dict):  # one entry of a mapping
-                given = tree[section][name] | {entry: given}
-            elif dot:
-                name = f"{name}.{entry}"
-            _merge(tree, {section: {name: given}}, "")
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{key} = {value!r} is not YAML: {' '.join(str(error).split())}") from error
-    return tree
+def _tree_of(override, tree):
+    """The tree of a single key that `section.key=value` is, where the key may be a mapping's: section.key.entry."""
+    key, equals, text = override.partition("=")
+    section, _, name = key.partition(".")
+    if not (equals and name):
+        raise ConfigError(f"{override!r} is not of the form section.key=value")
+    value = _parse(text, f"{key} = {text!r}")
+    mapping, _, entry = name.partition(".")
+    keys = tree.get(section)
+    if entry and isinstance(keys, dict) and isinstance(keys.get(mapping), dict):
+        return {section: {mapping: keys[mapping] | {entry: value}}}
+    return {section: {name: value}}
 
 
-def _merge(tree, over, prefix):
-    """Lay `over` over `tree`, in place. Only sections merge; a list or a mapping inside one is replaced, and so is a
-    section that takes another kind. A section of an overlay with `where: KIND` counts for that kind alone."""
-    for key, value in over.items():
-        if key not in tree:
-            raise ConfigError(f"unknown key {prefix}{key} (known here: {', '.join(tree)})")
-        if prefix == "" and isinstance(value, dict):
-            _merge_section(tree, key, dict(value))
-        else:
-            tree[key] = value
-
-
-def _merge_section(tree, key, value):
-    section, kinds = tree[key], KINDS.get(key, {})
-    where = value.pop("where", section.get("kind"))
-    if where != section.get("kind"):
-        return
-    kind = value.get("kind", where)
-    if kind != where:
-        tree[key] = value
-        return
-    section_type = kinds.get(kind, Plain) if kinds else typing.get_type_hints(Config)[key]
-    known = [field.name for field in dataclasses.fields(section_type)]
-    for name in value:
-        if name not in known:
-            raise ConfigError(f"unknown key {key}.{name} (known here: {', '.join(known)})")
-    section.update(value)
+def _lay_over(tree, over):
+    """Lay a tree over another, in place. Only sections merge: a list or a mapping in one is replaced, and so is a
+    section of another kind. A section with `where: KIND` counts for that kind alone."""
+    _check_known(over, Config)
+    for name, given in over.items():
+        before = tree[name]
+        if not (isinstance(given, dict) and isinstance(before, dict)):
+            tree[name] = given  # which from_dict refuses
+            continue
+        keys, kind = dict(given), before.get("kind")
+        if keys.pop("where", kind) != kind:
+            continue
+        if keys.get("kind", kind) == kind:
+            _check_known(keys, _class_of(name, before), f"{name}.")
+            keys = before | keys
+        tree[name] = keys
 
 
 # -- types
 
+YAML_WORDS = {"on": True, "true": True, "off": False, "false": False}  # which YAML 1.1 does not read as words
+WANTED = {int: "an integer", float: "a number", bool: "true or false", str: "text", tuple: "a list", dict: "a mapping"}
+
+
+def _check_known(keys, section_class, prefix=""):
+    known = [field.name for field in dataclasses.fields(section_class)]
+    for key in keys:
+        if key not in known:
+            raise ConfigError(f"unknown key {prefix}{key} (known here: {', '.join(known)})")
+
+
+def _class_of(name, section):
+    """The class of a section of Config, which is its kind's where it has one."""
+    if name not in KINDS:
+        return get_type_hints(Config)[name]
+    if section.get("kind") not in tuple(KINDS[name]):
+        raise ConfigError(f"{name}.kind = {section.get('kind')}: must be one of {', '.join(KINDS[name])}")
+    return KINDS[name][section["kind"]]
+
+
+def _typed_section(section_class, tree, key):
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{key or 'the configuration'}: expected keys, found {tree!r}")
+    if section_class is Any:
+        section_class = _class_of(key, tree)
+    prefix = f"{key}." if key else ""
+    _check_known(tree, section_class, prefix)
+    for field in dataclasses.fields(section_class):
+        if field.name not in tree and field.default is dataclasses.MISSING:
+            raise ConfigError(f"missing key {prefix}{field.name}")
+    hints = get_type_hints(section_class, include_extras=True)
+    return section_class(**{name: _typed(hints[name], value, f"{prefix}{name}") for name, value in tree.items()})
+
 
 def _typed(kind, value, key):
-    """Give `value` the annotated type `kind`, or raise a ConfigError that names `key`."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    """Give a value the annotated type `kind`, or raise a ConfigError that names its key."""
+    origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        value = _typed(args[0], value, key)
-        require(args[1].holds(value), key, value, args[1].words)
-        return value
-    if dataclasses.is_dataclass(kind):
+        typed = _typed(args[0], value, key)
+        for rule in args[1:]:
+            if not rule.holds(typed):
+                raise ConfigError(f"{key} = {value!r}: must be {rule.words}")
+        return typed
+    if kind is Any or dataclasses.is_dataclass(kind):
         return _typed_section(kind, value, key)
     if origin is Literal:
-        words = {True: ("on", "true"), False: ("off", "false")}[value] if isinstance(value, bool) else (value,)
-        for word in words:  # YAML 1.1 reads off as false
-            if word in args:
+        for word in args:
+            if value == word or isinstance(value, bool) and YAML_WORDS.get(word) is value:
                 return word
         raise ConfigError(f"{key} = {value!r}: must be one of {', '.join(args)}")
     if origin is tuple and isinstance(value, (list, tuple)):
-        kinds = [args[0]] * len(value) if args[-1] is Ellipsis else args
-        if len(kinds) == len(value):
-            return tuple(_typed(k, v, f"{key}[{i}]") for i, (k, v) in enumerate(zip(kinds, value)))
+        return tuple(_typed(args[0], one, f"{key}[{i}]") for i, one in enumerate(value))
     if origin is dict and isinstance(value, dict):
-        return {_typed(args[0], k, key): _typed(args[1], v, f"{key}.{k}") for k, v in value.items()}
-    return _typed_plain(kind, value, key)
-
-
-def _typed_plain(kind, value, key):
-    """A number, a word or a truth value."""
-    if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            number = float(value)  # YAML 1.1 reads 1e-4 as text
-        except ValueError:
-            number = math.nan
-        if math.isfinite(number):
-            return number
-    if kind in (int, bool, str) and type(value) is kind:
+        return {_typed(args[0], name, key): _typed(args[1], one, f"{key}.{name}") for name, one in value.items()}
+    if kind is float and type(value) in (int, float, str):
+        with contextlib.suppress(ValueError):
+            if math.isfinite(number := float(value)):  # YAML 1.1 reads 1e-4 as text
+                return number
+    elif type(value) is kind:
         return value
-    wanted = kind.__name__ if isinstance(kind, type) and typing.get_origin(kind) is None else str(kind)
-    raise ConfigError(f"{key} = {value!r}: must be of type {wanted}")
-
-
-def _typed_section(kind, value, key):
-    if not isinstance(value, dict):
-        raise ConfigError(f"{key or 'the configuration'}: expected keys, found {value!r}")
-    hints, dot = typing.get_type_hints(kind, include_extras=True), f"{key}." if key else ""
-    for name in value:
-        if name not in hints:
-            raise ConfigError(f"unknown key {dot}{name} (known here: {', '.join(hints)})")
-    for field in dataclasses.fields(kind):
-        if field.name not in value and field.default is dataclasses.MISSING:
-            raise ConfigError(f"missing key {dot}{field.name}")
-    return kind(**{name: _typed_key(hints[name], one, f"{dot}{name}") for name, one in value.items()})
-
-
-def _typed_key(hint, value, key):
-    if key in KINDS and isinstance(value, dict):
-        kind = value.get("kind")
-        require(kind in KINDS[key], f"{key}.kind", kind, f"one of {', '.join(KINDS[key])}")
-        return _typed_section(KINDS[key][kind], value, key)
-    return _typed(hint, value, key)
+    raise ConfigError(f"{key} = {value!r}: must be {WANTED.get(origin or kind, kind)}")

@@ -18,64 +18,68 @@ OVERLAYS = {path.stem: path for path in (ROOT / "configs").glob("*.yaml")}
 FAULTS = [
     ("sound.rate=1", "unknown key sound", "known here: system, dataset"),
     ("system.sead=1", "unknown key system.sead", "known here: seed, tf32"),
-    ("system.seed=one", "system.seed = 'one'", "int"),
-    ("system.seed=true", "system.seed = True", "int"),
-    ("system.seed=1e3", "system.seed = '1e3'", "int"),
-    ("system.seed=", "system.seed = None", "int"),
+    ("system.seed=one", "system.seed = 'one'", "an integer"),
+    ("system.seed=true", "system.seed = True", "an integer"),
+    ("system.seed=1e3", "system.seed = '1e3'", "an integer"),
+    ("system.seed=", "system.seed = None", "an integer"),
     ("system.seed=-1", "system.seed = -1", "zero or positive"),
     ("system.log_step=0", "system.log_step = 0", "positive"),
-    ("system.wandb_project=5", "system.wandb_project = 5", "str"),
+    ("system.wandb_project=5", "system.wandb_project = 5", "text"),
     ("dataset.fold=both", "dataset.fold = 'both'", "all, even, odd"),
     ("text.units=1", "text.units = 1", "one of blanks, characters, phones"),
-    ("speakers.names=[a, a]", "speakers.names = ['a', 'a']", "different names"),
-    ("pitch.f_min=500", "pitch.f_max = 450", "at least twice pitch.f_min"),
+    ("speakers.names=[a, a]", "speakers.names = ['a', 'a']", "different ones"),
+    ("speakers.names=[ann, ' ben']", "speakers.names[1] = ' ben'", "without | and spaces around"),
+    ("pitch.f_min=500", "pitch.f_max = 450", "at least twice pitch.f_min (500.0)"),
     ("pitch.f_max=6000", "pitch.f_max = 6000", "a quarter of audio.sample_rate"),
-    ("audio.f_min=low", "audio.f_min = 'low'", "float"),
-    ("audio.f_min=.nan", "audio.f_min = nan", "float"),
-    ("audio.f_min=true", "audio.f_min = True", "float"),
+    ("audio.f_min=low", "audio.f_min = 'low'", "a number"),
+    ("audio.f_min=.nan", "audio.f_min = nan", "a number"),
+    ("audio.f_min=true", "audio.f_min = True", "a number"),
     ("audio.f_min=-1", "audio.f_min = -1", "positive"),
     ("audio.f_min=8000", "audio.f_max = 8000", "over audio.f_min"),
-    ("audio.f_max=11026", "audio.f_max = 11026", "half of audio.sample_rate (11025)"),
+    ("audio.f_max=11026", "audio.f_max = 11026", "half of audio.sample_rate (22050)"),
     ("audio.win_length=1025", "audio.win_length = 1025", "at most audio.n_fft (1024)"),
     ("audio.win_length=256", "audio.win_length = 256", "over audio.hop_length (256)"),
     ("audio.hop_length=255", "audio.hop_length = 255", "even"),
-    ("audio.hop_length=128", "generator.upsample_rates = (8, 8, 2, 2)", "their product is 256"),
+    ("audio.hop_length=128", "generator.upsample_rates = [8, 8, 2, 2]", "factors of audio.hop_length (128); their"),
     ("audio.n_mels=81", "audio.n_mels = 81", "a multiple of 4"),
     ("text_encoder.channels=191", "text_encoder.channels = 191", "a multiple of text_encoder.n_heads (2)"),
     ("text_encoder.kernel=4", "text_encoder.kernel = 4", "odd"),
     ("text_encoder.dropout=1.1", "text_encoder.dropout = 1.1", "from 0 to 1"),
     ("alignment.init=true", "alignment.init = True", "em, none"),
     ("sde.beta_min=20", "sde.beta_min = 20", "under sde.beta_max (20.0)"),
-    ("sde.t_min=1", "sde.t_min = 1.0", "under 1"),
-    ("sde.t_uniform=0.7", "sde.t_uniform = 0.7", "at most 1 - sde.t_one (0.6)"),
+    ("sde.t_min=1", "sde.t_min = 1", "under 1"),
+    ("sde.t_uniform=0.7", "sde.t_uniform = 0.7", "at most 1 - sde.t_one (0.4)"),
     ("decoder.kind=unet", "decoder.kind = unet", "one of unet2d, convnext1d"),
+    ("decoder.kind=[1]", "decoder.kind = [1]", "one of unet2d, convnext1d"),
     ("decoder.n_layers=2", "unknown key decoder.n_layers", "known here: kind, channels, multipliers"),
     ("decoder.channels=72", "decoder.channels = 72", "a multiple of twice decoder.groups (8)"),
-    ("decoder.multipliers=[]", "decoder.multipliers = ()", "something in it"),
-    ("decoder.multipliers=2", "decoder.multipliers = 2", "tuple"),
-    ("decoder.multipliers=[1, x]", "decoder.multipliers[1] = 'x'", "int"),
+    ("decoder.multipliers=[]", "decoder.multipliers = []", "one entry or more"),
+    ("decoder.multipliers=2", "decoder.multipliers = 2", "a list"),
+    ("decoder.multipliers=[1, x]", "decoder.multipliers[1] = 'x'", "an integer"),
     ("decoder.multipliers=[1, 1, 1, 1, 1, 1]", "audio.n_mels = 80", "a multiple of 32"),
-    ("generator.inputs=[mu]", "generator.inputs = ('mu',)", "z0_hat among them"),
-    ("generator.inputs=[z0_hat, f0]", "prosody.kind = none", "frame, since the vocoder"),
-    ("generator.upsample_rates=[8, 8, 2]", "generator.upsample_rates = (8, 8, 2)", "their product is 128"),
+    ("generator.inputs=[mu]", "generator.inputs = ['mu']", "z0_hat and others"),
+    ("generator.inputs=[z0_hat, z0_hat]", "generator.inputs = ['z0_hat', 'z0_hat']", "different ones"),
+    ("generator.inputs=[z0_hat, f0]", "prosody.kind = none", "frame, since generator.kind (hifigan) with generator."),
+    ("generator.upsample_rates=[8, 8, 2]", "generator.upsample_rates = [8, 8, 2]", "their product is 128"),
     ("generator.channels=520", "generator.channels = 520", "a multiple of 16"),
     ("discriminators.resolutions=[10]", "discriminators.resolutions[0] = 10", "a multiple of 4"),
-    ("discriminators.scale_channels=[16,24]", "discriminators.scale_channels = (16, 24)", "multiples of 16"),
-    ("discriminators.scale_channels=[16,16,16,16,16,16,16,16]", "discriminators.scale_channels = (16, 16", "seven"),
-    ("discriminators.t_channels=7", "discriminators.t_channels = 7", "even"),
-    ("loss.stft_resolutions=[]", "loss.stft_resolutions = ()", "something in it"),
-    ("loss.phase=1.0", "loss.phase = 1.0", "generator.head source"),
+    ("discriminators.scale_channels=[16,24]", "discriminators.scale_channels[1] = 24", "a multiple of 16"),
+    ("discriminators.scale_channels=[16,16,16,16,16,16,16,16]", "discriminators.scale_channels = [16, 16", "seven"),
+    ("discriminators.t_channels=7", "discriminators.t_channels = 7", "a multiple of 2"),
+    ("loss.stft_resolutions=[]", "loss.stft_resolutions = []", "one entry or more"),
+    ("loss.phase=1.0", "loss.phase = 1.0", "convnext with head source has one"),
     ("training.cut_frames=190", "training.cut_frames = 190", "a multiple of 4"),
     ("training.segment_frames=193", "training.segment_frames = 193", "at most training.cut_frames (192)"),
-    ("training.betas=[0.8]", "training.betas = [0.8]", "float"),
-    ("training.betas=[0.8, 1.0]", "training.betas = (0.8, 1.0)", "under 1"),
+    ("training.betas=[0.8]", "training.betas = [0.8]", "two numbers"),
+    ("training.betas=[0.8, 1.0]", "training.betas[1] = 1.0", "under 1"),
     ("training.clip_norm={decoder: 1}", "training.clip_norm = {'decoder': 1.0}", "each part that trains"),
-    ("training.clip_norm=1", "training.clip_norm = 1", "dict"),
-    ("training.clip_norm={generator: x}", "training.clip_norm.generator = 'x'", "float"),
-    ("training.stages=[]", "training.stages = shares that sum to 0", "sum to 1"),
+    ("training.clip_norm={nose: 1}", "training.clip_norm = 'nose'", "one of text_encoder"),
+    ("training.clip_norm=1", "training.clip_norm = 1", "a mapping"),
+    ("training.clip_norm={generator: x}", "training.clip_norm.generator = 'x'", "a number"),
+    ("training.stages=[]", "training.stages = []", "one stage or more"),
     ("training.stages=[1]", "training.stages[0]: expected keys", "1"),
     ("training.stages=[{parts: {decoder: 1}, share: 0}, {parts: {decoder: 1}}]", "training.stages[0].share", "over 0"),
-    ("fine_tuning.frozen=[nose]", "fine_tuning.frozen = ['nose']", "some of text_encoder"),
+    ("fine_tuning.frozen=[nose]", "fine_tuning.frozen[0] = 'nose'", "one of text_encoder"),
     ("fine_tuning.frozen=[text_encoder, prosody, f0_residual, decoder, generator, discriminators]",
      "fine_tuning.frozen = ['text_encoder'", "not all"),
 ]  # fmt: skip
@@ -91,25 +95,25 @@ FAULTS_OF_KINDS = [
     ("latent.kind=pooled latent.channels=30", "latent.channels = 30", "a divisor of audio.n_mels (80)"),
     ("latent.kind=pooled latent.channels=160", "latent.channels = 160", "at most audio.n_mels (80)"),
     ("latent.kind=pooled latent.channels=10", "latent.channels = 10", "a multiple of 4"),
-    ("latent.kind=pca", "latent.kind = pca", "normalised or pooled where decoder.kind is unet2d"),
-    ("generator.kind=convnext", "prosody.kind = none", "frame, since the vocoder"),
-    ("generator.kind=convnext generator.head=plain audio.hop_length=384", "audio.n_fft = 1024", "audio.hop_length"),
-    ("discriminators.periods=[] discriminators.scales=0", "discriminators.periods = ()", "at least one"),
-    ("system.best_metric=cer text.language=de", "system.best_metric = cer", "another where text.language is de"),
+    ("latent.kind=pca", "latent.kind = pca", "normalised or pooled for decoder.kind (unet2d)"),
+    ("generator.kind=convnext", "prosody.kind = none", "frame, since generator.kind (convnext)"),
+    ("generator.kind=convnext generator.head=plain audio.hop_length=384", "audio.n_fft = 1024", "hop_length (384)"),
+    ("discriminators.periods=[] discriminators.scales=0", "discriminators.periods = []", "at least one"),
+    ("system.best_metric=cer text.language=de", "system.best_metric = cer", "not text.language (de)"),
 ]  # fmt: skip
 
 # a change to the only stage of the configuration
 FAULTS_OF_STAGES = [
     ({"shares": 1}, "unknown key training.stages[0].shares", "share"),
-    ({"parts": {}}, "training.stages[0].parts = {}", "some of text_encoder"),
-    ({"parts": {"vocoder": 1e-4}}, "training.stages[0].parts = {'vocoder': 0.0001}", "some of text_encoder"),
-    ({"parts": {"decoder": 0}}, "training.stages[0].parts.decoder = 0.0", "positive"),
-    ({"parts": {"discriminators": 1e-4}}, "training.stages[0].parts = {'discriminators': 0.0001}", "generator too"),
-    ({"parts": {"prosody": 1e-4}}, "training.stages[0].parts", "without prosody where prosody.kind is none"),
-    ({"parts": {"f0_residual": 1e-4}}, "training.stages[0].parts", "without f0_residual where prosody has no"),
-    ({"share": 0.9}, "training.stages = shares that sum to 0.9", "sum to 1"),
+    ({"parts": {}}, "training.stages[0].parts = {}", "one entry or more"),
+    ({"parts": {"vocoder": 1e-4}}, "training.stages[0].parts = 'vocoder'", "one of text_encoder"),
+    ({"parts": {"decoder": 0}}, "training.stages[0].parts.decoder = 0", "positive"),
+    ({"parts": {"discriminators": 1e-4}}, "training.stages[0].parts = {'discriminators': 0.0001}", "with generator"),
+    ({"parts": {"prosody": 1e-4}}, "training.stages[0].parts", "without prosody for prosody.kind (none)"),
+    ({"parts": {"f0_residual": 1e-4}}, "training.stages[0].parts", "without f0_residual where"),
+    ({"share": 0.9}, "training.stages[0].share = 0.9", "sum to 1, not 0.9"),
     ({"latents": "true"}, "training.stages[0].latents = true", "joint where more than generator"),
-    ({"latents": "gta", "parts": {"generator": 1e-4}}, "training.stages[0].latents = gta", "gta_folders names"),
+    ({"latents": "gta", "parts": {"generator": 1e-4}}, "training.stages[0].latents = gta", "gta_folders ([])"),
     ({"feature_gradient": "always"}, "training.stages[0].feature_gradient = 'always'", "off, at_one, on"),
     ({"feature_gradient": "on", "parts": {"text_encoder": 1e-4}}, "training.stages[0].feature_gradient = on",
      "off where neither decoder nor generator trains"),
@@ -160,6 +164,8 @@ def test_a_key_is_needed_unless_it_has_a_default_which_is_that_of_the_file():
                 assert from_dict(tree) == SHIPPED
     refused("audio: expected keys", "5", from_dict, PLAIN | {"audio": 5})
     refused("the configuration: expected keys", "[]", from_dict, [])
+    for wrong in (None, 5):
+        refused("missing key audio.", "sample_rate", load, base=PLAIN | {"audio": wrong}, overrides=["audio.n_fft=8"])
 
 
 @pytest.mark.parametrize("override", ["seed", "seed=1", "system.seed", "system.=1", "=1", ""])
@@ -192,16 +198,22 @@ def test_an_overlay_that_is_none_or_has_faults(tmp_path, content, begin, right):
 
 
 def test_an_overlay_that_is_not_there_lists_those_that_are(tmp_path):
-    refused("-c heavy: no such file", ", ".join(sorted(OVERLAYS)), load, "heavy")
-    refused("-c ", "no such file", load, tmp_path)  # a folder is none
+    refused("heavy: No such file", ", ".join(sorted(OVERLAYS)), load, "heavy")
+    refused(str(tmp_path), "Is a directory", load, tmp_path)
     refused(str(tmp_path / "none.yaml"), "No such file", load, base=tmp_path / "none.yaml")
 
 
 def test_weights_that_would_mean_something_else_are_refused():
-    configuration.check_meaning(change(SHIPPED, ["decoder.channels=32"]), PLAIN, "the checkpoint")
+    narrower = change(SHIPPED, ["decoder.channels=32", "decoder.multipliers=[1, 2]"])
+    configuration.check_same(narrower, PLAIN, configuration.MEANING, "the checkpoint")
+    refused("decoder.channels = 32: must be 64; decoder.multipliers = [1, 2]: must be [1, 2, 4], as the checkpoint was",
+            "prepare", configuration.check_same, narrower, PLAIN, ["audio", "decoder"], "the checkpoint",
+            "; prepare")  # fmt: skip
+    refused("decoder.kind = convnext1d: must be unet2d, as", "the checkpoint", configuration.check_same,
+            change(SHIPPED, ["decoder.kind=convnext1d"]), PLAIN, ["audio", "decoder"], "the checkpoint")  # fmt: skip
     for override in ("latent.kind=pooled", "sde.parametrisation=v"):
-        refused(override.replace("=", " = "), "as the checkpoint was trained with", configuration.check_meaning,
-                change(SHIPPED, [override]), PLAIN, "the checkpoint")  # fmt: skip
+        refused(override.replace("=", " = "), "as the checkpoint was trained with", configuration.check_same,
+                change(SHIPPED, [override]), PLAIN, configuration.MEANING, "the checkpoint")  # fmt: skip
 
 
 # -- what is right
@@ -247,6 +259,8 @@ def test_overrides_lie_over_the_overlay_and_the_overlay_over_the_rest():
     config = load("light", ["training.batch_size=3", "decoder.multipliers=[1, 2]", "training.batch_size=5"])
     assert (config.training.batch_size, config.decoder.multipliers, config.decoder.channels) == (5, (1, 2), 16)
     assert config.sde == SHIPPED.sde
+    norms = SHIPPED.training.clip_norm | {"decoder": 7.0, "generator": 8.0}  # entries of a mapping
+    assert load([], ["training.clip_norm.decoder=7", "training.clip_norm.generator=8"]).training.clip_norm == norms
     changed = change(config, ["system.seed=7"])
     assert changed.system == dataclasses.replace(config.system, seed=7)
     assert dataclasses.replace(changed, system=config.system) == config
@@ -293,17 +307,15 @@ def test_where_is_the_kind_that_a_section_of_an_overlay_is_for(tmp_path):
 
 
 def test_a_kind_of_your_own_is_one_more_entry(monkeypatch):
-    @dataclasses.dataclass(frozen=True)
-    class Mine:
-        kind: str
+    class Mine(configuration.Kind):
         inputs: tuple[str, ...] = ("z0_hat",)
         size: int = 3
 
     refused("generator.kind = mine", "one of hifigan, convnext", load, overrides=["generator.kind=mine"])
     monkeypatch.setitem(KINDS["generator"], "mine", Mine)
     config = load(overrides=["generator.kind=mine", "generator.size=5"])
-    assert config.generator == Mine("mine", ("z0_hat",), 5) and from_dict(to_dict(config)) == config
-    refused("generator.size = 'x'", "int", load, overrides=["generator.kind=mine", "generator.size=x"])
+    assert config.generator == Mine(kind="mine", inputs=("z0_hat",), size=5) and from_dict(to_dict(config)) == config
+    refused("generator.size = 'x'", "an integer", load, overrides=["generator.kind=mine", "generator.size=x"])
 
 
 def test_a_run_may_train_some_parts_alone_and_put_a_voice_together():

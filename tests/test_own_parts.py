@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from torch.nn import functional as F
 import export
 import train
 from data_util import config as configuration
-from data_util.config import ROOT, ConfigError, Count, Inputs, Odd
+from data_util.config import ROOT, ConfigError, Count, Inputs, Kind, Odd
 from model import networks
 from model.layers import TimeEmbedding, masked
 from model.networks import n_prosody_channels, sizes
@@ -39,9 +38,7 @@ from training.state import build_state
 # Vocoders
 
 
-@dataclass(frozen=True)
-class OneLayerSizes:
-    kind: str
+class OneLayerSizes(Kind):
     inputs: Inputs = ("z0_hat",)
 
 
@@ -60,7 +57,6 @@ class OneLayer(Vocoder):
         return masked(wav, None if mask is None else mask.repeat_interleave(self.hop_length, -1))
 
 
-@dataclass(frozen=True)
 class SourceSizes(OneLayerSizes):
     needs_source = True  # so that prosody.kind has to be frame
 
@@ -102,9 +98,7 @@ class SineAndNoise(Vocoder):
 # A score network
 
 
-@dataclass(frozen=True)
-class TwoLayersSizes:
-    kind: str
+class TwoLayersSizes(Kind):
     channels: Count = 16
     kernel: Odd = 5
 
@@ -127,9 +121,7 @@ class TwoLayers(nn.Module):
 # A text encoder
 
 
-@dataclass(frozen=True)
-class NeighboursSizes:
-    kind: str
+class NeighboursSizes(Kind):
     channels: Count = 16
     kernel: Odd = 5
 

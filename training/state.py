@@ -174,7 +174,7 @@ def load_agreed(folder: Path, step: int | None, processes: Processes) -> dict:
 def restore(state: State, ckpt: dict) -> None:
     """Go on from what checkpoint_of gave. Raises CheckpointError where it does not fit this model and front end, and
     ConfigError where its weights would mean something else here."""
-    configuration.check_meaning(state.config, ckpt["config"], "the checkpoint")
+    configuration.check_same(state.config, ckpt["config"], configuration.MEANING, "the checkpoint")
     checkpoint.check_symbols("the checkpoint", ckpt["symbols"], state.symbols)
     try:
         for name in ("model", "ema", "discriminators", "optimiser", "optimiser_discriminators"):
@@ -183,7 +183,9 @@ def restore(state: State, ckpt: dict) -> None:
             for group in optimiser.param_groups:
                 group.update(betas=state.config.training.betas, weight_decay=state.config.training.weight_decay)
     except (RuntimeError, ValueError, KeyError) as error:
-        why = configuration.different_sizes(state.config, ckpt["config"]) or " ".join(str(error).split())[:200]
+        of_networks = (*configuration.KINDS, "discriminators", "speakers")
+        configuration.check_same(state.config, ckpt["config"], of_networks, "the checkpoint")
+        why = " ".join(str(error).split())[:200]
         raise checkpoint.CheckpointError(f"the checkpoint does not fit the configuration: {why}") from error
     state.best_prosody, state.lr_scale, state.unwritten = ckpt["best_prosody"], ckpt["lr_scale"], ckpt["unwritten"]
     state.durations = ckpt["durations"] if state.config.alignment.refresh_steps > 0 else None

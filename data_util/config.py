@@ -407,6 +407,11 @@ class Config(Section):
         return getattr(self.prosody, "residual_layers", 0) > 0
 
     @property
+    def shortest_pause(self) -> int:
+        """Frames of silence between two words from which on they are a pause."""
+        return max(1, round(self.alignment.shortest_pause * self.audio.sample_rate / self.audio.hop_length))
+
+    @property
     def n_speakers(self) -> int:
         return max(1, len(self.speakers.names))
 

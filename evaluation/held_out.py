@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model import losses
-from model.alignment import length_regulate, predict_durations
+from model import losses, monotonic_align
+from model.alignment import frame_log_likelihood, length_regulate, predict_durations
 from model.nisets import NiSETS, Plan, drawn
 from model.prosody import N_VALUES, Frames, pitch_and_energy
 from model.sde import expand
+from text.symbols import SYMBOLS, word_gaps
 
 PROBED_TIMES = (1.0, 0.5, 0.2)  # where the score network is measured
 PROBED_DRAWS = 16  # of t and noise, from which the prosody's networks are measured
@@ -70,10 +71,10 @@ def duration_loss(model: NiSETS, mel: Tensor, f0: Tensor | None, alignment: tupl
 
 @torch.no_grad()
 def plan_along(model: NiSETS, clip: tuple[Tensor, Tensor, Tensor], generator: np.random.Generator) -> Plan:
-    """A clip's text along the clip's own best alignment, pitch, energy and F0. clip: x, mel and f0 as of measure."""
+    """A clip's text along the clip's own best alignment, with its pauses, pitch, energy and F0. clip: as of measure."""
     x, mel, f0 = clip
     mask, f0 = torch.ones_like(mel[:, :1]), model.normalised_f0(f0)
-    durations, _, (mu_x, _, h) = align_held_out(model, x, mel, f0)
+    durations, _, (mu_x, _, h) = align_held_out(model, with_pauses(model, x, mel), mel, f0)
     mu = model.mu_along(mu_x, h, durations, mask, f0)
     return Plan(mu, durations, f0, drawn(generator, mu.shape).to(mu.device), generator)
 
@@ -90,6 +91,21 @@ def copy_latent(
 
     conditions = {"mu": plan.mu, "f0": model.frame_f0(plan.f0)}
     return model.mel(plan.mu + model.denoiser.sample(plan.r_1, n_timesteps, solver, None, draw, **conditions))
+
+
+def with_pauses(model: NiSETS, x: Tensor, mel: Tensor) -> Tensor:
+    """The ids (1, T_x) of a clip with a space for each silence between two words, where they are phones; else x."""
+    if not model.mark_sizes:
+        return x
+    gaps = 1 + np.array(word_gaps(x[0].tolist()), dtype=np.int64)
+    ids = torch.from_numpy(np.insert(x[0].cpu().numpy(), gaps, SYMBOLS.index(" ")))[None].to(x.device)
+    optional = np.insert(np.zeros(x.shape[1], dtype=bool), gaps, True)
+    x_mask = torch.ones_like(ids[:, None], dtype=mel.dtype)
+    values = None if model.prosody is None else torch.zeros_like(x_mask).expand(-1, N_VALUES, -1)
+    scores = frame_log_likelihood(model.encode_text(ids, x_mask, values)[0], model.latent(mel))
+    durations = monotonic_align.search(scores, [len(optional)], [mel.shape[-1]], optional[None])[0]
+    is_kept = durations.cpu() >= torch.where(torch.from_numpy(optional), model.config.shortest_pause, 0)
+    return ids[:, is_kept.to(ids.device)]
 
 
 def align_held_out(

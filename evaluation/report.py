@@ -10,7 +10,7 @@ from evaluation.metrics import MEASURES
 SYSTEMS = {
     "recording": "the person",
     "copy": "the vocoder on the recording's own latents",
-    "recorded_timing": "one evaluation along the recording's own durations and F0",
+    "recorded_timing": "one evaluation along the recording's own durations, pauses and F0",
     "encoder_alone": "from the text, without the score network: the vocoder on mu",
     "one_step": "from the text, one evaluation of the score network",
 }

@@ -1,15 +1,18 @@
 """What is measured of held-out clips: against the parts written out, the same each time, and leaving no trace."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from evaluation.held_out import PROBED_DRAWS, PROBED_TIMES, copy_latent, measure, teacher_forced
+from data_util import config as configuration
+from evaluation.held_out import PROBED_DRAWS, PROBED_TIMES, copy_latent, measure, teacher_forced, with_pauses
 from model.alignment import phone_positions
 from model.prosody import pitch_and_energy
 from tests.test_nisets import VARIANTS, drawn_batch, loss_names, make_model
+from text.symbols import FIRST, LAST, MARK_SIZES, ONLY, SYMBOLS, pack, unpack
 
 EACH = pytest.mark.parametrize("name", VARIANTS)
 
@@ -161,3 +164,22 @@ def test_teacher_forced_latents_are_the_posterior_means_along_the_durations_give
         r_t = model.sde.alpha(t) * (z0 - mu) + model.sde.sigma(t) * torch.randn(z0.shape, generator=generator)
         wanted = mu + model.denoiser.denoise(r_t, t, mask, mu=mu, f0=of_frames)[0]
         torch.testing.assert_close(latent, wanted[0])
+
+
+def test_silences_between_words_become_pauses_where_ids_are_phones():
+    a, b, c, d = (SYMBOLS.index(each) for each in "aeio")
+    x = torch.tensor([[pack(a, 0, 0, ONLY), pack(b, 0, 0, FIRST), pack(c, 0, 0, LAST), pack(d, 0, 0, ONLY)]])
+    space = SYMBOLS.index(" ")
+    sounds = torch.randn(len(SYMBOLS), 8, generator=seeded(0)) * 3
+    config = configuration.load()
+    n = config.shortest_pause
+    for silence, wanted in ((n + 3, [a, space, b, c, d]), (n - 1, [a, b, c, d])):
+        spoken = [a] * 9 + [space] * silence + [b] * 5 + [c] * 7 + [d] * 6
+        model = SimpleNamespace(
+            mark_sizes=MARK_SIZES, prosody=None, config=config, latent=lambda mel: mel,
+            encode_text=lambda ids, *_: (sounds[unpack(ids[0])[0]].T[None], None, None),
+        )  # fmt: skip
+        found = with_pauses(model, x, sounds[torch.tensor(spoken)].T[None])
+        assert unpack(found)[0].tolist() == [wanted]
+    model.mark_sizes = ()
+    assert with_pauses(model, x, torch.zeros(1, 8, 40)) is x

@@ -28,7 +28,6 @@ from training.initial_alignment import (
     features,
     fit,
     pause_scale,
-    shortest_pause,
 )
 
 N_MELS = 80
@@ -326,7 +325,7 @@ def test_held_out_clips_are_aligned_as_the_corpus_was_by_what_the_cache_keeps(ti
     fitted, kept = (corpus_alignment(config, corpus, progress=False) for _ in range(2))
     for name in ("units", "n_bases", *GAUSSIANS):
         np.testing.assert_array_equal(getattr(kept[1], name), getattr(fitted[1], name))
-    for found, again in zip(fitted[0], kept[1].align(mels, x, shortest_pause(config)), strict=True):
+    for found, again in zip(fitted[0], kept[1].align(mels, x, config.shortest_pause), strict=True):
         np.testing.assert_array_equal(found, again)
 
 

@@ -7,6 +7,7 @@ is the meaning of the ids: append, never insert.
 """
 
 import unicodedata
+from collections.abc import Sequence
 
 BLANK = "_"  # id 0: the padding of a batch, and the blank between symbols
 
@@ -70,6 +71,15 @@ def unpack(packed):
     rest, symbol = packed // len(SYMBOLS), packed % len(SYMBOLS)
     rest, stress = rest // MARK_SIZES[0], rest % MARK_SIZES[0]
     return symbol, stress, rest % MARK_SIZES[1], rest // MARK_SIZES[1]
+
+
+def word_gaps(ids: Sequence[int]) -> list[int]:
+    """Where ids are phones, the index of each that ends a word and that another word follows without a pause."""
+    marks = [unpack(int(one)) for one in ids]
+    pauses = [SYMBOLS[symbol] == BLANK or SYMBOLS[symbol] in MARKS for symbol, *_ in marks]
+    ends = [place in (LAST, ONLY) and not pause for (*_, place), pause in zip(marks, pauses)]
+    begins = [place in (FIRST, ONLY) and not pause for (*_, place), pause in zip(marks, pauses)]
+    return [k for k in range(len(marks) - 1) if ends[k] and begins[k + 1]]
 
 
 def canonical(phonemes: str) -> str:

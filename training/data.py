@@ -59,7 +59,7 @@ def read_data(config: Config, progress: bool) -> Data:
     if config.alignment.init == "em":
         aligned, flat_start = initial_alignment.corpus_alignment(config, clips, progress=progress)
         clips.ids, clips.durations = map(list, zip(*aligned))
-        valid_alignment = flat_start.align(valid.mels, valid.ids, initial_alignment.shortest_pause(config))
+        valid_alignment = flat_start.align(valid.mels, valid.ids, config.shortest_pause)
     corpus_compression(config, clips)  # into the cache, where every process finds it
     log.info("latent: mean %.3f, standard deviation %.3f", *clips.statistics())
     if config.with_f0:

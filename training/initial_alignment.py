@@ -22,7 +22,7 @@ from data_util.corpus import Corpus
 from data_util.features import digest
 from model.monotonic_align import search
 from runtime.files import write_atomic
-from text.symbols import BLANK, FIRST, LAST, MARKS, ONLY, SYMBOLS, unpack
+from text.symbols import BLANK, MARKS, SYMBOLS, unpack, word_gaps
 
 N_CEPSTRA = 13
 DELTA_FRAMES = 2  # on either side
@@ -187,7 +187,7 @@ def corpus_alignment(config: Config, corpus: Corpus, progress: bool) -> tuple[li
             units=config.text.units,
             iterations=alignment.em_iterations,
             fit_frames=round(alignment.em_minutes * 60 * rate),
-            shortest_pause=shortest_pause(config),
+            shortest_pause=config.shortest_pause,
             seed=config.system.seed,
             progress=show,
         )
@@ -200,11 +200,6 @@ def corpus_alignment(config: Config, corpus: Corpus, progress: bool) -> tuple[li
     write_atomic(path, lambda file: np.savez(file, ids=ids, durations=durations, lengths=lengths,
                                              n_bases=fitted.n_bases, **gaussians), durable=False)  # fmt: skip
     return found, fitted
-
-
-def shortest_pause(config: Config) -> int:
-    """Frames of silence between two words from which on they are a pause."""
-    return max(1, round(config.alignment.shortest_pause * config.audio.sample_rate / config.audio.hop_length))
 
 
 def pause_scale(ids: Sequence[np.ndarray], durations: Sequence[np.ndarray]) -> float:
@@ -263,15 +258,13 @@ def _blank_states(x, n_frames):
 def _phone_states(x, n_frames):
     """A phone sounds much the same under stress and wherever it stands: its sound is its symbol and its length, for
     each needs frames of its own; and all pauses are one sound, 0. A clip too short for it has a state a symbol."""
-    symbol, _, long, place = unpack(x)
+    symbol, _, long, _ = unpack(x)
     pause = np.isin(symbol, [SYMBOLS.index(mark) for mark in (BLANK, *MARKS)])
     sound = np.where(pause, 0, 1 + symbol + len(SYMBOLS) * long)
     n_parts = np.where(pause, PAUSE_STATES, PHONE_STATES)
     if n_parts.sum() > n_frames:
         n_parts[:] = 1
-    ends = np.isin(place, (LAST, ONLY)) & ~pause  # of a word
-    ends[:-1] &= np.isin(place[1:], (FIRST, ONLY)) & ~pause[1:]
-    ends[-1] = False
+    ends = np.isin(np.arange(len(x)), word_gaps(x))
     base, part, owner = [], [], []
     for k, n in enumerate(n_parts):
         base += [sound[k]] * n + [0] * int(ends[k])

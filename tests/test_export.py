@@ -298,10 +298,10 @@ def test_it_lives_beside_sampling_and_beside_another_project_s_packages(exported
 @pytest.mark.slow  # makes an environment
 def test_pip_installs_it(exported, tmp_path):
     voice, module = exported
-    venv.create(tmp_path / "venv", system_site_packages=True, with_pip=True)
+    venv.create(tmp_path / "venv", system_site_packages=True)
     python = tmp_path / "venv" / "bin" / "python"
     (site,) = (tmp_path / "venv").glob("lib/*/site-packages")
-    (site / "here.pth").write_text(sysconfig.get_paths()["purelib"])  # the packages that it needs
+    (site / "here.pth").write_text(sysconfig.get_paths()["purelib"])  # pip, and the packages that it needs
     package = shutil.copytree(module.parent, tmp_path / "package")
     pip = [python, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index", package]
     subprocess.run(pip, check=True, capture_output=True)

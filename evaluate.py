@@ -39,7 +39,7 @@ from runtime.chunking import speaker_id
 from runtime.files import read_json, write_atomic, write_json
 from sampling import Voice
 from text import TextError
-from training import checkpoint, gpu
+from training import checkpoint, gpu, voices
 
 log = logging.getLogger(__name__)
 
@@ -177,8 +177,7 @@ def device_name(device: str) -> str:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure a voice beside the recordings.", allow_abbrev=False)
-    parser.add_argument("-id", metavar="ID", help="the run; else the newest, or none with --systems or --metadata")
-    parser.add_argument("-ckpt", type=int, metavar="STEP", help="the voice of this step; without it the newest")
+    voices.add_arguments(parser)
     parser.add_argument("-n", dest="n_timesteps", type=int, nargs="+", default=[], metavar="N",
                         help="evaluations of the score network, beside the one step")  # fmt: skip
     parser.add_argument("--solver", nargs="+", default=[], help="one or several, for n over 1; without it dpm2m",
@@ -345,13 +344,14 @@ def _summaries(found, systems, spoken, args):
 
 
 def _load_voice(args):
-    folder = checkpoint.newest_run() if args.id is None else checkpoint.RUNS / args.id
-    voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)), args.device)
+    path, which = voices.find(args.id, args.ckpt)
+    print(which)
+    voice = Voice(checkpoint.load_voice(path), args.device)
     n_parameters = sum(parameter.numel() for parameter in voice.model.parameters())
     solver = None
     if max(args.n_timesteps, default=1) > 1:
         solver = ", ".join(args.solver) or default_solver(max(args.n_timesteps))
-    return voice, {"run": folder.name, "step": voice.saved.step, "parameters": n_parameters, "solver": solver}
+    return voice, {"run": path.parent.name, "step": voice.saved.step, "parameters": n_parameters, "solver": solver}
 
 
 def _check_packages():

@@ -24,7 +24,7 @@ from model.vocoder import Source
 from runtime import command, loudness
 from runtime.files import check_folder, write_atomic, write_json
 from sampling import Voice
-from training import checkpoint, run_log
+from training import checkpoint, run_log, voices
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # in requirements-extra.txt
 SHIPPED = ("text/*.py", "text/english/*.py", "runtime/*.py")
@@ -420,8 +420,7 @@ def missing_packages() -> list[str]:
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="export.py", description="Export a voice as a package that speaks.",
                                      allow_abbrev=False, formatter_class=command.Help)  # fmt: skip
-    parser.add_argument("-id", metavar="ID", help="the run in checkpoint/; without it the newest")
-    parser.add_argument("-ckpt", type=int, metavar="STEP", help="the voice of this step; without it the newest")
+    voices.add_arguments(parser)
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="the package's folder")
     parser.add_argument("--weights", choices=WEIGHTS, default="float32", help="what the files hold; all compute alike")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -435,9 +434,9 @@ def run(args: argparse.Namespace) -> None:
     from runtime import onnx_runtime
 
     check_folder(args.out)
-    folder = checkpoint.newest_run() if args.id is None else checkpoint.RUNS / args.id
-    voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)))
-    print(f"run {folder.name}, step {voice.saved.step}: three graphs, which takes a minute")
+    path, which = voices.find(args.id, args.ckpt)
+    voice = Voice(checkpoint.load_voice(path))
+    print(f"{which}: three graphs, which takes a minute")
     right = voice.speak(TEXT, seed=0).wav
     module = export(voice, args.out, args.weights)
     wav = onnx_runtime.Voice(module).speak(TEXT, seed=0).wav

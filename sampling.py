@@ -18,7 +18,7 @@ from model.sde import SOLVERS, default_solver, solver_times
 from model.tiled import tile
 from runtime import chunking, command
 from runtime.chunking import Reader, Speech, noise_of, speaker_id
-from training import checkpoint, gpu
+from training import checkpoint, gpu, voices
 
 BATCH_FRAMES = 4096  # that are spoken at once, padding included
 
@@ -219,8 +219,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="sampling.py", description="Speak with a trained voice.", allow_abbrev=False,
                                      formatter_class=command.Help)  # fmt: skip
     command.add_arguments(parser, "without any the voice's validation list")
-    parser.add_argument("-id", metavar="ID", help="the run in checkpoint/; without it the newest")
-    parser.add_argument("-ckpt", type=int, metavar="STEP", help="the voice of this step; without it the newest")
+    voices.add_arguments(parser)
+    parser.add_argument("--list", action="store_true", help="the runs and voices that there are, and end")
     parser.add_argument(
         "-n", "--n-timesteps", type=int, default=1, metavar="N", help="evaluations of the score network"
     )
@@ -238,14 +238,16 @@ def validation_texts(voice: Voice) -> command.Texts:
 
 def run(args: argparse.Namespace) -> int:
     """Speak all that was asked for. Returns the exit status."""
+    if args.list:
+        print(voices.table())
+        return 0
     settings = command.settings_of(args, Settings)  # what is out of range is refused before a voice is loaded
     texts = command.texts_of(args)
     jobs = None if texts is None else command.named(texts, args.out)
-    folder = checkpoint.newest_run() if args.id is None else checkpoint.RUNS / args.id
-    voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)), args.device, args.lexicon)
+    path, which = voices.find(args.id, args.ckpt)
+    voice = Voice(checkpoint.load_voice(path), args.device, args.lexicon)
     gpu.set_precision(args.device, voice.saved.config.system.tf32)
-    print(f"run {folder.name}, step {voice.saved.step}, on {args.device}",
-          file=sys.stderr if args.out == command.STDOUT else sys.stdout)  # fmt: skip
+    print(f"{which}, on {args.device}", file=sys.stderr if args.out == command.STDOUT else sys.stdout)
     return command.speak_all(voice, jobs or command.named(validation_texts(voice), args.out), args, settings)
 
 

@@ -15,7 +15,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from data_util import config as configuration
 from data_util.config import ROOT
 from data_util.dataset import Batch, batches
-from training import checkpoint, gpu, realign
+from training import checkpoint, gpu, realign, voices
 from training.data import Data, prepare_data
 from training.distributed import Processes, exit_with
 from training.failures import Stopped, StopSignals, end_with_starter, exit_status, explain_failure, rollback
@@ -193,7 +193,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train NiSETS.", allow_abbrev=False)
     parser.add_argument("-c", metavar="NAME_OR_FILE", action="append",
                         help="an overlay in configs/, or a YAML file, over config.yaml and those before")  # fmt: skip
-    parser.add_argument("-id", metavar="ID", help="resume the run in checkpoint/ID")
+    parser.add_argument("-id", type=voices.run_id, metavar="ID", help="resume the run in checkpoint/ID, or of a path")
     parser.add_argument("-from", dest="start", metavar="[PART,...=]CHECKPOINT", action="append",
                         help="a new run that begins with all weights, or some parts', of a run or voice")  # fmt: skip
     parser.add_argument("-name", metavar="NAME", help="of the run in checkpoint/: begun, resumed, or left if finished")

@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 
-from training import checkpoint
+from training import checkpoint, voices
 from training.checkpoint import CheckpointError
 from training.plots import save_curves
 from training.run_log import read_lines
@@ -34,7 +34,7 @@ def lines_of(folder: Path, names: list[str]) -> list[dict]:
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one clear line on standard error."""
     parser = argparse.ArgumentParser(prog="python -m experiments.curves", description=__doc__.split(":")[0])
-    parser.add_argument("id", metavar="ID", help="the run in checkpoint/: NAME, or a recipe's NAME/STEP")
+    parser.add_argument("id", type=voices.run_id, metavar="ID", help="the run in checkpoint/, or a path")
     parser.add_argument("names", nargs="*", metavar="NAME", help="regular expressions: only values that match one")
     parser.add_argument("-o", dest="out", type=Path, metavar="FILE", help="a PNG; without it curves.png of the run")
     args = parser.parse_args(argv)

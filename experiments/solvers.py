@@ -21,7 +21,7 @@ from experiments import runs
 from model.sde import ONE_STEP, SOLVERS
 from runtime.files import read_json, write_json
 from sampling import Voice
-from training import checkpoint
+from training import voices
 from training.data import clip_tensors
 
 COLUMNS = {"latent_l1": "latent L1, nats", "cer": "CER", "dnsmos": "DNSMOS", "mcd": "MCD, dB"}
@@ -68,8 +68,7 @@ def table(results: dict[tuple[str, int], dict[str, float]]) -> str:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m experiments.solvers", description=__doc__.split("\n")[0])
-    parser.add_argument("-id", metavar="ID", help="the run in checkpoint/; without it the newest")
-    parser.add_argument("-ckpt", type=int, metavar="STEP", help="the voice of this step; without it the newest")
+    voices.add_arguments(parser)
     parser.add_argument("--ids", metavar="FILE", help="the clips; without it dataset.metafile_test of the voice")
     parser.add_argument("--clips", type=int, default=8, help="how many of them")
     parser.add_argument("-n", dest="steps", type=int, nargs="+", default=[1, 2, 4, 10, 50], metavar="N")
@@ -82,8 +81,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def measure(args: argparse.Namespace) -> str:
     """Measure what has not been measured yet. Returns the table."""
-    folder = checkpoint.newest_run() if args.id is None else checkpoint.RUNS / args.id
-    path = checkpoint.find(folder, "voice", args.ckpt)
+    path, which = voices.find(args.id, args.ckpt)
+    print(which)
     voice = Voice.load(path, args.device)
     config = voice.saved.config
     corpus = prepare(config, args.ids or config.dataset.metafile_test)

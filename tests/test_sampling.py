@@ -57,6 +57,7 @@ def runs(tmp_path_factory):
     for i, (run, step) in enumerate((("off_old", 10), ("off_old", 20), ("off_new", 5))):
         path = checkpoint.save_voice(runs / run, step, weights_of(seed=step), CONFIG, SYMBOLS)
         os.utime(path, (1000 + i, 1000 + i))
+        (path.parent / "log.jsonl").write_text(json.dumps({"kind": "valid", "step": step, "cer": 0.1}) + "\n")
     (runs / "off_empty").mkdir()
     return runs
 
@@ -503,7 +504,7 @@ def test_standard_input(tmp_path, runs, arguments):
     assert {path.name for path in (tmp_path / "out").glob("*.wav")} == names
 
 
-def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, saved, monkeypatch):
+def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, saved):
     texts = {"a.wav": "Hello there.", "b.wav": "Good day."}
     (tmp_path / "wavs").mkdir()
     for name in texts:
@@ -511,9 +512,8 @@ def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, saved, monke
     (tmp_path / "valid.txt").write_text("".join(f"{name}|{text}\n" for name, text in texts.items()), "utf-8")
     keys = [f"dataset.metafile_valid={tmp_path / 'valid.txt'}", f"dataset.prtpath={tmp_path}"]
     config = configuration.change(CONFIG, keys)
-    checkpoint.save_voice(tmp_path / "runs" / "off_list", 5, saved.weights, config, SYMBOLS)
-    monkeypatch.setattr(checkpoint, "RUNS", tmp_path / "runs")
-    assert command(capsys, "-o", tmp_path / "out")[0] == 0
+    path = checkpoint.save_voice(tmp_path / "list", 5, saved.weights, config, SYMBOLS)
+    assert command(capsys, "-o", tmp_path / "out", "-id", path)[0] == 0
     assert folder_holds(tmp_path / "out", Voice(saved), texts)
 
 
@@ -560,11 +560,18 @@ def test_no_voice_at_all_is_refused(capsys, tmp_path, monkeypatch, runs, there):
         (folder / path.name).write_bytes(path.read_bytes()[:-10])
         (folder / path.with_suffix(".json").name).write_bytes(path.with_suffix(".json").read_bytes())
     monkeypatch.setattr(checkpoint, "RUNS", tmp_path / "runs")
-    status, _, errors = command(capsys, "Hello.")
+    monkeypatch.setattr(checkpoint, "BUNDLED", tmp_path / "runs" / "ljspeech-small")
+    more = ("-id", "off_a") if there == "a damaged voice" else ()
+    status, _, errors = command(capsys, "Hello.", *more)
     assert status == 1 and len(errors) == 1
     assert ("damaged" if there == "a damaged voice" else f"no voice in {tmp_path / 'runs'} yet") in errors[0]
     with pytest.raises(CheckpointError):
-        command(capsys, "Hello.", "--debug")
+        command(capsys, "Hello.", "--debug", *more)
+
+
+def test_the_runs_are_listed(capsys):
+    status, lines, _ = command(capsys, "--list")
+    assert status == 0 and lines[0].split() == ["id", "CER", "voices"]
 
 
 @pytest.mark.parametrize(

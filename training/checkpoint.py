@@ -90,14 +90,6 @@ def path_of(folder: Path, step: int) -> Path:
     return folder / f"project_{step:08d}.pt"
 
 
-def newest_run() -> Path:
-    """The run that wrote a voice last, else the voice that ships. Raises CheckpointError without either."""
-    runs = [folder for folder in RUNS.glob("*") if folder.is_dir() and steps(folder, "voice")]
-    if not runs:
-        raise CheckpointError(f"no voice in {RUNS} yet: train one with bash run.sh")
-    return max(runs, key=lambda folder: (folder != BUNDLED, find(folder, "voice").stat().st_mtime))
-
-
 def check_version(path: Path, version: str | None) -> None:
     """Raise VersionError where a checkpoint was written by another major version, which named other things."""
     if version is None or version.partition(".")[0] != VERSION.partition(".")[0]:

@@ -17,7 +17,7 @@ from data_util import gta
 from data_util.config import ConfigError
 from evaluation.held_out import teacher_forced
 from runtime.files import read_json
-from training import checkpoint
+from training import checkpoint, voices
 from training.data import Data, clip_tensors, held_back_indices, prepare_data
 from training.distributed import Processes
 from training.failures import described, end_with_starter
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training.extract", allow_abbrev=False,
                                      description="Write the latents that a vocoder trains on.")  # fmt: skip
-    parser.add_argument("id", metavar="ID", help="the run in checkpoint/")
+    parser.add_argument("id", type=voices.run_id, metavar="ID", help="the run in checkpoint/, or a path")
     parser.add_argument("-ckpt", type=int, metavar="STEP", help="from this step; without it from the newest")
     parser.add_argument("-o", dest="out", type=Path, metavar="FOLDER", help="without it checkpoint/ID/gta")
     parser.add_argument("--times", type=float, nargs="+", default=[1.0], metavar="T", help="diffusion times in (0, 1]")

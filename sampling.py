@@ -3,18 +3,13 @@
 import argparse
 import logging
 import sys
-import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import torchaudio
-from tqdm import tqdm
 
-from data_util.audio import save_wav
 from data_util.config import ROOT
 from data_util.corpus import make_front_end, read_metafile
 from data_util.pitch import track_f0
@@ -22,33 +17,25 @@ from evaluation.held_out import plan_along
 from model.nisets import NiSETS, Plan
 from model.sde import SOLVERS, default_solver, solver_times
 from model.tiled import tile
-from runtime import chunking, timestamps
-from runtime.chunking import Reader, Speech, noise_of, speaker_id, write_wav
-from runtime.files import check_folder, write_atomic
+from runtime import chunking, command
+from runtime.chunking import Reader, Speech, noise_of, speaker_id
 from text import TextError
-from training import checkpoint, gpu
+from training import checkpoint, gpu, voices
 
-STEM_LENGTH = 40  # characters of a text that its file is named by
 BATCH_FRAMES = 4096  # that are spoken at once, padding included
-BATCH_TEXTS = 64  # of a file, between two moves of the progress bar
-LOUDNESS_BLOCK = 0.4  # seconds, what loudness is measured over
-QUIETEST = -70.0  # LUFS, under which nothing is measured
-PEAK = 0.99  # of full scale, which no gain exceeds
 
 
 @dataclass(frozen=True)
 class Settings(chunking.Settings):
     """How a text is spoken, beyond what any runtime can do; ValueError for a value out of range.
 
-    n_timesteps: evaluations of the score network; solver: posterior (only for 1, the default there), dpm2m (the
-    default beyond), ddim, ancestral (ddim with fresh noise in every step), sde, euler or, for 1 alone, original;
-    loudness: LUFS that each piece is brought to, over -70 and at most 0, by a gain alone and less where the peaks would
-    pass full scale; None: as the voice speaks.
+    n_timesteps: evaluations of the score network, 0: none, the encoder's mean alone; solver: posterior (only for 1, the
+    default there), dpm2m (the default beyond), ddim, ancestral (ddim with fresh noise in every step), sde, euler or,
+    for 1 alone, original, for 0 none.
     """
 
     n_timesteps: int = 1
     solver: str | None = None
-    loudness: float | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -56,8 +43,6 @@ class Settings(chunking.Settings):
         if self.solver not in SOLVERS:
             raise ValueError(f"solver {self.solver!r}: must be one of {', '.join(SOLVERS)}")
         solver_times(self.solver, self.n_timesteps)  # refuses what the solver cannot do
-        if self.loudness is not None and not QUIETEST < self.loudness <= 0:
-            raise ValueError(f"loudness = {self.loudness}: must be over {QUIETEST:g} and at most 0 LUFS")
 
 
 class NoCopy(ValueError):
@@ -97,6 +82,11 @@ class Voice:
             path = checkpoint.find(path, "voice")
         return cls(checkpoint.load_voice(path), device, lexicon)
 
+    @property
+    def identity(self) -> str:
+        """What a manifest knows the voice by: its run, step and weights, and the lexicon's words."""
+        return self.front_end.signed(f"{self.saved.path.parent.name} {self.saved.step} {self.saved.sha256}")
+
     def speak(self, text: str, **settings) -> Speech:
         """Speak a text, which may have phonemes in it, `[[ fəˈniːmz ]]`, and pauses, `<break time="300ms"/>`.
 
@@ -107,14 +97,11 @@ class Voice:
         pieces = self.reader.pieces(text, chosen)
         return self.reader.joined(text, pieces, [self._decode([piece], chosen)[0] for piece in pieces])
 
-    def save(self, text: str, path: Path, **settings) -> float:
-        """speak into a WAV, one piece after another, none of which is kept. Returns the seconds of speech.
-
-        Raises as speak does, and OSError.
-        """
+    def speak_pieces(self, text: str, **settings) -> Iterator[np.ndarray]:
+        """speak, but giving one piece after another, (n,), none of which is kept. Raises as speak does."""
         chosen = Settings(**settings)
         pieces = self.reader.pieces(text, chosen)
-        return write_wav(path, (self._decode([piece], chosen)[0][0] for piece in pieces), self.reader.sample_rate)
+        return (self._decode([piece], chosen)[0][0] for piece in pieces)
 
     def stream(self, text: str, **settings) -> Iterator[np.ndarray]:
         """speak, but giving its sound as it is made, (n,) float32; together it is speak's, to the rounding of float32.
@@ -149,6 +136,14 @@ class Voice:
         if plans:
             self._decode_into(decoded, pieces, batch, plans, chosen)
         return [self.reader.joined(*each) for each in zip(texts, pieces, decoded)]
+
+    def predict_durations(self, text: str, **settings) -> Speech:
+        """What speak returns, but without its sound, which is most of the work: wav is empty. Raises as speak does."""
+        chosen = Settings(**settings)
+        pieces = self.reader.pieces(text, chosen)
+        silent = np.zeros(0, dtype=np.float32)
+        durations = (self._plan(piece, chosen).durations[0].cpu().numpy() for piece in pieces)
+        return self.reader.joined(text, pieces, [(silent, each) for each in durations])
 
     def check(self, text: str) -> None:
         """Raise TextError where speak would."""
@@ -201,13 +196,8 @@ class Voice:
 
     def _finished(self, wavs, plan, piece, settings):
         """wavs: (1, 1, n) each, together a piece. Gives (n,) as they are heard."""
-        sounds = (self._sound(wav[0, 0], settings) for wav in wavs)
+        sounds = (self.reader.heard(wav[0, 0].cpu().numpy(), settings) for wav in wavs)
         return self.reader.finished(sounds, plan.mu.shape[-1], piece)
-
-    def _sound(self, wav, settings):
-        if settings.loudness is not None:
-            wav = wav * _gain(wav, self.reader.sample_rate, settings.loudness)
-        return wav.clamp(-1, 1).cpu().numpy()
 
     def copy(self, wav: np.ndarray, speaker: str | None = None) -> np.ndarray:
         """Copy synthesis: the generator on the true latent of a recording.
@@ -252,146 +242,43 @@ class Voice:
         return mel, torch.from_numpy(contour).to(self.device)[None]
 
 
-def _gain(wav, sample_rate, loudness):
-    """What brings a sound (T_wav,) to a loudness in LUFS (ITU-R BS.1770, as torchaudio computes it), 1 for silence."""
-    wav = wav.detach().cpu()
-    # a sound shorter than the block is measured as if it went on
-    n_times = -(-round(LOUDNESS_BLOCK * sample_rate) // len(wav))
-    measured = torchaudio.functional.loudness(wav.repeat(n_times)[None], sample_rate).item()
-    if not np.isfinite(measured) or measured <= QUIETEST:
-        return 1.0
-    return min(10 ** ((loudness - measured) / 20), PEAK / wav.abs().max().item())
-
-
 # -- the command
 
 
-def texts_of(args: argparse.Namespace, voice: Voice) -> list[tuple[str | None, str]]:
-    """(name or None, text) of all that is to be spoken; the voice's validation list where nothing is named."""
-    if args.file is not None:
-        source = sys.stdin if args.file == "-" else open(args.file, encoding="utf-8")  # noqa: SIM115
-        with source:
-            lines = [line.strip() for line in source if line.strip()]
-        pairs = [(line.split("|")[0] if "|" in line else None, line.split("|")[-1]) for line in lines]
-        return [(Path(name).stem if name else None, text) for name, text in pairs]
-    if args.text == ["-"]:
-        return [(None, line.strip()) for line in sys.stdin if line.strip()]
-    if args.text:
-        return [(None, text) for text in args.text]
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="sampling.py", description="Speak with a trained voice.", allow_abbrev=False,
+                                     formatter_class=command.Help)  # fmt: skip
+    command.add_arguments(parser, "without any the voice's validation list")
+    voices.add_arguments(parser)
+    parser.add_argument("--list", action="store_true", help="the runs and voices that there are, and end")
+    parser.add_argument(
+        "-n", "--n-timesteps", type=int, default=1, metavar="N", help="evaluations of the score network"
+    )
+    parser.add_argument("--solver", choices=list(SOLVERS), help="by default posterior for -n 1, dpm2m beyond")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
+    return command.parse(parser, argv)
+
+
+def validation_texts(voice: Voice) -> command.Texts:
+    """The clips of the voice's validation list, by name."""
     dataset = voice.saved.config.dataset
     clips = read_metafile(ROOT / dataset.metafile_valid, ROOT / dataset.prtpath)
-    return [(Path(clip.id).name, clip.text) for clip in clips if clip.text]
-
-
-def named(texts: list[tuple[str | None, str]], out: Path) -> Iterator[tuple[Path, str]]:
-    """The WAV of each text: OUT itself for one text if it is a .wav, else a file in the folder OUT."""
-    if out.suffix == ".wav":
-        if len(texts) != 1:
-            raise ValueError(f"-o {out} names one WAV for {len(texts)} texts: name a folder")
-        yield out, texts[0][1]
-        return
-    twice = [name for name, count in Counter(name for name, _ in texts).items() if name and count > 1]
-    if twice:
-        raise ValueError(f"{len(twice)} names stand for several texts, {twice[0]} for one: give each text its own")
-    for i, (name, text) in enumerate(texts):
-        stem = "".join(c if c.isalnum() else "_" for c in text)[:STEM_LENGTH].strip("_")
-        yield out / f"{name or f'{i:03d}_{stem}'}.wav", text
-
-
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Speak with a trained voice.", allow_abbrev=False)
-    parser.add_argument("text", nargs="*", help="what to say, or - for standard input; nothing: the validation list")
-    parser.add_argument("-f", dest="file", metavar="FILE", help="one text a line, or path|text; what is there stays")
-    parser.add_argument("-id", metavar="ID", help="the run in checkpoint/; without it the newest")
-    parser.add_argument("-ckpt", type=int, metavar="STEP", help="the voice of this step; without it the newest")
-    parser.add_argument("-o", dest="out", type=Path, default=Path("speech"), help="a WAV for one text, else a folder")
-    parser.add_argument("-n", dest="n_timesteps", type=int, default=1, help="evaluations of the score network")
-    parser.add_argument("--solver", choices=list(SOLVERS), help="posterior for -n 1, dpm2m beyond")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--temperature", type=float, default=1.0, help="of the noise")
-    parser.add_argument("--length-scale", type=float, default=1.0, help="over 1 slower, under 1 faster")
-    parser.add_argument("--sentence-pause", type=float, metavar="SECONDS", help="between two sentences")
-    parser.add_argument("--loudness", type=float, metavar="LUFS", help="to bring the sound to, for example -23")
-    parser.add_argument("--speaker", metavar="NAME", help="of a voice of several; without it the first of them")
-    parser.add_argument("--timestamps", choices=list(timestamps.FORMATS), help="of words and phonemes, beside each WAV")
-    parser.add_argument("-l", dest="lexicon", metavar="FILE", help="words and how they are said: word = respelling")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    args = parser.parse_intermixed_args(argv)  # options may stand between texts
-    if args.file is not None and args.text:
-        parser.error("give texts or -f FILE, not both")
-    return args
-
-
-def outputs(path: Path, args: argparse.Namespace) -> list[Path]:
-    """The files that one text becomes."""
-    return [path, *([path.with_suffix(timestamps.SUFFIXES[args.timestamps])] if args.timestamps else [])]
-
-
-def save(voice: Voice, speech: Speech, path: Path, args: argparse.Namespace) -> None:
-    wav, *others = outputs(path, args)
-    for other in others:  # the WAV comes last: where it is, all is
-        write_atomic(other, voice.timestamps(speech, args.timestamps).encode("utf-8"))
-    save_wav(wav, speech.wav, speech.sample_rate)
-
-
-def speak_each(voice: Voice, jobs: list[tuple[Path, str]], args: argparse.Namespace, settings: dict) -> int:
-    """Speak texts one by one, a line for each. Returns how many had nothing to say."""
-    unspoken = 0
-    for path, text in jobs:
-        start = time.perf_counter()
-        try:
-            if args.timestamps:
-                speech = voice.speak(text, **settings)
-                save(voice, speech, path, args)
-                seconds = speech.seconds
-            else:
-                seconds = voice.save(text, path, **settings)
-        except TextError as error:
-            unspoken += 1
-            print(f"sampling.py: {error}", file=sys.stderr)
-            continue
-        spent = time.perf_counter() - start
-        print(f"{path}: {seconds:.2f} s, real-time factor {spent / seconds:.3f}")
-    return unspoken
-
-
-def speak_file(voice: Voice, jobs: list[tuple[Path, str]], args: argparse.Namespace, settings: dict) -> int:
-    """Speak the texts whose files are not there, in batches, with a progress bar. Returns as speak_each does."""
-    todo = [(path, text) for path, text in jobs if not all(map(Path.exists, outputs(path, args)))]
-    unspoken, seconds, start = 0, 0.0, time.perf_counter()
-    with tqdm(total=len(todo), desc="speaking", disable=not todo) as progress:
-        for i in range(0, len(todo), BATCH_TEXTS):
-            good = []
-            for path, text in todo[i : i + BATCH_TEXTS]:
-                try:
-                    voice.check(text)
-                    good.append((path, text))
-                except TextError as error:
-                    unspoken += 1
-                    progress.write(f"sampling.py: {path.name}: {error}", file=sys.stderr)
-            for (path, _), speech in zip(good, voice.speak_batch([text for _, text in good], **settings)):
-                save(voice, speech, path, args)
-                seconds += speech.seconds
-            progress.update(len(todo[i : i + BATCH_TEXTS]))
-    spent = time.perf_counter() - start
-    speed = f", {seconds:.2f} s, real-time factor {spent / seconds:.3f}" if seconds else ""
-    print(f"{args.out}: {len(todo) - unspoken} texts spoken{speed}; {len(jobs) - len(todo)} were there")
-    return unspoken
+    return [(Path(clip.id).stem, clip.text) for clip in clips if clip.text]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Speak all that was asked for; a text with nothing to say does not stop the others. Returns the exit status."""
-    settings = {name: getattr(args, name) for name in Settings.__dataclass_fields__}
-    Settings(**settings)  # what is out of range is refused before a voice is loaded
-    folder = checkpoint.newest_run() if args.id is None else checkpoint.RUNS / args.id
-    voice = Voice(checkpoint.load_voice(checkpoint.find(folder, "voice", args.ckpt)), args.device, args.lexicon)
+    """Speak all that was asked for. Returns the exit status."""
+    if args.list:
+        print(voices.table())
+        return 0
+    settings = command.settings_of(args, Settings)  # what is out of range is refused before a voice is loaded
+    texts = command.texts_of(args)
+    jobs = None if texts is None else command.named(texts, args.out)
+    path, which = voices.find(args.id, args.ckpt)
+    voice = Voice(checkpoint.load_voice(path), args.device, args.lexicon)
     gpu.set_precision(args.device, voice.saved.config.system.tf32)
-    print(f"run {folder.name}, step {voice.saved.step}, on {args.device}")
-    jobs = list(named(texts_of(args, voice), args.out))
-    check_folder(args.out.parent if args.out.suffix == ".wav" else args.out)
-    speak = speak_each if args.file is None else speak_file
-    return 1 if speak(voice, jobs, args, settings) else 0
+    print(f"{which}, on {args.device}", file=sys.stderr if args.out == command.STDOUT else sys.stdout)
+    return command.speak_all(voice, jobs or command.named(validation_texts(voice), args.out), args, settings)
 
 
 def main(argv: list[str] | None = None) -> int:

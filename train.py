@@ -15,12 +15,12 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from data_util import config as configuration
 from data_util.config import ROOT
 from data_util.dataset import Batch, batches
-from training import checkpoint, gpu, realign
+from runtime import command
+from training import checkpoint, gpu, realign, voices
 from training.data import Data, prepare_data
 from training.distributed import Processes, exit_with
 from training.failures import Stopped, StopSignals, end_with_starter, exit_status, explain_failure, rollback
 from training.fine_tuning import configuration_of
-from training.gpu import DeviceError
 from training.initialise import initialise
 from training.recording import Run, all_written, has_skipped_too_many
 from training.run_folder import begin_launch, go_on_after_restart, is_finished, open_run, start_wandb
@@ -97,7 +97,7 @@ def train(state: State, data: Data, run: Run) -> None:
     with (
         StopSignals() as stop,
         logging_redirect_tqdm(),
-        tqdm(total=last, initial=first, desc=run.folder.name, unit="step", disable=not processes.is_main) as bar,
+        progress(state, run) as bar,
         all_written(state),
     ):
         while True:
@@ -141,6 +141,12 @@ def train(state: State, data: Data, run: Run) -> None:
             run.show(state, bar)
 
 
+def progress(state: State, run: Run) -> tqdm:
+    """The bar of the first process."""
+    return tqdm(total=state.config.training.train_num_steps, initial=state.step, desc=run.folder.name, unit="step",
+                disable=not state.processes.is_main, ncols=command.columns())  # fmt: skip
+
+
 def stream_of(state: State, data: Data) -> Iterator[Batch]:
     """The batches of this process, from state.step on."""
     processes = state.processes
@@ -164,6 +170,8 @@ def run(args: argparse.Namespace) -> int:
         config = configuration.change(configuration.from_dict(ckpt["config"]), args.overrides)
     else:
         config = configuration_of(args)
+    if processes.is_main and processes.device.type == "cpu" and args.id is None and args.c is None and not args.start:
+        print(gpu.without_one(config.training.train_num_steps))
     data = prepare_data(config, processes)
     state = make_state(config, processes, data, ckpt, args.a and args.a == "true")
     if ckpt is None:
@@ -190,20 +198,28 @@ def tell_how_to_speak(name: str) -> None:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Train NiSETS.", allow_abbrev=False)
-    parser.add_argument("-c", metavar="NAME_OR_FILE", action="append",
+    parser = argparse.ArgumentParser(prog="train.py", description="Train NiSETS.", allow_abbrev=False,
+                                     formatter_class=command.Help)  # fmt: skip
+    parser.add_argument("-c", "--config", dest="c", metavar="NAME_OR_FILE", action="append",
                         help="an overlay in configs/, or a YAML file, over config.yaml and those before")  # fmt: skip
-    parser.add_argument("-id", metavar="ID", help="resume the run in checkpoint/ID")
-    parser.add_argument("-from", dest="start", metavar="[PART,...=]CHECKPOINT", action="append",
-                        help="a new run that begins with all weights, or some parts', of a run or voice")  # fmt: skip
-    parser.add_argument("-name", metavar="NAME", help="of the run in checkpoint/: begun, resumed, or left if finished")
-    parser.add_argument("-ckpt", type=int, metavar="STEP", help="from this step; without it from the newest")
     parser.add_argument(
-        "-a", choices=["true", "false"], help="networks in bfloat16; a run keeps what it was started with"
+        "-id", "--id", type=voices.run_id, metavar="ID", help="resume the run in checkpoint/ID, or of a path"
+    )
+    parser.add_argument("-from", "--from", dest="start", metavar="[PART,...=]CHECKPOINT", action="append",
+                        help="a new run that begins with all weights, or some parts', of a run or voice")  # fmt: skip
+    parser.add_argument("-name", "--name", metavar="NAME",
+                        help="of the run in checkpoint/: begun, resumed, or left if finished")  # fmt: skip
+    parser.add_argument("-ckpt", "--ckpt", type=int, metavar="STEP", help="from this step; without it the newest")
+    parser.add_argument(
+        "-a",
+        "--amp",
+        dest="a",
+        choices=["true", "false"],
+        help="networks in bfloat16; a run keeps what it was started with, by default false",
     )
     parser.add_argument("--device", choices=["cuda", "cpu"], help="by default GPUs, where there are any")
-    parser.add_argument("-test", choices=["true", "false"], default="true", help="false: log to wandb too")
-    parser.add_argument("--count", action="store_true", help="print how many processes run.sh is to start, and end")
+    parser.add_argument("-test", "--test", choices=["true", "false"], default="true", help="false: log to wandb too")
+    parser.add_argument("--count", action="store_true", help="print how many processes run.sh is to start")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="over all the files")
     args = parser.parse_intermixed_args(argv)  # overrides may stand anywhere
@@ -219,11 +235,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def print_count(args: argparse.Namespace) -> int:
-    """Print the number of processes that train: one a GPU, or one on a CPU. Returns the exit status."""
+    """Check what args ask for as far as that takes no data, and print the number of processes that train: one a GPU, or
+    one on a CPU. Returns the exit status."""
     try:
+        if args.id is None:
+            configuration_of(args)
         print(torch.cuda.device_count() if gpu.use_gpu(args.device) else 1)
-    except DeviceError as error:
-        print(f"run.sh: {error}", file=sys.stderr)
+    except ValueError as error:
+        print(f"run.sh: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0
 

@@ -35,6 +35,7 @@ from data_util import config as configuration
 from data_util.config import Config
 from data_util.dataset import Batch, batches, fixed_batch
 from model.layers import Dropout
+from runtime import command
 from runtime.files import read_json, write_json
 from sampling import Settings, Voice
 from training import checkpoint, gpu, step
@@ -307,9 +308,10 @@ PARTS = {each.__name__: each for each in (equality, steps, graphed, speech, plan
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_lease", description=__doc__.splitlines()[0])
-    parser.add_argument("-c", metavar="NAME_OR_FILE", action="append", help="as of train.py")
-    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="RESULTS.json")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_lease", description=__doc__.splitlines()[0],
+                                     formatter_class=command.Help)  # fmt: skip
+    parser.add_argument("-c", "--config", dest="c", metavar="NAME_OR_FILE", action="append", help="as of train.py")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="RESULTS.json")
     parser.add_argument("--device", choices=["cuda", "cpu"])
     parser.add_argument("--seconds", type=float, default=4.0, help="of steps, a row; of training, for plan")
     parser.add_argument("--share", type=float, default=0.85, help="of these, for plan, that steps are made in")

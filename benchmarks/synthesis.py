@@ -31,7 +31,7 @@ from data_util import config as configuration
 from data_util.config import ROOT
 from evaluate import apart, device_name
 from model.nisets import NiSETS
-from runtime import onnx_runtime
+from runtime import command, onnx_runtime
 from sampling import Settings, Voice
 from text import SYMBOLS
 from training import checkpoint
@@ -113,7 +113,7 @@ class Bench:
 
     def __init__(self, name: str, folder: Path, args: argparse.Namespace):
         self.name, self.args, self.path = Path(name).stem, args, random_voice(name, folder)
-        self.exported, self.voice = folder / f"{self.name}_onnx", Voice.load(self.path)
+        self.folder, self.voice = folder / f"{self.name}_onnx", Voice.load(self.path)
         self.scale = length_scale_for(self.voice, TEXT, args.seconds)
         self.short_scale = length_scale_for(self.voice, SENTENCE, SENTENCE_SECONDS)
         self.values = tensors_of(self.voice, self.scale)
@@ -123,6 +123,11 @@ class Bench:
         graphs = zip(PARTS, export.graphs(plain))
         self.gflop = {part: gflop_of(graph, self.values) / self.seconds for part, graph in graphs}
         self.parameters = sum(parameter.numel() for parameter in self.voice.model.parameters())
+
+    @property
+    def exported(self) -> Path:
+        """The module of the exported voice, once it is there."""
+        return self.folder / export.module_name(self.path.parent.name)
 
     def cases(self) -> list[Case]:
         """All of them, each of which has been called once."""
@@ -141,8 +146,8 @@ class Bench:
         """What is called, by part, on the same values, and by a voice as a whole."""
         voice, call, values, parts = self.voice, on_torch, self.values, export.graphs(self.voice.model)
         if runtime == "onnx":
-            if not self.exported.is_dir():
-                export.export(Voice.load(self.path), self.exported)
+            if not self.folder.is_dir():
+                export.export(Voice.load(self.path), self.folder)
             voice, call = onnx_runtime.Voice(self.exported, n_threads=n_threads), on_onnx
             values = {name: value.numpy() for name, value in values.items()}
             parts = [getattr(voice, part) for part in PARTS]
@@ -157,8 +162,8 @@ class Bench:
         spoken = SENTENCE, self.short_scale, TEXT, self.scale
         if runtime == "eager":
             return apart(fresh, self.path, n_threads, *spoken)
-        command = [sys.executable, "-m", "benchmarks.exported", *map(str, (self.exported, n_threads, *spoken))]
-        result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+        words = [sys.executable, "-m", "benchmarks.exported", *map(str, (self.exported, n_threads, *spoken))]
+        result = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
         return json.loads(result.stdout)
 
 
@@ -173,7 +178,7 @@ def fresh(path: Path, n_threads: int, *spoken) -> dict[str, float]:
 
 def rounds(cases: list[Case], n_rounds: int) -> None:
     """Call each case once a round, in turns."""
-    for _ in tqdm(range(n_rounds), desc="rounds"):
+    for _ in tqdm(range(n_rounds), desc="rounds", ncols=command.columns()):
         for case in cases:
             torch.set_num_threads(case.n_threads)
             start = time.perf_counter()
@@ -219,13 +224,15 @@ def starts(benches: list[Bench], args: argparse.Namespace) -> str:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="How fast a voice speaks, part by part.", allow_abbrev=False)
-    parser.add_argument("-c", dest="configs", nargs="+", default=["config", "small"], metavar="NAME",
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.synthesis", allow_abbrev=False,
+                                     description="How fast a voice speaks, part by part.",
+                                     formatter_class=command.Help)  # fmt: skip
+    parser.add_argument("-c", "--config", dest="configs", nargs="+", default=["config", "small"], metavar="NAME",
                         help="config (config.yaml), or of configs/, or YAML files; NAME+NAME: both")  # fmt: skip
-    parser.add_argument("--runtimes", nargs="+", default=list(RUNTIMES), choices=RUNTIMES)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N")
+    parser.add_argument("--runtimes", nargs="+", default=list(RUNTIMES), choices=RUNTIMES, help="that speak")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], metavar="N", help="of each runtime, in turn")
     parser.add_argument("--seconds", type=float, default=7.0, help="of speech")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="of which the table has medians")
     args = parser.parse_args(argv)
     if min(*args.threads, args.rounds) < 1 or not 1 <= args.seconds <= 60:
         parser.error("--threads and --rounds must be at least 1, --seconds from 1 to 60")

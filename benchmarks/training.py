@@ -28,6 +28,7 @@ from data_util.config import PARTS, Config
 from data_util.corpus import Corpus, prepare
 from data_util.dataset import batch_order, batches
 from evaluation.memory import peak_memory
+from runtime import command
 from training.data import Data, read_data
 from training.distributed import Processes
 from training.state import State, make_state
@@ -119,7 +120,9 @@ def measure(config: Config, data: Data, n_rounds: int, amp: bool = False) -> tup
     rounds, stream = [], batches(data.own, config)
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak begins anew
-    for _ in tqdm(range(1 + n_rounds), desc="rounds", unit="round"):  # the first is not counted
+    for _ in tqdm(
+        range(1 + n_rounds), desc="rounds", unit="round", ncols=command.columns()
+    ):  # the first is not counted
         start = time.perf_counter()
         batch = next(stream).to(processes.device)
         made, step = time.perf_counter() - start, functools.partial(train.train_step, state, batch)
@@ -194,11 +197,14 @@ def plan_padding(config: Config, corpus: Corpus, n_epochs: int) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.split(":")[0])
-    parser.add_argument("-c", metavar="NAME_OR_FILE", action="append", help="as of train.py")
-    parser.add_argument("-a", choices=["true", "false"], default="false", help="true: networks in bfloat16")
-    parser.add_argument("--rounds", type=int, default=5, help="that are counted, after one that is not (5)")
-    parser.add_argument("--epochs", type=int, default=40, help="of padding (40)")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.split(":")[0],
+                                     formatter_class=command.Help)  # fmt: skip
+    parser.add_argument("-c", "--config", dest="c", metavar="NAME_OR_FILE", action="append", help="as of train.py")
+    parser.add_argument(
+        "-a", "--amp", dest="a", choices=["true", "false"], default="false", help="networks in bfloat16"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="that are counted, after one that is not")
+    parser.add_argument("--epochs", type=int, default=40, help="of padding")
     parser.add_argument("--threads", type=int, help="of the CPU; by default all")
     parser.add_argument("words", nargs="*", metavar="WORD", help="padding, or section.key=value")
     args = parser.parse_intermixed_args(argv)

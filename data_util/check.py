@@ -25,6 +25,7 @@ from data_util import html_media
 from data_util.config import Config
 from data_util.corpus import QUARANTINE, Clip, MetafileError, make_front_end, read_metafile, speaker_fault
 from data_util.features import bar, each, n_cpus
+from runtime import command
 from runtime.files import write_atomic
 from text import markup
 from text.symbols import canonical
@@ -360,10 +361,10 @@ def run(args: argparse.Namespace) -> bool:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m data_util.check", description=__doc__.splitlines()[0],
-                                     allow_abbrev=False)  # fmt: skip
+                                     allow_abbrev=False, formatter_class=command.Help)  # fmt: skip
     parser.add_argument("folder", type=Path, metavar="DIR", help="of data_util.prepare, or with wavs/ and metadata.csv")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
-    parser.add_argument("-c", dest="overlays", action="append", default=[], metavar="NAME_OR_FILE",
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="over the configuration")
+    parser.add_argument("-c", "--config", dest="overlays", action="append", default=[], metavar="NAME_OR_FILE",
                         help="an overlay in configs/, or a YAML file")  # fmt: skip
     parser.add_argument("--shortest", type=float, default=Limits.shortest, help="seconds")
     parser.add_argument("--longest", type=float, default=Limits.longest, help="seconds")

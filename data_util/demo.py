@@ -90,10 +90,12 @@ def make(
     from tqdm import tqdm  # here, with all that takes seconds to load: most starts find the corpus there
 
     from data_util.audio import save_wav
+    from runtime.command import columns
 
     (folder / "metadata.csv").unlink(missing_ok=True)
     wavs = (wav for voice in voices for wav in speak(texts, config, voice))
-    for path, wav in tqdm(zip(paths, wavs), desc="speaking", total=len(paths), unit="clip", disable=not progress):
+    for path, wav in tqdm(zip(paths, wavs), desc="speaking", total=len(paths), unit="clip", disable=not progress,
+                          ncols=columns()):  # fmt: skip
         save_wav(path, wav, config.audio.sample_rate)
     for name, content in lists.items():
         write_atomic(folder / name, content.encode())

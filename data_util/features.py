@@ -17,6 +17,7 @@ from tqdm import tqdm
 from data_util.audio import AudioError, MelSpectrogram, decode_wav
 from data_util.config import Audio, Pitch
 from data_util.pitch import settings, track_f0
+from runtime.command import columns
 from runtime.files import read_json, write_atomic, write_json
 
 CLIPS_A_WORKER = 16  # fewer are not worth a process
@@ -172,7 +173,7 @@ def compute_mel(spectrogram: MelSpectrogram, wav: np.ndarray) -> np.ndarray:
 
 def bar(items: Iterable, n_items: int, name: str, progress: bool) -> Iterable:
     """The items, with a progress bar on stderr where there are any and `progress` is set."""
-    return tqdm(items, total=n_items, desc=name, disable=not progress or n_items == 0)
+    return tqdm(items, total=n_items, desc=name, disable=not progress or n_items == 0, ncols=columns())
 
 
 def digest(*texts: str) -> str:

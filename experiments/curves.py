@@ -5,7 +5,8 @@ import re
 import sys
 from pathlib import Path
 
-from training import checkpoint
+from runtime import command
+from training import checkpoint, voices
 from training.checkpoint import CheckpointError
 from training.plots import save_curves
 from training.run_log import read_lines
@@ -33,10 +34,11 @@ def lines_of(folder: Path, names: list[str]) -> list[dict]:
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one clear line on standard error."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.curves", description=__doc__.split(":")[0])
-    parser.add_argument("id", metavar="ID", help="the run in checkpoint/: NAME, or a recipe's NAME/STEP")
+    parser = argparse.ArgumentParser(prog="python -m experiments.curves", description=__doc__.split(":")[0],
+                                     formatter_class=command.Help)  # fmt: skip
+    parser.add_argument("id", type=voices.run_id, metavar="ID", help="the run in checkpoint/, or a path")
     parser.add_argument("names", nargs="*", metavar="NAME", help="regular expressions: only values that match one")
-    parser.add_argument("-o", dest="out", type=Path, metavar="FILE", help="a PNG; without it curves.png of the run")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="a PNG; without it curves.png of the run")
     args = parser.parse_args(argv)
     folder = checkpoint.RUNS / args.id
     out = args.out or folder / "curves.png"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.metrics import letters
+from runtime import command
 from runtime.files import read_json
 from text import normalise
 from text.english import dictionary
@@ -154,9 +155,10 @@ def errors(report: dict, system: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one clear line on standard error."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.errors", description=__doc__.split(":")[0])
+    parser = argparse.ArgumentParser(prog="python -m experiments.errors", description=__doc__.split(":")[0],
+                                     formatter_class=command.Help)  # fmt: skip
     parser.add_argument("report", type=Path, metavar="DIR", help="what evaluate.py was given with -o")
-    parser.add_argument("--system", default="one_step", metavar="NAME", help="of the report; without it one_step")
+    parser.add_argument("--system", default="one_step", metavar="NAME", help="of the report")
     args = parser.parse_args(argv)
     report = read_json(args.report / "report.json")
     if not isinstance(report, dict) or args.system not in report.get("systems", {}):

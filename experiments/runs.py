@@ -10,6 +10,7 @@ from pathlib import Path
 import train
 from data_util import config as configuration
 from data_util.config import Config, ConfigError
+from runtime.command import Help
 from runtime.files import write_atomic
 from training import checkpoint
 from training.data import prepare_data
@@ -75,9 +76,17 @@ def check_folder(config: Config, folder: Path) -> None:
 
 def parser(name: str, about: str, overlay: str) -> argparse.ArgumentParser:
     """Of a command that trains what overlay, or -c, names, in the folder -o."""
-    parser = argparse.ArgumentParser(prog=f"python -m experiments.{name}", description=about.split("\n", maxsplit=1)[0])
-    parser.add_argument("-c", default=overlay, metavar="NAME_OR_FILE", help="the overlay that the models are made of")
-    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="DIR", help="a folder for each run, the "
+    parser = argparse.ArgumentParser(prog=f"python -m experiments.{name}", description=about.split("\n", maxsplit=1)[0],
+                                     formatter_class=Help)  # fmt: skip
+    parser.add_argument(
+        "-c",
+        "--config",
+        dest="c",
+        default=overlay,
+        metavar="NAME_OR_FILE",
+        help="the overlay that the models are made of",
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="a folder for each run, the "
                         "corpora, and table.md")  # fmt: skip
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="over the overlay")
     return parser

@@ -20,9 +20,10 @@ from evaluation import metrics
 from evaluation.held_out import copy_latent
 from experiments import runs
 from model.sde import ONLY, SOLVERS
+from runtime import command
 from runtime.files import read_json, write_json
 from sampling import Voice
-from training import checkpoint
+from training import voices
 from training.data import clip_tensors
 
 COLUMNS = {"latent_l1": "latent L1, nats", "cer": "CER", "distillmos": "DistillMOS", "mcd": "MCD, dB"}
@@ -69,23 +70,25 @@ def table(results: dict[tuple[str, int], dict[str, float]]) -> str:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m experiments.solvers", description=__doc__.split("\n")[0])
-    parser.add_argument("-id", metavar="ID", help="the run in checkpoint/; without it the newest")
-    parser.add_argument("-ckpt", type=int, metavar="STEP", help="the voice of this step; without it the newest")
+    parser = argparse.ArgumentParser(prog="python -m experiments.solvers", description=__doc__.split("\n")[0],
+                                     formatter_class=command.Help)  # fmt: skip
+    voices.add_arguments(parser)
     parser.add_argument("--ids", metavar="FILE", help="the clips; without it dataset.metafile_test of the voice")
     parser.add_argument("--clips", type=int, default=8, help="how many of them")
-    parser.add_argument("-n", dest="steps", type=int, nargs="+", default=[1, 2, 4, 10, 50], metavar="N")
-    parser.add_argument("--solvers", nargs="+", choices=list(SOLVERS), default=list(SOLVERS))
+    parser.add_argument("-n", "--n-timesteps", dest="steps", type=int, nargs="+", default=[1, 2, 4, 10, 50],
+                        metavar="N", help="evaluations of the score network")  # fmt: skip
+    parser.add_argument("--solvers", nargs="+", choices=list(SOLVERS), default=list(SOLVERS),
+                        help="those to measure")  # fmt: skip
     parser.add_argument("--latents-only", action="store_true", help="without speaking, which takes most of the time")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("-o", dest="out", type=Path, required=True, metavar="DIR", help="solvers.json and table.md")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="solvers.json and table.md")
     return parser.parse_args(argv)
 
 
 def measure(args: argparse.Namespace) -> str:
     """Measure what has not been measured yet. Returns the table."""
-    folder = checkpoint.newest_run() if args.id is None else checkpoint.RUNS / args.id
-    path = checkpoint.find(folder, "voice", args.ckpt)
+    path, which = voices.find(args.id, args.ckpt)
+    print(which)
     voice = Voice.load(path, args.device)
     config = voice.saved.config
     corpus = prepare(config, args.ids or config.dataset.metafile_test)

@@ -17,6 +17,7 @@ from data_util.config import Config
 from data_util.corpus import prepare
 from data_util.pitch import track_f0
 from experiments import runs
+from runtime.command import columns
 from sampling import Voice
 from training.distributed import Processes
 
@@ -46,7 +47,7 @@ def heard_in(mel: np.ndarray, f0: np.ndarray) -> np.ndarray:
 def heard_in_speech(voice: Voice, texts: Sequence[str], speaker: str) -> np.ndarray:
     """What is heard when a voice says texts as somebody, (n_texts, n)."""
     config, heard = voice.saved.config, []
-    for text in tqdm(texts, desc=speaker, unit="text"):
+    for text in tqdm(texts, desc=speaker, unit="text", ncols=columns()):
         wav = voice.speak(text, seed=0, speaker=speaker).wav
         mel = voice.model.features(torch.from_numpy(wav)[None])[0].numpy()
         heard.append(heard_in(mel, track_f0(wav, config.audio, config.pitch)))

@@ -5,15 +5,12 @@ through ONNX Runtime.
 """
 
 import secrets
-import wave
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from runtime import timestamps
-from runtime.files import write_atomic
+from runtime import loudness, timestamps
 from text import FrontEnd, TextError
 from text.markup import LONGEST_BREAK
 from text.splitting import ends, split
@@ -32,7 +29,8 @@ class Settings:
     seed: the same seed and text give the same sound, None a new one each time; temperature: of the noise, 0 or more;
     length_scale: over 1 slower, under 1 faster; sentence_pause: seconds between two sentences, 0 to 10, each of which
     is then spoken for itself; None: as the voice pauses, and SENTENCE_PAUSE where a long text is cut; speaker: one of
-    those that the voice knows, None: the first.
+    those that the voice knows, None: the first; loudness: LUFS that each piece is brought to, over -70 and at most 0,
+    by a gain alone and less where the peaks would pass full scale; None: as the voice speaks.
     """
 
     seed: int | None = None
@@ -40,6 +38,7 @@ class Settings:
     length_scale: float = 1.0
     sentence_pause: float | None = None
     speaker: str | None = None
+    loudness: float | None = None
 
     def __post_init__(self):
         if self.seed is not None and self.seed < 0:
@@ -50,6 +49,8 @@ class Settings:
             raise ValueError(f"length_scale = {self.length_scale}: must be over 0")
         if self.sentence_pause is not None and not 0 <= self.sentence_pause <= LONGEST_BREAK:
             raise ValueError(f"sentence_pause = {self.sentence_pause}: must be 0 to {LONGEST_BREAK:g} seconds")
+        if self.loudness is not None and not loudness.QUIETEST < self.loudness <= 0:
+            raise ValueError(f"loudness = {self.loudness}: must be over {loudness.QUIETEST:g} and at most 0 LUFS")
 
 
 @dataclass(frozen=True)
@@ -139,11 +140,17 @@ class Reader:
 
     def timestamps(self, speech: Speech, kind: str) -> str:
         """When each phoneme and each word of a speech is said: the content of a file. kind: json, srt or textgrid."""
-        frame = speech.seconds / int(speech.durations.sum())
+        frame = self.hop_length / self.sample_rate
         phonemes = timestamps.phoneme_spans(speech.symbols, speech.durations, frame)
         labels = timestamps.word_labels(self.front_end.normalise(speech.text), speech.phonemes)
         words = timestamps.word_spans(speech.symbols, speech.words, speech.durations, frame, labels)
         return timestamps.FORMATS[kind](phonemes, words)
+
+    def heard(self, wav: np.ndarray, settings: Settings) -> np.ndarray:
+        """A sound (n,) as the settings want it, in [-1, 1]; with a loudness, it is a whole piece."""
+        if settings.loudness is not None:
+            wav = wav * np.float32(loudness.gain(wav, self.sample_rate, settings.loudness))
+        return wav.clip(-1, 1)
 
     def _frames(self, seconds):
         return round(seconds * self.sample_rate / self.hop_length)
@@ -178,29 +185,3 @@ def chunks(n_frames: int, reach: int) -> Iterator[tuple[slice, slice]]:
 
 def in_samples(frames: slice, hop_length: int) -> slice:
     return slice(frames.start * hop_length, frames.stop * hop_length)
-
-
-def to_pcm(wav: np.ndarray) -> bytes:
-    """(n,) in [-1, 1] to 16 bits. Raises ValueError where a sample is not finite."""
-    if not np.isfinite(wav).all():
-        raise ValueError("the voice made samples that are not finite: take another checkpoint, or train it anew")
-    return np.clip(np.round(wav * 32768.0), -32768, 32767).astype("<i2").tobytes()
-
-
-def write_wav(path: Path, wavs: Iterable[np.ndarray], sample_rate: int) -> float:
-    """Write a WAV of 16 bits as its sound (n,) is made, whole or not at all. Returns its seconds; raises OSError, and
-    ValueError where a sample is not finite."""
-    n_samples = 0
-
-    def content(file):
-        nonlocal n_samples
-        with wave.open(file, "wb") as out:
-            out.setnchannels(1)
-            out.setsampwidth(2)
-            out.setframerate(sample_rate)
-            for wav in wavs:
-                out.writeframes(to_pcm(wav))
-                n_samples += len(wav)
-
-    write_atomic(path, content)
-    return n_samples / sample_rate

@@ -161,7 +161,7 @@ def measured(of_corpus, tiny_root, tmp_path, monkeypatch):
         model.text_encoder.duration.out.bias.data.fill_(1.5)  # frames enough to be compared
         checkpoint.save_voice(checkpoint.RUNS / "off_a", 4, model.state_dict(), config, Reading.symbols)
         asked.clear()
-        assert solvers.main(["-o", str(tmp_path / "out"), "-n", "2", "--clips", "3", *more]) == 0
+        assert solvers.main(["-id", "off_a", "-o", str(tmp_path / "out"), "-n", "2", "--clips", "3", *more]) == 0
         return (tmp_path / "out" / "table.md").read_text(), list(asked)
 
     return run

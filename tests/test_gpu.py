@@ -111,7 +111,11 @@ def test_run_sh_is_told_how_many_processes(capsys, monkeypatch):
     assert counted("-c", "light", "--device", "cpu") == 1
     monkeypatch.setattr(gpu, "use_gpu", lambda _: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert counted("-c", "light", "training.batch_size=4") == counted("-c", "nothing.yaml") == 4
+    assert counted("-c", "light", "training.batch_size=4") == 4
+    for wrong, words in (("nothing.yaml", "nothing.yaml"), ("light", "unknown key training.batch")):
+        assert train.main(["--count", "-c", wrong, "training.batch=4"]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("run.sh: ") and words in error and error.count("\n") == 1
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """training.publish, and the voice that comes with the repository."""
 
-import os
-
 import numpy as np
 import pytest
 import safetensors.torch
@@ -71,17 +69,8 @@ def test_a_voice_is_published_in_place_of_another(runs, weights, capsys):
     assert "MB" in capsys.readouterr().out
     assert publish.main(["-id", "off_2"]) == 1
     assert "no run off_2" in capsys.readouterr().err
-
-
-def test_a_run_of_ones_own_comes_before_the_bundled_voice(runs, weights):
-    with pytest.raises(CheckpointError, match="no voice"):
-        checkpoint.newest_run()
-    checkpoint.save_voice(checkpoint.BUNDLED, 9, weights, CONFIG, SYMBOLS)
-    assert checkpoint.newest_run() == checkpoint.BUNDLED
-    for i, run in enumerate(("off_2", "off_1")):
-        path = checkpoint.save_voice(runs / run, 1, weights, CONFIG, SYMBOLS)
-        os.utime(path, (1000 + i, 1000 + i))  # long before the other was written
-    assert checkpoint.newest_run() == runs / "off_1"
+    assert publish.main([]) == 1  # what speaks where none is named is the bundled voice itself
+    assert "ljspeech-small is published already: name another run with -id" in capsys.readouterr().err
 
 
 # -- the bundled voice

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,8 @@ from data_util import config as configuration
 from data_util.config import ROOT
 from evaluation.held_out import align_held_out
 from model.nisets import NiSETS, Plan
-from runtime import chunking
+from runtime import chunking, sound_files
+from runtime import command as speaking
 from sampling import Settings, Speech, Voice
 from text import SYMBOLS, TextError, markup, phonemise, text_to_ids
 from text.symbols import label
@@ -55,6 +58,7 @@ def runs(tmp_path_factory):
     for i, (run, step) in enumerate((("off_old", 10), ("off_old", 20), ("off_new", 5))):
         path = checkpoint.save_voice(runs / run, step, weights_of(seed=step), CONFIG, SYMBOLS)
         os.utime(path, (1000 + i, 1000 + i))
+        (path.parent / "log.jsonl").write_text(json.dumps({"kind": "valid", "step": step, "cer": 0.1}) + "\n")
     (runs / "off_empty").mkdir()
     return runs
 
@@ -150,6 +154,12 @@ def test_the_same_seed_is_the_same_sound_whatever_was_said_before(voice):
 
     assert noise(1, "ab") == noise(1, "ab")
     assert len({noise(seed, phonemes) for seed in (0, 1, 2**40) for phonemes in ("ab", "ba", "ab ", "a")}) == 12
+
+
+def test_durations_come_without_the_sound(brief):
+    whole, silent = (method(STORY, seed=1) for method in (brief.speak, brief.predict_durations))
+    assert len(silent.wav) == 0 and np.array_equal(silent.durations, whole.durations)
+    assert brief.timestamps(silent, "json") == brief.timestamps(whole, "json")
 
 
 def test_solvers_differ_in_more_steps_than_one(voice):
@@ -251,15 +261,9 @@ def test_a_long_text_is_its_pieces_one_after_another(brief, tmp_path):
     assert len(speech.durations) == len(speech.symbols) == len(speech.words)
     index = next(i for i, n in enumerate(speech.durations) if n == round(0.3 * RATE / HOP) and speech.symbols[i] == ",")
     assert speech.words[index] is None
-    assert brief.save(STORY, tmp_path / "a.wav", seed=1) == speech.seconds
+    wavs = brief.speak_pieces(STORY, seed=1)
+    assert sound_files.write_sound(tmp_path / "a.wav", wavs, RATE) == speech.seconds
     assert np.abs(read(tmp_path / "a.wav") - speech.wav).max() <= STEP / 2
-
-
-def test_what_is_not_finite_is_not_written(tmp_path):
-    for bad in (np.nan, np.inf):
-        with pytest.raises(ValueError, match="not finite: take another checkpoint"):
-            chunking.write_wav(tmp_path / "a.wav", [np.zeros(5), np.array([0, bad])], RATE)
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("loudness", [None, -40.0])
@@ -318,10 +322,6 @@ def test_loudness_is_brought_to_a_target(voice):
     np.testing.assert_allclose(quiet, gain * plain, atol=1e-6)  # nothing but a gain
     assert 20 * np.log10(np.abs(quiet).max() / np.abs(quieter).max()) == pytest.approx(6, abs=0.01)
     assert np.abs(voice.speak(TEXT, seed=1, loudness=0).wav).max() <= 0.991
-    for seconds in (0.05, 2):  # ITU-R BS.1770: a full-scale sine of 997 Hz in one channel has -3.01 LUFS
-        sine = torch.sin(2 * torch.pi * 997 * torch.arange(round(seconds * RATE)) / RATE)
-        assert sampling._gain(sine, RATE, -23.0) == pytest.approx(10 ** ((-23 + 3.01) / 20), rel=0.06)  # half a dB
-    assert sampling._gain(torch.zeros(1000), RATE, -23.0) == 1
 
 
 def test_weights_and_symbols_of_another_model_are_refused(saved):
@@ -390,17 +390,105 @@ def test_texts_to_a_folder(capsys, tmp_path, voice):
     assert lines[4].startswith(f"{Path('speech') / names[3]}: ")
 
 
+LIST = "wavs/first clip.wav|Hello there.\n\n  Good day.  \nb|...\nsecond.FLAC|Ça va.\nv1.2|Hello.\n"
+SAID = {
+    "first clip.wav": "Hello there.",
+    "001_Good_day.wav": "Good day.",
+    "second.FLAC": "Ça va.",
+    "v1.2.wav": "Hello.",
+}
+
+
+def said_of_file(capsys, out, *more):
+    """How many texts of list.txt were spoken, and how many were there."""
+    status, lines, errors = command(capsys, "-f", "list.txt", "-o", out, *more)
+    assert status == 1 and sum("b.wav: nothing to say" in line for line in errors) == 1
+    found = re.fullmatch(r".*out: (\d) texts spoken.*; (\d) were there", lines[1])
+    return int(found[1]), int(found[2])
+
+
+def out_holds(out, voice, texts, **settings):
+    """Whether it has these files and a manifest, with what the voice says of each text."""
+    there = {path.name for path in out.iterdir()} == {*texts, "manifest.jsonl"}
+    return there and all(heard(out / name, voice.speak(text, seed=0, **settings)) for name, text in texts.items())
+
+
 def test_a_file_of_texts_goes_on_where_it_stopped(capsys, tmp_path, voice):
-    lines = "wavs/first clip.wav|Hello there.\n\n  Good day.  \nb|...\nsecond|Ça va.\n"
-    (tmp_path / "list.txt").write_text(lines, "utf-8")
-    texts = {"first clip.wav": "Hello there.", "001_Good_day.wav": "Good day.", "second.wav": "Ça va."}
-    for spoken, there in ((3, 0), (0, 3), (1, 2)):
-        status, lines, errors = command(capsys, "-f", "list.txt", "-o", tmp_path / "out")
-        assert status == 1 and sum("b.wav: nothing to say" in line for line in errors) == 1
-        assert re.fullmatch(rf".*out: {spoken} texts spoken.*; {there} were there", lines[1])
-        assert folder_holds(tmp_path / "out", voice, texts)
-        if there:
-            (tmp_path / "out" / "second.wav").unlink()
+    out, texts = tmp_path / "out", tmp_path / "list.txt"
+    texts.write_text(LIST, "utf-8")
+    assert said_of_file(capsys, out) == (4, 0) and out_holds(out, voice, SAID)
+    assert said_of_file(capsys, out) == (0, 4)
+    (out / "second.FLAC").unlink()
+    assert said_of_file(capsys, out) == (1, 3) and out_holds(out, voice, SAID)
+    assert said_of_file(capsys, out, "--overwrite") == (4, 0)
+
+
+def test_what_changed_is_spoken_anew(capsys, tmp_path, voice):
+    """An edited line, other settings, another voice; and an edit that is taken back."""
+    out, texts = tmp_path / "out", tmp_path / "list.txt"
+    for text in ("Hello there.", "Good night.", "Hello there."):
+        texts.write_text(LIST.replace("Hello there.", text), "utf-8")
+        assert said_of_file(capsys, out) in ((1, 3), (4, 0))
+        assert out_holds(out, voice, {**SAID, "first clip.wav": text})
+    assert said_of_file(capsys, out, "--length-scale", 2) == (4, 0) and out_holds(out, voice, SAID, length_scale=2.0)
+    assert said_of_file(capsys, out, "-id", "off_old") == (4, 0)
+    assert said_of_file(capsys, out, "-id", "off_old", "-ckpt", 10) == (4, 0)
+    (tmp_path / "lexicon.txt").write_text("day = [[ kˈæt ]]", "utf-8")
+    assert said_of_file(capsys, out, "-l", tmp_path / "lexicon.txt") == (4, 0)
+
+
+def test_a_killed_process_leaves_no_claim(capsys, tmp_path, voice, monkeypatch):
+    """Whatever moment it was killed at: what the manifest lists is what the files say."""
+    out, texts = tmp_path / "out", tmp_path / "list.txt"
+    texts.write_text(LIST, "utf-8")
+    assert said_of_file(capsys, out) == (4, 0)
+    texts.write_text(LIST.replace("Hello there.", "Good night."), "utf-8")
+    with monkeypatch.context() as patch:
+        written = []
+        add = speaking.Manifest.add
+        patch.setattr(speaking.Manifest, "add", lambda *args: add(*args) if not written.append(1) and len(written) < 2
+                      else (_ for _ in ()).throw(KeyboardInterrupt))  # fmt: skip
+        with pytest.raises(KeyboardInterrupt):
+            command(capsys, "-f", "list.txt", "-o", out)
+    capsys.readouterr()
+    with open(out / "manifest.jsonl", "a") as file:
+        file.write('{"file": "first cl')
+    texts.write_text(LIST, "utf-8")
+    assert said_of_file(capsys, out) == (1, 3) and out_holds(out, voice, SAID)
+    assert len((out / "manifest.jsonl").read_text("utf-8").splitlines()) == 6  # of five files one was written again
+
+
+def test_files_of_somebody_else_are_left_alone(capsys, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.wav").write_text("a recording")
+    (tmp_path / "list.txt").write_text("a|Hello.\nc|Hello.\n", "utf-8")
+    status, lines, errors = command(capsys, "-f", "list.txt", "-o", "out")
+    assert status == 0 and "1 texts spoken" in lines[1] and (tmp_path / "out" / "a.wav").read_text() == "a recording"
+    assert "1 files were left alone, out/a.wav for one" in errors[-1] and "--overwrite replaces" in errors[-1]
+    assert command(capsys, "-f", "list.txt", "-o", "out", "--overwrite")[0] == 0 and len(read("out/a.wav"))
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3", ".WAV", ".Mp3"])
+def test_a_file_is_what_its_suffix_says(capsys, tmp_path, voice, suffix):
+    out = tmp_path / f"any{suffix}"
+    assert command(capsys, TEXT, "-o", out)[0] == 0
+    about, speech = soundfile.info(out), voice.speak(TEXT, seed=0)
+    assert about.format == {".mp3": "MP3", ".ogg": "OGG"}.get(suffix.lower(), suffix[1:].upper())
+    wav = read(out)[: len(speech.wav)]
+    assert len(wav) == len(speech.wav) and np.std(wav) == pytest.approx(np.std(speech.wav), rel=0.2)
+
+
+@pytest.mark.parametrize("arguments", [("One. Two, three.",), ("-",), ()])
+def test_standard_output_is_wav(tmp_path, capfdbinary, monkeypatch, voice, arguments):
+    """As it is made, of the whole of standard input where no text is given; all else is said on standard error."""
+    monkeypatch.setattr(speaking, "_is_piped", lambda: True)
+    monkeypatch.setattr("sys.stdin", io.StringIO("One. Two,\nthree.\n"))
+    assert sampling.main([*arguments, "-o", "-", "--device", "cpu"]) == 0
+    captured = capfdbinary.readouterr()
+    wav, rate = soundfile.read(io.BytesIO(captured.out), dtype="float32")
+    whole = voice.speak("One. Two, three.", seed=0).wav
+    assert rate == RATE and wav.shape == whole.shape and np.abs(wav - whole).max() <= STEP
+    assert captured.err.startswith(b"run off_new") and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("by", ["text", "file"])
@@ -421,16 +509,19 @@ def test_timestamps_are_written_beside_the_sound(capsys, tmp_path, voice, by):
     assert said == "".join(s for s, n in zip(speech.symbols, speech.durations) if n and s not in "_ ,.")
 
 
-@pytest.mark.parametrize("arguments", [("-",), ("-f", "-")])
-def test_standard_input(capsys, tmp_path, monkeypatch, voice, arguments):
-    monkeypatch.setattr("sys.stdin", io.StringIO("Hello there.\n\nGood day.\n"))
-    status, lines, _ = command(capsys, *arguments, "-o", tmp_path / "out")
-    assert status == 0 and len(lines) == 4 - len(arguments)
-    texts = {"000_Hello_there.wav": "Hello there.", "001_Good_day.wav": "Good day."}
-    assert folder_holds(tmp_path / "out", voice, texts)
+@pytest.mark.parametrize("arguments", [(), ("-",), ("-f", "-")])
+def test_standard_input(tmp_path, runs, arguments):
+    """Also where nothing says that it is to be read: a pipe is read."""
+    code = f"import sampling; from training import checkpoint; checkpoint.RUNS = checkpoint.Path({str(runs)!r})"
+    words = [*arguments, "-o", str(tmp_path / "out"), "--device", "cpu", "-id", "off_new"]
+    done = subprocess.run([sys.executable, "-c", f"{code}; raise SystemExit(sampling.main({words}))"], check=False,
+                          cwd=ROOT, input="Hello there.\n\nGood day.\n", capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    names = {"000_Hello_there.wav", "001_Good_day.wav"}
+    assert {path.name for path in (tmp_path / "out").glob("*.wav")} == names
 
 
-def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, saved, monkeypatch):
+def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, saved):
     texts = {"a.wav": "Hello there.", "b.wav": "Good day."}
     (tmp_path / "wavs").mkdir()
     for name in texts:
@@ -438,9 +529,8 @@ def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, saved, monke
     (tmp_path / "valid.txt").write_text("".join(f"{name}|{text}\n" for name, text in texts.items()), "utf-8")
     keys = [f"dataset.metafile_valid={tmp_path / 'valid.txt'}", f"dataset.prtpath={tmp_path}"]
     config = configuration.change(CONFIG, keys)
-    checkpoint.save_voice(tmp_path / "runs" / "off_list", 5, saved.weights, config, SYMBOLS)
-    monkeypatch.setattr(checkpoint, "RUNS", tmp_path / "runs")
-    assert command(capsys, "-o", tmp_path / "out")[0] == 0
+    path = checkpoint.save_voice(tmp_path / "list", 5, saved.weights, config, SYMBOLS)
+    assert command(capsys, "-o", tmp_path / "out", "-id", path)[0] == 0
     assert folder_holds(tmp_path / "out", Voice(saved), texts)
 
 
@@ -453,7 +543,11 @@ def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, saved, monke
         (("-f", "missing.txt"), "missing.txt"),
         (("-f", "."), "directory"),
         (("-f", "twice.txt"), "1 names stand for several texts, one for one"),
-        (("One.", "Two.", "-o", "both.wav"), "both.wav names one WAV for 2 texts: name a folder"),
+        (("One.", "Two.", "-o", "both.wav"), "both.wav names one sound for 2 texts: name a folder"),
+        (("One.", "Two.", "-o", "-"), "-o - names one sound for 2 texts: name a folder"),
+        (("One.", "-o", "-", "--timestamps", "srt"), "standard output is for the sound of one text"),
+        (("One.", "-o", "any.m4a"), r"any.m4a: sound is written as .wav, .flac, .ogg, .mp3; a folder"),
+        (("-f", "empty.txt"), "nothing to say: no text was given"),
         (("...",), "nothing to say"),
         (("Hello.", "-n", "2", "--solver", "posterior"), "exactly 1"),
         (("Hello.", "--sentence-pause", "-1"), "sentence_pause = -1"),
@@ -464,6 +558,7 @@ def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, saved, monke
 )
 def test_refusals_are_one_line_and_status_one(capsys, tmp_path, arguments, match):
     (tmp_path / "file").write_text("in the way")
+    (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "twice.txt").write_text("a/one.wav|Hello.\nb/one.wav|Good day.\n", "utf-8")
     status, _, errors = command(capsys, *arguments)
     assert status == 1
@@ -482,11 +577,18 @@ def test_no_voice_at_all_is_refused(capsys, tmp_path, monkeypatch, runs, there):
         (folder / path.name).write_bytes(path.read_bytes()[:-10])
         (folder / path.with_suffix(".json").name).write_bytes(path.with_suffix(".json").read_bytes())
     monkeypatch.setattr(checkpoint, "RUNS", tmp_path / "runs")
-    status, _, errors = command(capsys, "Hello.")
+    monkeypatch.setattr(checkpoint, "BUNDLED", tmp_path / "runs" / "ljspeech-small")
+    more = ("-id", "off_a") if there == "a damaged voice" else ()
+    status, _, errors = command(capsys, "Hello.", *more)
     assert status == 1 and len(errors) == 1
     assert ("damaged" if there == "a damaged voice" else f"no voice in {tmp_path / 'runs'} yet") in errors[0]
     with pytest.raises(CheckpointError):
-        command(capsys, "Hello.", "--debug")
+        command(capsys, "Hello.", "--debug", *more)
+
+
+def test_the_runs_are_listed(capsys):
+    status, lines, _ = command(capsys, "--list")
+    assert status == 0 and lines[0].split() == ["id", "CER", "voices"]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ case "$*" in
     *version_info*) exit "$WRONG" ;;
     "-m venv"*) [ "$VENV" = yes ] || exit 1; mkdir -p "$4/bin"; cp "$0" "$4/bin/python" ;;
     *"fail=3"*) exit 3 ;;
-    *--count*) [ -n "$GPUS" ] || exit 1; echo "$GPUS" ;;
+    *--count*) case "$*" in *bogus*) exit 2 ;; esac; [ -n "$GPUS" ] || exit 1; echo "$GPUS" ;;
 esac
 """
 
@@ -35,7 +35,7 @@ class Bare:
         self.tools.mkdir()
         for name in (*TOOLS, "env"):
             (self.tools / name).symlink_to(shutil.which(name))
-        self.variables = {"WRONG": "0", "VENV": "yes"}
+        self.variables = {"WRONG": "0", "VENV": "yes", "GPUS": "1"}
 
     def put_python(self, path, wrong=False):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,13 +117,13 @@ def test_the_demo_gets_its_corpus_first(active):
     (active.root / "checkpoint" / "off_1" / "config.yaml").write_text("dataset:\n  prtpath: cache/demo\n")
     for arguments in (["-c", "demo"], ["-c", str(active.root / "configs" / "demo.yaml")], ["-id", "off_1"]):
         asked = active.start("run.sh", *arguments)[1]
-        assert 0 < asked.index("[data_util.demo]") < asked.index("train.py]")
+        assert 0 < asked.index("[data_util.demo]") < asked.rindex("train.py]")
     assert "data_util.demo" not in active.start("run.sh", "-c", "light", "text.lexicon=demo")[1]
 
 
 @pytest.mark.parametrize(("visible", "n"), [("0", 1), ("", 1), ("3,1,2", 3)])
 def test_a_process_for_each_visible_gpu(active, visible, n):
-    active.variables["CUDA_VISIBLE_DEVICES"] = visible
+    active.variables |= {"CUDA_VISIBLE_DEVICES": visible, "GPUS": str(n)}
     asked = active.start("run.sh", "-a", "true")[1]
     assert (f"[--nproc_per_node={n}] [{active.root}/train.py] [-a] [true]" in asked) == (n > 1)
     assert f"[{active.root}/train.py] [-a] [true]" in asked
@@ -138,6 +138,40 @@ def test_the_gpus_that_the_driver_shows_are_those_that_pytorch_can_use(active, u
     done, asked = active.start("run.sh", "-c", "small")
     assert "train.py] [--count] [-c] [small]" in asked and done.returncode == (0 if n else 1)
     assert (f"[--nproc_per_node={n}]" in asked) == (n > 1) and ("train.py] [-c] [small]" in asked) == (n > 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "end"),
+    [(["--config", "demo"], "[-c] [demo]"), (["--config=demo"], "[-c] [demo]"), (["--id=off_1"], "[-id] [off_1]"),
+     (["--id", "checkpoint/off_1/"], "[-id] [checkpoint/off_1/]")],
+)  # fmt: skip
+def test_long_flags_are_the_short_ones(active, arguments, end):
+    (active.root / "checkpoint" / "off_1").mkdir(parents=True)
+    (active.root / "checkpoint" / "off_1" / "config.yaml").write_text("dataset:\n  prtpath: cache/demo\n")
+    asked = active.start("run.sh", *arguments)[1]
+    assert "data_util.demo]" in asked
+    assert asked.rstrip().endswith(f"train.py] {end}")
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["-c", "demo", "--help"]])
+def test_help_is_asked_for_once(active, arguments):
+    active.variables |= {"CUDA_VISIBLE_DEVICES": "0,1", "GPUS": "2"}
+    asked = active.start("run.sh", *arguments)[1]
+    assert asked.count("train.py]") == 1 and asked.rstrip().endswith("train.py] [--help]")
+
+
+@pytest.mark.parametrize("visible", ["", "0,1"])
+def test_wrong_arguments_begin_nothing(active, visible):
+    (active.root / "recipes").mkdir()
+    (active.root / "recipes" / "demo.sh").write_text("touch begun\n")
+    active.variables |= {"CUDA_VISIBLE_DEVICES": visible, "GPUS": "2"}
+    done, asked = active.start("run.sh", "-c", "demo", "--bogus")
+    assert done.returncode == 2 and asked.count("train.py]") == 1 and "data_util.demo" not in asked
+    assert not (active.tools / "begun").exists()
+
+
+def test_what_is_downloaded_is_said(active):
+    assert "to download, where nothing is there: 2.9 GB" in active.start("run.sh")[0].stderr
 
 
 def test_the_tests_have_both_lists_of_packages(active):

@@ -93,6 +93,36 @@ def test_classes_and_functions_stay_short(path):
         assert not isinstance(node, ast.ClassDef) or length <= 250, f"{module_of(path)}.{node.name}: {length} lines"
 
 
+EXCEPT = {"data_util.prepare"}  # whose flag -c is short alone, and whose help has argparse's form
+PARSING = [path for path in FILES if "ArgumentParser(" in path.read_text(encoding="utf-8")
+           and module_of(path) not in EXCEPT]  # fmt: skip
+
+
+def calls_of(path, name):
+    """The calls of functions and classes of a name, in a file."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and name == getattr(node.func, "attr", getattr(node.func, "id", "")):
+            yield node
+
+
+@pytest.mark.parametrize("path", PARSING, ids=module_of)
+def test_flags_have_a_long_form_and_help_its_defaults(path):
+    for call in calls_of(path, "add_argument"):
+        flags = [one.value for one in call.args]
+        short = [flag for flag in flags if flag.startswith("-") and not flag.startswith("--")]
+        assert not short or any(flag.startswith("--") for flag in flags), f"{module_of(path)}: {short}"
+    for call in calls_of(path, "ArgumentParser"):
+        keywords = {keyword.arg for keyword in call.keywords}
+        by_hand = path.parent.name == "text" or module_of(path) == "data_util.demo"  # left of runtime/, and one line
+        assert "formatter_class" in keywords or by_hand, module_of(path)
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_bars_have_a_width(path):
+    for call in calls_of(path, "tqdm"):
+        assert "ncols" in {keyword.arg for keyword in call.keywords}, f"{module_of(path)}:{call.lineno}"
+
+
 def test_the_top_level_has_the_promised_shape():
     wanted = ["config.yaml", "run.sh", "train.py", "sampling.py", "requirements.txt", "README.md"]
     folders = ["model", "data_util", "text", "checkpoint"]

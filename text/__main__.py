@@ -27,8 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m text", description="Text to words, phonemes and ids.")
     parser.add_argument("text", nargs="?", help="default: each line of the standard input")
     parser.add_argument("--language", default="en-us", help="an espeak-ng voice (default: %(default)s)")
-    parser.add_argument("-p", "--phonemizer", default="espeak", choices=("espeak", "cmudict"))
-    parser.add_argument("-l", dest="lexicon", metavar="FILE", help="words and how they are said: word = respelling")
+    parser.add_argument("-p", "--phonemizer", default="espeak", choices=("espeak", "cmudict"),
+                        help="what makes phonemes of words (default: %(default)s)")  # fmt: skip
+    parser.add_argument("-l", "--lexicon", metavar="FILE", help="words and how they are said: word = respelling")
     parser.add_argument(
         "-u", "--units", default="blanks", choices=("blanks", "characters", "phones"),
         help="what an id is (default: %(default)s)",

@@ -1,6 +1,7 @@
 """The front end of one language: text to words, to phonemes, to ids."""
 
 import functools
+import hashlib
 import logging
 import re
 from pathlib import Path
@@ -74,6 +75,11 @@ class FrontEnd:
     def mark_sizes(self) -> tuple[int, ...]:
         """How many values each of the marks has that an id packs; none where ids are symbols."""
         return MARK_SIZES if self.units == "phones" else ()
+
+    def signed(self, voice: str) -> str:
+        """A voice's name, with a digest of the lexicon that it speaks with where that has words."""
+        said = "\n".join(map(" = ".join, sorted(self._lexicon.items())))
+        return f"{voice} {hashlib.sha256(said.encode()).hexdigest()}" if said else voice
 
     def normalise(self, text: str) -> str:
         """The text as it is read aloud. Raises TextError where nothing is left, or its markup is wrong."""

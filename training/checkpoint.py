@@ -45,7 +45,8 @@ class DamagedError(CheckpointError):
 
 @dataclass(frozen=True)
 class Voice:
-    """weights: the state of a NiSETS; statistics: latent_mean, latent_std, logw_variance, which weights hold too."""
+    """weights: the state of a NiSETS; statistics: latent_mean, latent_std, logw_variance, which weights hold too;
+    sha256: of their file."""
 
     weights: dict[str, Tensor]
     config: Config
@@ -53,6 +54,7 @@ class Voice:
     step: int
     statistics: dict[str, float]
     path: Path
+    sha256: str
 
 
 def new_run_id() -> str:
@@ -86,14 +88,6 @@ def find(folder: Path, kind: str, step: int | None = None) -> Path:
 def path_of(folder: Path, step: int) -> Path:
     """Where the checkpoint of a step is, if it is."""
     return folder / f"project_{step:08d}.pt"
-
-
-def newest_run() -> Path:
-    """The run that wrote a voice last, else the voice that ships. Raises CheckpointError without either."""
-    runs = [folder for folder in RUNS.glob("*") if folder.is_dir() and steps(folder, "voice")]
-    if not runs:
-        raise CheckpointError(f"no voice in {RUNS} yet: train one with bash run.sh")
-    return max(runs, key=lambda folder: (folder != BUNDLED, find(folder, "voice").stat().st_mtime))
 
 
 def check_version(path: Path, version: str | None) -> None:
@@ -270,7 +264,8 @@ def load_voice(path: Path) -> Voice:
         check_version(path, about.get("version"))
         weights = {name: tensor.float() for name, tensor in safetensors.torch.load(content).items()}
         config = configuration.from_dict(about["config"])
-        return Voice(weights, config, tuple(about["symbols"]), int(about["step"]), about["statistics"], path)
+        return Voice(weights, config, tuple(about["symbols"]), int(about["step"]), about["statistics"], path,
+                     about["sha256"])  # fmt: skip
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{error.filename or path}: no such file; a voice is a .safetensors and a .json"

@@ -16,8 +16,9 @@ from data_util import config as configuration
 from data_util import gta
 from data_util.config import ConfigError
 from evaluation.held_out import teacher_forced
+from runtime import command
 from runtime.files import read_json
-from training import checkpoint
+from training import checkpoint, voices
 from training.data import Data, clip_tensors, held_back_indices, prepare_data
 from training.distributed import Processes
 from training.failures import described, end_with_starter
@@ -33,7 +34,7 @@ def extract(state: State, data: Data, folder: Path, about: gta.About) -> None:
     if data.clips.durations is None:
         raise ConfigError("alignment.init = none: must be em, whose durations the latents are made along")
     indices = held_back_indices(state.config.dataset.fold, len(data.clips))
-    for i in tqdm(indices, desc=f"{folder.name}: latents", unit="clip"):
+    for i in tqdm(indices, desc=f"{folder.name}: latents", unit="clip", ncols=command.columns()):
         durations = torch.from_numpy(data.clips.durations[i])[None].to(state.processes.device)
         generator = torch.Generator().manual_seed(state.config.system.seed + i)
         with state.ema.speaking_as(int(data.clips.speakers[i])):
@@ -62,10 +63,11 @@ def run(args: argparse.Namespace) -> None:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training.extract", allow_abbrev=False,
-                                     description="Write the latents that a vocoder trains on.")  # fmt: skip
-    parser.add_argument("id", metavar="ID", help="the run in checkpoint/")
-    parser.add_argument("-ckpt", type=int, metavar="STEP", help="from this step; without it from the newest")
-    parser.add_argument("-o", dest="out", type=Path, metavar="FOLDER", help="without it checkpoint/ID/gta")
+                                     description="Write the latents that a vocoder trains on.",
+                                     formatter_class=command.Help)  # fmt: skip
+    parser.add_argument("id", type=voices.run_id, metavar="ID", help="the run in checkpoint/, or a path")
+    parser.add_argument("-ckpt", "--ckpt", type=int, metavar="STEP", help="from this step; without it the newest")
+    parser.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="without it checkpoint/ID/gta")
     parser.add_argument("--times", type=float, nargs="+", default=[1.0], metavar="T", help="diffusion times in (0, 1]")
     parser.add_argument("--shares", type=float, nargs="+", default=[1.0], metavar="SHARE",
                         help="how often training reads each of them; 1 in all")  # fmt: skip

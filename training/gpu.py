@@ -2,12 +2,17 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Iterable
 
 import torch
 
 NEEDED_DRIVER = {"13": 580, "12": 525, "11": 450}  # on Linux, by the CUDA that PyTorch was built for (NVIDIA, CUDA
 # Compatibility, table 1)
+
+
+STEP_OPERATIONS = 4.8e12  # of a step of config.yaml (python -m benchmarks.training)
+PRODUCTS = 1024, 5  # rows of the matrices whose products are timed, and products
 
 
 class DeviceError(ValueError):
@@ -99,3 +104,21 @@ def set_precision(device: torch.device | str, tf32: bool) -> None:
         return
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32
+
+
+def without_one(n_steps: int) -> str:
+    """About how long config.yaml takes this CPU, and what takes an hour: lines for whoever starts it there."""
+    size, n_products = PRODUCTS
+    matrix = torch.randn(size, size)
+    matrix @ matrix  # the first call makes things ready
+    start = time.perf_counter()
+    for _ in range(n_products):
+        matrix @ matrix
+    step = (time.perf_counter() - start) / (2 * n_products * size**3) * STEP_OPERATIONS
+    hours = n_steps * step / 3600
+    long = f"{hours / 24:,.0f} days" if hours > 48 else f"{hours:,.0f} hours"
+    lines = (f"no GPU is used: a step of config.yaml takes this CPU, as busy as it is, about {step:.0f} s, and "
+             f"{n_steps:,} steps about {long}.",
+             "bash run.sh -c small makes a voice on two cores in about an hour, -c demo in some minutes one that shows "
+             "that training works")  # fmt: skip
+    return "\n".join(lines)

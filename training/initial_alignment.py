@@ -21,6 +21,7 @@ from data_util.config import ROOT, Config
 from data_util.corpus import Corpus
 from data_util.features import digest
 from model.monotonic_align import search
+from runtime.command import columns
 from runtime.files import write_atomic
 from text.symbols import BLANK, MARKS, SYMBOLS, unpack, word_gaps
 
@@ -175,7 +176,7 @@ def corpus_alignment(config: Config, corpus: Corpus, progress: bool) -> tuple[li
         gaussians = {name: known[name] for name in GAUSSIANS}
         if [d.sum() for _, d in found] == list(corpus.n_frames):
             return found, FlatStart(config.text.units, int(known["n_bases"]), **gaussians)
-    with tqdm(desc="flat start", unit="step", disable=not progress) as bar:
+    with tqdm(desc="flat start", unit="step", disable=not progress, ncols=columns()) as bar:
 
         def show(phase: str, done: int, total: int) -> None:
             bar.set_postfix_str(f"{phase} {done}/{total}", refresh=False)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from data_util import config as configuration
 from data_util.config import Config
-from training import checkpoint
+from runtime import command
+from training import checkpoint, voices
 from training.checkpoint import CheckpointError
 
 
@@ -41,12 +42,14 @@ def strip_paths(config: Config) -> Config:
     )
 
 
-def publish(run: Path, step: int | None, folder: Path) -> Path:
-    """Write the voice of a run, of a step or the newest, into a folder, and remove others that are there.
+def publish(path: Path, folder: Path) -> Path:
+    """Write a voice into a folder, and remove others that are there. path: its .safetensors.
 
     Returns the .safetensors; beside it is the .json. Raises CheckpointError, OSError.
     """
-    voice = checkpoint.load_voice(checkpoint.find(run, "voice", step))
+    if path.parent.resolve() == folder.resolve():
+        raise CheckpointError(f"{path.parent.name} is published already: name another run with -id")
+    voice = checkpoint.load_voice(path)
     path = checkpoint.save_voice(folder, voice.step, halved(voice.weights), strip_paths(voice.config), voice.symbols)
     checkpoint.keep_voices(folder, {voice.step})
     return path
@@ -54,14 +57,15 @@ def publish(run: Path, step: int | None, folder: Path) -> Path:
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one clear line on standard error."""
-    parser = argparse.ArgumentParser(prog="python -m training.publish", description=__doc__.splitlines()[0])
-    parser.add_argument("-id", metavar="ID", help="the run in checkpoint/; without it the newest")
-    parser.add_argument("-ckpt", type=int, metavar="STEP", help="the voice of this step; without it the newest")
-    parser.add_argument("-o", dest="out", type=Path, default=checkpoint.BUNDLED, help="a folder")
+    parser = argparse.ArgumentParser(prog="python -m training.publish", description=__doc__.splitlines()[0],
+                                     formatter_class=command.Help)  # fmt: skip
+    voices.add_arguments(parser)
+    parser.add_argument("-o", "--out", type=Path, default=checkpoint.BUNDLED, help="a folder")
     args = parser.parse_args(argv)
     try:
-        run = checkpoint.newest_run() if args.id is None else checkpoint.RUNS / args.id
-        path = publish(run, args.ckpt, args.out)
+        path, which = voices.find(args.id, args.ckpt)
+        print(which)
+        path = publish(path, args.out)
     except (CheckpointError, OSError) as error:
         print(f"training.publish: {error}", file=sys.stderr)
         return 1

@@ -1,0 +1,169 @@
+"""Sound in files and streams: WAV, FLAC, Ogg and MP3 through libsndfile, written as it is made."""
+
+import io
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime.files import write_atomic
+
+FORMATS = {  # by suffix: libsndfile's format and subtype
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+}
+STREAMS = {"ogg": FORMATS[".ogg"], "opus": ("OGG", "OPUS"), "mp3": FORMATS[".mp3"]}  # that need no length beforehand
+BLOCK = 65536  # samples that libsndfile is given at a time: its Vorbis encoder fails on millions
+_UNKNOWN = 0xFFFFFFFF  # of a length in a WAV's header
+
+
+def to_pcm(wav: np.ndarray) -> bytes:
+    """(n,) in [-1, 1] to 16 bits. Raises ValueError where a sample is not finite."""
+    if not np.isfinite(wav).all():
+        raise ValueError("the voice made samples that are not finite: take another checkpoint, or train it anew")
+    return np.clip(np.round(wav * 32768.0), -32768, 32767).astype("<i2").tobytes()
+
+
+def write_sound(path: Path, wavs: Iterable[np.ndarray], sample_rate: int) -> float:
+    """Write a file, in the format of its suffix, as its sound (n,) is made, whole or not at all. Returns its seconds.
+
+    Raises OSError, and ValueError where a sample is not finite or the suffix is none of FORMATS.
+    """
+    format_and_subtype, n_samples = format_of(path), 0
+
+    def content(file):
+        nonlocal n_samples
+        with _Encoder(file, format_and_subtype, sample_rate) as encoder:
+            for wav in wavs:
+                encoder.write(wav)
+                n_samples += len(wav)
+
+    write_atomic(path, content)
+    return n_samples / sample_rate
+
+
+def format_of(path: Path) -> tuple[str, str]:
+    """Of a file, by its suffix in any case. Raises ValueError for one that is not written."""
+    found = FORMATS.get(path.suffix.lower())
+    if found is None:
+        raise ValueError(
+            f"{path}: sound is written as {', '.join(FORMATS)}; a folder is there already, or has no suffix"
+        )
+    return found
+
+
+def stream(wavs: Iterable[np.ndarray], sample_rate: int, kind: str) -> Iterator[bytes]:
+    """The bytes of sound (n,) as it is made. kind: wav, whose header names no length; pcm, 16 bits without a header;
+    flac, in one part at the end, since its header has the length; or one of STREAMS.
+
+    Raises ValueError where a sample is not finite.
+    """
+    if kind in ("wav", "pcm"):
+        parts = map(to_pcm, wavs)
+        yield (_wav_header(sample_rate) if kind == "wav" else b"") + next(parts, b"")
+        yield from parts
+        return
+    if kind == "flac":
+        memory = io.BytesIO()
+        with _Encoder(memory, FORMATS[".flac"], sample_rate) as encoder:
+            for wav in wavs:
+                encoder.write(wav)
+        yield memory.getvalue()
+        return
+    sent = _Sent()
+    with _Encoder(sent, STREAMS[kind], sample_rate, constant=True) as encoder:
+        if kind == "mp3":
+            sent.take()  # a frame that says how many follow, which is not known
+        for wav in wavs:
+            encoder.write(wav)
+            yield sent.take()
+    yield sent.take()
+
+
+def _wav_header(sample_rate):
+    return struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", _UNKNOWN, b"WAVE", b"fmt ", 16, 1, 1, sample_rate,
+                       2 * sample_rate, 2, 16, b"data", _UNKNOWN)  # fmt: skip
+
+
+class _Encoder:
+    """Writes sound into an open binary file through libsndfile, and raises what the file raises.
+
+    constant: of bits a second, where the format has a choice, by which readers tell the length of a stream.
+    """
+
+    def __init__(self, file: Any, format_and_subtype: tuple[str, str], sample_rate: int, constant: bool = False):
+        import soundfile  # here, so that what writes no sound needs no package
+
+        kind, subtype = format_and_subtype
+        more = {"bitrate_mode": "CONSTANT", "compression_level": 0.5} if constant and kind == "MP3" else {}
+        self._guarded = _Guarded(file)
+        self._sound = soundfile.SoundFile(self._guarded, "w", sample_rate, 1, subtype, format=kind, **more)
+
+    def write(self, wav: np.ndarray) -> None:
+        samples = np.frombuffer(to_pcm(wav), dtype="<i2")
+        for start in range(0, len(samples), BLOCK):
+            self._raising(self._sound.write, samples[start : start + BLOCK])
+
+    def __enter__(self) -> "_Encoder":
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is None:
+            self._raising(self._sound.close)
+        else:
+            self._sound.close()
+
+    def _raising(self, call: Callable, *arguments: Any) -> None:
+        try:
+            call(*arguments)
+        finally:
+            if self._guarded.failure is not None:
+                raise self._guarded.failure
+
+
+class _Guarded:
+    """A file whose first failure to write is kept: libsndfile would hear of it as of a short write."""
+
+    def __init__(self, file: Any):
+        self._file, self.seek, self.tell = file, file.seek, file.tell
+        self.failure: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        try:
+            return self._file.write(content)
+        except OSError as error:
+            self.failure = self.failure or error
+            return 0
+
+
+class _Sent:
+    """A file that is sent on as it is written: what has been taken is not changed when the encoder comes back to it."""
+
+    def __init__(self) -> None:
+        self._bytes, self._n_taken, self._position = bytearray(), 0, 0
+
+    def write(self, content: Any) -> int:
+        content = bytes(content)
+        start = max(self._position, self._n_taken)
+        fresh = content[start - self._position :]
+        self._bytes[start - self._n_taken : start - self._n_taken + len(fresh)] = fresh
+        self._position += len(content)
+        return len(content)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        end = self._n_taken + len(self._bytes)
+        self._position = (0, self._position, end)[whence] + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def take(self) -> bytes:
+        taken = bytes(self._bytes)
+        self._n_taken += len(taken)
+        self._bytes.clear()
+        return taken

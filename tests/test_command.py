@@ -1,0 +1,95 @@
+"""The commands' help texts and arguments, and how wide they are."""
+
+import argparse
+import os
+import subprocess
+import sys
+
+import pytest
+
+import evaluate
+from data_util.config import ROOT, ConfigError
+from runtime import command
+from training import gpu
+
+EXTRAS = ("onnx", "onnxscript", "onnxruntime", "faster_whisper", "pocketsphinx", "distillmos", "jiwer", "speechmos",
+          "requests", "fastapi", "uvicorn")  # fmt: skip
+WITHOUT = f"""
+import runpy, sys
+
+class Refusing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {EXTRAS}:
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Refusing())
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__")
+"""
+
+
+def without_extras(*words):
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT, *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("module", ["sampling", "evaluate", "export", "benchmarks.exported", "benchmarks.synthesis"])
+def test_help_needs_no_extra_package(module):
+    done = without_extras(module, "--help")
+    assert done.returncode == 0 and done.stdout.startswith("usage: "), done.stderr
+
+
+def test_serving_without_its_packages_is_a_line():
+    done = without_extras("serve")
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == "serve.py: uvicorn is not installed: pip install -r requirements-extra.txt\n"
+
+
+@pytest.mark.parametrize(("terminal", "width"), [(80, 80), (250, 100)])
+def test_nothing_is_wider_than_a_hundred_columns(monkeypatch, terminal, width):
+    monkeypatch.setattr(command.shutil, "get_terminal_size", lambda: os.terminal_size((terminal, 24)))
+    assert command.columns() == width
+    parser = argparse.ArgumentParser(formatter_class=command.Help)
+    parser.add_argument("--any", default=5, help="words " * 100)
+    assert max(map(len, parser.format_help().splitlines())) <= width
+
+
+def test_help_says_the_defaults_that_say_something():
+    parser = argparse.ArgumentParser(formatter_class=command.Help)
+    parser.add_argument("--seed", type=int, default=0, help="of the noise")
+    parser.add_argument("--several", nargs="+", default=["a", "b"], help="names")
+    parser.add_argument("--none", help="nothing")
+    parser.add_argument("--switch", action="store_true", help="on")
+    shown = " ".join(parser.format_help().split())
+    assert "of the noise (default: 0)" in shown and "names (default: a b)" in shown and shown.count("default") == 2
+
+
+def test_evaluating_takes_keys_of_the_configuration():
+    words = [
+        "--systems",
+        "a=b/c",
+        "dataset.prtpath=d",
+        "x.y=e",
+        "-n",
+        "2",
+        "audio.f_max=7000",
+        "-id",
+        "any",
+        "-o",
+        "out",
+    ]
+    args = evaluate.parse_args(words)
+    assert args.overrides == ["dataset.prtpath=d", "audio.f_max=7000"] and args.systems == ["a=b/c", "x.y=e"]
+    assert args.n_timesteps == [2] and "dataset.prtpath=d" in args.command
+    args = evaluate.parse_args(["--systems", "a=b", "-o", "out", "dataset.nothing=1"])
+    with pytest.raises(ConfigError, match="dataset.nothing"):
+        evaluate.evaluate(args)
+
+
+def test_a_machine_without_a_gpu_is_told_how_long_it_takes(monkeypatch):
+    monkeypatch.setattr(gpu, "PRODUCTS", (64, 2))
+    clock = iter([0.0, 2 * 2 * 64**3 / 200e9])  # 200 GFLOP a second
+    monkeypatch.setattr(gpu.time, "perf_counter", lambda: next(clock))
+    said = gpu.without_one(500_000)
+    assert "about 24 s, and 500,000 steps about 139 days" in said and "-c small" in said

@@ -7,6 +7,7 @@ them. Each section checks itself, and Config what several of them have to agree 
 import copy
 import dataclasses
 import math
+import os
 import typing
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -721,7 +722,7 @@ def _typed_plain(kind, value, key):
         if math.isfinite(number):
             return number
     if kind in (int, bool, str) and type(value) is kind:
-        return value
+        return os.path.expanduser(value) if kind is str and value.startswith("~/") else value
     wanted = kind.__name__ if isinstance(kind, type) and typing.get_origin(kind) is None else str(kind)
     raise ConfigError(f"{key} = {value!r}: must be of type {wanted}")
 

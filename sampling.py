@@ -18,6 +18,7 @@ from data_util.audio import save_wav
 from data_util.config import ROOT
 from data_util.corpus import make_front_end, read_metafile
 from data_util.pitch import track_f0
+from data_util.tables import decode, parts_of
 from model.nisets import NiSETS, Plan
 from model.sde import SOLVERS, default_solver, solver_times
 from model.tiled import tile
@@ -245,18 +246,25 @@ def _gain(wav, sample_rate, loudness):
 def texts_of(args: argparse.Namespace, voice: Voice) -> list[tuple[str | None, str]]:
     """(name or None, text) of all that is to be spoken; the voice's validation list where nothing is named."""
     if args.file is not None:
-        source = sys.stdin if args.file == "-" else open(args.file, encoding="utf-8")  # noqa: SIM115
-        with source:
-            lines = [line.strip() for line in source if line.strip()]
-        pairs = [(line.split("|")[0] if "|" in line else None, line.split("|")[-1]) for line in lines]
-        return [(Path(name).stem if name else None, text) for name, text in pairs]
+        pairs = [(line.split("|")[0] if "|" in line else None, line.split("|")[-1]) for line in _lines(args.file)]
+        return [(Path(parts_of(name)[-1]).stem if name and parts_of(name) else None, text) for name, text in pairs]
     if args.text == ["-"]:
-        return [(None, line.strip()) for line in sys.stdin if line.strip()]
+        return [(None, line) for line in _lines("-")]
     if args.text:
         return [(None, text) for text in args.text]
     dataset = voice.saved.config.dataset
     clips = read_metafile(ROOT / dataset.metafile_valid, ROOT / dataset.prtpath)
     return [(Path(clip.id).name, clip.text) for clip in clips if clip.text]
+
+
+def _lines(file):
+    """The lines of a file of any encoding, or of standard input, that are not blank."""
+    try:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise ValueError(f"-f {file}: {error.strerror}. Name a file with a text a line, or name|text") from error
+    text, _ = decode(content, "standard input" if file == "-" else file)
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def named(texts: list[tuple[str | None, str]], out: Path) -> Iterator[tuple[Path, str]]:

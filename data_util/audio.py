@@ -1,6 +1,7 @@
 """Waveforms and their features: reading, writing, the log-mel spectrogram, and cuts of both at the same frames."""
 
 import contextlib
+import functools
 import io
 import re
 import shutil
@@ -25,6 +26,7 @@ UNKNOWN = 1 << 48  # samples from which on a header does not say how many there 
 STREAMED = (1 << 31) - (1 << 20)  # bytes from which on a size means that it was not known
 ESTIMATED = ("MP3",)  # formats whose number of samples is estimated where the header has none
 FFMPEG_SECONDS = 600  # for one file
+ENDED_EARLY = re.compile(rb"prematurely|truncated|partial file")  # ffmpeg's words, with which it gives what is there
 NEEDS_FFMPEG = "needs ffmpeg"
 SNDFILE_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc")
 FFMPEG_SUFFIXES = (".m4a", ".m4b", ".aac", ".mp4", ".mov", ".mkv", ".mka", ".webm", ".weba", ".wma", ".wmv", ".amr",
@@ -53,6 +55,7 @@ class Sound(NamedTuple):
     channels: int
 
 
+@functools.cache
 def suffixes() -> frozenset[str]:
     """Endings of audio files that libsndfile or ffmpeg reads, in small letters."""
     known = (f".{one.lower()}" for one in soundfile.available_formats() if one != "RAW")
@@ -173,7 +176,7 @@ def _convert(program, path):
         done = subprocess.run(command, capture_output=True, check=False, timeout=FFMPEG_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise AudioError(f"{path}: ffmpeg: {error}") from error
-    if done.returncode or not done.stdout:
+    if done.returncode or not done.stdout or ENDED_EARLY.search(done.stderr):
         said = " ".join(done.stderr.decode("utf-8", "replace").split())[-200:]
         raise AudioError(f"{path}: ffmpeg cannot read it ({said or f'exit status {done.returncode}'})")
     return done.stdout

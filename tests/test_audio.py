@@ -260,6 +260,7 @@ def test_what_libsndfile_cannot_read_goes_through_ffmpeg(m4a, tmp_path, monkeypa
         (None, "needs ffmpeg", "ffmpeg is not installed"),
         ("echo moov atom not found >&2; exit 1", "unreadable", "ffmpeg cannot read it .moov atom not found"),
         ("exit 0", "unreadable", "ffmpeg cannot read it"),
+        ("echo File ended prematurely >&2; echo RIFF", "unreadable", "ended prematurely"),
     ],
 )
 def test_without_ffmpeg_or_where_it_fails_one_line_says_so(m4a, tmp_path, monkeypatch, script, reason, words):

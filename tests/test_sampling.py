@@ -386,6 +386,13 @@ def test_a_file_of_texts_goes_on_where_it_stopped(capsys, tmp_path, voice):
             (tmp_path / "out" / "second.wav").unlink()
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_a_file_of_texts_in_any_encoding(capsys, tmp_path, voice, encoding):
+    (tmp_path / "list.txt").write_bytes("C:\\wavs\\a.wav|Ça va.\r\nb|Hello there.\r\n".encode(encoding))
+    assert command(capsys, "-f", "list.txt", "-o", tmp_path / "out")[0] == 0
+    assert folder_holds(tmp_path / "out", voice, {"a.wav": "Ça va.", "b.wav": "Hello there."})
+
+
 @pytest.mark.parametrize("by", ["text", "file"])
 def test_timestamps_are_written_beside_the_sound(capsys, tmp_path, voice, by):
     (tmp_path / "list.txt").write_text("a.wav|Nobody spoke, twice.\n", "utf-8")
@@ -406,7 +413,7 @@ def test_timestamps_are_written_beside_the_sound(capsys, tmp_path, voice, by):
 
 @pytest.mark.parametrize("arguments", [("-",), ("-f", "-")])
 def test_standard_input(capsys, tmp_path, monkeypatch, voice, arguments):
-    monkeypatch.setattr("sys.stdin", io.StringIO("Hello there.\n\nGood day.\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"Hello there.\n\nGood day.\n")))
     status, lines, _ = command(capsys, *arguments, "-o", tmp_path / "out")
     assert status == 0 and len(lines) == 4 - len(arguments)
     texts = {"000_Hello_there.wav": "Hello there.", "001_Good_day.wav": "Good day."}
@@ -433,7 +440,8 @@ def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, saved, monke
         (("-id", "off_none", "Hello."), "no run off_none .*there are: off_empty, off_new, off_old"),
         (("-id", "off_empty", "Hello."), "run off_empty has no voice checkpoint yet"),
         (("-id", "off_old", "-ckpt", "15", "Hello."), r"no voice of step 15 \(there are: 10, 20\)"),
-        (("-f", "missing.txt"), "missing.txt"),
+        (("-f", "missing.txt"), "-f missing.txt: No such file"),
+        (("-f", "image.png"), "image.png: not a text"),
         (("-f", "."), "directory"),
         (("-f", "twice.txt"), "1 names stand for several texts, one for one"),
         (("One.", "Two.", "-o", "both.wav"), "both.wav names one WAV for 2 texts: name a folder"),
@@ -447,6 +455,7 @@ def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, saved, monke
 )
 def test_refusals_are_one_line_and_status_one(capsys, tmp_path, arguments, match):
     (tmp_path / "file").write_text("in the way")
+    (tmp_path / "image.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0")
     (tmp_path / "twice.txt").write_text("a/one.wav|Hello.\nb/one.wav|Good day.\n", "utf-8")
     status, _, errors = command(capsys, *arguments)
     assert status == 1

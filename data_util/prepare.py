@@ -16,13 +16,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import yaml
 
 from data_util import config as configuration
 from data_util import corpus_readers
-from data_util.audio import NEEDS_FFMPEG, AudioError, load_sound, save_wav
+from data_util.audio import NEEDS_FFMPEG, AudioError, Sound, load_sound, save_wav
 from data_util.corpus_readers import Recording
 from data_util.features import bar, digest, each, n_cpus
 from data_util.tables import FLAGS
@@ -119,25 +120,32 @@ def process(wav: np.ndarray, sample_rate: int, settings: Settings) -> np.ndarray
     return wav / max(1.0, float(np.abs(wav).max()))  # resampling can pass full scale between the samples
 
 
+def read_recording(recording: Recording, settings: Settings) -> tuple[Sound, np.ndarray]:
+    """A recording as it is, and as process() makes it. Raises AudioError, whatever is wrong with it."""
+    try:
+        if recording.path is None or not recording.path.is_file():
+            raise AudioError(f"{recording.path or recording.name}: no such file", "no recording")
+        if not recording.text:
+            raise AudioError(f"{recording.path}: no text that can be read", "no text that can be read")
+        sound = load_sound(recording.path)
+        return sound, process(sound.wav, sound.sample_rate, settings)
+    except AudioError:
+        raise
+    except Exception as error:  # whatever a reader makes of a damaged file is the end of that file alone
+        raise AudioError(f"{recording.path}: {error}", f"unreadable ({type(error).__name__})") from error
+
+
 def _make(recording, dest, settings, stamps):
     about = {"name": recording.name, "stamp": stamps[recording.name]}
-    if recording.path is None or not recording.path.is_file():
-        return Made(**about, fault="no recording")
-    if not recording.text:
-        return Made(**about, fault="no text that can be read")
     try:
-        sound = load_sound(recording.path)
-        about |= {"sample_rate": sound.sample_rate, "channels": sound.channels}
-        about["seconds_before"] = round(len(sound.wav) / sound.sample_rate, 4)
-        prepared = process(sound.wav, sound.sample_rate, settings)
+        sound, wav = read_recording(recording, settings)
     except AudioError as error:
         return Made(**about, fault=error.reason)
-    except Exception as error:  # whatever a reader makes of a damaged file is the end of that file alone
-        return Made(**about, fault=f"unreadable ({type(error).__name__})")
     path = _wav_path(dest, recording.name)
-    save_wav(path, prepared, settings.sample_rate)
-    seconds = round(len(prepared) / settings.sample_rate, 4)
-    return Made(**about, seconds=seconds, size=path.stat().st_size)
+    save_wav(path, wav, settings.sample_rate)
+    rate = sound.sample_rate
+    about |= {"sample_rate": rate, "channels": sound.channels, "seconds_before": round(len(sound.wav) / rate, 4)}
+    return Made(**about, seconds=round(len(wav) / settings.sample_rate, 4), size=path.stat().st_size)
 
 
 def _wav_path(dest, name):
@@ -286,16 +294,32 @@ def report_of(
 # -- the command
 
 
-def run(args: argparse.Namespace) -> None:
+class Source(NamedTuple):
+    """What a command line names: root, what is read; dest, what is written; again: names that came twice."""
+
+    config: configuration.Config
+    root: Path
+    dest: Path
+    layout: str
+    recordings: list[Recording]
+    again: list[str]
+
+
+def read_source(args: argparse.Namespace) -> Source:
+    """Of arguments as of add_source(). Raises PrepareError where DEST is not outside of SRC, and as corpus_readers."""
     config = configuration.load(args.overlays, args.overrides)
     source, dest = args.source.resolve(), args.dest.resolve()
     root = source if source.is_dir() else source.parent
     if dest == root or (source.is_dir() and dest.is_relative_to(root)) or root.is_relative_to(dest):
         raise PrepareError(f"{dest}: must lie outside of {root}, which is only read")
-    settings = Settings(config.audio.sample_rate, args.trim_db, args.pause, args.shortest, args.longest)
     columns = {kind: given for kind in FLAGS if (given := getattr(args, f"{kind}_column")) is not None}
     layout, found = corpus_readers.read(source, args.layout, columns, args.folders_speak)
-    recordings, again = without_doubles(found)
+    return Source(config, source, dest, layout, *without_doubles(found))
+
+
+def run(args: argparse.Namespace) -> None:
+    config, source, dest, layout, recordings, again = read_source(args)
+    settings = Settings(config.audio.sample_rate, args.trim_db, args.pause, args.shortest, args.longest)
     made = make_wavs(recordings, dest, settings, args.jobs, sys.stderr.isatty() or args.progress)
     left_out = [(one.name, made[one.name].fault) for one in recordings if made[one.name].fault]
     left_out += [(name, "named twice") for name in again]
@@ -334,9 +358,8 @@ def _first_fault(layout, recordings, made):
     return f"The first is {first.path or first.name}: {fault}. {advice}".strip()
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m data_util.prepare", description=__doc__.splitlines()[0],
-                                     allow_abbrev=False)  # fmt: skip
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say what is read, and how, and where what is made of it goes."""
     parser.add_argument("source", type=Path, metavar="SRC", help="a folder of recordings, or a table")
     parser.add_argument("dest", type=Path, metavar="DEST", help="the corpus's folder; made where it is missing")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="for example audio.sample_rate=16000")
@@ -344,9 +367,17 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
                         help="an overlay in configs/, or a YAML file")  # fmt: skip
     parser.add_argument("--layout", default="auto", choices=["auto", *corpus_readers.LAYOUTS])
     for kind, flag in FLAGS.items():
+        none = "; - for none" if kind == "speaker" else ""
         parser.add_argument(flag, metavar="COLUMN", help=f"of a table, that of the {kind}: its name, or its position "
-                            "from 1; - for none. Without it the column is found by what it holds")  # fmt: skip
+                            f"from 1{none}. Without it the column is found by what it holds")  # fmt: skip
     parser.add_argument("--folders-speak", action="store_true", help="a folder's name is the speaker of what it holds")
+    parser.add_argument("--progress", action="store_true", help="show the bar where this is no terminal too")
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m data_util.prepare", description=__doc__.splitlines()[0],
+                                     allow_abbrev=False)  # fmt: skip
+    add_source(parser)
     parser.add_argument("--held-out", type=int, metavar="N", help="clips for validation, and as many for the test")
     parser.add_argument(
         "--trim-db", type=float, default=Settings.trim_db, help="under a clip's loudest; 0: no trimming"
@@ -355,7 +386,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--shortest", type=float, default=Settings.shortest, help="seconds")
     parser.add_argument("--longest", type=float, default=Settings.longest, help="seconds")
     parser.add_argument("--jobs", type=int, default=n_cpus(), help="processes (default: one a core)")
-    parser.add_argument("--progress", action="store_true", help="show the bar where this is no terminal too")
     args = parser.parse_intermixed_args(argv)
     if args.jobs < 1 or args.held_out is not None and args.held_out < 1:
         parser.error("--jobs and --held-out must be at least 1")

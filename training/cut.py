@@ -30,7 +30,7 @@ from training import initial_alignment
 from training.initial_alignment import FlatStart
 
 WINDOWS = (30.0, 45.0, 20.0)  # seconds that are aligned at once: memory and time grow with their square
-FEW_MINUTES = 10.0  # of takes that are aligned with each of them
+FEW_MINUTES = 4.0  # of takes that are aligned with each of them
 SURE = 0.6  # of a window's frames, whose alignment its end, where text and sound may not be the same, leaves alone
 MINUTES = 20.0  # of recordings that a fit sees
 SHORTEST = 1.0  # seconds of a clip

@@ -1,8 +1,13 @@
 """Waveforms and their features: reading, writing, the log-mel spectrogram, and cuts of both at the same frames."""
 
+import contextlib
+import functools
 import io
+import re
+import shutil
+import subprocess
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import soundfile
@@ -14,6 +19,20 @@ from torch import Tensor, nn
 from runtime.files import write_atomic
 
 FLOOR = 1e-5  # of the mel amplitude, before the logarithm: HiFi-GAN's
+SLOWEST, FASTEST = 4000, 768000  # Hz, beyond which a header is wrong
+LONGEST_HOURS = 4  # of a recording, which is held in memory
+BLOCK = 1 << 20  # samples that are read at once
+UNKNOWN = 1 << 48  # samples from which on a header does not say how many there are
+STREAMED = (1 << 31) - (1 << 20)  # bytes from which on a size means that it was not known
+ESTIMATED = ("MP3",)  # formats whose number of samples is estimated where the header has none
+FFMPEG_SECONDS = 600  # for one file
+ENDED_EARLY = re.compile(rb"prematurely|truncated|partial file")  # ffmpeg's words, with which it gives what is there
+NEEDS_FFMPEG = "needs ffmpeg"
+SNDFILE_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc")
+FFMPEG_SUFFIXES = (".m4a", ".m4b", ".aac", ".mp4", ".mov", ".mkv", ".mka", ".webm", ".weba", ".wma", ".wmv", ".amr",
+                   ".3gp", ".avi", ".mpg", ".mpeg", ".ac3", ".flv")  # fmt: skip
+MAGIC = {b"\x1a\x45\xdf\xa3": "Matroska", b"\x30\x26\xb2\x75": "ASF", b"#!AMR": "AMR", b"\xff\xf1": "AAC",
+         b"\xff\xf9": "AAC", b"FLV": "Flash"}  # how files begin that libsndfile does not read  # fmt: skip
 
 
 class AudioError(ValueError):
@@ -22,6 +41,25 @@ class AudioError(ValueError):
     def __init__(self, message: str, reason: str = "unreadable"):
         super().__init__(message)
         self.reason = reason
+
+
+class UnknownFormat(AudioError):
+    """A file that libsndfile does not take for a recording."""
+
+
+class Sound(NamedTuple):
+    """wav: (T_wav,) float32 in [-1, 1], the mean of the channels; sample_rate: Hz; channels, as recorded."""
+
+    wav: np.ndarray
+    sample_rate: int
+    channels: int
+
+
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """Endings of audio files that libsndfile or ffmpeg reads, in small letters."""
+    known = (f".{one.lower()}" for one in soundfile.available_formats() if one != "RAW")
+    return frozenset(known) | set(SNDFILE_SUFFIXES) | set(FFMPEG_SUFFIXES)
 
 
 class MelSpectrogram(nn.Module):
@@ -91,23 +129,118 @@ def load_wav(path: str | Path, sample_rate: int, start: int = 0, n_samples: int 
 
 def decode_wav(file: BinaryIO, name: str, sample_rate: int, start: int = 0, n_samples: int | None = None) -> np.ndarray:
     """load_wav from an open binary file; `name` is what errors call it."""
+    with _opened(file, name) as sound:
+        _check_format(sound, name, sample_rate)
+        return _read(sound, name, start, n_samples)
+
+
+def decode_sound(file: BinaryIO, name: str) -> Sound:
+    """A recording of any rate and channels that libsndfile reads, from an open binary file.
+
+    Raises AudioError, which calls it `name`: unreadable, empty, not finite, shorter than it says, over LONGEST_HOURS.
+    """
+    with _opened(file, name) as sound:
+        if not SLOWEST <= sound.samplerate <= FASTEST:
+            raise AudioError(f"{name}: a sample rate of {sound.samplerate} Hz, must be {SLOWEST} to {FASTEST}")
+        wav = _read(sound, name)
+        if not len(wav):
+            raise AudioError(f"{name}: no samples", "empty")
+        return Sound(wav, sound.samplerate, sound.channels)
+
+
+def load_sound(path: str | Path) -> Sound:
+    """decode_sound of a file, which goes through ffmpeg where libsndfile does not know what it is, such as M4A, AAC and
+    videos. Raises AudioError as that does, with the reason NEEDS_FFMPEG where ffmpeg would read it and is not there."""
+    try:
+        with open(path, "rb") as file:
+            return decode_sound(file, str(path))
+    except FileNotFoundError as error:
+        raise AudioError(f"{path}: no such file", "no recording") from error
+    except OSError as error:
+        raise AudioError(f"{path}: {error.strerror or error}", f"unreadable ({error.strerror})") from error
+    except UnknownFormat as error:
+        if not (program := shutil.which("ffmpeg")):
+            if "unimplemented" in str(error) or _is_for_ffmpeg(Path(path)):
+                raise AudioError(
+                    f"{path}: libsndfile cannot read it, and ffmpeg is not installed", NEEDS_FFMPEG
+                ) from error
+            raise
+    return decode_sound(io.BytesIO(_convert(program, path)), str(path))
+
+
+def _convert(program, path):
+    """The first sound of a file as a WAV, by ffmpeg."""
+    command = [program, "-nostdin", "-v", "error", "-xerror", "-i", f"file:{Path(path).absolute()}", "-map", "0:a:0",
+               "-t", str(LONGEST_HOURS * 3600 + 1), "-c:a", "pcm_f32le", "-f", "wav", "pipe:1"]  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=FFMPEG_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise AudioError(f"{path}: ffmpeg: {error}") from error
+    if done.returncode or not done.stdout or ENDED_EARLY.search(done.stderr):
+        said = " ".join(done.stderr.decode("utf-8", "replace").split())[-200:]
+        raise AudioError(f"{path}: ffmpeg cannot read it ({said or f'exit status {done.returncode}'})")
+    return done.stdout
+
+
+def _is_for_ffmpeg(path):
+    """By its ending, or by how it begins where that is of another kind."""
+    with open(path, "rb") as file:
+        head = file.read(12)
+    return path.suffix.lower() in FFMPEG_SUFFIXES or head[4:8] == b"ftyp" or head.startswith(tuple(MAGIC))
+
+
+@contextlib.contextmanager
+def _opened(file, name):
+    """soundfile's view of an open file. What goes wrong while it is used is an AudioError."""
     if file.seek(0, io.SEEK_END) == 0:
         raise AudioError(f"{name}: the file is empty", "empty")
     file.seek(0)
     try:
-        with soundfile.SoundFile(file) as sound:
-            _check_format(sound, name, sample_rate)
-            n_left = max(sound.frames - start, 0)
-            wanted = n_left if n_samples is None else min(n_samples, n_left)
-            sound.seek(min(start, sound.frames))
-            wav = sound.read(wanted, dtype="float32")
-    except soundfile.SoundFileError as error:
-        raise AudioError(f"{name}: not a readable recording ({str(error).rstrip('.').split(': ')[-1]})") from error
-    if len(wav) < wanted:
-        raise AudioError(f"{name}: ends after {start + len(wav)} samples, promises {start + wanted}")
+        sound = soundfile.SoundFile(file)
+    except (soundfile.SoundFileError, TypeError, ValueError) as error:  # those of a file that is called .raw
+        raise UnknownFormat(f"{name}: not a readable recording ({str(error).rstrip('.').split(': ')[-1]})") from error
+    with sound:
+        try:
+            yield sound
+        except soundfile.SoundFileError as error:
+            raise AudioError(f"{name}: damaged ({str(error).rstrip('.').split(': ')[-1]})") from error
+
+
+def _read(sound, name, start=0, n_samples=None):
+    """(n,) float32 from sample start, the mean of the channels. Block by block: what a header says of the number of
+    samples may be anything, and not every codec can seek."""
+    promised = sound.frames if sound.frames < UNKNOWN else None
+    left = LONGEST_HOURS * 3600 * sound.samplerate if n_samples is None else n_samples
+    if start and sound.seekable():
+        sound.seek(min(start, sound.frames))
+    elif start:
+        sound.read(start)
+    blocks, n_read = [np.zeros(0, dtype=np.float32)], 0
+    while n_read < left:
+        block = sound.read(min(BLOCK, left - n_read), dtype="float32", always_2d=True)  # (n, n_channels)
+        if not len(block):
+            break
+        blocks.append(block.mean(axis=1))
+        n_read += len(block)
+    wav = np.concatenate(blocks)
+    if n_samples is None and n_read == left and len(sound.read(1)):
+        raise AudioError(f"{name}: longer than {LONGEST_HOURS} hours", f"longer than {LONGEST_HOURS} hours")
+    if promised is not None and n_read < min(left, max(promised - start, 0)) and sound.format not in ESTIMATED:
+        raise AudioError(f"{name}: ends after {start + n_read} samples, promises {promised}")
+    if (cut := _cut_off(sound.extra_info)) and n_samples is None:
+        raise AudioError(f"{name}: ends early: {cut}")
     if not np.isfinite(wav).all():
         raise AudioError(f"{name}: samples that are not finite", "not finite")
     return wav
+
+
+def _cut_off(log):
+    """What libsndfile's log of a file says where a block should be longer than the file is; "" where all are whole. A
+    program that writes into a pipe gives the largest size, since it does not know it."""
+    for name, size, there in re.findall(r"((?i:data|ssnd|size)|riff)\s*:\s*(\d+) \(should be (\d+)\)", log):
+        if int(there) < int(size) < STREAMED:
+            return f"{name} of {size} bytes, {there} are there"
+    return ""
 
 
 def save_wav(path: str | Path, wav: np.ndarray, sample_rate: int) -> None:

@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from data_util import config as configuration
 from data_util import html_media
+from data_util.audio import AudioError, decode_sound
 from data_util.config import Config
 from data_util.corpus import QUARANTINE, Clip, MetafileError, make_front_end, read_metafile, speaker_fault
 from data_util.features import bar, each, n_cpus
@@ -53,15 +53,17 @@ FAULTS = {
     "same text": "a text that clips before it have, in the same voice",
     "in two lists": "trained on, and measured with",
     "quiet": "far under the level of the others",
+    "DC offset": "samples about another value than 0: prepare it, which takes the mean away",
     "band-limited": "nothing in the upper half of the spectrum: recorded at a lower rate, or compressed",
 }
-SUSPICIOUS = ("fast", "slow", "same text", "in two lists", "quiet", "band-limited")
+SUSPICIOUS = ("fast", "slow", "same text", "in two lists", "quiet", "DC offset", "band-limited")
 SILENT = 1e-3  # a peak, full scale 1
 FULL = 0.999  # full scale, as good as
 CLIPPED_RUN = 3  # samples in a row at full scale make a clipped peak
 CLIPPED_SHARE = 1e-3  # of the samples in such runs
 OUTLIER = 4.0  # standard deviations, as the median deviation estimates them, of log characters a second
 FEWEST = 20  # clips without which nothing is an outlier
+OFFSET = 0.01  # of full scale
 QUIET_DB = 20.0  # under the median level
 BAND_DB = 75.0  # between the halves of the spectrum
 KEEP = "keep "
@@ -110,22 +112,25 @@ def check(config: Config, limits: Limits, n_workers: int, progress: bool = True)
 
 
 def hear(wav: np.ndarray, sample_rate: int) -> dict[str, float]:
-    """seconds, level, peak and band of Finding, and clipped, the share of samples in clipped peaks.
+    """seconds, level, peak and band of Finding, offset, the mean of the samples, without which those are measured, and
+    clipped, the share of samples in clipped peaks.
 
     wav: (T_wav,) float32 in [-1, 1], not empty.
     """
-    peak = float(np.abs(wav).max())
+    offset = float(wav.mean(dtype=np.float64))
     full = np.concatenate([[0], (np.abs(wav) >= FULL).astype(np.int8), [0]])
     starts, ends = np.flatnonzero(np.diff(full) == 1), np.flatnonzero(np.diff(full) == -1)
     runs = ends - starts
+    wav = wav - np.float32(offset)
     power = np.abs(np.fft.rfft(wav)) ** 2
     half = len(power) // 2
     low, high = power[:half].sum(), power[half:].sum()
     return {
         "seconds": len(wav) / sample_rate,
         "level": 10 * math.log10(float(np.mean(wav.astype(np.float64) ** 2)) + 1e-12),
-        "peak": peak,
+        "peak": float(np.abs(wav).max()),
         "band": 10 * math.log10((low + 1e-12) / (high + 1e-12)),
+        "offset": offset,
         "clipped": float(runs[runs >= CLIPPED_RUN].sum()) / len(wav),
     }
 
@@ -143,22 +148,16 @@ class _Hearing:
             return replace(nothing, faults=faults | {"missing": str(clip.wav_path)})
         try:
             content = clip.wav_path.read_bytes()
-            with soundfile.SoundFile(io.BytesIO(content)) as sound:
-                rate, channels, promised = sound.samplerate, sound.channels, sound.frames
-                wav = sound.read(dtype="float32", always_2d=True)
-        except (OSError, soundfile.SoundFileError) as error:
-            return replace(nothing, faults=faults | {"unreadable": str(error).split(": ")[-1]})
+            wav, rate, channels = decode_sound(io.BytesIO(content), clip.wav_path.name)
+        except AudioError as error:
+            how = str(error).removeprefix(f"{clip.wav_path.name}: ")
+            return replace(nothing, faults=faults | {error.reason if error.reason in FAULTS else "unreadable": how})
+        except OSError as error:
+            return replace(nothing, faults=faults | {"unreadable": str(error.strerror)})
         found = replace(nothing, content=hashlib.sha256(content).hexdigest())
-        if len(wav) == 0:
-            return replace(found, faults=faults | {"empty": ""})
-        if len(wav) < promised:
-            return replace(found, faults=faults | {"unreadable": f"ends after {len(wav)} of {promised} samples"})
-        if not np.isfinite(wav).all():
-            return replace(found, faults=faults | {"not finite": ""})
-        numbers = hear(wav.mean(axis=1), rate)
+        numbers = hear(wav, rate)
         faults |= self._faults(numbers, rate, channels)
-        numbers.pop("clipped")
-        return replace(found, faults=faults, **numbers)
+        return replace(found, faults=faults, **{name: numbers[name] for name in ("seconds", "level", "peak", "band")})
 
     def _faults(self, numbers, rate, channels):
         limits, seconds = self.limits, f"{numbers['seconds']:.2f} s"
@@ -168,6 +167,7 @@ class _Hearing:
             "silent": (numbers["peak"] < SILENT, ""),
             "too short": (numbers["seconds"] < limits.shortest, seconds),
             "too long": (numbers["seconds"] > limits.longest, seconds),
+            "DC offset": (abs(numbers["offset"]) > OFFSET, f"{numbers['offset']:.2g} of full scale"),
             "clipped": (numbers["clipped"] > CLIPPED_SHARE, f"{100 * numbers['clipped']:.2g} % of the samples"),
         }
         return {name: how for name, (true, how) in found.items() if true}

@@ -11,6 +11,7 @@ import functools
 import json
 import math
 import operator
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -646,5 +647,5 @@ def _typed(kind, value, key):
             if math.isfinite(number := float(value)):  # YAML 1.1 reads 1e-4 as text
                 return number
     elif type(value) is kind:
-        return value
+        return os.path.expanduser(value) if kind is str and value.startswith("~/") else value
     raise ConfigError(f"{key} = {value!r}: must be {WANTED.get(origin or kind, kind)}")

@@ -13,7 +13,9 @@ import text
 from data_util.audio import AudioError, load_wav
 from data_util.config import ROOT, Config, Text
 from data_util.features import Features, FeatureStore, bar, digest, n_cpus
+from data_util.tables import Finder
 from runtime.files import read_json, write_json
+from runtime.text_files import TextFileError, read_text
 
 QUARANTINE = "quarantine.txt"  # in the corpus's folder: id|reason of clips that are left out
 MIN_FRAMES = 2  # a shorter clip has no frame that sees only itself
@@ -230,7 +232,8 @@ def read_metafile(path: str | Path, corpus_root: str | Path) -> list[Clip]:
     """One clip a line: an id of corpus_root/metadata.csv, `name.wav|text` or `name.wav|speaker|text`; blank lines do
     not count.
 
-    A name is absolute, or relative to corpus_root/wavs, or to corpus_root. Recordings are not looked into here.
+    tables.Finder says where the recording of a name is; where it is nowhere, the clip has the first path that was
+    tried. Recordings are not looked into here.
     Raises MetafileError: a list that is missing, empty or malformed, a corpus that is not there.
     """
     path, root = Path(path), Path(corpus_root)
@@ -244,13 +247,15 @@ def read_metafile(path: str | Path, corpus_root: str | Path) -> list[Clip]:
             "https://keithito.com/LJ-Speech-Dataset/), or train with -c demo, which needs none"
         )
     transcripts = read_transcripts(root / "metadata.csv") if any("|" not in line for _, line in lines) else {}
-    clips = []
+    clips, find = [], Finder(root)
     for number, line in lines:
         name, *rest = (part.strip() for part in line.split("|"))
         if not rest:
-            clips.append(Clip(name, root / "wavs" / f"{name}.wav", transcripts.get(name)))
+            path_of = find(f"{name}.wav") or find.first(f"{name}.wav")
+            clips.append(Clip(name, path_of, transcripts.get(name)))
         elif len(rest) <= 2 and name:
-            clips.append(Clip(str(Path(name).with_suffix("")), _find(name, root), rest[-1], "".join(rest[:-1])))
+            path_of = find(name) or find.first(name)
+            clips.append(Clip(str(Path(name).with_suffix("")), path_of, rest[-1], "".join(rest[:-1])))
         else:
             raise MetafileError(f"{path}:{number}: expected {_A_LINE}; found {line!r}")
     return clips
@@ -259,7 +264,7 @@ def read_metafile(path: str | Path, corpus_root: str | Path) -> list[Clip]:
 def read_transcripts(path: Path) -> dict[str, str]:
     """LJSpeech's metadata.csv, `id|raw|normalised`, quotes read as they stand: the last that is not empty of each id.
 
-    Raises MetafileError: missing, not UTF-8, or a line without a text.
+    Raises MetafileError: missing, empty, no text file, or a line without a text.
     """
     transcripts = {}
     for number, line in _lines(path, "Set dataset.prtpath to the folder that holds metadata.csv and wavs/"):
@@ -267,6 +272,8 @@ def read_transcripts(path: Path) -> dict[str, str]:
         if not name or not 1 <= len(texts) <= 2:
             raise MetafileError(f"{path}:{number}: expected id|raw text|normalised text; found {line!r}")
         transcripts[name] = texts[-1] or texts[0]
+    if not transcripts:
+        raise MetafileError(f"{path}: no lines. Write id|raw text|normalised text for each recording")
     return transcripts
 
 
@@ -375,17 +382,9 @@ def _report(metafile, good, skipped, audio):
 def _lines(path, advice):
     """(number, line) of the lines that are not blank. str.splitlines would also cut at characters inside a text."""
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            return [(number, line.strip()) for number, line in enumerate(file, 1) if line.strip()]
-    except UnicodeDecodeError as error:
-        raise MetafileError(
-            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8"
-        ) from error
+        lines = read_text(Path(path)).split("\n")
+    except TextFileError as error:
+        raise MetafileError(str(error)) from error
     except OSError as error:
         raise MetafileError(f"{path}: {error.strerror}. {advice}") from error
-
-
-def _find(name, root):
-    """Where `name` is; where it is nowhere, where it is looked for first."""
-    in_wavs, in_root = root / "wavs" / name, root / name  # both are `name` itself where that is absolute
-    return in_root if in_root.exists() and not in_wavs.exists() else in_wavs
+    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]

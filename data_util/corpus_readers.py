@@ -1,17 +1,27 @@
 """The ways in which people keep recordings and what is said in them, read into one list."""
 
+import functools
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import soundfile
+from data_util.audio import suffixes
+from data_util.tables import (
+    NAMED,
+    SPLITS,
+    Finder,
+    audio_files,
+    lists_in,
+    read_table,
+)
+from runtime.text_files import TextFileError, parts_of, read_text
 
 TEXT_SUFFIXES = (".txt", ".lab")  # of a text beside its recording
-SPLITS = {"train": "train", "training": "train", "val": "valid", "valid": "valid", "validation": "valid",
-          "dev": "valid", "test": "test"}  # words in the names of lists and folders  # fmt: skip
-_OTHER_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc")
-_EXPECTED = "LJSpeech, VITS and Piper lists, LibriTTS, VCTK, or audio with text files of the same names beside it"
+PLACES = ("wavs", "wav", "clips")  # folders of recordings, which are no part of their names
+_EXPECTED = ("a table or list of recordings and texts (--audio-column and --text-column say which columns they are), "
+             "LibriTTS, VCTK, or audio with text files of the same names")  # fmt: skip
 
 
 class LayoutError(ValueError):
@@ -31,155 +41,121 @@ class Recording:
     split: str = ""
 
 
-def suffixes() -> frozenset[str]:
-    """Endings of audio files that libsndfile reads here."""
-    return frozenset(f".{one.lower()}" for one in soundfile.available_formats() if one != "RAW") | set(_OTHER_SUFFIXES)
-
-
 def read(
-    source: Path, layout: str = "auto", columns: tuple[str, ...] = (), folders_speak: bool = False
+    source: Path, layout: str = "auto", columns: dict[str, str] | None = None, folders_speak: bool = False
 ) -> tuple[str, list[Recording]]:
-    """What is there: the layout's name, and its recordings in a stable order.
+    """What is there: the layout's name, and its recordings in a stable order; a line is printed for each table.
 
-    source: a folder, or a list of `path|text` lines; layout: one of LAYOUTS or auto; columns: what the columns of a
-    list are, of name, speaker, text and -, where they do not say it themselves; folders_speak: in a folder of audio
-    the folder that holds a recording names its speaker. Raises LayoutError, OSError.
+    source: a folder, or a table; layout: one of LAYOUTS or auto; columns: as for tables.read_table; folders_speak: in a
+    folder of audio the folder that holds a recording names its speaker. Raises LayoutError, TextFileError, OSError.
     """
     if not source.exists():
         raise LayoutError(f"{source}: no such file or folder")
-    if layout == "auto":
-        layout = next((name for name, fits in _FITS.items() if fits(source)), "")
-    if not layout:
-        raise LayoutError(f"{source}: none of the layouts fits: expected {_EXPECTED}")
-    if layout == "list":
-        found = _lists(source, columns)
-    elif layout == "folder":
-        found = _folder(source, folders_speak)
-    else:
-        found = LAYOUTS[layout](source)
-    recordings = list(found)
-    if not recordings:
+    readers = LAYOUTS | {"list": functools.partial(_lists, columns=columns or {}),
+                         "folder": functools.partial(_folder, folders_speak=folders_speak)}  # fmt: skip
+    for name in [layout] if layout != "auto" else [name for name, fits in _FITS.items() if fits(source)]:
+        found = list(readers[name](source))
+        if name == "folder" and not any(one.text for one in found if one.path):
+            _explain_lists(source, columns or {})
+        if found:
+            return name, found
+    if layout != "auto":
         raise LayoutError(f"{source}: no recordings in the layout {layout}. Name another with --layout")
-    return layout, recordings
+    raise LayoutError(f"{source}: none of the layouts fits: expected {_EXPECTED}")
 
 
-# -- lists: LJSpeech, Piper, VITS
-
-
-def _list_files(source):
-    """The lists of a source: itself, metadata.csv, or the files in which every line has a |."""
-    if source.is_file():
-        return [source]
-    for name in ("metadata.csv", "metadata.txt"):
-        if (source / name).is_file():
-            return [source / name]
-    found = [path for folder in (source, source / "filelists") for path in sorted(folder.glob("*")) if
-             path.suffix in (".txt", ".csv", ".list") and path.is_file()]  # fmt: skip
-    return [path for path in found if _is_list(path)]
-
-
-def _is_list(path):
-    try:
-        lines = _lines(path)
-    except (LayoutError, OSError):
-        return False
-    return bool(lines) and all("|" in line for line in lines)
+# -- lists and tables
 
 
 def _lists(source, columns) -> Iterator[Recording]:
+    """The tables of a source: itself, metadata.*, or those of its files whose rows name recordings that are there.
+    Where some of these are for training, validation or test, only they count."""
     root = source if source.is_dir() else source.parent
-    files = _list_files(source)
-    cleaned = {path.stem for path in files}  # VITS keeps its phonemes beside the texts as LIST.cleaned
-    for path in (path for path in files if path.stem not in cleaned - {path.stem}):
-        rows = [[part.strip() for part in line.split("|")] for line in _lines(path)]
-        widths = {len(row) for row in rows}
-        if min(widths) < 2 or max(widths) > 4:
-            bad = next(row for row in rows if not 2 <= len(row) <= 4)
-            raise LayoutError(f"{path}: expected path|text, path|speaker|text or id|text|normalised: {'|'.join(bad)!r}")
-        named = columns or _columns(rows)
-        split = _split_of(path.stem)
-        for row in rows:
-            cells = {}
-            for kind, cell in zip(named, row):
-                if cell or kind != "text":
-                    cells[kind] = cell  # of two texts the last that is not empty
-            name = cells.get("name", "")
-            yield Recording(
-                _clean_name(name, root), _audio(name, root), cells.get("text"), cells.get("speaker", ""), split
-            )
+    find = Finder(root)
+    tables = {source: read_table(source, find, columns)} if source.is_file() else _tables_in(source, find, columns)
+    rows = [(row, row.split or split_of(path.stem)) for path, table in tables.items() for row in table.rows]
+    if len(tables) > 1 and any(split for _, split in rows):
+        rows = [(row, split) for row, split in rows if split]
+    for table in tables.values():
+        print(table.about)
+    name_of = _names([row.path for row, _ in rows if row.path is not None], root)
+    for row, split in rows:
+        name = name_of(row.path) if row.path is not None else _bare("/".join(parts_of(row.audio)))
+        yield Recording(name, row.path or find.first(row.audio), row.text, row.speaker, split)
 
 
-def _columns(rows):
-    """What the columns are: a middle one that holds few and short names, again and again, is the speaker."""
-    width = max(map(len, rows))
-    if width == 2:
-        return ("name", "text")
-    middle = [row[1] for row in rows if len(row) > 2]
-    repeated = len(set(middle)) <= max(1, len(middle) // 2) and all(len(one.split()) == 1 for one in middle)
-    same = all(row[1] == row[2] for row in rows if len(row) > 2)
-    if repeated and not same:
-        return ("name", "speaker", "text", "text")[:width]
-    return ("name", "text", "text", "-")[:width]
+def _tables_in(folder, find, columns):
+    tables, files = {}, lists_in(folder, find)
+    for path in files:
+        try:
+            tables[path] = read_table(path, find, columns)
+        except (TextFileError, OSError):
+            if path.stem == "metadata":
+                raise
+    return {path: one for path, one in tables.items()
+            if path.stem == "metadata" or one.n_found >= NAMED * len(one.rows)}  # fmt: skip
 
 
-def _audio(name, root):
-    """Where the recording of a name is; None where there is none."""
-    if not name:
-        return None
-    folders = [root / "wavs", root, root / "wav", *root.parents[:2]]
-    plain = [folder / name for folder in folders]
-    found = next((path for path in plain if path.is_file()), None)
-    if found is None:
-        ended = (path.with_name(path.name + ending) for path in plain for ending in _endings())
-        found = next((path for path in ended if path.is_file()), None)
-    return found
+def _explain_lists(folder, columns):
+    """Raise what is wrong with the first list of a folder that has no texts but in lists; nothing where it has none."""
+    find = Finder(folder)
+    for path in lists_in(folder, find)[:1]:
+        table = read_table(path, find, columns)
+        name = table.rows[0].audio
+        raise LayoutError(
+            f"{path}: {table.n_found} of its {len(table.rows)} rows name a recording that is there, first "
+            f"tried: {find.first(name)} ({table.about}). Say which column it is with --audio-column"
+        )
 
 
-def _endings():
-    return (*_OTHER_SUFFIXES, *sorted(suffixes() - set(_OTHER_SUFFIXES)))
+def _names(paths, root):
+    """A function that names a recording by its path: without its ending, from the folder that has all of those outside
+    of root, and from root or its folder of recordings."""
+    outside = [str(path.parent) for path in paths if not path.is_relative_to(root)]
+    common = Path(os.path.commonpath(outside)) if outside else root
+
+    def name(path):
+        place = path.relative_to(root if path.is_relative_to(root) else common)
+        return _bare("/".join(place.parts[1:] if len(place.parts) > 1 and place.parts[0] in PLACES else place.parts))
+
+    return name
 
 
-def _clean_name(name, root):
-    """The name that a recording gets: without what stands outside of the corpus, and without its ending."""
-    path = Path(name)
-    if path.is_absolute():
-        path = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
-    parts = [part for part in path.parts if part not in ("..", ".")]
-    if len(parts) > 1 and parts[0] in ("wavs", "wav"):
-        parts = parts[1:]
-    path = Path(*parts)
-    return (path.with_suffix("") if path.suffix.lower() in suffixes() else path).as_posix()
+def _bare(name):
+    """Without the ending of a recording, and without what separates the columns of lists."""
+    name = name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in suffixes() else name
+    return re.sub(r"[|\r\n]", "_", name)
 
 
 # -- folders
 
 
 def _folder(source, folders_speak) -> Iterator[Recording]:
-    """Audio anywhere below, and a text of the same name beside each."""
-    audio = [path for path in sorted(source.rglob("*")) if path.suffix.lower() in suffixes() and path.is_file()]
-    for path in audio:
-        text = next((path.with_suffix(end) for end in TEXT_SUFFIXES if path.with_suffix(end).is_file()), None)
+    """Audio anywhere below, and a text of the same name beside each, or in another folder where only one has it."""
+    texts: dict[str, list[Path]] = {}
+    for path in sorted(path for path in source.rglob("*") if path.suffix.lower() in TEXT_SUFFIXES and path.is_file()):
+        texts.setdefault(_key(path), []).append(path)
+    heard = set()
+    for path in audio_files(source):
+        there = texts.get(_key(path), [])
+        text = next((one for one in there if one.parent == path.parent), there[0] if len(there) == 1 else None)
+        heard.add(text)
         speaker = path.parent.name if folders_speak and path.parent != source else ""
-        yield Recording(
-            path.relative_to(source).with_suffix("").as_posix(),
-            path,
-            _text(text),
-            speaker,
-            _split_of_path(path, source),
-        )
-    heard = {path.with_suffix("") for path in audio}
-    for path in sorted(source.rglob("*")):
-        if (
-            path.suffix in TEXT_SUFFIXES
-            and path.with_suffix("") not in heard
-            and not path.name.lower().startswith("readme")
-        ):
-            yield Recording(path.relative_to(source).with_suffix("").as_posix(), None, _text(path))
+        name = _bare(path.relative_to(source).as_posix())
+        yield Recording(name, path, _text(text), speaker, _split_of_path(path, source))
+    for path in sorted(one for there in texts.values() for one in there):
+        if path not in heard and not path.name.lower().startswith("readme"):
+            yield Recording(_bare(path.relative_to(source).with_suffix("").as_posix()), None, _text(path))
+
+
+def _key(path):
+    """The name that a recording and its text have in common, whatever the case: x of x.wav, x.TXT and x.wav.txt."""
+    return _bare(path.stem if path.suffix.lower() in TEXT_SUFFIXES else path.name).casefold()
 
 
 def _libritts(source) -> Iterator[Recording]:
     """[train-clean-100/]SPEAKER/CHAPTER/NAME.wav with NAME.normalized.txt beside it."""
-    for path in sorted(path for path in source.rglob("*") if path.suffix.lower() in suffixes()):
+    for path in audio_files(source):
         beside = [path.with_suffix(end) for end in (".normalized.txt", ".original.txt")]
         text = next((one for one in beside if one.is_file()), None)
         yield Recording(path.stem, path, _text(text), path.parents[1].name, _split_of_path(path, source))
@@ -198,38 +174,28 @@ def _vctk(source) -> Iterator[Recording]:
 
 def _text(path):
     try:
-        return None if path is None else " ".join(_read(path).split())
-    except (LayoutError, OSError):  # one bad file is a clip that is left out
+        return None if path is None else " ".join(read_text(path).split())
+    except (TextFileError, OSError):  # one bad file is a clip that is left out
         return None
 
 
-def _split_of(name):
+def split_of(name: str) -> str:
+    """train, valid or test, where a file's or a folder's name has a word for it, else ""."""
     words = re.split(r"[^a-z]+", name.lower())
     return next((SPLITS[word] for word in words if word in SPLITS), "")
 
 
 def _split_of_path(path, source):
     first = path.relative_to(source).parts[0]
-    return _split_of(first) if first != path.name else ""
+    return split_of(first) if first != path.name else ""
 
 
-def _lines(path):
-    return [line.strip() for line in _read(path).split("\n") if line.strip()]
-
-
-def _read(path):
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise LayoutError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8") from error
-
-
-_FITS: dict[str, Callable[[Path], bool]] = {
+LAYOUTS: dict[str, Callable[..., Iterator[Recording]]] = {
+    "vctk": _vctk, "libritts": _libritts, "list": _lists, "folder": _folder,
+}  # fmt: skip
+_FITS: dict[str, Callable[[Path], bool]] = {  # in the order in which they are tried
     "vctk": lambda source: (source / "txt").is_dir() and any(path.is_dir() for path in source.glob("wav48*")),
     "libritts": lambda source: source.is_dir() and next(source.rglob("*.normalized.txt"), None) is not None,
-    "list": lambda source: bool(_list_files(source)),
-    "folder": lambda source: (
-        source.is_dir() and any(path.suffix.lower() in suffixes() for path in source.rglob("*") if path.is_file())
-    ),
+    "list": Path.exists,
+    "folder": Path.is_dir,
 }
-LAYOUTS = {"list": _lists, "folder": _folder, "libritts": _libritts, "vctk": _vctk}

@@ -10,26 +10,33 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import soundfile
 import yaml
 
 from data_util import config as configuration
 from data_util import corpus_readers
-from data_util.audio import AudioError, save_wav
+from data_util.audio import NEEDS_FFMPEG, AudioError, Sound, load_sound, save_wav
 from data_util.corpus_readers import Recording
 from data_util.features import bar, digest, each, n_cpus
+from data_util.tables import FLAGS
+from runtime import command
 from runtime.files import write_atomic
 
 SILENT = 1e-3  # a peak, full scale 1, under which there is nothing to hear
 HELD_OUT = 20  # one clip of so many is for validation, and as many for the test
 MOST_HELD_OUT = 100
+ADVICE = {  # what helps where recordings are left out for a reason
+    NEEDS_FFMPEG: "install ffmpeg, and the same command reads them",
+    "longer than": "python -m training.cut cuts long recordings at pauses by their text; --longest takes longer ones",
+}
 DONE = "prepared.jsonl"  # what has been made, a line as soon as it is there
 
 
@@ -88,58 +95,58 @@ def make_wavs(
 
 
 def process(wav: np.ndarray, sample_rate: int, settings: Settings) -> np.ndarray:
-    """One recording as training wants it: (T,) float32 in [-1, 1] at settings.sample_rate.
+    """One recording as training wants it: (T,) float32 in [-1, 1] at settings.sample_rate, without its mean.
 
-    wav: (T_wav, n_channels) float32, at sample_rate Hz. Raises AudioError: nothing in it, silent, too short or long.
+    wav: (T_wav,) float32, at sample_rate Hz. Raises AudioError: silent, too short or long.
     """
     import librosa  # here, since it takes a second
 
-    if not wav.size:
-        raise AudioError("no samples", "empty")
-    if not np.isfinite(wav).all():
-        raise AudioError("samples that are not finite", "not finite")
-    mono = wav.mean(axis=1)
-    if np.abs(mono).max() < SILENT:
+    wav = wav - wav.mean()
+    if np.abs(wav).max() < SILENT:
         raise AudioError("no sound in it", "silent")
     if settings.trim_db > 0:
         frame = max(16, round(0.025 * sample_rate))
         _, (start, end) = librosa.effects.trim(
-            mono, top_db=settings.trim_db, frame_length=frame, hop_length=max(1, frame // 4)
+            wav, top_db=settings.trim_db, frame_length=frame, hop_length=max(1, frame // 4)
         )
         pause = round(settings.pause * sample_rate)
-        mono = mono[max(start - pause, 0) : end + pause]
-    seconds = len(mono) / sample_rate
+        wav = wav[max(start - pause, 0) : end + pause]
+    seconds = len(wav) / sample_rate
     if seconds < settings.shortest:
         raise AudioError(f"{seconds:.2f} s without silence", f"shorter than {settings.shortest:g} s")
     if seconds > settings.longest:
         raise AudioError(f"{seconds:.2f} s without silence", f"longer than {settings.longest:g} s")
     if sample_rate != settings.sample_rate:
-        mono = librosa.resample(mono, orig_sr=sample_rate, target_sr=settings.sample_rate, res_type="soxr_hq")
-    return mono / max(1.0, float(np.abs(mono).max()))  # resampling can pass full scale between the samples
+        wav = librosa.resample(wav, orig_sr=sample_rate, target_sr=settings.sample_rate, res_type="soxr_hq")
+    return wav / max(1.0, float(np.abs(wav).max()))  # resampling can pass full scale between the samples
+
+
+def read_recording(recording: Recording, settings: Settings) -> tuple[Sound, np.ndarray]:
+    """A recording as it is, and as process() makes it. Raises AudioError, whatever is wrong with it."""
+    try:
+        if recording.path is None or not recording.path.is_file():
+            raise AudioError(f"{recording.path or recording.name}: no such file", "no recording")
+        if not recording.text:
+            raise AudioError(f"{recording.path}: no text that can be read", "no text that can be read")
+        sound = load_sound(recording.path)
+        return sound, process(sound.wav, sound.sample_rate, settings)
+    except AudioError:
+        raise
+    except Exception as error:  # whatever a reader makes of a damaged file is the end of that file alone
+        raise AudioError(f"{recording.path}: {error}", f"unreadable ({type(error).__name__})") from error
 
 
 def _make(recording, dest, settings, stamps):
     about = {"name": recording.name, "stamp": stamps[recording.name]}
-    if recording.path is None:
-        return Made(**about, fault="no recording")
-    if not recording.text:
-        return Made(**about, fault="no text that can be read")
     try:
-        with soundfile.SoundFile(recording.path) as sound:
-            about |= {"sample_rate": sound.samplerate, "channels": sound.channels}
-            wav = sound.read(dtype="float32", always_2d=True)
-        about["seconds_before"] = round(len(wav) / about["sample_rate"], 4)
-        prepared = process(wav, about["sample_rate"], settings)
-    except soundfile.SoundFileError:
-        return Made(**about, fault="unreadable")
+        sound, wav = read_recording(recording, settings)
     except AudioError as error:
         return Made(**about, fault=error.reason)
-    except OSError as error:
-        return Made(**about, fault=f"unreadable ({error.strerror})")
     path = _wav_path(dest, recording.name)
-    save_wav(path, prepared, settings.sample_rate)
-    seconds = round(len(prepared) / settings.sample_rate, 4)
-    return Made(**about, seconds=seconds, size=path.stat().st_size)
+    save_wav(path, wav, settings.sample_rate)
+    rate = sound.sample_rate
+    about |= {"sample_rate": rate, "channels": sound.channels, "seconds_before": round(len(sound.wav) / rate, 4)}
+    return Made(**about, seconds=round(len(wav) / settings.sample_rate, 4), size=path.stat().st_size)
 
 
 def _wav_path(dest, name):
@@ -158,6 +165,8 @@ def _stamp(recording, settings):
 
 def _still_good(made, stamp, dest):
     if made is None or made.stamp != stamp:
+        return False
+    if made.fault == NEEDS_FFMPEG and shutil.which("ffmpeg"):
         return False
     path = _wav_path(dest, made.name)
     return bool(made.fault) or path.is_file() and path.stat().st_size == made.size
@@ -286,28 +295,45 @@ def report_of(
 # -- the command
 
 
-def run(args: argparse.Namespace) -> None:
+class Source(NamedTuple):
+    """What a command line names: root, what is read; dest, what is written; again: names that came twice."""
+
+    config: configuration.Config
+    root: Path
+    dest: Path
+    layout: str
+    recordings: list[Recording]
+    again: list[str]
+
+
+def read_source(args: argparse.Namespace) -> Source:
+    """Of arguments as of add_source(). Raises PrepareError where DEST is not outside of SRC, and as corpus_readers."""
     config = configuration.load(args.overlays, args.overrides)
     source, dest = args.source.resolve(), args.dest.resolve()
     root = source if source.is_dir() else source.parent
     if dest == root or (source.is_dir() and dest.is_relative_to(root)) or root.is_relative_to(dest):
         raise PrepareError(f"{dest}: must lie outside of {root}, which is only read")
-    settings = Settings(config.audio.sample_rate, args.trim_db, args.pause, args.shortest, args.longest)
-    columns = tuple(args.columns.split(",")) if args.columns else ()
+    columns = {kind: given for kind in FLAGS if (given := getattr(args, f"{kind}_column")) is not None}
     layout, found = corpus_readers.read(source, args.layout, columns, args.folders_speak)
-    recordings, again = without_doubles(found)
+    return Source(config, source, dest, layout, *without_doubles(found))
+
+
+def run(args: argparse.Namespace) -> None:
+    config, source, dest, layout, recordings, again = read_source(args)
+    settings = Settings(config.audio.sample_rate, args.trim_db, args.pause, args.shortest, args.longest)
     made = make_wavs(recordings, dest, settings, args.jobs, sys.stderr.isatty() or args.progress)
     left_out = [(one.name, made[one.name].fault) for one in recordings if made[one.name].fault]
     left_out += [(name, "named twice") for name in again]
     good = [one for one in recordings if not made[one.name].fault]
+    if any(one.speaker for one in good):
+        left_out += [(one.name, "no speaker, and others have one") for one in good if not one.speaker]
+        good = [one for one in good if one.speaker]
     reasons = Counter(reason for _, reason in left_out)
     said = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common())
     if not good:
-        raise PrepareError(f"{source}: none of its {len(recordings)} recordings can be used ({said})")
-    unnamed = [one.name for one in good if not one.speaker]
+        raise PrepareError(f"{source}: none of its {len(recordings)} recordings can be used ({said}). "
+                           f"{_first_fault(layout, recordings, made)}")  # fmt: skip
     speakers = sorted({one.speaker for one in good})
-    if len(speakers) > 1 and unnamed:
-        raise PrepareError(f"{source}: {len(unnamed)} clips have no speaker and others have: {unnamed[0]} for one")
     speakers = speakers if len(speakers) > 1 else []
     lists = split(good, args.held_out)
     write_lists(lists, dest, bool(speakers))
@@ -316,23 +342,43 @@ def run(args: argparse.Namespace) -> None:
     hours = sum(made[one.name].seconds for one in good) / 3600
     print(f"{layout}: {len(good)} clips, {hours:.2f} hours, {max(1, len(speakers))} speakers", end="; ")
     print(f"left out {len(left_out)}{f': {said}' if said else ''}")
+    for reason, advice in ADVICE.items():
+        n = sum(one.startswith(reason) for _, one in left_out)
+        if n:
+            print(f"{n} {reason}: {advice}")
     print(f"report: {dest / 'report.md'}")
     print(f"next: python -m data_util.check {args.dest}")
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m data_util.prepare", description=__doc__.splitlines()[0],
-                                     allow_abbrev=False)  # fmt: skip
-    parser.add_argument("source", type=Path, metavar="SRC", help="a folder of recordings, or a list of path|text")
+def _first_fault(layout, recordings, made):
+    """The first recording that was tried, what is wrong with it, and what may help."""
+    first, fault = recordings[0], made[recordings[0].name].fault
+    advice = next((advice for reason, advice in ADVICE.items() if fault.startswith(reason)), "")
+    if layout == "list" and fault in ("no recording", "no text that can be read"):
+        advice = f"Say which columns name recordings and texts with {FLAGS['audio']} and {FLAGS['text']}"
+    return f"The first is {first.path or first.name}: {fault}. {advice}".strip()
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say what is read, and how, and where what is made of it goes."""
+    parser.add_argument("source", type=Path, metavar="SRC", help="a folder of recordings, or a table")
     parser.add_argument("dest", type=Path, metavar="DEST", help="the corpus's folder; made where it is missing")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="for example audio.sample_rate=16000")
-    parser.add_argument("-c", dest="overlays", action="append", default=[], metavar="NAME_OR_FILE",
+    parser.add_argument("-c", "--config", dest="overlays", action="append", default=[], metavar="NAME_OR_FILE",
                         help="an overlay in configs/, or a YAML file")  # fmt: skip
     parser.add_argument("--layout", default="auto", choices=["auto", *corpus_readers.LAYOUTS])
-    parser.add_argument(
-        "--columns", metavar="A,B,...", help="of a list: name, speaker, text, or - for what is not read"
-    )
+    for kind, flag in FLAGS.items():
+        none = "; - for none" if kind == "speaker" else ""
+        parser.add_argument(flag, metavar="COLUMN", help=f"of a table, that of the {kind}: its name, or its position "
+                            f"from 1{none}. Without it the column is found by what it holds")  # fmt: skip
     parser.add_argument("--folders-speak", action="store_true", help="a folder's name is the speaker of what it holds")
+    parser.add_argument("--progress", action="store_true", help="show the bar where this is no terminal too")
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m data_util.prepare", description=__doc__.splitlines()[0],
+                                     allow_abbrev=False, formatter_class=command.Help)  # fmt: skip
+    add_source(parser)
     parser.add_argument("--held-out", type=int, metavar="N", help="clips for validation, and as many for the test")
     parser.add_argument(
         "--trim-db", type=float, default=Settings.trim_db, help="under a clip's loudest; 0: no trimming"
@@ -341,10 +387,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--shortest", type=float, default=Settings.shortest, help="seconds")
     parser.add_argument("--longest", type=float, default=Settings.longest, help="seconds")
     parser.add_argument("--jobs", type=int, default=n_cpus(), help="processes (default: one a core)")
-    parser.add_argument("--progress", action="store_true", help="show the bar where this is no terminal too")
     args = parser.parse_intermixed_args(argv)
-    if args.columns and not set(args.columns.split(",")) <= {"name", "speaker", "text", "-"}:
-        parser.error(f"--columns {args.columns}: must be of name, speaker, text and -")
     if args.jobs < 1 or args.held_out is not None and args.held_out < 1:
         parser.error("--jobs and --held-out must be at least 1")
     return args

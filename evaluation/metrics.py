@@ -360,6 +360,9 @@ def _speaker_encoder():
 
 @functools.cache
 def _spelling():
+    """What makes British spellings American, or leaves words as they are where the package is not installed."""
+    if missing_packages(("whisper_normalizer",)):
+        return str
     from whisper_normalizer.english import EnglishSpellingNormalizer
 
     return EnglishSpellingNormalizer()

@@ -16,6 +16,7 @@ from typing import Any
 from runtime import sound_files, timestamps
 from runtime.chunking import Settings
 from runtime.files import check_folder, write_atomic
+from runtime.text_files import decode, parts_of
 from text import TextError
 
 COLUMNS = 100  # of a progress bar and of a help text, where the terminal has so many
@@ -102,14 +103,21 @@ def texts_of(args: argparse.Namespace) -> Texts | None:
     """All that is to be spoken; None where nothing is named. Of standard input one sound has the whole, a folder a
     sound of each line."""
     if args.file is not None:
-        source = sys.stdin if args.file == "-" else open(args.file, encoding="utf-8-sig")  # noqa: SIM115
-        with source:
-            lines = [line.strip() for line in source if line.strip()]
+        lines = [line.strip() for line in _read(args.file).split("\n") if line.strip()]
         return [(line.split("|")[0] or None if "|" in line else None, line.split("|")[-1]) for line in lines]
     if args.text == ["-"] or not args.text and _is_piped():
-        text = sys.stdin.read()
+        text = _read("-")
         return [(None, text)] if is_one_sound(args.out) else [(None, one) for one in text.splitlines() if one.strip()]
     return [(None, text) for text in args.text] or None
+
+
+def _read(name):
+    """A file of any encoding, or standard input for -."""
+    try:
+        content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise ValueError(f"-f {name}: {error.strerror}. Name a file with a text a line, or name|text") from error
+    return decode(content, "standard input" if name == "-" else name)[0]
 
 
 def _is_piped():
@@ -133,7 +141,7 @@ def named(texts: Texts, out: Path) -> list[tuple[Path, str]]:
     files = []
     for i, (name, text) in enumerate(texts):
         stem = "".join(c if c.isalnum() else "_" for c in text)[:STEM_LENGTH].strip("_")
-        file = Path(name).name if name else f"{i:03d}_{stem}"
+        file = (parts_of(name) or [""])[-1] if name else f"{i:03d}_{stem}"
         files.append(file if Path(file).suffix.lower() in sound_files.FORMATS else f"{file}.wav")
     twice = [Path(file).stem for file, count in Counter(files).items() if count > 1]
     if twice:

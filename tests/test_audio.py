@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 from data_util import config as configuration
-from data_util.audio import AudioError, MelSpectrogram, cut, load_wav, save_wav, sequence_mask
+from data_util.audio import AudioError, MelSpectrogram, cut, load_sound, load_wav, save_wav, sequence_mask
 from runtime.files import read_json, write_atomic, write_json
 
 AUDIO = configuration.load().audio
@@ -157,6 +157,8 @@ def damaged(folder):
     soundfile.write(folder / "stereo.wav", np.stack([wav, wav], 1), RATE)
     soundfile.write(folder / "none.wav", wav[:0], RATE)
     soundfile.write(folder / "nan.wav", np.full(100, np.nan, np.float32), RATE, subtype="FLOAT")
+    save_wav(folder / "cut.wav", wav, RATE)
+    (folder / "cut.wav").write_bytes((folder / "cut.wav").read_bytes()[:3000])
     soundfile.write(folder / "cut.flac", wav, RATE)
     (folder / "cut.flac").write_bytes((folder / "cut.flac").read_bytes()[:3000])
     (folder / "zero.wav").write_bytes(b"")
@@ -169,10 +171,105 @@ def damaged(folder):
         "none.wav": ("empty", "no samples"),
         "zero.wav": ("empty", "empty"),
         "nan.wav": ("not finite", "not finite"),
+        "cut.wav": ("unreadable", "ends early: data of 10000 bytes, 2956 are there"),
         "cut.flac": ("unreadable", "cut.flac"),
         "text.wav": ("unreadable", "not a readable recording"),
         "folder.wav": ("unreadable", "directory"),
     }
+
+
+KINDS = [(8000, 1, "WAV", "PCM_16"), (48000, 2, "WAV", "PCM_24"), (22050, 1, "WAV", "FLOAT"), (8000, 1, "WAV", "ULAW"),
+         (22050, 1, "RF64", "PCM_16"), (22050, 1, "WAV", "GSM610"), (44100, 2, "FLAC", "PCM_24"),
+         (22050, 6, "WAV", "PCM_32"), (24000, 1, "OGG", "VORBIS"), (48000, 2, "OGG", "OPUS"),
+         (44100, 2, "AIFF", "PCM_16"),
+         (44100, 1, "MP3", "MPEG_LAYER_III"), (22050, 1, "WAV", "IMA_ADPCM"), (22050, 1, "CAF", "ALAC_16"),
+         (22050, 1, "W64", "PCM_U8"), (22050, 1, "AU", "ALAW")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rate", "channels", "kind", "subtype"), KINDS)
+@pytest.mark.parametrize("ending", ["right", "wav", "mp3"])
+def test_any_recording_is_read_whatever_it_is_called(tmp_path, rate, channels, kind, subtype, ending):
+    tone = 0.3 * np.sin(2 * np.pi * 300 * np.arange(rate) / rate)
+    path = tmp_path / f"a.{kind.lower() if ending == 'right' else ending}"
+    soundfile.write(path, np.stack([tone] * channels, 1), rate, format=kind, subtype=subtype)
+    wav, sample_rate, n_channels = load_sound(path)
+    assert (sample_rate, n_channels) == (rate, channels) and wav.dtype == np.float32 and wav.ndim == 1
+    assert len(wav) / rate == pytest.approx(1, abs=0.06)  # a codec may add some
+    assert np.abs(np.fft.rfft(wav)).argmax() * rate / len(wav) == pytest.approx(300, abs=5)
+    assert wav.std() == pytest.approx(0.3 / 2**0.5, abs=0.02)
+
+
+def test_a_codec_that_cannot_seek_is_trained_on(tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(8000).numpy(), RATE, subtype="GSM610")
+    whole = load_wav(tmp_path / "a.wav", RATE)
+    assert len(whole) >= 8000
+    np.testing.assert_array_equal(load_wav(tmp_path / "a.wav", RATE, 1000, 500), whole[1000:1500])
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0])
+def test_a_wav_that_was_written_into_a_pipe_is_whole(tmp_path, size):
+    save_wav(tmp_path / "a.wav", noise(3000).numpy(), RATE)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[40:44] = size.to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(content)
+    if size:
+        assert len(load_sound(tmp_path / "a.wav").wav) == 3000
+    else:
+        with pytest.raises(AudioError, match="no samples"):
+            load_sound(tmp_path / "a.wav")
+
+
+def test_a_length_that_a_header_invents_needs_no_memory(tmp_path):
+    soundfile.write(tmp_path / "a.flac", noise(3000).numpy(), RATE)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    content[21] |= 0x0F  # the high bits of the number of samples: 64 thousand million of them
+    (tmp_path / "a.flac").write_bytes(content)
+    with pytest.raises(AudioError, match="ends after 3000 samples|damaged"):
+        load_sound(tmp_path / "a.flac")
+
+
+@pytest.fixture
+def m4a(tmp_path):
+    """A file that only ffmpeg knows, as far as its beginning goes."""
+    (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(range(256)))
+    return tmp_path / "a.m4a"
+
+
+def ffmpeg(folder, script):
+    """A program of that name, alone on the PATH but for the shell's own."""
+    folder.mkdir()
+    (folder / "ffmpeg").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "ffmpeg").chmod(0o755)
+    return f"{folder}:/usr/bin:/bin"
+
+
+def test_what_libsndfile_cannot_read_goes_through_ffmpeg(m4a, tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "real.wav", noise(3000).numpy(), 32000, subtype="FLOAT")
+    script = f'case "$*" in *"-i file:{m4a} "*) cat {tmp_path / "real.wav"} ;; *) exit 3 ;; esac'
+    monkeypatch.setenv("PATH", ffmpeg(tmp_path / "bin", script))
+    wav, rate, _ = load_sound(m4a)
+    assert rate == 32000
+    np.testing.assert_allclose(wav, noise(3000).numpy(), atol=1e-6)
+    save_wav(tmp_path / "plain.wav", noise(100).numpy(), RATE)
+    assert len(load_sound(tmp_path / "plain.wav").wav) == 100  # which the stand-in would refuse
+
+
+@pytest.mark.parametrize(
+    ("script", "reason", "words"),
+    [
+        (None, "needs ffmpeg", "ffmpeg is not installed"),
+        ("echo moov atom not found >&2; exit 1", "unreadable", "ffmpeg cannot read it .moov atom not found"),
+        ("exit 0", "unreadable", "ffmpeg cannot read it"),
+        ("echo File ended prematurely >&2; echo RIFF", "unreadable", "ended prematurely"),
+    ],
+)
+def test_without_ffmpeg_or_where_it_fails_one_line_says_so(m4a, tmp_path, monkeypatch, script, reason, words):
+    monkeypatch.setenv("PATH", str(tmp_path) if script is None else ffmpeg(tmp_path / "bin", script))
+    for ending in (".m4a", ".wav"):  # known by its ending, and by how it begins
+        m4a = m4a.rename(m4a.with_suffix(ending))
+        with pytest.raises(AudioError, match=words) as caught:
+            load_sound(m4a)
+        assert caught.value.reason == reason and "\n" not in str(caught.value)
 
 
 def test_every_fault_has_its_reason_in_one_line(tmp_path):

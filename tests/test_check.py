@@ -57,6 +57,7 @@ def test_each_fault_is_found_and_no_other(corpus):
     bad("stereo", "not mono", np.stack([wav, 0.9 * wav], 1), text + "e")
     bad("quiet", "quiet", 0.02 * wav, text + "f")
     bad("silent", "silent", np.zeros(33000), text + "g")
+    bad("offset", "DC offset", 0.9 * wav + 0.3, text + "m")
     bad("short", "too short", speech(0.2, 2), "zzz")
     bad("long", "too long", speech(4.0, 3), "y" * 60)
     bad("clipped", "clipped", np.clip(12 * speech(1.5, 4), -1, 1), text + "h")
@@ -68,6 +69,7 @@ def test_each_fault_is_found_and_no_other(corpus):
     bad("slow", "slow", speech(3.0, 7), "v" * 8)
     bad("again", "same text", speech(1.5, 8), "N" * 22 + "A")
     bad("narrow", "band-limited", 0.3 * np.sin(np.arange(33000) / 50) * np.hanning(33000), text + "k", subtype="FLOAT")
+    add("codec", wav * 0.998, text + "o", subtype="GSM610")  # which cannot seek
     (root / "wavs" / "noise.wav").write_bytes(b"RIFF no recording")
     bad("noise", "unreadable", None, text + "l")
     expected["again"] = {"same text"}

@@ -173,6 +173,11 @@ def test_an_override_is_section_dot_key_equals_value(override):
     refused(repr(override), "section.key=value", load, overrides=[override])
 
 
+def test_a_path_in_the_home_folder_is_one(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert configuration.load(overrides=["dataset.prtpath=~/lj"]).dataset.prtpath == "/home/ann/lj"
+
+
 def test_an_override_that_is_not_yaml():
     refused("decoder.multipliers = '[1, 2'", "is not YAML", change, SHIPPED, ["decoder.multipliers=[1, 2"])
 

@@ -71,6 +71,27 @@ def test_ids_and_paths(tiny_root, tmp_path):
     assert [clip.wav_path for clip in clips] == [*expected, wavs / "nobody.wav", wavs / "gone.wav"]
 
 
+def test_recordings_are_found_as_other_systems_name_them(tiny_root):
+    (tiny_root / "wavs/tiny-1.wav").rename(tiny_root / "wavs/TINY-1.WAV")
+    names = [
+        "tiny-1",
+        "tiny-1.wav|a",
+        "C:\\data\\wavs\\tiny-2.wav|a",
+        "/elsewhere/lj/wavs/tiny-2.flac|a",
+        "DUMMY1/tiny-2.wav|a",
+    ]
+    (tiny_root / "list.txt").write_text("\n".join(names))
+    found = [clip.wav_path.name for clip in read_metafile(tiny_root / "list.txt", tiny_root)]
+    assert found == ["TINY-1.WAV", "TINY-1.WAV", *["tiny-2.wav"] * 3]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "cp1252", "latin-1"])
+def test_lists_of_any_encoding(tiny_root, encoding):
+    (tiny_root / "list.txt").write_bytes("tiny-1.wav|Ça và.\r\ntiny-2.wav|Müller\r\n".encode(encoding))
+    clips = read_metafile(tiny_root / "list.txt", tiny_root)
+    assert [(clip.id, clip.text) for clip in clips] == [("tiny-1", "Ça và."), ("tiny-2", "Müller")]
+
+
 def test_transcripts_are_read_as_they_stand(tiny_root):
     (tiny_root / "metadata.csv").write_text('a|"raw|"open\nb|only raw|\nc|two columns\nd|x|one\u2028line\n', "utf-8")
     (tiny_root / "list.txt").write_text("a\nb\nc\nd\n")
@@ -86,7 +107,9 @@ def test_transcripts_are_read_as_they_stand(tiny_root):
         (b"\n  \n", "a|b|c", "list.txt: no clips"),
         (b"a\nx.wav|one|two|three\n", "a|b|c", "list.txt:2: expected an id"),
         (b"|text", "a|b|c", "list.txt:1: expected an id"),
-        (b"\xff\xfe", "a|b|c", "list.txt: not UTF-8"),
+        (b"\xff\xfe", "a|b|c", "list.txt: no clips"),
+        (b"\xff\xfea", "a|b|c", "list.txt: not a text.*Save it as UTF-8"),
+        (b"a\n", "\n", "metadata.csv: no lines"),
         (b"a\n", None, "metadata.csv: No such file.*dataset.prtpath"),
         (b"a\n", "a|b|c\nonly-an-id\n", "metadata.csv:2: expected id|raw"),
         (b"a\n", "a|b|c|d\n", "metadata.csv:1: expected id|raw"),

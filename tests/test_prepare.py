@@ -10,7 +10,7 @@ import soundfile
 
 from data_util import config as configuration
 from data_util import corpus_readers, features, prepare
-from data_util.audio import load_wav
+from data_util.audio import AudioError, load_wav
 from data_util.corpus import read_metafile
 
 RATE = 16000
@@ -129,7 +129,7 @@ def test_what_cannot_be_used_is_left_out_and_named(source, tmp_path, capsys):
     (source / "noise.txt").write_text("Noise.")
     (source / "unheard.txt").write_text("No recording.")
     record(source / "latin.wav")
-    (source / "latin.txt").write_bytes("Müller".encode("latin-1"))
+    (source / "latin.txt").write_bytes(b"M\0\0\xfcller")
     assert run(source, tmp_path / "dest", "--longest", "2") == 0
     report = (tmp_path / "dest" / "report.md").read_text()
     reasons = {"silent": "silent", "short": "shorter than 0.4 s", "long": "longer than 2 s", "empty": "empty",
@@ -143,17 +143,18 @@ def test_what_cannot_be_used_is_left_out_and_named(source, tmp_path, capsys):
 def test_silence_is_cut_off_at_the_ends_alone():
     wav = np.concatenate([tone(0.5, silence=1.0), tone(0.5, silence=1.0)])
     settings = prepare.Settings(RATE, pause=0.05)
-    kept = prepare.process(wav[:, None], RATE, settings)
+    kept = prepare.process(wav, RATE, settings)
     assert len(kept) / RATE == pytest.approx(0.5 + 2.0 + 0.5 + 0.1, abs=0.03)
-    whole = prepare.process(wav[:, None], RATE, prepare.Settings(RATE, trim_db=0))
-    assert np.array_equal(whole, wav)
+    whole = prepare.process(wav, RATE, prepare.Settings(RATE, trim_db=0))
+    assert np.allclose(whole, wav, atol=1e-6)
+    offset = prepare.process(0.3 + wav, RATE, settings)  # full of sound, but for its mean
+    assert np.allclose(offset, kept, atol=1e-6)
+    with pytest.raises(AudioError, match="no sound"):
+        prepare.process(np.full(RATE, 0.3, np.float32), RATE, settings)
 
 
-def test_channels_are_averaged_and_nothing_passes_full_scale():
-    left, right = tone(level=0.8), tone(level=0.2)
-    mono = prepare.process(np.stack([left, right], 1), RATE, prepare.Settings(RATE, trim_db=0))
-    assert np.allclose(mono, 0.5 * (left + right), atol=1e-6)
-    square = np.sign(tone())[:, None]  # rings over full scale when it is resampled
+def test_nothing_passes_full_scale():
+    square = np.sign(tone())  # rings over full scale when it is resampled
     assert np.abs(prepare.process(square, RATE, prepare.Settings(22050))).max() == pytest.approx(1, abs=1e-6)
 
 
@@ -174,8 +175,10 @@ def test_ljspeech_and_piper_lists(tmp_path):
     assert [one.path.name for one in found] == ["a.flac", "b.flac", "c.flac"]
     (tmp_path / "metadata.csv").write_text("a|ann|One.\nb|ann|Two.\nc|ben|Three.\nd|ben|Four.\ngone|ben|Five.\n")
     found = corpus_readers.read(tmp_path)[1]
-    assert [one.speaker for one in found] == ["ann", "ann", "ben", "ben", "ben"] and found[-1].path is None
-    assert corpus_readers.read(tmp_path, columns=("name", "text", "-"))[1][0].text == "ann"
+    assert [one.speaker for one in found] == ["ann", "ann", "ben", "ben", "ben"] and found[
+        -1
+    ].path == tmp_path / "wavs" / "gone"
+    assert corpus_readers.read(tmp_path, columns={"text": "2"})[1][0].text == "ann"
     (tmp_path / "metadata.csv").write_text("a|One.\nb.flac|Two.\n")
     assert [one.name for one in corpus_readers.read(tmp_path)[1]] == ["a", "b"]
 
@@ -190,10 +193,13 @@ def test_vits_lists_keep_their_split(tmp_path):
     (lists / "x_val.txt").write_text("DUMMY/p1_2.wav|0|Four.\nDUMMY/p1_1.wav|0|One.\n")
     (lists / "x_train.txt.cleaned").write_text("DUMMY/p1_1.wav|0|wˈʌn.\n")
     layout, found = corpus_readers.read(tmp_path)
-    assert layout == "list" and all(one.path is not None for one in found)
+    assert layout == "list" and all(one.path.is_file() for one in found)
     assert [(one.name, one.split) for one in found][3:5] == [("DUMMY/p1_2", "train"), ("DUMMY/p1_2", "valid")]
     assert {one.speaker for one in found} == {"0", "1"}
-    assert corpus_readers.read(lists / "x_val.txt")[1] == found[4:]
+    alone = corpus_readers.read(lists / "x_val.txt")[1]
+    assert [(one.path, one.split, one.name) for one in alone] == [
+        (one.path, "valid", one.path.stem) for one in found[4:]
+    ]
 
 
 def test_libritts_and_vctk(tmp_path):
@@ -214,6 +220,68 @@ def test_libritts_and_vctk(tmp_path):
     assert layout == "vctk"
     assert names(found) == [("p225_001", "p225", "Please call Stella.", ""), ("p225_002", "p225", None, "")]
     assert found[0].path.name == "p225_001_mic1.flac" and found[1].path.name == "p225_002_mic2.flac"
+
+
+def test_a_folder_of_lists_for_training_and_more(tmp_path):
+    """As Common Voice has them: those that belong to no split, such as what was rejected, do not count."""
+    header = "client_id\tpath\tsentence\tup_votes\tdown_votes\tage\tgender\taccents\tlocale\tsegment\n"
+    rows = [f'{"ab"[i % 2] * 128}\tclip_{i}.mp3\tSentence {i}, "it" said.\t2\t0\t\tfemale\t\ten\t\n' for i in range(9)]
+    for i in range(9):
+        record(tmp_path / "clips" / f"clip_{i}.mp3", tone(0.2))
+    for name, chosen in {"train": rows[:4], "dev": rows[4:6], "test": rows[6:8], "validated": rows[:8],
+                         "invalidated": rows[8:]}.items():  # fmt: skip
+        (tmp_path / f"{name}.tsv").write_text(header + "".join(chosen))
+    layout, found = corpus_readers.read(tmp_path)
+    assert layout == "list" and len(found) == 8 and {one.speaker for one in found} == {"a" * 128, "b" * 128}
+    assert {one.name: one.split for one in found}["clip_4"] == "valid" and found[0].text.startswith("Sentence")
+
+
+def test_recordings_of_one_name_in_several_folders_keep_apart(tmp_path):
+    """Those of another machine, as well as those of this one that lie elsewhere."""
+    for place in ("lists/data", "elsewhere"):
+        for speaker in ("ann", "ben"):
+            record(tmp_path / place / speaker / "1.wav", tone(0.2))
+    for place in ("/gone", tmp_path / "elsewhere"):
+        rows = [f"{place}/{one}/1.wav|{one}|Text of {one}.\n" for one in ("ann", "ben")]
+        (tmp_path / "lists" / "list.txt").write_text("".join(rows))
+        found = corpus_readers.read(tmp_path / "lists" / "list.txt")[1]
+        assert [(one.name.removeprefix("data/"), one.speaker) for one in found] == [("ann/1", "ann"), ("ben/1", "ben")]
+        assert all(one.path.is_file() and one.path.parent.name == one.speaker for one in found)
+
+
+def test_a_folder_whose_list_is_not_understood_says_which(source, tmp_path, capsys):
+    for path in source.glob("*.txt"):
+        path.unlink()
+    for content, words in (
+        ("x.wav|Text.\ny.wav|Text two.\n", "0 of its 2 rows.*first tried: .*wavs/x.wav.*--audio-column"),
+        ("1|2\n", "no column that names recordings.*--audio-column"),
+    ):
+        (source / "list.txt").write_text(content)
+        assert run(source, tmp_path / "dest") == 1
+        assert re.search(f"list.txt: {words}", capsys.readouterr().err)
+
+
+def test_texts_beside_recordings_whatever_they_are_called(tmp_path):
+    for name in ("a.WAV", "b.wav", "c.wav", "wav/d.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        soundfile.write(tmp_path / name, tone(0.2), RATE, format="WAV")
+    for name in ("A.TXT", "b.lab", "c.wav.txt", "txt/d.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(f"Größe {name}".encode("cp1252"))
+    layout, found = corpus_readers.read(tmp_path)
+    assert layout == "folder" and {one.name: one.text for one in found} == {
+        "a": "Größe A.TXT", "b": "Größe b.lab", "c": "Größe c.wav.txt", "wav/d": "Größe txt/d.txt"}  # fmt: skip
+
+
+def test_clips_without_a_speaker_are_left_out_where_others_have_one(tmp_path, capsys):
+    for i in range(8):
+        record(tmp_path / "source" / f"{i}.wav", tone(0.5))
+    names = ["ann", "Jose\u0301", "José", "", "ann", "ann", "José", "ann"]  # one of them composed in two ways
+    rows = [f"{i}|{name}|Text of {i}.\n" for i, name in enumerate(names)]
+    (tmp_path / "source" / "metadata.csv").write_text("".join(rows))
+    assert run(tmp_path / "source", tmp_path / "dest") == 0
+    said = capsys.readouterr().out
+    assert "7 clips" in said and "2 speakers" in said and "1 no speaker, and others have one" in said
 
 
 def test_folders_may_name_speakers_and_lists_carry_them(tmp_path):
@@ -247,10 +315,18 @@ def test_what_was_trained_on_is_not_held_out_when_recordings_are_added():
     [
         (shutil.rmtree, "no such file or folder"),
         (lambda folder: [path.unlink() for path in folder.glob("*")], "none of the layouts fits"),
-        (lambda folder: [path.unlink() for path in folder.glob("*.txt")], "none of its 6 recordings.*6 no text"),
+        (
+            lambda folder: [path.unlink() for path in folder.glob("*.txt")],
+            "none of its 6 recordings.*6 no text.*The first is .*clip0.wav: no text",
+        ),
         (lambda folder: [path.unlink() for path in folder.glob("clip[1-5].*")], "too few"),
-        (lambda folder: (folder / "metadata.csv").write_text("a|b\nc|d|e|f|g\n"), "metadata.csv: expected path.text"),
-        (lambda folder: (folder / "metadata.csv").write_bytes(b"\xff\xfe|x"), "metadata.csv: not UTF-8"),
+        (lambda folder: (folder / "metadata.csv").write_text(""), "metadata.csv: no rows"),
+        (
+            lambda folder: (folder / "metadata.csv").write_text("a.wav|A text."),
+            "The first is .*wavs/a.wav.*--audio-column",
+        ),
+        (lambda folder: (folder / "metadata.csv").write_text("1|2\n3|4\n"), "metadata.csv: no column .*--audio-column"),
+        (lambda folder: (folder / "metadata.csv").write_bytes(b"\xff\xfe|x|"), "metadata.csv: not a text"),
     ],
 )
 def test_a_source_that_is_none_says_why(source, tmp_path, capsys, make, words):
@@ -259,6 +335,66 @@ def test_a_source_that_is_none_says_why(source, tmp_path, capsys, make, words):
     error = capsys.readouterr().err
     assert error.startswith("data_util.prepare: ") and error.count("\n") == 1
     assert re.search(words, error)
+
+
+# Damage
+
+
+def damage(content, random):
+    """One of the ways in which a file is spoilt, and whether its samples are surely not all there."""
+    kind = random.integers(5)
+    content = bytearray(content)
+    if kind == 0:  # the end is missing
+        return content[: random.integers(0, len(content) * 3 // 4)], True
+    if kind == 1:  # bits of the header
+        for _ in range(random.integers(1, 9)):
+            content[random.integers(0, min(64, len(content)))] ^= 1 << random.integers(8)
+    elif kind == 2:  # sizes that are not true: anything in a field of four bytes
+        at = random.integers(0, min(60, len(content) - 4))
+        content[at : at + 4] = random.bytes(4) if random.integers(2) else b"\x7f\xff\xff\xff"
+    elif kind == 3:  # a hole
+        at = random.integers(0, len(content))
+        content[at : at + 4096] = bytes(min(4096, len(content) - at))
+    else:  # something else altogether
+        content[:] = random.bytes(random.integers(0, 3000))
+    return content, False
+
+
+def damaged_corpus(folder, n):
+    """n spoilt recordings of many formats beside four good ones, with texts; the names of those that end early."""
+    kinds = [("WAV", "PCM_16"), ("WAV", "PCM_24"), ("WAV", "GSM610"), ("WAV", "FLOAT"), ("FLAC", "PCM_16"),
+             ("OGG", "VORBIS"),
+             ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"), ("AIFF", "PCM_16"), ("CAF", "ALAC_16"), ("W64", "PCM_16"),
+             ("RF64", "PCM_16"), ("AU", "ULAW"), ("WAV", "IMA_ADPCM")]  # fmt: skip
+    random, early = np.random.default_rng(0), set()
+    folder.mkdir()
+    for i in range(n + 4):
+        kind, subtype = kinds[i % len(kinds)]
+        path = folder / f"{'good' if i < 4 else 'bad'}{i}.{kind.lower()}"
+        soundfile.write(path, tone(0.7, hertz=100 + i), RATE, format=kind, subtype=subtype)
+        path.with_suffix(".txt").write_text(f"Text number {i}.")
+        if i >= 4:
+            content, is_early = damage(path.read_bytes(), random)
+            path.write_bytes(content)
+            early |= {path.stem} if is_early and (kind, subtype) not in LENGTHS_UNKNOWN else set()
+    return early
+
+
+LENGTHS_UNKNOWN = (("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("OGG", "OPUS"))  # their headers do not say
+
+
+@pytest.mark.parametrize("n", [84, pytest.param(1000, marks=pytest.mark.slow)])
+def test_damaged_recordings_are_named_and_end_nothing(tmp_path, n):
+    early = damaged_corpus(tmp_path / "source", n)
+    assert run(tmp_path / "source", tmp_path / "dest", "--held-out", "1") == 0
+    report = (tmp_path / "dest" / "report.md").read_text()
+    left_out = set(re.findall(r"^    (\w+): .", report, re.MULTILINE))
+    lists = [(tmp_path / "dest" / f"{name}.txt").read_text() for name in ("train", "valid", "test")]
+    used = set(re.findall(r"^(\w+)\.wav\|", "".join(lists), re.MULTILINE))
+    assert len(used) + len(left_out) == n + 4 and not used & left_out
+    assert {f"good{i}" for i in range(4)} <= used and early <= left_out and len(left_out) > n / 2
+    for name in used:
+        assert 0.4 <= len(load_wav(tmp_path / "dest" / "wavs" / f"{name}.wav", 22050)) / 22050 <= 20
 
 
 @pytest.mark.parametrize("dest", [".", "inside", ".."])

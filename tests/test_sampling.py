@@ -361,8 +361,9 @@ def heard(path, speech):
 
 
 def folder_holds(folder, voice, texts):
-    """Whether a folder has these files alone, with what the voice says of each text. texts: by name."""
-    there = {path.name for path in folder.iterdir()} == texts.keys()
+    """Whether a folder has these files alone, beside a manifest, with what the voice says of each text. texts: by
+    name."""
+    there = {path.name for path in folder.iterdir()} - {"manifest.jsonl"} == texts.keys()
     return there and all(heard(folder / name, voice.speak(text, seed=0)) for name, text in texts.items())
 
 
@@ -482,13 +483,20 @@ def test_a_file_is_what_its_suffix_says(capsys, tmp_path, voice, suffix):
 def test_standard_output_is_wav(tmp_path, capfdbinary, monkeypatch, voice, arguments):
     """As it is made, of the whole of standard input where no text is given; all else is said on standard error."""
     monkeypatch.setattr(speaking, "_is_piped", lambda: True)
-    monkeypatch.setattr("sys.stdin", io.StringIO("One. Two,\nthree.\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"One. Two,\nthree.\n")))
     assert sampling.main([*arguments, "-o", "-", "--device", "cpu"]) == 0
     captured = capfdbinary.readouterr()
     wav, rate = soundfile.read(io.BytesIO(captured.out), dtype="float32")
     whole = voice.speak("One. Two, three.", seed=0).wav
     assert rate == RATE and wav.shape == whole.shape and np.abs(wav - whole).max() <= STEP
     assert captured.err.startswith(b"run off_new") and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_a_file_of_texts_in_any_encoding(capsys, tmp_path, voice, encoding):
+    (tmp_path / "list.txt").write_bytes("C:\\wavs\\a.wav|Ça va.\r\nb|Hello there.\r\n".encode(encoding))
+    assert command(capsys, "-f", "list.txt", "-o", tmp_path / "out")[0] == 0
+    assert folder_holds(tmp_path / "out", voice, {"a.wav": "Ça va.", "b.wav": "Hello there."})
 
 
 @pytest.mark.parametrize("by", ["text", "file"])
@@ -540,7 +548,8 @@ def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, saved):
         (("-id", "off_none", "Hello."), "no run off_none .*there are: off_empty, off_new, off_old"),
         (("-id", "off_empty", "Hello."), "run off_empty has no voice checkpoint yet"),
         (("-id", "off_old", "-ckpt", "15", "Hello."), r"no voice of step 15 \(there are: 10, 20\)"),
-        (("-f", "missing.txt"), "missing.txt"),
+        (("-f", "missing.txt"), "-f missing.txt: No such file"),
+        (("-f", "image.png"), "image.png: not a text"),
         (("-f", "."), "directory"),
         (("-f", "twice.txt"), "1 names stand for several texts, one for one"),
         (("One.", "Two.", "-o", "both.wav"), "both.wav names one sound for 2 texts: name a folder"),
@@ -559,6 +568,7 @@ def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, saved):
 def test_refusals_are_one_line_and_status_one(capsys, tmp_path, arguments, match):
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "image.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0")
     (tmp_path / "twice.txt").write_text("a/one.wav|Hello.\nb/one.wav|Good day.\n", "utf-8")
     status, _, errors = command(capsys, *arguments)
     assert status == 1

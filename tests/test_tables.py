@@ -1,0 +1,236 @@
+"""data_util.tables: tables and lists as people keep them, and the recordings that they name."""
+
+import json
+import sys
+import zipfile
+
+import pytest
+
+from data_util.tables import Finder, read_table
+from runtime.text_files import TextFileError, decode
+
+TEXTS = [
+    "Printing, in the only sense with which we are concerned.",
+    "He differs from most, if not from all; said Ann.",
+    "In being comparatively modern.",
+    '"Why?" he asked, and "when?"',
+    "The invention of movable metal letters",
+    "has never been surpassed.",
+    "One: two, three.",
+    "Yes.",
+]
+SPEAKERS = ["Ann Lee", "Ben Ray"]
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A folder with wavs/clip0.wav to wavs/clip7.wav, which are looked for and not into."""
+    (tmp_path / "wavs").mkdir()
+    for i in range(len(TEXTS)):
+        (tmp_path / "wavs" / f"clip{i}.wav").touch()
+    return tmp_path
+
+
+def table(root, content, name="list.csv", **columns):
+    (root / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_table(root / name, Finder(root), columns)
+
+
+def found(rows):
+    return [(row.path.stem if row.path else None, row.text, row.speaker) for row in rows]
+
+
+def wanted(speakers=False):
+    return [(f"clip{i}", text, SPEAKERS[i % 2] if speakers else "") for i, text in enumerate(TEXTS)]
+
+
+def lines(form, header=""):
+    rows = [form.format(i=i, text=text, speaker=SPEAKERS[i % 2], quoted=text.replace('"', '""')) for i, text in
+            enumerate(TEXTS)]  # fmt: skip
+    return "\n".join([*([header] if header else []), *rows]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("form", "header"),
+    [
+        ("clip{i}|{text}|{speaker}", ""),
+        ("wavs/clip{i}.wav|{text}|{speaker}", "audio_file|text|speaker_name"),
+        ("{speaker}|clip{i}|{text}", ""),
+        ("clip{i}\t{speaker}\t{text}", "Datei\tSprecherin\tSatz"),
+        ('clip{i}.wav;{speaker};"{quoted}"', "file;speaker;transcription"),
+        ('"{quoted}","{speaker}","clip{i}.wav"', "transcription,speaker_id,path"),
+        ('clip{i}.wav,{speaker},"{quoted}",en,3.52', "path,client_id,sentence,locale,duration"),
+        ("clip{i}|{speaker}|EN|{text}", ""),
+        ("clip{i}|{text}|ˈwʌn|{speaker}", "path|text|phonemes|speaker"),
+        ("{i}|clip{i}.wav|{text}|female|{speaker}|3.5", "index|path|text|gender|speaker|seconds"),
+    ],
+)
+def test_columns_are_found_by_what_they_hold(root, form, header):
+    read = table(root, lines(form, header))
+    assert found(read.rows) == wanted(speakers=True)
+    assert all(f"{kind} is column" in read.about for kind in ("audio", "text", "speaker")) and "\n" not in read.about
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "clip{i}|{text}", "clip{i}.wav|{text}", "{text}|wavs/clip{i}.wav", "clip{i}|{text}|{text}", "clip{i}|{text}|",
+        "clip{i}.wav,{text}", "clip{i}\t{text}", "clip{i} {text}", "clip{i}.wav|{text}|3.52", 'clip{i};"{quoted}"',
+    ],
+)  # fmt: skip
+def test_a_list_of_one_voice(root, form):
+    assert found(table(root, lines(form)).rows) == wanted()
+
+
+def test_of_raw_and_normalised_texts_the_last_that_is_there(root):
+    rows = found(
+        table(root, "clip0|Dr. Lee came at 5.|Doctor Lee came at five.\nclip1|No 2 here.|\nclip2|A b.|A b.\n").rows
+    )
+    assert [text for _, text, _ in rows] == ["Doctor Lee came at five.", "No 2 here.", "A b."]
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252", "latin-1"]
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_any_encoding_and_ending_of_lines(root, encoding, end):
+    content = end.join(["file;text", *(f"clip{i}.wav;Zoë naïve {i}, größer." for i in range(8))])
+    rows = found(table(root, content.encode(encoding)).rows)
+    assert rows == [(f"clip{i}", f"Zoë naïve {i}, größer.", "") for i in range(8)]
+
+
+def test_one_line_in_another_encoding_leaves_the_others_as_they_are(root):
+    rows = found(table(root, "clip0|Zoë came.\nclip1|".encode() + "Größe zählt.\n".encode("cp1252")).rows)
+    assert [text for _, text, _ in rows] == ["Zoë came.", "Größe zählt."]
+
+
+def test_a_delimiter_in_a_text_is_the_matter_of_its_row_alone(root):
+    assert found(table(root, lines("clip{i}|{text}").replace("Yes.", "Yes|no.")).rows)[-1][1] == "Yes| no."
+    rows = found(table(root, lines("clip{i}|{text}|{text}").replace("Yes.", "Yes|no.")).rows)
+    assert rows[:-1] == wanted()[:-1] and rows[-1][:2] == ("clip7", None)  # by name
+    rows = found(table(root, lines("clip{i}|{speaker}|{text}").replace("Yes.", "Yes|no.")).rows)
+    assert rows[-1] == ("clip7", "Yes| no.", "Ben Ray")
+
+
+def test_quotes_of_spreadsheets_and_quotes_of_texts(root):
+    rows = found(
+        table(root, 'clip0,"One, ""two""\nand three."\nclip1,"Four" he said.\nclip2,"Five six\nclip3,Seven.\n').rows
+    )
+    assert [text for _, text, _ in rows] == ['One, "two" and three.', '"Four" he said.', '"Five six', "Seven."]
+    rows = found(table(root, 'clip0|"Open\nclip1|"All of it."\n').rows)  # as LJSpeech has them
+    assert [text for _, text, _ in rows] == ['"Open', '"All of it."']
+
+
+def test_json_lines_and_lists(root):
+    objects = [{"audio": {"path": f"/x/clip{i}.wav"}, "text": text, "speaker": SPEAKERS[i % 2], "n": [1]}
+               for i, text in enumerate(TEXTS)]  # fmt: skip
+    torn = "\n".join(map(json.dumps, objects)) + '\n{"audio": {"pa'
+    assert found(table(root, torn, "list.jsonl").rows) == wanted(speakers=True)
+    assert found(table(root, json.dumps(objects), "list.json").rows) == wanted(speakers=True)
+
+
+def workbook(path, rows):
+    """The least that is a spreadsheet."""
+    schemas = "http://schemas.openxmlformats.org"
+    main, relations = f"{schemas}/spreadsheetml/2006/main", f"{schemas}/package/2006/relationships"
+    kinds = f"{schemas}/officeDocument/2006/relationships"
+
+    def related(kind, target):
+        return (f'<Relationships xmlns="{relations}"><Relationship Id="r1" Type="{kinds}/{kind}" Target="{target}"/>'
+                "</Relationships>")  # fmt: skip
+
+    cells = ["".join(f'<c t="inlineStr"><is><t>{cell}</t></is></c>' for cell in row) for row in rows]
+    sheet = "".join(f"<row>{row}</row>" for row in cells)
+    files = {
+        "_rels/.rels": related("officeDocument", "xl/workbook.xml"),
+        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{kinds}"><sheets><sheet name="a" sheetId="1" r:id="r1"/>'
+                           "</sheets></workbook>",
+        "xl/_rels/workbook.xml.rels": related("worksheet", "worksheets/sheet1.xml"),
+        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>{sheet}</sheetData></worksheet>',
+    }  # fmt: skip
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in files.items():
+            file.writestr(name, content)
+
+
+def test_spreadsheets(root):
+    pytest.importorskip("python_calamine")
+    rows = [["file", "speaker", "text"], *([f"clip{i}.wav", SPEAKERS[i % 2], text] for i, text in enumerate(TEXTS))]
+    workbook(root / "list.xlsx", rows)
+    assert found(read_table(root / "list.xlsx", Finder(root)).rows) == wanted(speakers=True)
+    with pytest.raises(TextFileError, match="damaged.xlsx: not a spreadsheet.*Save it as CSV"):
+        table(root, b"PK no sheet", "damaged.xlsx")
+
+
+def test_spreadsheets_ask_for_their_package(root, monkeypatch):
+    monkeypatch.setitem(sys.modules, "python_calamine", None)
+    with pytest.raises(TextFileError, match="list.xlsx: spreadsheets need python-calamine: pip install"):
+        table(root, b"PK", "list.xlsx")
+
+
+def test_flags_say_what_the_columns_are(root):
+    content = lines("clip{i}|{text}|{speaker}", "a|b|c")
+    assert found(table(root, content, text="c", speaker="-").rows) == [
+        (f"clip{i}", SPEAKERS[i % 2], "") for i in range(8)
+    ]
+    rows = table(root, content, audio="3", text="2").rows
+    assert [row.audio for row in rows[:2]] == SPEAKERS and rows[0].path is None
+    for wanted_column in ("d", "4", "0"):
+        with pytest.raises(TextFileError, match=f"no column --text-column {wanted_column}: there are 3, named a, b, c"):
+            table(root, content, text=wanted_column)
+
+
+def test_a_header_is_no_clip_and_a_first_clip_no_header(root):
+    for header in ("file|text", "Datei|Satz", "wav_path|normalized_text", "ID|Transcript"):
+        assert len(table(root, lines("clip{i}|{text}", header)).rows) == len(TEXTS)
+    for first in ("gone.wav|text", "gone|It is not there.", "clip0|One"):
+        assert len(table(root, lines("clip{i}|{text}", first)).rows) == len(TEXTS) + 1
+    assert len(table(root, "clip0|Only one.\n").rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "list.csv: no rows"),
+        (b" \n\n", "list.csv: no rows"),
+        (b"file,text\n", "list.csv: a header and no row|no column that names recordings"),
+        (b"\xff\xfea", "list.csv: not a text"),
+        (b"\x89PNG\0\0\0\rIHDR", "list.csv: not a text"),
+        (b"1|2\n3|4\n", "no column that names recordings .*first row: '1.2'.*--audio-column"),
+        (b"clip0.wav\nclip1.wav\n", "no column that has texts .*--text-column"),
+    ],
+)
+def test_a_table_that_cannot_be_understood_says_why(root, content, words):
+    with pytest.raises(TextFileError, match=words) as caught:
+        table(root, content)
+    assert "\n" not in str(caught.value)
+
+
+def test_recordings_by_names_of_other_systems(root):
+    (root / "wavs" / "clip7.wav").rename(root / "wavs" / "CLIP7.WAV")
+    for folder in ("ann", "ben"):
+        (root / folder).mkdir()
+        (root / folder / "a.FLAC").touch()
+    (root / "sub.part").mkdir()
+    (root / "sub.part" / "u\u0308ber.wav").touch()  # decomposed, as macOS writes it
+    find = Finder(root)
+    there = {"clip1": "wavs/clip1.wav", "clip7": "wavs/CLIP7.WAV", "clip7.wav": "wavs/CLIP7.WAV",
+             "clip2.mp3": "wavs/clip2.wav",
+             "C:\\data\\wavs\\clip3.wav": "wavs/clip3.wav", "DUMMY1/clip4.wav": "wavs/clip4.wav",
+             "/home/else/wavs/clip5.wav": "wavs/clip5.wav", "./wavs/clip6.wav": "wavs/clip6.wav",
+             "x\\ann\\a.wav": "ann/a.FLAC", "BEN/a": "ben/a.FLAC", "über.wav": "sub.part/u\u0308ber.wav",
+             str(root / "wavs" / "clip0.wav"): "wavs/clip0.wav"}  # fmt: skip
+    assert {name: str(find(name).relative_to(root)) for name in there} == there
+    for name in ("a", "a.flac", "carl/a", "gone", "", ".", "x" * 300, "a\0b", "wavs"):  # two have the first three
+        assert find(name) is None, name
+    assert find.first("gone.wav") == root / "wavs" / "gone.wav"
+
+
+def test_a_path_in_the_home_folder(root, monkeypatch):
+    monkeypatch.setenv("HOME", str(root))
+    assert Finder(root / "elsewhere")("~/wavs/clip1.wav") == root / "wavs" / "clip1.wav"
+
+
+def test_decoding_says_what_it_read():
+    assert decode("a\r\nb".encode("utf-16"), "") == ("a\nb", "UTF-16")
+    assert decode(b"\xef\xbb\xbfa", "") == ("a", "UTF-8") and decode(b"\xe9", "") == ("é", "Windows-1252")

@@ -10,7 +10,7 @@ import pytest
 from text import FrontEnd, TextError
 from text.english import numbers
 from text.english.normalise import RULES, clean, english, explain
-from text.score import score, words
+from text.score import is_table, score, score_cases, sounds_alike, words
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "ljspeech" / "metadata.csv"
 
@@ -355,6 +355,24 @@ def test_score_counts_lines_with_digits():
     assert [tuple(miss) for miss in misses] == [("d", "7", "eight", "seven")]
     with pytest.raises(TextError, match="line 2"):
         score([lines[0], "a|b"], english)
+
+
+def test_readings_that_sound_alike():
+    assert sounds_alike("the FBI, twenty-one!", "The F B I twenty one")
+    assert sounds_alike("R and B? Yes.", "R and B? yes")
+    assert not sounds_alike("misterSmith", "mister Smith")
+    assert not sounds_alike("Plan B It worked.", "Plan B. It worked.")  # the sentence's end is lost
+    assert not sounds_alike("a one", "a two")
+
+
+def test_a_table_of_cases_is_scored_by_class():
+    lines = ["class\tinput\twanted\n", "a\t3 of\tthree of || tres of\n", "b\t7\teight\n", "b\t8\teight\n"]
+    assert is_table(lines) and not is_table(["a|In 1963|In nineteen sixty-three"])
+    counts, misses = score_cases(lines, english)
+    assert counts == {"a": 1, "b": 2}
+    assert [tuple(miss) for miss in misses] == [("b", "7", "eight", "seven")]
+    with pytest.raises(TextError, match="line 3"):
+        score_cases([*lines[:2], "b\t8\n"], english)
 
 
 @pytest.mark.skipif(not CORPUS.is_file(), reason="the LJSpeech corpus is not here")

@@ -329,6 +329,10 @@ def test_command_line_explains_and_scores(tmp_path):
         "  here     nine",
         "1 of 2 lines with digits are right (50.0%)",
     ]
+    metadata.write_text("class\tinput\twanted\nyears\t1963\tnineteen sixty-three\nyears\t9\tten\n", encoding="utf-8")
+    assert _python("-m", "text", "--score", str(metadata)).stdout.splitlines() == [
+        "years", "  written  9", "  people   ten", "  here     nine", "1 of 2 cases are right (50.0%)", "years: 1 of 2",
+    ]  # fmt: skip
     for path, said in ((tmp_path / "none.csv", "No such file"), (ROOT / "README.md", "expected id")):
         failed = _python("-m", "text", "--score", str(path))
         assert failed.returncode == 1 and failed.stdout == ""

@@ -90,8 +90,12 @@ def sounds_alike(a: str, b: str) -> bool:
     Letters that are spelt out may stand joined (FBI) or apart (F B I).
     """
     letters, breaks, ends = zip(_spelling(a), _spelling(b))
-    apart = all(between for place, between in set(breaks[0].items()) ^ set(breaks[1].items()))
-    return letters[0] == letters[1] and ends[0] == ends[1] and apart
+    either = {**breaks[0], **breaks[1]}
+    return (
+        letters[0] == letters[1]
+        and ends[0] == ends[1]
+        and all(either[place] for place in set(breaks[0]) ^ set(breaks[1]))
+    )
 
 
 def _spelling(text):

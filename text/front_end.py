@@ -102,7 +102,7 @@ class FrontEnd:
         With phonemizer cmudict these are read by letter-to-sound rules. espeak-ng does not say which words it reads by
         rule, so there these are only the likely ones. Raises TextError as normalise does, or without CMUdict.
         """
-        return list(dict.fromkeys(word for part in self._parts(text)[::2] for word in dictionary.unknown(part)))
+        return list(dict.fromkeys(word for part in self._parts(text)[::2] for word in _unknown(part)))
 
     def ids(self, text: str) -> list[int]:
         """The ids of a text, which is normalised and phonemised first. Raises TextError like those."""
@@ -178,7 +178,7 @@ class FrontEnd:
         """Phonemes of texts in parts, "" where there are none."""
         words = [part for parts in texts for part in parts[::2]]
         if self.phonemizer == "cmudict":
-            self.read_by_rule.update(word for part in words for word in dictionary.unknown(part))
+            self.read_by_rule.update(word for part in words for word in _unknown(part))
         spoken = iter(phonemise.phonemise(words, self._speak))
         said = [[next(spoken) if i % 2 == 0 else part for i, part in enumerate(parts)] for parts in texts]
         if self.phonemizer == "espeak" and self._is_english:
@@ -197,6 +197,10 @@ class FrontEnd:
         for char in sorted(unknown - self._unknown):
             logging.getLogger(__name__).warning("%a (U+%04X) is no symbol: dropped", char, ord(char))
         self._unknown |= unknown
+
+
+def _unknown(words):
+    return dictionary.unknown(phonemise.SOUND.sub(" ", words))
 
 
 def _phones(phonemes):

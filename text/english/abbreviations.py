@@ -212,7 +212,7 @@ RULES = (
     rule("road that ends a sentence", "Elm St. He ran", "Elm street. He ran",
          _ON_A_ROAD + rf"(?=\. {OPENERS}|\.[\"')]*$)", _road),
     rule("road", "on Elm St. today", "on Elm street today",
-         _ON_A_ROAD + r"\b\.?(?= [a-z\d]|[,;:)?!]|$)", _road),
+         _ON_A_ROAD + r"\b\.?(?= [a-z\d]|[,;:)?!]|$| [NS][EW]\b)", _road),
     rule("direction", "26 N. Beckley", "twenty-six North Beckley", r"(?<=\d )([NSEW])\.? (?=[A-Z\d][a-z\d])",
          lambda m: {"N": "North ", "S": "South ", "E": "East ", "W": "West "}[m[1]]),
     rule("state", "Dallas, TX", "Dallas, Texas",
@@ -243,7 +243,7 @@ RULES = (
     rule("born or died", "b. 1920", "born nineteen twenty", r"\b([bd])\. ?(?=\d{4}\b)",
          lambda m: "born " if m[1] == "b" else "died "),
     rule("against", "Roe v. Wade", "Roe versus Wade", r"(?<=[a-z.]) v\. (?=[A-Z])", " versus "),
-    rule("abbreviation", "Mrs. Smith, dept. 2", "missus Smith, department two",
+    rule("abbreviation", "Mrs. Smith", "missus Smith",
          rf"\b((?:{any_of(_TITLES)})\.(?![\"')]*$)|(?:{any_of(_TITLES)})(?=\.)|"
          rf"(?:{any_of(_WORDS)}|(?i:{any_of(_IN_ANY_CASE)}))(?=\.)|(?i:{any_of(_WITHOUT_STOP_TOO)})\b(?!\.\w)){_STOP}",
          _abbreviation),
@@ -279,5 +279,5 @@ RULES = (
     rule("initial A", "A. Smith", "A-Smith",  # "A Smith" would be an article
          rf"(?<![A-Z] )\bA\. ?(?=(?!{OPENERS})[A-Z][a-z])", "A-"),
     rule("initials", "J. Smith", "J Smith",  # "and I. They" ends a sentence, as Plan B. It does
-         rf"\b(?<![AP]\.)([A-HJ-Z])\.(?= (?!{OPENERS})[A-Za-z\d]|[,;])", r"\1"),
+         rf"\b(?<![AP]\.)([A-HJ-Z])\.(?= (?!{OPENERS})[A-Za-z\d]|[,;])|(?<=\bP )(S)\.", r"\1\2"),
 )  # fmt: skip

@@ -87,7 +87,7 @@ def _house(match):
 def _code(match):
     """Capitals spelt and numbers read as in codes, but for a word before a hyphen."""
     parts = re.findall(r"[A-Z]+|\d+", match[0])
-    return " ".join(map(_part, parts))
+    return re.sub("^A (?=[a-z])", "A-", " ".join(map(_part, parts)))  # no article
 
 
 def _part(part):
@@ -130,8 +130,9 @@ NUMBERS = (
          r"(?<![\w.,-])(?<!\d )\d{4}(?: \d{4}){2,3}\b(?![.,]?\d| \d)", _groups),
     rule("long number", "call 5550100477", "call five five five zero one zero zero four seven seven",
          r"(?<![\w.,$£€¥-])(?!\d{0,12}000\b)\d{9,15}\b(?![.,-]\d)", lambda m: numbers.one_by_one(m[0])),
-    rule("thousands with points", "1.000.000", "one million", r"(?<![\w.,])\d{1,3}(?:\.\d{3}){2}(?![\w]|[.,]\d)",
-         lambda m: numbers.cardinal(m[0].replace(".", ""))),
+    rule("thousands with points, lakhs", "1.000.000 or 1,50,000", "one million or one hundred fifty thousand",
+         r"(?<![\w.,])(?:\d{1,3}(?:\.\d{3}){2}|\d{1,2}(?:,\d\d){1,4},\d{3})(?!\w|[.,]\d)",
+         lambda m: re.sub("[.,]", "", m[0])),
     rule("network address", "10.0.0.1", "one zero dot zero dot zero dot one",
          r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)", _dotted),
     rule("version", "version 3.10.2", "version three point ten point two",

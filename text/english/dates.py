@@ -126,12 +126,13 @@ DATES = (
          r"(?<=[\dmM.]) ?-(?= ?(?:\d\d?:[0-5]\d|\d\d? ?[AaPp]\.?[Mm]\b))", " to "),
     rule("military time", "0800 hours", "zero eight hundred hours",
          rf"(?<![\w.,:-])(?:{_HHMM}(?:-{_HHMM})?(?= ?h\b)|0\d[0-5]\d-{_HHMM}|0\d[0-5]\d(?= ?(?:hours|hrs)\b)|"
-         rf"(?<=[aA]t )0\d[0-5]\d|(?:(?<=[aA]t )|(?<=[bB]y )|(?<=rom )|(?<=til )|(?<=ore )|(?<=ter ))"
-         rf"{_HHMM}(?:-{_HHMM})?(?= hours))\b(?![.,:]?\d)", _military),
+         rf"(?:(?<=[aA]t )|(?<=[bB]y )|(?<=rom )|(?<=til )|(?<=ore )|(?<=ter ))"
+         rf"(?:0\d[0-5]\d|{_HHMM}(?:-{_HHMM})?(?= hours)))\b(?![.,:]?\d)", _military),
     rule("duration", "2h 15m, 1h30", "two hours fifteen minutes, one hour thirty",
          r"(?<![\w.,:-])(?:\d{1,4} ?(?:d|h|hrs?)(?: ?\d{1,2} ?(?:hrs?|h|min|m|sec|s)\b){1,3}|\d{1,2}h[0-5]\d\b|"
          r"\d{1,3} ?m(?:in)? ?[0-5]?\d ?s(?:ec)?\b)", _duration),
-    rule("seconds of a race", "9.58s", "nine point five eight seconds", r"(?<=\d\.\d)s\b|(?<=\d\.\d\d)s\b", " seconds"),
+    rule("seconds of a race", "9.58s", "nine point five eight seconds",
+         r"(?:(?<=\d\.\d)|(?<=\d\.\d\d)) ?s\b", " seconds"),
     rule("time of a race", "3:45.2", "three forty-five point two",
          r"(?<![\d:.])(\d{1,2}):([0-5]\d)\.(\d{1,3})\b(?!\.\d)",
          lambda m: f"{_words(m[1])} {numbers.two_digits(m[2])} point {numbers.one_by_one(m[3])}"),

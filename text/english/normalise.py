@@ -108,7 +108,7 @@ def _transliterate(text):
 
 def _power(match):
     """Superscripts as 10^6 is written; the rules of measures read ² and ³."""
-    return match[1] if match[1] in "²³" else "^" + unicodedata.normalize("NFKD", match[1]).replace("−", "-")
+    return match[1] if match[1] in ("²", "³") else "^" + unicodedata.normalize("NFKD", match[1]).replace("−", "-")
 
 
 def _name(match):
@@ -197,6 +197,7 @@ _NUMBERS = (
     rule("ordinal", "the 22nd", "the twenty-second", rf"{START}({NUMBER})(?:st|nd|rd|th)\b",
          lambda m: numbers.ordinal(m[1])),
     rule("range", "30-45", "thirty to forty-five", r"(?<=\d)-(?=\d)", " to "),
+    rule("letter A before a number", "A1c", "A-one c", r"\bA(?=\d)", "A-"),
     rule("letters beside digits", "mp3", "mp three", r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])", " "),
     rule("count", "1500 people", "one thousand five hundred people",
          rf"(?<![\w.,])(?<!\b[Ii]n )(?<!\b[Tt]he )\d{{4}}(?= (?:{_COUNTED})\b)", lambda m: numbers.cardinal(m[0])),

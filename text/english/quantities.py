@@ -49,9 +49,10 @@ _UNITS = {
     "mg": "milligram", "g": "gram", "gm": "gram", "kg": "kilogram", "kgs": "kilogram", "µg": "microgram",
     "lb": "pound", "lbs": "pound", "oz": "ounce", "cwt": "hundredweight", "l": "liter", "L": "liter",
     "ml": "milliliter", "mL": "milliliter", "cl": "centiliter", "dl": "deciliter", "dL": "deciliter", "gal": "gallon",
-    "gals": "gallon", "qt": "quart", "qts": "quart", "tsp": "teaspoon", "tbsp": "tablespoon", "ha": "hectare",
-    "cc": ("c c", "c c"), "ms": "millisecond", "µs": "microsecond", "ns": "nanosecond", "sec": "second",
-    "secs": "second", "min": "minute", "mins": "minute", "h": "hour", "hr": "hour", "hrs": "hour", "yr": "year",
+    "gals": "gallon", "qt": "quart", "qts": "quart", "pt": "pint", "tsp": "teaspoon", "tbsp": "tablespoon",
+    "ha": "hectare", "cc": ("c c", "c c"), "ms": "millisecond", "µs": "microsecond", "ns": "nanosecond",
+    "sec": "second", "secs": "second", "min": "minute", "mins": "minute", "h": "hour", "hr": "hour", "hrs": "hour",
+    "yr": "year",
     "yrs": "year", "mo": "month", "mos": "month", "wk": "week", "wks": "week",
     "Hz": ("hertz", "hertz"), "kHz": ("kilohertz", "kilohertz"), "MHz": ("megahertz", "megahertz"),
     "GHz": ("gigahertz", "gigahertz"), "KB": "kilobyte", "kB": "kilobyte", "MB": "megabyte", "GB": "gigabyte",
@@ -67,7 +68,7 @@ _UNITS = {
     "Ω": "ohm", "kΩ": "kiloohm", "MΩ": "megaohm", "mmHg": ("millimeter of mercury", "millimeters of mercury"),
     "mol": "mole", "N": "newton", "J": "joule", "lm": "lumen", "ppm": ("part per million", "parts per million"),
     "ppb": ("part per billion", "parts per billion"), "doz": ("dozen", "dozen"), "pkg": "package", "pkgs": "package",
-    "PSI": ("PSI", "PSI"), "HP": ("horsepower", "horsepower"),
+    "PSI": ("P S I", "P S I"), "HP": ("horsepower", "horsepower"),
     "Pa": "pascal", "hPa": "hectopascal", "kPa": "kilopascal", "MPa": "megapascal",
     "psi": ("pound per square inch", "pounds per square inch"), "mph": ("mile per hour", "miles per hour"),
     "MPH": ("mile per hour", "miles per hour"), "mpg": ("mile per gallon", "miles per gallon"),
@@ -83,6 +84,7 @@ _POWERS = {"²": "square", "2": "square", "^2": "square", "³": "cubic", "3": "c
 _UNIT = "|".join(sorted((each.replace(".", r"\.") for each in _UNITS), key=len, reverse=True))
 _DIVISOR = "|".join(sorted({*_UNITS, *_PER} - {"in."}, key=len, reverse=True))
 _ALONE = "|".join(sorted({unit for unit in _UNITS if len(unit) > 1 or unit in "mg"} - {"in."}, key=len, reverse=True))
+_LONGER = any_of(sorted((each for each in (*_UNITS, *_PER) if len(each) > 1), key=len, reverse=True))
 _DETERMINER = re.compile(r"\b(?:an?|the|this|that|each|every|another|his|her|its|their|our|my|your) -?$", re.IGNORECASE)
 _NOUN = re.compile(NOUN)
 _PLACE = re.compile(  # what comes after is a name, 10A, and no measure
@@ -219,7 +221,7 @@ def _length(match):
     if number is None:
         return match[0]
     names = ("foot", "feet") if mark == "'" else ("inch", "inches")
-    one = number == "1" or _NOUN.match(match.string[match.end() : match.end() + 20])
+    one = number == "1" or re.match(rf" [A-Z]|{NOUN}", match.string[match.end() : match.end() + 20])
     return f"{number} {names[not one]}"
 
 
@@ -279,7 +281,7 @@ MEASURES = (
          r"(?<![\w.,'])(\d{1,2})' ?(\d{1,2})(?:\"|'')", _feet_and_inches),
     rule("length", "a 15\" screen, 12' long", "a fifteen inch screen, twelve feet long",
          r"(?<![\d\w])\"[^\"]{0,500}\"|(?<![\w\"])'[^']{0,200}'(?!\w)|"
-         r"(?<![\w.,/'\"])(?P<number>\d{1,3}(?:\.\d{1,3})?)(?P<mark>['\"])(?![\w'\"])", _length),
+         r"(?<![\w.,/'\"])(?P<number>\d{1,3}(?:\.\d{1,3})?|\d{1,2}/\d{1,2})(?P<mark>['\"])(?![\w'\"])", _length),
     rule("degrees", "45°F", "forty-five degrees Fahrenheit", rf"{START}({AMOUNT}) ?[°º](?: ?([CFNSEW])\b)?", _degrees),
     rule("caliber", ".38-caliber", "thirty-eight-caliber",
          r"(?<!\w)\.(\d\d)(?=[ -](?:cal\b|[Cc]aliber|[Cc]alibre|[Ss]pecial|[Mm]agnum|[Rr]evolver|[Pp]istol|[Rr]ifle))",
@@ -306,8 +308,8 @@ MEASURES = (
 PER = (
     rule("unit per unit", "km/h, m³/hr", "kilometers per hour, cubic meters per hour",
          rf"(?<![\w/.])(?:(sq|cu)\.? )?({_ALONE})(²|³)?/{_KIND}({_DIVISOR})(²|³)?(?![\w/])", _per),
-    rule("for each", "miles/hour", "miles per hour",
-         rf"(?:(?<=[a-z]s)|(?<=dollar)|(?<=euro)|(?<=pound)|(?<=cent)|(?<={_SIGN}))/"
-         rf"({any_of(sorted((each for each in (*_UNITS, *_PER) if len(each) > 1), key=len, reverse=True))})(?![\w/])",
-         lambda m: f" per {_names(m[1])[0]}"),
+    rule("for each", "miles/hour, €2/l", "miles per hour, two euros per liter",
+         rf"(?<=[a-z]s)/({_LONGER})(?![\w/])|(?:(?<=dollars)|(?<=dollar)|(?<=euros)|(?<=euro)|(?<=pounds)|(?<=pound)|"
+         rf"(?<=cents)|(?<=pence)|(?<=yen)|(?<={_SIGN}))/({_DIVISOR})(?![\w/])",
+         lambda m: f" per {_names(m[1] or m[2])[0]}"),
 )  # fmt: skip

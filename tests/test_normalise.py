@@ -430,6 +430,8 @@ def test_one_character_is_said_or_refused(char):
 UNITS = [
     "a", "1", "1,", "1.", "1 ", "1-", "A-", "A1", "A.", "a.", "a@", "a/", "'1", "\"'", "$1 ", "I ", "IV ", "Elm St. ",
     "1 Elm ", "No. 1", "www.", "<a", "*", "_a", "\u0316\u0301", "1/2", "5 May ", "p.m.", "Mr. 1,200 ", "Chapter I ",
+    "\"a 5", "'a ", "<a =", "(a)", "(a](b.", "&a", "Mon-", "iv, ", "chapters iv, ", "I'M ", "A ", "α", "5⁶", "x^",
+    "1e5", "call a ", "5h", "0800-", "$5-", "5°3'", "a/kg", "sh", "1.000", "Queen A", "A.A",
 ]  # fmt: skip
 
 

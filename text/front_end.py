@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from text import markup, phonemise
+from text import locales, markup, phonemise
 from text.english import dictionary, normalise
 from text.english.normalise import SLOT
 from text.errors import TextError
@@ -61,6 +61,9 @@ class FrontEnd:
             phonemise.check_language(language)
             self._speak = functools.partial(phonemise.espeak, language=language)
         self.language, self.units, self.phonemizer = language, units, phonemizer
+        unread = "" if self._is_english else locales.unread(language)
+        if unread:
+            logging.getLogger(__name__).warning(unread)
         self._lexicon = markup.read_lexicon(lexicon) if lexicon else {}
         self.read_by_rule = set()  # words that CMUdict does not have, of all texts so far, with phonemizer cmudict
         self._unknown = set()  # characters already warned of
@@ -191,7 +194,7 @@ class FrontEnd:
         return self.language.partition("-")[0] == "en"
 
     def _words(self, text):
-        return normalise.english(text) if self._is_english else normalise.clean(text)
+        return normalise.english(text) if self._is_english else locales.normalise(text, self.language)
 
     def _warn(self, unknown):
         for char in sorted(unknown - self._unknown):

@@ -14,7 +14,9 @@ _TITLES = {  # before names, so that the full stop ends no sentence
     "Pres": "president", "Ft": "fort", "Mt": "mount", "Pt": "point", "viz": "namely", "cf": "compare",
 }  # fmt: skip
 _WORDS = {  # with a full stop, as written here
-    "Co": "company", "Corp": "corporation", "Inc": "incorporated", "Ltd": "limited", "Bros": "brothers",
+    "Co": "company", "co": "company", "Corp": "corporation", "corp": "corporation", "ltd": "limited",
+    "prof": "professor", "est": "estimated", "sq": "square", "cu": "cubic",
+    "Inc": "incorporated", "Ltd": "limited", "Bros": "brothers",
     "Jr": "junior", "Sr": "senior", "Esq": "esquire", "Ave": "avenue", "Rd": "road", "Ln": "lane", "Expy": "expressway",
     "Univ": "university", "Fed": "federal", "Natl": "national", "Intl": "international", "Dist": "district",
     "Jan": "january", "Feb": "february", "Aug": "august", "Sept": "september", "Oct": "october", "Nov": "november",
@@ -61,7 +63,7 @@ _BEFORE_NUMBER = {
     "chap": "chapter", "fig": "figure", "figs": "figures", "sec": "section", "sect": "section", "art": "article",
     "par": "paragraph", "ver": "version", "apt": "apartment", "ste": "suite", "ext": "extension", "rm": "room",
     "fl": "floor", "bk": "book", "pt": "part", "est": "established", "eq": "equation", "eqs": "equations",
-    "tab": "table", "app": "appendix",
+    "tab": "table", "app": "appendix", "bldg": "building",
 }  # fmt: skip
 _NUMBERED = "App|Fig|Tab|Eq|Sec|Sect|Ch|Vol|Bldg|fig|tab|eq|sect|ch|app"  # before a letter too: Fig. A
 _WITHOUT_STOP = "Apt|Rm|Ste|Fig|Vol|Ext|Ch|Eq|apt|rm"  # before a number also without a full stop
@@ -222,8 +224,8 @@ RULES = (
     rule("state, shortened", "Dallas, Tex.", "Dallas, Texas",
          rf"{_CITY}({any_of(_LONGER_STATES)})\.(?![A-Za-z])", _state),
     rule("days or months", "Mon-Fri, Oct-Dec", "Monday to Friday, October to December",
-         rf"\b(?:(?:{_DAY_NAMES})\b\.?(?:{_BETWEEN}(?:{_DAY_NAMES})\b){{1,6}}|"
-         rf"(?:{_MONTH_NAMES})\b\.?(?:{_BETWEEN}(?:{_MONTH_NAMES})\b){{1,6}}){_STOP}", _days_or_months),
+         rf"\b(?:(?:{_DAY_NAMES})\b(?:\.?{_BETWEEN}(?:{_DAY_NAMES})\b){{1,6}}|"
+         rf"(?:{_MONTH_NAMES})\b(?:\.?{_BETWEEN}(?:{_MONTH_NAMES})\b){{1,6}}){_STOP}", _days_or_months),
     rule("day after its time", "from 5 to 7 Sat", "from five to seven Saturday",
          rf"(?:(?<=\d )|(?<=[ap]m )|(?<=[oO]n ))({any_of(_DAYS)})\b{_STOP}", lambda m: _DAYS[m[1]]),
     rule("month after a number", "5 Mar., 2010", "the fifth of March, twenty ten",

@@ -156,17 +156,20 @@ _OPERATORS = {
     "=>": "to", "<": "less than", ">": "greater than",
 }  # fmt: skip
 
-_MARKUP = (
+MARKUP = (  # in every language
     rule("tag between words", "one<br/>two", "one two", rf"</?(?:{_BLOCKS}){_TAG_END}", " "),
     rule("tag", "<b>so</b>", "so", rf"</?[A-Za-z][\w-]{{0,30}}{_TAG_END}|<!--[^<>]{{0,500}}-->", ""),
     rule("link", "[here](https://a.org)", "here",
          r"!?\(([^()]{1,300})\)\((?:https?:|www\.|[^()\s]{0,100}[./#])[^()\s]{0,300}\)", r"\1"),
     rule("heading", "## Two", "Two", r"(?<!\S)#{2,6} ", ""),
+    rule("emphasis", "it is *so* _good_", "it is so good", r"(?<![\w*])(?:\*{1,3}|_{1,3}|~~)(?=\w)|"
+         r"(?<=[\w.,;:!?'\")])(?:\*{1,3}|_{1,3}|~~)(?![\w*])", ""),
+)  # fmt: skip
+
+_WORDS_AND_SIGNS = (
     rule("letters with and", "AT&T", "A T and T", r"\b([A-Z]{1,3})&(?=([A-Z]{1,3})\b)",
          lambda m: f"{' '.join(m[1])} and "),
     rule("and", "Tom & Ann", "Tom and Ann", r" ?&(?!c\.) ?", " and "),
-    rule("emphasis", "it is *so* _good_", "it is so good", r"(?<![\w*])(?:\*{1,3}|_{1,3}|~~)(?=\w)|"
-         r"(?<=[\w.,;:!?'\")])(?:\*{1,3}|_{1,3}|~~)(?![\w*])", ""),
     rule("sharp", "C#", "C sharp", r"\b([A-G])#(?!\w)", r"\1 sharp"),
     rule("framework", "ASP.NET", "A S P dot net", r"(?<![\w.])([A-Z]{2,4})?\.NET\b",
          lambda m: f"{' '.join(m[1] or '')} dot net"),
@@ -212,7 +215,7 @@ _REST = (
 )
 
 # In this order, each on what the ones before left.
-_FIRST = _MARKUP + codes.ADDRESSES + _SPACES + abbreviations.RULES
+_FIRST = MARKUP + _WORDS_AND_SIGNS + codes.ADDRESSES + _SPACES + abbreviations.RULES
 _OF_DIGITS = dates.DATES + codes.NUMBERS + quantities.MONEY + quantities.MEASURES + codes.CODES + _NUMBERS
 _LAST = dates.HALVES + quantities.PER + _REST
 RULES = _FIRST + _OF_DIGITS + _LAST

@@ -89,7 +89,8 @@ _DETERMINER = re.compile(r"\b(?:an?|the|this|that|each|every|another|his|her|its
 _NOUN = re.compile(NOUN)
 _PLACE = re.compile(  # what comes after is a name, 10A, and no measure
     r"\b(?:apartment|apt|room|rm|suite|unit|section|seat|row|gate|flight|level|grade|exhibit|figure|fig|table|part|floor|"
-    r"building|class|no|number|line|platform|track|bus|route|item|box|page|chapter|block|article|type)\.? $",
+    r"building|class|no|number|line|platform|track|bus|route|item|box|page|chapter|block|article|type|"
+    r"equation|appendix)\.? $",
     re.IGNORECASE,
 )
 _HALVES = {"one half": "a half", "one quarter": "a quarter"}
@@ -171,6 +172,8 @@ def _old_money(match):
 
 
 def _coins(match):
+    if match[2] in "cp" and _before(match, _PLACE):
+        return match[0]
     return f"{match[1]} {_COINS[match[2].strip()][match[1] != '1']}"
 
 
@@ -312,4 +315,7 @@ PER = (
          rf"(?<=[a-z]s)/({_LONGER})(?![\w/])|(?:(?<=dollars)|(?<=dollar)|(?<=euros)|(?<=euro)|(?<=pounds)|(?<=pound)|"
          rf"(?<=cents)|(?<=pence)|(?<=yen)|(?<={_SIGN}))/({_DIVISOR})(?![\w/])",
          lambda m: f" per {_names(m[1] or m[2])[0]}"),
+    rule("for each, again", "2 mg/kg/day", "two milligrams per kilogram per day",
+         rf"(?<= per )([a-z]{{3,20}})/({_DIVISOR})\b",
+         lambda m: f"{m[1]} per {_names(m[2])[0]}"),
 )  # fmt: skip

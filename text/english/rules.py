@@ -21,7 +21,8 @@ _FUNCTION_WORDS = (  # they begin sentences, and are nothing that one can count
 )
 # Words that begin a sentence, so that the full stop before ends one; "A. A. Milne" has initials.
 OPENERS = rf"(?:{_FUNCTION_WORDS.title()})\b(?![.-])"
-NOUN = rf"(?= (?!(?:{_FUNCTION_WORDS}|ago|apart|away|long|off|tall|up|went|wide|worth)\b)[a-z])"  # a $5 ticket
+_NO_NOUN = f"{_FUNCTION_WORDS}|ago|apart|away|deep|high|long|off|old|tall|thick|up|went|wide|worth"
+NOUN = rf"(?= (?!(?:{_NO_NOUN})\b)[a-z])"  # after the amount in "a $5 ticket"
 SCALE = r"(?:hundred|thousand|million|billion|trillion)"
 MONTHS = (
     "January", "February", "March", "April", "May", "June",

@@ -143,7 +143,7 @@ class Reader:
         phonemes = timestamps.phoneme_spans(speech.symbols, speech.durations, frame)
         labels = timestamps.word_labels(self.front_end.normalise(speech.text), speech.phonemes)
         words = timestamps.word_spans(speech.symbols, speech.words, speech.durations, frame, labels)
-        return timestamps.FORMATS[kind](phonemes, words)
+        return timestamps.FORMATS[kind](phonemes, words, timestamps.written_spans(words, speech.text))
 
     def _frames(self, seconds):
         return round(seconds * self.sample_rate / self.hop_length)

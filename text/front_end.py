@@ -37,11 +37,12 @@ _BETWEEN = re.compile(f"([{re.escape(BLANK + ''.join(sorted(MARKS)))}]+)")  # wh
 class FrontEnd:
     """Text to what the text encoder reads.
 
-    A text may have phonemes between double brackets, `[[ fəˈniːmz ]]`, and pauses, `<break time="300ms"/>`.
+    A text may have phonemes between double brackets, `[[ fəˈniːmz ]]`, pauses, `<break time="300ms"/>`, and the
+    elements sub, say-as and phoneme of SSML.
 
     language: an espeak-ng voice, for example en-us; TextError where there is none of that name.
     phonemizer: espeak, or cmudict, which needs no GPL code and speaks en-us alone.
-    lexicon: a file of lines `word = respelling` or `word = [[ phonemes ]]`; TextError where one is neither.
+    lexicon: a file of lines `words = respelling` or `words = [[ phonemes ]]`; TextError where one is neither.
     units: what an id is. characters: a character of IPA; blanks: the same, with a blank before, between and after;
         phones: a letter with its marks (stress, length, place in the word) packed into one number, or a pause: the
         punctuation between two words, and both ends. Spaces are no units of their own there.
@@ -64,7 +65,7 @@ class FrontEnd:
         unread = "" if self._is_english else locales.unread(language)
         if unread:
             logging.getLogger(__name__).warning(unread)
-        self._lexicon = markup.read_lexicon(lexicon) if lexicon else {}
+        self._lexicon = markup.read_lexicon(lexicon) if lexicon else None
         self.read_by_rule = set()  # words that CMUdict does not have, of all texts so far, with phonemizer cmudict
         self._unknown = set()  # characters already warned of
 

@@ -84,6 +84,7 @@ SPOKEN = {
         ("FY24, FY 2023, CY2020", "F Y twenty-four, F Y twenty twenty-three, C Y twenty twenty"),
         ("10-4 Sat", "ten to four Saturday"),
         ("in mid-June 1964", "in mid-June nineteen sixty-four"),
+        ("Apr.–June, Thurs–Sat", "April to June, Thursday to Saturday"),
     ],
     "times": [
         ("At 12:36 p.m. they left.", "At twelve thirty-six PM they left."),
@@ -104,6 +105,7 @@ SPOKEN = {
         ("0800-1700, at 0630, by 1430 hours", "zero eight hundred to seventeen hundred, at zero six thirty, by "
          "fourteen thirty hours"),
         ("the 1400 hours of work", "the fourteen hundred hours of work"),
+        ("2145 hours", "twenty-one forty-five hours"),
     ],
     "money": [
         ("£100,000; $3.50; €0.05", "one hundred thousand pounds; three dollars, fifty cents; five cents"),
@@ -173,6 +175,9 @@ SPOKEN = {
         ("Type I errors; the Type I like", "Type one errors; the Type I like"),
         ("(iv), the xix century", "(four), the nineteenth century"),
         ("a DVD MIX of CIVIL CDs", "a DVD MIX of CIVIL CDs"),
+        ("the XVIIIth and XIXth centuries", "the eighteenth and nineteenth centuries"),
+        ("Volume XC, World Wars I and II, WWII", "Volume ninety, World Wars one and two, World War two"),
+        ("the F.P.C.C.", "the F P C C."),
     ],
     "addresses": [
         ("544 Camp Street", "five four four Camp Street"),
@@ -199,6 +204,8 @@ SPOKEN = {
         ("H.265, x86-64, v1.2.3, A1c", "H two sixty-five, x eighty-six sixty-four, v one point two point three, "
          "A-one c"),
         ("Section G.2, Table B.12", "Section G two, Table B twelve"),
+        ("MP3s and F-35s", "M P threes and F thirty-fives"),
+        ("Fig. 12c", "Figure twelve c"),
     ],
     "telephone": [
         ("555-0144", "five five five, zero one four four"),
@@ -247,6 +254,10 @@ SPOKEN = {
         ("Wed. was dry; on Fri. it snowed.", "Wednesday was dry; on Friday it snowed."),
         ("Rm. 12, Apt 4B, Fl. 3", "Room twelve, Apartment four B, Floor three"),
         ("10 Elm St. NW", "ten Elm street NW"),
+        ("Bldg. C, Vol. XL, vol. cxx, Sc. iii", "Building C, Volume forty, volume one hundred twenty, Scene three"),
+        ("an apt remark; he ate a fig. He was fed. Then", "an apt remark; he ate a fig. He was fed. Then"),
+        ("The corp. paid the prof. in full.", "The corporation paid the professor in full."),
+        ("Sat. we rest; the Sun. It rose", "Saturday we rest; the Sun. It rose"),
     ],
     "signs": [
         ("3-1=2", "three minus one equals two"),
@@ -259,6 +270,8 @@ SPOKEN = {
         ("F#, C#, .NET and ASP.NET", "F sharp, C sharp, dot net and A S P dot net"),
         ("AT&T's, Q&A", "A T and T's, Q and A"),
         ("50 %off, mg/dL, calls/hour", "fifty percent off, milligrams per deciliter, calls per hour"),
+        ("5%<10%, G♯ and A♭", "five percent less than ten percent, G sharp and A flat"),
+        ("any.TextGrid, so.It is", "any.TextGrid, so. It is"),
     ],
     "sentence ends": [
         ("He moved to the U.K. They stayed.", "He moved to the U K. They stayed."),
@@ -326,6 +339,8 @@ SPOKEN = {
         ("10 kW, 5 A, 15A; room 15A", "ten kilowatts, five amps, fifteen amps; room fifteen A"),
         ("a 5 lb bag, a 10 km run", "a five pound bag, a ten kilometer run"),
         ("a ¼\" bolt", "a one quarter inch bolt"),
+        ("10' x 12', 8' high", "ten feet by twelve feet, eight feet high"),
+        ("2 mg/kg/day", "two milligrams per kilogram per day"),
     ],
 }  # fmt: skip
 PAIRS = [pytest.param(*pair, id=f"{name}-{i}") for name, pairs in SPOKEN.items() for i, pair in enumerate(pairs)]

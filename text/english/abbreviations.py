@@ -23,16 +23,16 @@ _WORDS = {  # with a full stop, as written here
     "Dec": "december", "Mon": "Monday", "Tue": "Tuesday", "Tues": "Tuesday", "Wed": "Wednesday", "Thu": "Thursday",
     "Thur": "Thursday", "Thurs": "Thursday", "Fri": "Friday",
     "min": "minimum", "max": "maximum", "ed": "edition", "temp": "temperature", "ref": "reference", "vol": "volume",
-    "vols": "volumes", "fig": "figure", "figs": "figures", "eq": "equation", "wt": "weight", "ht": "height",
-    "yr": "year", "hr": "hour", "sec": "second", "dir": "director", "div": "division", "mo": "month", "wk": "week",
+    "vols": "volumes", "eq": "equation", "wt": "weight", "ht": "height",
+    "yr": "year", "hr": "hour", "sec": "second", "dr": "doctor", "mo": "month", "wk": "week",
 }  # fmt: skip
 _IN_ANY_CASE = {  # with a full stop
     "etc": "et cetera", "vs": "versus", "tel": "telephone", "misc": "miscellaneous", "incl": "including",
-    "excl": "excluding", "temps": "temperatures", "orig": "original", "hosp": "hospital", "stn": "station",
+    "excl": "excluding", "apt": "apartment", "orig": "original", "hosp": "hospital", "stn": "station",
     "esp": "especially", "resp": "respectively", "prev": "previous", "cont": "continued", "std": "standard",
     "assoc": "association", "equiv": "equivalent", "req": "required", "exec": "executive", "treas": "treasurer",
-    "univ": "university", "fed": "federal", "bros": "brothers", "inc": "incorporated", "dist": "district",
-    "et al": "et al",
+    "univ": "university", "bros": "brothers", "inc": "incorporated", "dist": "district",
+    "et al": "et al", "dir": "director", "div": "division", "encl": "enclosed",
 }  # fmt: skip
 _WITHOUT_STOP_TOO = {  # in any case, and no words that one could mean
     "approx": "approximately", "dept": "department", "depts": "departments", "govt": "government",
@@ -40,9 +40,9 @@ _WITHOUT_STOP_TOO = {  # in any case, and no words that one could mean
     "mgr": "manager", "bldg": "building", "pkg": "package", "pkgs": "packages", "qty": "quantity", "avg": "average",
     "doz": "dozen", "natl": "national", "intl": "international", "acct": "account", "amt": "amount",
     "appt": "appointment", "asst": "assistant", "mtg": "meeting", "blvd": "boulevard", "hwy": "highway",
-    "pkwy": "parkway", "tbsp": "tablespoon", "tsp": "teaspoon", "apt": "apartment", "int'l": "international",
-    "nat'l": "national", "gov't": "government", "dep't": "department", "ass'n": "association", "cont'd": "continued",
-    "hrs": "hours",
+    "pkwy": "parkway", "tbsp": "tablespoon", "tsp": "teaspoon", "int'l": "international",
+    "nat'l": "national", "gov't": "government", "dep't": "department", "ass'n": "association", "ppl": "people",
+    "cont'd": "continued", "hrs": "hours",
 }  # fmt: skip
 _ABBREVIATIONS = _TITLES | _WORDS | _IN_ANY_CASE | _WITHOUT_STOP_TOO
 _UNITS = ("min", "hr", "sec", "yr", "mo", "wk", "doz", "pkg", "pkgs", "tbsp", "tsp")  # after a number: quantities.py's
@@ -63,8 +63,10 @@ _BEFORE_NUMBER = {
     "chap": "chapter", "fig": "figure", "figs": "figures", "sec": "section", "sect": "section", "art": "article",
     "par": "paragraph", "ver": "version", "apt": "apartment", "ste": "suite", "ext": "extension", "rm": "room",
     "fl": "floor", "bk": "book", "pt": "part", "est": "established", "eq": "equation", "eqs": "equations",
-    "tab": "table", "app": "appendix", "bldg": "building",
+    "tab": "table", "app": "appendix",
+    "bldg": "building", "eqn": "equation", "thm": "theorem", "sc": "scene", "ref": "reference", "ex": "example",
 }  # fmt: skip
+_NUMERAL = "(?:[IVXLCDM]{1,9}|[ivxlc]{1,9})"
 _NUMBERED = "App|Fig|Tab|Eq|Sec|Sect|Ch|Vol|Bldg|fig|tab|eq|sect|ch|app"  # before a letter too: Fig. A
 _WITHOUT_STOP = "Apt|Rm|Ste|Fig|Vol|Ext|Ch|Eq|apt|rm"  # before a number also without a full stop
 _STATES = {
@@ -93,7 +95,13 @@ _DAYS = {name: day for name, day in _WORDS.items() if day.endswith("day")} | {"S
 _DAY_NAMES = any_of((*_DAYS, *sorted(set(_DAYS.values()))))
 _MONTH_NAMES = rf"{_MONTHS}|{any_of(MONTHS)}"
 _BETWEEN = r"(?: ?- ?| to | through | thru | and | or |/|, (?:and )?)"
-_SAID = {"i.e": "that is", "e.g": "for example", "a.k.a": "also known as"}
+_SAID = {
+    "i.e": "that is",
+    "e.g": "for example",
+    "a.k.a": "also known as",
+    "WWI": "World War one",
+    "WWII": "World War two",
+}
 
 _LABELS = (
     "Chapter|Book|Part|Volume|Act|Scene|Section|Article|Title|Phase|Type|Class|Stage|Level|Grade|Appendix|Canto|Psalm|"
@@ -105,9 +113,8 @@ _SMALL_LABELS = (
     "type|stage|phase|class|grade|level|episode"
 )
 _LABEL = rf"(?:{_LABELS}|{_SMALL_LABELS})"
-_NUMERAL = "(?:[IVXLCDM]{1,9}|[ivxl]{1,9})"
-_NO_NUMERALS = ("MIX", "MD", "CD", "DC", "CC", "MC", "DI", "MI", "MM", "CV", "CI", "MCI", "DIM", "mix", "ill", "I", "i",
-                "x", "l", "C", "D", "M", "L")  # fmt: skip
+_NO_NUMERALS = ("MIX", "MD", "CD", "DC", "CC", "MC", "DI", "MI", "MM", "CV", "CI", "MCI", "DIM", "mix", "cc", "ci", "I",
+                "i", "x", "l", "c", "C", "D", "M", "L")  # fmt: skip
 _CONDITIONS = "Type|Phase|Stage|Class|Grade|Category|Level"  # "Type I error": which no verb follows
 _KINGS = (
     "Abdul|Adrian|Ahmed|Albert|Alexander|Alexis|Alfonso|Alfred|Andrew|Anne|Baldwin|Benedict|Boniface|Boris|Carl|"
@@ -134,7 +141,7 @@ def _abbreviation(match):
 
 def _days_or_months(match):
     """Mon-Fri: Monday to Friday."""
-    said = re.sub(r"\b[A-Z][a-z]{2,3}\b\.?", lambda m: _DAYS.get(m[0].rstrip(".")) or _month(m, 0), match[0])
+    said = re.sub(r"\b[A-Z][a-z]{2,4}\b\.?", lambda m: _DAYS.get(m[0].rstrip(".")) or _month(m, 0), match[0])
     return re.sub(" ?- ?", " to ", said).replace("/", " or ").replace(" thru ", " through ")
 
 
@@ -204,7 +211,7 @@ def _like(written, word):
 
 RULES = (
     rule("said in English", "i.e. later", "that is later",
-         r"\b(i\.e|e\.g|a\.k\.a)\b\.?", lambda m: _SAID[m[1]]),
+         r"\b(?:(i\.e|e\.g|a\.k\.a)\b\.?|(WWII?)\b)", lambda m: _SAID[m[1] or m[2]]),
     rule("and so on", "tea &c.", "tea et cetera.", r"&c\.", "etc."),
     # Before the rule for the other abbreviations: there St. is a saint, and Dr. a doctor.
     rule("road of a house", "9 Elm St. Boston", "nine Elm street Boston",
@@ -227,7 +234,8 @@ RULES = (
          rf"\b(?:(?:{_DAY_NAMES})\b(?:\.?{_BETWEEN}(?:{_DAY_NAMES})\b){{1,6}}|"
          rf"(?:{_MONTH_NAMES})\b(?:\.?{_BETWEEN}(?:{_MONTH_NAMES})\b){{1,6}}){_STOP}", _days_or_months),
     rule("day after its time", "from 5 to 7 Sat", "from five to seven Saturday",
-         rf"(?:(?<=\d )|(?<=[ap]m )|(?<=[oO]n ))({any_of(_DAYS)})\b{_STOP}", lambda m: _DAYS[m[1]]),
+         rf"(?:(?<=\d )|(?<=[ap]m )|(?<=[oO]n ))({any_of(_DAYS)})\b(?! [A-Z]){_STOP}|\b(Sat|Sun)\.(?= [a-z])",
+         lambda m: _DAYS[m[1] or m[2]]),
     rule("month after a number", "5 Mar., 2010", "the fifth of March, twenty ten",
          rf"(?<=[\dhdt] )({_MONTHS}|jan|feb|apr|jun|jul|aug|sept|oct|nov)\b\.?(?! [A-Z])", _month_after),
     rule("month before a number", "on Mar. 5", "on March fifth",
@@ -237,9 +245,10 @@ RULES = (
     rule("weekday", "Tues. 4 May", "Tuesday, the fourth of May",
          rf"\b(?<!he )({any_of(_DAYS)})\b\.?,? (?={MONTH}|\d)", lambda m: f"{_DAYS[m[1]]}, "),
     rule("suite", "Ste. 200", "suite two hundred", r"\bSte\.? (?=\d)", "suite "),
-    rule("around a year", "c. 1455", "circa fourteen fifty-five", r"\bca?\. ?(?=\d{3,4}\b)", "circa "),
+    rule("around a year", "c. 1455", "circa fourteen fifty-five", r"\b(?:c\. ?(?=\d{3,4}\b)|ca\. ?(?=\d))", "circa "),
     rule("word before a number", "vol. 2, App. B", "volume two, Appendix B",
-         rf"\b(?:({any_of(_BEFORE_NUMBER)}|{any_of(_BEFORE_NUMBER).title()})\. ?(?=\d|[IVXivx]{{1,7}}\b)|"
+         rf"\b(?:({any_of(_BEFORE_NUMBER)}|{any_of(_BEFORE_NUMBER).title()})\. ?"
+         r"(?=\d|(?:[IVXLC]{2,9}|[ivxlc]{2,9}|[IVXivx])\b)|"
          rf"({_NUMBERED})\. (?=[A-Z]\b)|({_WITHOUT_STOP}) (?=\d))",
          lambda m: _like(m[0], _BEFORE_NUMBER[(m[1] or m[2] or m[3]).lower()]) + " "),
     rule("born or died", "b. 1920", "born nineteen twenty", r"\b([bd])\. ?(?=\d{4}\b)",
@@ -271,8 +280,8 @@ RULES = (
     rule("numeral after a name", "Rocky II", "Rocky two",
          rf"\b(?!(?:{_NO_NAME}) )([A-Z][a-z]{{2,30}}) ((?!XXX\b)[IVX]{{2,7}})\b{_ROMAN_STOP}", _sequel),
     rule("numeral of a century", "the XIX century", "the nineteenth century",
-         r"(?<=the )([IVX]{2,6}|[ivx]{2,6}(?= (?:and [ivx]{1,6} )?centur)|[VX](?= century))(?:th)?(?=(?: and)? [a-z])",
-         _century),
+         r"(?:(?<=the )|(?<=th and )|(?<=th to ))([IVX]{2,6}|[ivx]{2,6}(?= (?:and [ivx]{1,6} )?cent)|[VX](?= century))"
+         r"(?:th)?(?=(?: and)? [a-z])", _century),
     rule("numeral", "II. Genesis, MMXXIV", "two. Genesis, twenty twenty-four",
          r"(?<![\w.'-])(?:(?!IV\b|XXX?\b)[IVX]{2,7}|[MDCLXVI]{4,15}|[ivx]{2,6}(?=\. [a-z]))\b(?!['-])", _alone),
 

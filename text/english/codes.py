@@ -87,7 +87,8 @@ def _house(match):
 def _code(match):
     """Capitals spelt and numbers read as in codes, but for a word before a hyphen."""
     parts = re.findall(r"[A-Z]+|\d+", match[0])
-    return re.sub("^A (?=[a-z])", "A-", " ".join(map(_part, parts)))  # no article
+    said = re.sub("^A (?=[a-z])", "A-", " ".join(map(_part, parts)))  # no article
+    return numbers.plural(said) if match[1] else said
 
 
 def _part(part):
@@ -174,7 +175,7 @@ CODES = (
     rule("code in small letters", "ab9453", "ab nine four five three", r"(?<=[a-z])\d{3,15}\b(?![.,]\d)",
          lambda m: f" {numbers.code(m[0])}"),
     rule("ordinal in capitals", "1ST", "first", r"(?<=\d)(?:ST|ND|RD|TH)\b", lambda m: m[0].lower()),
-    rule("code", "C2766, F-16", "C two seven six six, F sixteen",
-         r"(?<![\w.,-])(?=[A-Z\d]{1,40}(?:-[A-Z\d]{1,40}){0,3}\b(?!-\w))(?=[\d-]{0,40}[A-Z])(?=[A-Z-]{0,40}\d)"
-         r"[A-Z\d]{1,40}(?:-[A-Z\d]{1,40}){0,3}", _code),
+    rule("code", "C2766, F-16, MP3s", "C two seven six six, F sixteen, M P threes",
+         r"(?<![\w.,-])(?=[A-Z\d]{1,40}(?:-[A-Z\d]{1,40}){0,3}s?\b(?!-\w))(?=[\d-]{0,40}[A-Z])(?=[A-Z-]{0,40}\d)"
+         r"[A-Z\d]{1,40}(?:-[A-Z\d]{1,40}){0,3}(s\b)?", _code),
 )  # fmt: skip

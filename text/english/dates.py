@@ -125,7 +125,8 @@ DATES = (
     rule("time range", "9:00-9:30", "nine o'clock to nine thirty",
          r"(?<=[\dmM.]) ?-(?= ?(?:\d\d?:[0-5]\d|\d\d? ?[AaPp]\.?[Mm]\b))", " to "),
     rule("military time", "0800 hours", "zero eight hundred hours",
-         rf"(?<![\w.,:-])(?:{_HHMM}(?:-{_HHMM})?(?= ?h\b)|0\d[0-5]\d-{_HHMM}|0\d[0-5]\d(?= ?(?:hours|hrs)\b)|"
+         rf"(?<![\w.,:-])(?:{_HHMM}(?:-{_HHMM})?(?= ?h\b)|0\d[0-5]\d-{_HHMM}|"
+         rf"(?:0\d[0-5]\d|(?!\d\d00){_HHMM})(?= ?(?:hours|hrs)\b)|"
          rf"(?:(?<=[aA]t )|(?<=[bB]y )|(?<=rom )|(?<=til )|(?<=ore )|(?<=ter ))"
          rf"(?:0\d[0-5]\d|{_HHMM}(?:-{_HHMM})?(?= hours)))\b(?![.,:]?\d)", _military),
     rule("duration", "2h 15m, 1h30", "two hours fifteen minutes, one hour thirty",

@@ -27,7 +27,7 @@ _TRANSLATION = str.maketrans(
     {char: plain for plain, chars in _PLAIN.items() for char in chars}
     | {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F) if chr(code) not in "＇＂"}  # full-width ASCII
 )
-_EMOJI = (range(0x2600, 0x27C0), range(0x1F000, 0x20000), range(0xFE00, 0xFE10))
+_EMOJI = (range(0x2600, 0x266D), range(0x2670, 0x27C0), range(0x1F000, 0x20000), range(0xFE00, 0xFE10))
 _JOINERS = "\u200c\u200d"  # format characters that are part of the spelling, in Persian for one
 _MOST_MARKS = 30  # on one letter, as in Unicode's stream-safe text: to order a longer row takes its length squared
 
@@ -43,7 +43,7 @@ _SIGNS = str.maketrans({
     "§": " section ", "¶": " paragraph ", "‰": " per mille ", "№": "No. ", "→": " to ", "⁄": "/", "μ": "µ",
     "∕": " divided by ", "∗": " times ", "∙": " times ", "⋅": " times ",
     "©": "", "®": "", "™": "", "•": " ", "·": " ", "†": "", "‡": "", "∆": "Δ", "∑": " sum ", "∏": " product ",
-    "∫": " integral ", "⇒": " to ",
+    "∫": " integral ", "⇒": " to ", "♯": "#", "♭": " flat",
 })  # fmt: skip
 
 
@@ -176,13 +176,13 @@ _WORDS_AND_SIGNS = (
     rule("factorial", "5!=120", "five factorial equals one hundred twenty", r"(?<![\w.,])(\d{1,3})!(?= ?= ?\d)",
          r"\1 factorial "),
     rule("comparison", "a <= b", "a less than or equal to b",
-         r" ?(<=|>=|!=|==|->|=>) ?|(?<=[\w)])(?: ([<>]) (?=[\w(.-])| ?([<>]) ?(?=[-\d(.]|[A-Za-z]\b))",
+         r" ?(<=|>=|!=|==|->|=>) ?|(?<=[\w)%])(?: ([<>]) (?=[\w(.-])| ?([<>]) ?(?=[-\d(.]|[A-Za-z]\b))",
          lambda m: f" {_OPERATORS[m[1] or m[2] or m[3]]} "),
 )  # fmt: skip
 
 _SPACES = (
     rule("space after a mark", "Hello,you.So", "Hello, you. So",
-         r"(?<=[a-z])[.!?](?=[A-Z][a-z' ])|(?<=[A-Za-z])[,;!?](?=[A-Za-z])", r"\g<0> "),
+         r"(?<=[a-z])[.!?](?=[A-Z][a-z']{0,30}(?![\w(]))|(?<=[A-Za-z])[,;!?](?=[A-Za-z])", r"\g<0> "),
 )  # fmt: skip
 
 _NUMBERS = (

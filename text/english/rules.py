@@ -21,7 +21,7 @@ _FUNCTION_WORDS = (  # they begin sentences, and are nothing that one can count
 )
 # Words that begin a sentence, so that the full stop before ends one; "A. A. Milne" has initials.
 OPENERS = rf"(?:{_FUNCTION_WORDS.title()})\b(?![.-])"
-_NO_NOUN = f"{_FUNCTION_WORDS}|ago|apart|away|deep|high|long|off|old|tall|thick|up|went|wide|worth"
+_NO_NOUN = f"{_FUNCTION_WORDS}|ago|apart|away|deep|high|long|off|old|tall|thick|up|went|wide|worth|x"
 NOUN = rf"(?= (?!(?:{_NO_NOUN})\b)[a-z])"  # after the amount in "a $5 ticket"
 SCALE = r"(?:hundred|thousand|million|billion|trillion)"
 MONTHS = (

@@ -85,6 +85,7 @@ SPOKEN = {
         ("10-4 Sat", "ten to four Saturday"),
         ("in mid-June 1964", "in mid-June nineteen sixty-four"),
         ("Apr.–June, Thurs–Sat", "April to June, Thursday to Saturday"),
+        ("15 Mar–2 Apr", "the fifteenth of March to the second of April"),
     ],
     "times": [
         ("At 12:36 p.m. they left.", "At twelve thirty-six PM they left."),
@@ -132,6 +133,8 @@ SPOKEN = {
         ("MX$8, R$2, Rs. 500", "eight Mexican pesos, two reais, five hundred rupees"),
         ("5€, 10 £, 20$", "five euros, ten pounds, twenty dollars"),
         ("€1.234,56 or 1,50 €", "one thousand two hundred thirty-four euros, fifty-six cents or one euro, fifty cents"),
+        ("about $5k–$10k, a $12.50 lunch", "about five thousand dollars to ten thousand dollars, a twelve dollar, "
+         "fifty cent lunch"),
     ],
     "measures": [
         ("6 ft. 2 in. tall", "six feet two inches tall"),
@@ -284,14 +287,17 @@ SPOKEN = {
         ("Malcolm X. He spoke.", "Malcolm X. He spoke."),
         ("J. Smith met A. Jones and A. A. Milne.", "J Smith met A-Jones and A A-Milne."),
         ("Hello,you.This is it.Dr.Lee spoke.", "Hello, you. This is it. doctor Lee spoke."),
+        ("We meet at 6 p.m. Bring food. At 5 p.m. Friday", "We meet at six PM. Bring food. At five PM Friday"),
+        ("The F.B.I. Director spoke", "The F B I Director spoke"),
     ],
     "powers": [
         ("10^6, 10⁻³ m, 6.022×10²³", "ten to the power of six, ten to the power of minus three meters, six point "
          "zero two two times ten to the power of twenty-three"),
         ("x³ + z⁴, aⁿ", "x cubed plus z to the power of four, a to the power of n"),
         ("6.02e23 and 1E-9", "six point zero two times ten to the twenty-three and one times ten to the minus nine"),
-        ("H₂O, m/s^2, 10 m/s^2", "H two O, meters per second to the power of two, ten meters per square second"),
+        ("H₂O, m/s^2, 10 m/s^2", "H two O, meters per second squared, ten meters per square second"),
         ("④ ⑩ ⅷ ℃", "four ten eight degrees C"),
+        ("10³ m, x² - y², n^2", "ten cubed meters, x squared minus y squared, n squared"),
     ],
     "comparisons": [
         ("x<5, y>=3, z==2", "x less than five, y greater than or equal to three, z equals two"),

@@ -15,7 +15,7 @@ _TITLES = {  # before names, so that the full stop ends no sentence
 }  # fmt: skip
 _WORDS = {  # with a full stop, as written here
     "Co": "company", "co": "company", "Corp": "corporation", "corp": "corporation", "ltd": "limited",
-    "prof": "professor", "est": "estimated", "sq": "square", "cu": "cubic",
+    "prof": "professor", "Rte": "route", "Ret": "retired", "est": "estimated", "sq": "square", "cu": "cubic",
     "Inc": "incorporated", "Ltd": "limited", "Bros": "brothers",
     "Jr": "junior", "Sr": "senior", "Esq": "esquire", "Ave": "avenue", "Rd": "road", "Ln": "lane", "Expy": "expressway",
     "Univ": "university", "Fed": "federal", "Natl": "national", "Intl": "international", "Dist": "district",
@@ -67,7 +67,7 @@ _BEFORE_NUMBER = {
     "bldg": "building", "eqn": "equation", "thm": "theorem", "sc": "scene", "ref": "reference", "ex": "example",
 }  # fmt: skip
 _NUMERAL = "(?:[IVXLCDM]{1,9}|[ivxlc]{1,9})"
-_NUMBERED = "App|Fig|Tab|Eq|Sec|Sect|Ch|Vol|Bldg|fig|tab|eq|sect|ch|app"  # before a letter too: Fig. A
+_NUMBERED = "App|Figs|Eqs|Fig|Tab|Eq|Sec|Sect|Ch|Vol|Bldg|fig|tab|eq|sect|ch|app"  # before a letter too: Fig. A
 _WITHOUT_STOP = "Apt|Rm|Ste|Fig|Vol|Ext|Ch|Eq|apt|rm"  # before a number also without a full stop
 _STATES = {
     "AL": "Alabama", "AK": "Alaska", "AZ": "Arizona", "AR": "Arkansas", "CA": "California", "CO": "Colorado",
@@ -106,11 +106,11 @@ _SAID = {
 _LABELS = (
     "Chapter|Book|Part|Volume|Act|Scene|Section|Article|Title|Phase|Type|Class|Stage|Level|Grade|Appendix|Canto|Psalm|"
     "Lesson|Figure|Table|Plate|War|Bowl|Corps|Mark|Vatican|Schedule|Amendment|Unit|Step|Group|Category|Division|Page|"
-    "Apollo|Saturn|Episode|Line|Verse|Vol"
+    "Apollo|Saturn|Episode|Line|Verse|Clause|Paragraph|Exhibit|Annex|Vol"
 )
 _SMALL_LABELS = (
     "chapter|book|part|volume|act|scene|section|article|page|appendix|canto|psalm|figure|table|plate|lesson|verse|line|"
-    "type|stage|phase|class|grade|level|episode"
+    "type|stage|phase|class|grade|level|episode|clause|paragraph|exhibit|annex|item|note|stanza"
 )
 _LABEL = rf"(?:{_LABELS}|{_SMALL_LABELS})"
 _NO_NUMERALS = ("MIX", "MD", "CD", "DC", "CC", "MC", "DI", "MI", "MM", "CV", "CI", "MCI", "DIM", "mix", "cc", "ci", "I",
@@ -261,7 +261,8 @@ RULES = (
     rule("title without a full stop", "Mr Smith", "mister Smith",
          rf"\b({_BRITISH_TITLES}) (?=(?:and )?[A-Z])", lambda m: f"{_TITLES[m[1]]} "),
     rule("versus", "Ali vs Frazier", "Ali versus Frazier", r"\bvs(?= )", "versus"),
-    rule("with", "w/ milk, c/o Ann", "with milk, care of Ann", r"(?<![\w/])(?:w/o|w/(?! ?[A-Z])|b/c|c/o)(?= ?\w) ?",
+    rule("with", "w/ milk, c/o Ann", "with milk, care of Ann",
+         r"(?<![\w/])(?:w/o|w/(?! ?[A-Z]|\w\b)|b/c|c/o)(?= ?\w) ?",
          lambda m: _SLASHED[m[0].rstrip()]),
 
     rule("numeral of a part", "Chapter IV, pp. ii-iv", "Chapter four, pages two to four",
@@ -290,5 +291,6 @@ RULES = (
     rule("initial A", "A. Smith", "A-Smith",  # "A Smith" would be an article
          rf"(?<![A-Z] )\bA\. ?(?=(?!{OPENERS})[A-Z][a-z])", "A-"),
     rule("initials", "J. Smith", "J Smith",  # "and I. They" ends a sentence, as Plan B. It does
-         rf"\b(?<![AP]\.)([A-HJ-Z])\.(?= (?!{OPENERS})[A-Za-z\d]|[,;])|(?<=\bP )(S)\.", r"\1\2"),
+         rf"\b(?<![AP]\.)([A-HJ-Z])\.(?= (?!{OPENERS})[A-Za-z\d(]|[,;])|"
+         rf"(?<=\bP )(S)\.|(?<=\b[A-Z] )(I)\.(?= (?!{OPENERS})[A-Za-z])", lambda m: m[1] or m[2] or m[3]),
 )  # fmt: skip

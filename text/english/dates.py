@@ -3,9 +3,10 @@
 import re
 
 from text.english import numbers
-from text.english.rules import ALONE, MONTH, MONTHS, OPENERS, PLAIN_MONTH, rule, words
+from text.english.rules import ALONE, MONTH, MONTHS, PLAIN_MONTH, rule, words
 
-_ENDS = rf"(?=[\"')]*$| {OPENERS})()"  # an empty group where the full stop ends the sentence as well
+# An empty group where the full stop ends the sentence too: no date stands after it.
+_ENDS = rf"(?=[\"')]*$| (?!{MONTH}|[A-Z][a-z]{{2,5}}day|on\b)[A-Z][a-z]+\b)()"
 _HALF = rf" ?([AaPp])(?:\.[Mm]\.|\.?[Mm]\b)(?:(?<=\.){_ENDS})?"
 _DAYS_IN_MONTH = 31
 _NTH = r"(?:st|nd|rd|th)"
@@ -94,6 +95,8 @@ def _duration(match):
 
 
 DATES = (
+    rule("range of dates", "May 5th - June 3rd", "May fifth to June third",
+         rf"(?:(?<=\d)|(?<=\d[nrst][dht])) ?- ?(?={MONTH} \d)|(?<=[a-z])-(?=\d\d? {MONTH}\b)", " to "),
     rule("date and time", "2010-07-05T10:30:00Z", "July fifth, twenty ten, ten hours thirty minutes and zero seconds Z",
          r"(?<=\d-\d\d)T(?=\d\d:\d\d)|(?<=:\d\d)(?=Z\b)", lambda m: ", " if m[0] else " "),
     rule("date, year first", "2010-07-05", "July fifth, twenty ten",
@@ -119,8 +122,6 @@ DATES = (
     rule("business year", "FY2010, FY 24", "F Y twenty ten, F Y twenty-four",
          r"\b([FC])Y'? ?(\d{4}|\d\d)\b(?![.,]?\d)",
          lambda m: f"{m[1]} Y {numbers.pairs(m[2]) if len(m[2]) == 4 else numbers.two_digits(m[2])}"),
-    rule("range of dates", "May 5th - June 3rd", "May fifth to June third",
-         rf"(?:(?<=\d)|(?<=\d[nrst][dht])) ?- ?(?={MONTH} \d)", " to "),
 
     rule("time range", "9:00-9:30", "nine o'clock to nine thirty",
          r"(?<=[\dmM.]) ?-(?= ?(?:\d\d?:[0-5]\d|\d\d? ?[AaPp]\.?[Mm]\b))", " to "),

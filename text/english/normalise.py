@@ -107,8 +107,12 @@ def _transliterate(text):
 
 
 def _power(match):
-    """Superscripts as 10^6 is written; the rules of measures read ² and ³."""
-    return match[1] if match[1] in ("²", "³") else "^" + unicodedata.normalize("NFKD", match[1]).replace("−", "-")
+    """Superscripts as 10^6 is written; after letters the rules of measures read ² and ³."""
+    return (
+        match[1]
+        if match[1] in ("²", "³") and match.string[match.start() - 1].isalpha()
+        else "^" + unicodedata.normalize("NFKD", match[1]).replace("−", "-")
+    )
 
 
 def _name(match):
@@ -182,7 +186,7 @@ _WORDS_AND_SIGNS = (
 
 _SPACES = (
     rule("space after a mark", "Hello,you.So", "Hello, you. So",
-         r"(?<=[a-z])[.!?](?=[A-Z][a-z']{0,30}(?![\w(]))|(?<=[A-Za-z])[,;!?](?=[A-Za-z])", r"\g<0> "),
+         r"(?<=[a-z])[.!?]{1,3}(?=[A-Z][a-z']{0,30}(?![\w(]))|(?<=[A-Za-z])[,;!?](?=[A-Za-z])", r"\g<0> "),
 )  # fmt: skip
 
 _NUMBERS = (

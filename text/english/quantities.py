@@ -89,7 +89,7 @@ _DETERMINER = re.compile(r"\b(?:an?|the|this|that|each|every|another|his|her|its
 _NOUN = re.compile(NOUN)
 _PLACE = re.compile(  # what comes after is a name, 10A, and no measure
     r"\b(?:apartment|apt|room|rm|suite|unit|section|seat|row|gate|flight|level|grade|exhibit|figure|fig|table|part|floor|"
-    r"building|class|no|number|line|platform|track|bus|route|item|box|page|chapter|block|article|type|"
+    r"building|class|flat|no|number|line|platform|track|bus|route|item|box|page|chapter|block|article|type|"
     r"equation|appendix)\.? $",
     re.IGNORECASE,
 )
@@ -136,7 +136,7 @@ def _money(match):
         return words(numbers.decimal(whole, cents), _SCALES.get(scale, scale), country, unit if described else units)
     said = [words(numbers.cardinal(whole), country, unit if whole == "1" or described else units)]
     if cents and int(cents):
-        said.append(f"{numbers.cardinal(str(int(cents)))} {coin if int(cents) == 1 else coins}")
+        said.append(f"{numbers.cardinal(str(int(cents)))} {coin if int(cents) == 1 or described else coins}")
     return ", ".join(said[1:] if len(said) > 1 and not int(whole.replace(",", "")) else said)
 
 
@@ -224,7 +224,7 @@ def _length(match):
     if number is None:
         return match[0]
     names = ("foot", "feet") if mark == "'" else ("inch", "inches")
-    one = number == "1" or re.match(rf" [A-Z]|{NOUN}", match.string[match.end() : match.end() + 20])
+    one = _is_one(number) or re.match(rf" [A-Z]|{NOUN}", match.string[match.end() : match.end() + 20])
     return f"{number} {names[not one]}"
 
 
@@ -247,7 +247,7 @@ MONEY = (
     rule("range of money", "$5-10 million", "five to ten million dollars",
          rf"({_SIGN}) ?({AMOUNT})-({_SIGN})?({AMOUNT}){_SCALED}", _money_range),
     rule("range of amounts", "5%-6%", "five percent to six percent",
-         rf"(?<=%)-(?=\d)|(?<=\d)-(?={_SIGN}\d)", " to "),
+         rf"(?<=%)-(?=\d)|(?<=[\dkKmMbBn])-(?={_SIGN}\d)", " to "),
     rule("money without a whole", "$.50", "fifty cents", rf"(?<={_SIGN})\.(?=\d)", "0."),
     rule("sign before minus", "$-5", "minus five dollars", rf"({_SIGN})-(?=\.?\d)", r"-\1"),
     rule("euros and cents", "€1.200 or 5,50 €", "one thousand two hundred euros or five euros, fifty cents",
@@ -267,7 +267,7 @@ MONEY = (
          rf"(?:(?<![A-Za-z])(US|AU?|CA?|HK|NZ|NT|S))?(?:({_SIGN})|\b({_CODE})) ?({NUMBER})(?:\.(\d+))?{_SCALED}"
          rf"(?:(?P<thing>(?= (?:bill|note|coin)s?\b|-[a-z]))|(?P<noun>{NOUN}))?", _money),
     rule("scaled number", "250K views", "two hundred fifty thousand views",
-         rf"(?<![#\w.])(?<!\d,)({NUMBER})(?:\.(\d+))?([KkMB]\b|[bm]n\b|m(?= people\b))(?![-/'.]\w)"
+         rf"(?<![#\w.])(?<!\d,)({NUMBER})(?:\.(\d+))?([KkMB]\b|[bm]n\b|m(?= people\b))(?![/'.]\w|-[A-Z\d])"
          r"(?=( [a-z]{1,20}s\b| people)?)", _scaled),
     rule("coins", "99¢", "ninety-nine cents", rf"{START}(?<![A-Za-z])(\d{{1,2}})( ?¢|[cp]\b(?!\.\w))", _coins),
     rule("percent", "50%", "fifty percent", r" ?%(?=(\w?))", lambda m: " percent " if m[1] else " percent"),
@@ -298,8 +298,10 @@ MEASURES = (
     rule("times", "3x4", "three by four",
          r"(?<=\d)x(?=\d)|(?:(?<=\d)|(?<=feet)|(?<=inches)) x (?=\d+\b(?! x\b))", " by "),
     rule("division", "10 / 2 = 5", "ten divided by two equals five", r"(?<=\d) / (?=\d+ ?=)", " divided by "),
-    rule("power", "10^6", "ten to the power of six", r"(?<=\w)\^(?=-?\w)", " to the power of "),
-    rule("difference", "3-1=2", "three minus one equals two", r"(?<=\d) ?- ?(?=\d+ ?=)", " minus "),
+    rule("power", "10^6", "ten to the power of six", r"(?<=[\w)])\^(?:([23])\b(?!\.\d)|(?=-?\w))",
+         lambda m: {"2": " squared", "3": " cubed"}.get(m[1], " to the power of ")),
+    rule("difference", "3-1=2", "three minus one equals two",
+         r"(?<=\d) ?- ?(?=\d+ ?=)|(?<=[²³]) ?- ?(?=\w)", " minus "),
     rule("per unit", "12/kg", "twelve per kilogram", rf"(?<=\d)/({_DIVISOR})\b", lambda m: f" per {_names(m[1])[0]}"),
     rule("sum", "2+2=4", "two plus two equals four", r"(?<=[\d\w)]) ?([+=]) ?(?=[-\d(]|[a-z]\b)",
          lambda m: {"+": " plus ", "=": " equals "}[m[1]]),

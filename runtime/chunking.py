@@ -144,7 +144,7 @@ class Reader:
         phonemes = timestamps.phoneme_spans(speech.symbols, speech.durations, frame)
         labels = timestamps.word_labels(self.front_end.normalise(speech.text), speech.phonemes)
         words = timestamps.word_spans(speech.symbols, speech.words, speech.durations, frame, labels)
-        return timestamps.FORMATS[kind](phonemes, words)
+        return timestamps.FORMATS[kind](phonemes, words, timestamps.written_spans(words, speech.text))
 
     def heard(self, wav: np.ndarray, settings: Settings) -> np.ndarray:
         """A sound (n,) as the settings want it, in [-1, 1]; with a loudness, it is a whole piece."""

@@ -1,5 +1,6 @@
-"""When each phoneme and each word is said, as JSON, as subtitles (SRT) and as Praat's TextGrid."""
+"""When each phoneme and each word, as read and as written, is said: JSON, subtitles (SRT) and Praat's TextGrid."""
 
+import html
 import itertools
 import json
 import re
@@ -12,6 +13,10 @@ from text.symbols import BLANK, MARKS
 CUE = 60  # characters of a subtitle at most, but for a longer word
 CUE_PAUSE = 0.2  # seconds of silence at which a subtitle ends
 _CLAUSES = re.compile(r"""[.,;:!?"()¡¿]+|(?<!\S)-+(?!\S)""")  # what normalised text and its phonemes have in common
+_TAG = re.compile("<[^<>]*>")
+_PHONEMES = re.compile(r"\[\[\s*([^\[\]]*?)\s*\]\]")
+_FURTHEST = 40  # words to look ahead for the next that is read as it is written
+_AHEAD = sorted(itertools.product(range(_FURTHEST), repeat=2), key=lambda ahead: (sum(ahead), ahead))
 _PAUSE = re.compile(f"{BREAK}|<break[^<>]*>")
 
 
@@ -85,14 +90,69 @@ def word_labels(normalised: str, phonemes: str) -> list[tuple[str, int]]:
     return labels
 
 
-def to_json(phonemes: list[Span], words: list[Span]) -> str:
-    """An object with "seconds", "phonemes" and "words", each of these a list of start, end and label."""
-    tiers = {"phonemes": [asdict(span) for span in phonemes], "words": [asdict(span) for span in words]}
-    return json.dumps({"seconds": phonemes[-1].end, **tiers}, ensure_ascii=False, indent=1) + "\n"
+def written_spans(words: list[Span], text: str) -> list[Span]:
+    """Spans of the words as the text has them, and of the silences between.
+
+    words: what word_spans gives, of the words as they are read. Words that are read otherwise than written, "$5
+    million", go together up to the next that is read as it is written.
+    """
+    spoken = [span for span in words if span.label]
+    read = [(_plain(word), i) for i, span in enumerate(spoken) for word in span.label.split()]
+    written = _PHONEMES.sub(r"[[\1]]", _TAG.sub(" ", html.unescape(text))).split()
+    spans: list[Span] = []
+    groups: list[list] = []  # first and last of spoken, label
+    for ours, theirs in _aligned([_plain(word) for word in written], [word for word, _ in read]):
+        first, last = read[theirs.start][1], read[theirs.stop - 1][1]
+        label = " ".join(written[ours.start : ours.stop])
+        if groups and first <= groups[-1][1]:  # of a clause that is said as one
+            groups[-1][1:] = [max(last, groups[-1][1]), f"{groups[-1][2]} {label}".strip()]
+        else:
+            groups.append([first, last, label])
+    before = 0.0
+    for first, last, label in groups:
+        start, end = spoken[first].start, spoken[last].end
+        spans += [Span(before, start, ""), Span(start, end, label)]
+        before = end
+    spans.append(Span(before, words[-1].end if words else before, ""))
+    return [span for span in spans if span.end > span.start]
 
 
-def to_srt(_phonemes: list[Span], words: list[Span]) -> str:
-    """Subtitles of the words, a new one after a silence and where a line is full."""
+def _aligned(written, read):
+    """Ranges of two lists of words that stand for each other: one equal word each, or all up to the next equal ones."""
+    i = j = 0
+    while i < len(written) or j < len(read):
+        down, right = next(
+            (ahead for ahead in _AHEAD if _equal(written, i + ahead[0], read, j + ahead[1])),
+            (len(written) - i, len(read) - j),
+        )
+        if right:
+            yield range(i, i + down), range(j, j + right)
+        i, j = i + down, j + right
+        if i < len(written) and j < len(read):
+            yield range(i, i + 1), range(j, j + 1)
+            i, j = i + 1, j + 1
+
+
+def _equal(written, i, read, j):
+    """Whether two words are the same; both at the end, too."""
+    if i >= len(written) or j >= len(read):
+        return i == len(written) and j == len(read)
+    return written[i] != "" and written[i] == read[j]
+
+
+def _plain(word):
+    return "".join(filter(str.isalnum, word)).lower()
+
+
+def to_json(phonemes: list[Span], words: list[Span], written: list[Span]) -> str:
+    """An object with "seconds", "phonemes", "words" and "written", each of these a list of start, end and label."""
+    tiers = {"phonemes": phonemes, "words": words, "written": written}
+    spans = {name: [asdict(span) for span in tier] for name, tier in tiers.items()}
+    return json.dumps({"seconds": phonemes[-1].end, **spans}, ensure_ascii=False, indent=1) + "\n"
+
+
+def to_srt(_phonemes: list[Span], _words: list[Span], words: list[Span]) -> str:
+    """Subtitles of the words as they are written, a new one after a silence and where a line is full."""
     cues: list[Span] = []
     goes_on = False
     for span in words:
@@ -106,12 +166,12 @@ def to_srt(_phonemes: list[Span], words: list[Span]) -> str:
     return "\n".join(f"{i}\n{_clock(cue.start)} --> {_clock(cue.end)}\n{cue.label}\n" for i, cue in enumerate(cues, 1))
 
 
-def to_textgrid(phonemes: list[Span], words: list[Span]) -> str:
-    """Praat's TextGrid, in its long form, with the tiers words and phonemes."""
+def to_textgrid(phonemes: list[Span], words: list[Span], written: list[Span]) -> str:
+    """Praat's TextGrid, in its long form, with the tiers written, words and phonemes."""
     seconds = phonemes[-1].end
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {seconds:.6f}",
-             "tiers? <exists>", "size = 2", "item []:"]  # fmt: skip
-    for i, (name, spans) in enumerate((("words", words), ("phonemes", phonemes)), 1):
+             "tiers? <exists>", "size = 3", "item []:"]  # fmt: skip
+    for i, (name, spans) in enumerate((("written", written), ("words", words), ("phonemes", phonemes)), 1):
         lines += [f"    item [{i}]:", '        class = "IntervalTier"', f'        name = "{name}"', "        xmin = 0",
                   f"        xmax = {seconds:.6f}", f"        intervals: size = {len(spans)}"]  # fmt: skip
         for j, span in enumerate(spans, 1):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from text import SYMBOLS, FrontEnd, TextError
+from text import SYMBOLS, FrontEnd, TextError, locales
 from text.english.normalise import english
 
 PIECES = [
@@ -21,6 +21,11 @@ PIECES = [
     "*", "_", "-", "--", "...", "\"", "'", "word ", "The ", "A", " ", "\n", "\0", "\x1b", "\ud800", "\udfff",
     "\u200b", "\u200d", "\u202e", "\ue000", "\u0301", "\u0316", "é", "ß", "ﬁ", "１", "٣", "½", "Ⅷ", "😀", "❤", "中文",
     "العربية", "שלום", "हिन्दी", "ไทย", "\U0010ffff",
+    "U.S.", "App. ", "Bldg. ", "min. ", "c/o ", "Mon-", "Oct.", "AT&T", "&lt;", "&#57344;", "&amp;", "](http://a.b)",
+    "![", "~~", "## ", "<br/>", "<a href=", "C#", ".NET", "<=", "!=", "->", "e-5", "E3", "^", "⁶", "⁻³", "ⁿ", "μ", "Ω",
+    "α", "∆", "①", "ⅷ", "℃", "₪", "CHF ", "R$", "Rs.", "250K", "m people", "2h 15m", "0800", " hours", "ISBN ", "dial ",
+    "911", "chapters iv and ", "xii", "MMXXIV", "Type I ", "Queen ", "°30'15\"", "6'", "15\" ", "/kg", "/hr", "x86-64",
+    "FY24", "shh", "zzz", "IT WAS ", "NASA's", "A. ", "vitamin A ", "1.000.000", "120/80", "T10:30", "3:45.2",
 ]  # fmt: skip
 TEXTS = st.one_of(
     st.text(st.characters(), max_size=40),  # surrogates too
@@ -75,6 +80,16 @@ def test_any_text_with_espeak(text):
 @any_texts(500)
 def test_any_text_with_cmudict(text):
     said_or_refused(made("cmudict"), text)
+
+
+@pytest.mark.parametrize("language", ["de", "fr-fr", "es", "cmn"])
+def test_any_text_of_other_languages(language):
+    @any_texts(300)
+    def each(text):
+        said = locales.normalise(text, language)
+        assert said == " ".join(said.split())
+
+    each()
 
 
 @pytest.mark.slow

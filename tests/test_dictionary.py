@@ -142,6 +142,23 @@ def test_phones_have_their_marks():
     assert " ".join(map(label, front_end.ids("Hello, bird!"))) == "_ h ə l ˈo ʊ , b ˈɜː d !"
 
 
+@pytest.mark.parametrize(
+    ("written", "letter"),
+    [
+        ("vitamin A is", True), ("A T and T", True), ("plan A", True), ("from A to Z", True), ("an A in math", True),
+        ("A man came", False), ("Once Upon A Time", False), ("THIS IS A TEST", False),
+    ],
+)  # fmt: skip
+def test_the_letter_a_is_no_article(written, letter):
+    for phonemizer in ("espeak", "cmudict"):
+        assert ("ˈeɪ" in FrontEnd(phonemizer=phonemizer).phonemise(written).split()) == letter, phonemizer
+
+
+def test_an_initial_a_is_no_article(front_end):
+    assert front_end.phonemise("A. Smith, A1c").startswith("ˈeɪ")
+    assert FrontEnd().phonemise("A. Smith").startswith("ˈeɪ")
+
+
 def test_other_languages_are_refused():
     with pytest.raises(TextError, match="speaks en-us, not 'de'"):
         FrontEnd("de", phonemizer="cmudict")

@@ -1,4 +1,4 @@
-"""Languages other than English, by text.language alone: what espeak-ng says reaches the model, every symbol of it."""
+"""Languages other than English: numbers in words, and what espeak-ng says reaches the model, every symbol of it."""
 
 import pytest
 
@@ -13,6 +13,50 @@ TEXTS = {
     ],
     "cmn": ["你好，世界！今天是2024年5月3日。", "这本书很贵，要125块钱。", "她女儿吃了十二个饺子。"],
 }
+
+
+SPOKEN = {
+    "de": [
+        ("am 3. Mai, der 3. Mai", "am dritten Mai, der dritte Mai"),
+        ("am 3.5.2024 oder 2024-05-31", "am dritten Mai 2024 oder einunddreißigster Mai 2024"),
+        ("im 19. Jahrhundert, in der 2. Klasse", "im neunzehnten Jahrhundert, in der zweiten Klasse"),
+        ("um 12:30 Uhr, 9.05 Uhr, 8:00", "um 12 Uhr 30, 9 Uhr 5, 8 Uhr"),
+        ("12,50 €, 0,99 €, $5, 3 EUR", "12 Euro 50, 99 Cent, 5 US-Dollar, 3 Euro"),
+        ("50%, 5-10 %, -5 °C", "50 Prozent, 5 bis 10 Prozent, minus 5 Grad Celsius"),
+        ("1984 und 1905, 120 km/h", "19 hundert 84 und 19 hundert 5, 120 Kilometer pro Stunde"),
+        ("<b>so</b> &amp; [da](http://a.de)", "so & da"),
+        ("99.99.2024, 0170-1234567, 1.250.000", "99.99.2024, 0170-1234567, 1.250.000"),
+    ],
+    "fr-fr": [
+        ("le 01/05/2024, le 3 mai", "le 1er mai 2024, le 3 mai"),
+        ("12h30, 21:00, 1:15", "12 heures 30, vingt et une heures, une heure 15"),
+        ("12,50 €, 1 250 €, 50 %", "12 euros 50, 1250 euros, 50 pour cent"),
+    ],
+    "es": [
+        ("03/05/2024, las 12:30, la 1:30", "3 de mayo de 2024, las 12 y 30, la una y 30"),
+        ("12,50 €, $5, 50 %, 5-10 km", "12 euros con 50, 5 dólares estadounidenses, 50 por ciento, 5 a 10 kilómetros"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("language", SPOKEN)
+def test_dates_times_money_and_measures(language):
+    pytest.importorskip("babel")
+    front_end = FrontEnd(language)
+    for written, spoken in SPOKEN[language]:
+        assert front_end.normalise(written) == spoken
+        assert front_end.normalise(spoken) == spoken
+
+
+def test_what_is_left_to_espeak_is_said_in_one_line(caplog, monkeypatch):
+    FrontEnd("it")
+    FrontEnd("en-gb")
+    assert [record.getMessage() for record in caplog.records] == [
+        "it: dates, times, money and measures are left to espeak-ng"
+    ]
+    monkeypatch.setattr("importlib.util.find_spec", dict().get)
+    FrontEnd("de")
+    assert caplog.records[-1].getMessage().endswith("pip install babel")
 
 
 @pytest.mark.parametrize("language", TEXTS)

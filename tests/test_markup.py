@@ -73,6 +73,52 @@ def test_what_only_looks_like_markup_is_read(front_end, text):
     assert front_end.phonemise(text)
 
 
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("ˈskræʤ", "ˈskrædʒ"), ("ʧɪn ʦ ʣ", "tʃɪn ʦ dz"), ("'tu:.lɪ", "ˈtuːlɪ"), ("/kæt/", "kæt"), ("t͜ʃ", "t͡ʃ"),
+        ("kæt. kæt", "kæt. kæt"),
+    ],
+)  # fmt: skip
+def test_usual_spellings_of_ipa_are_mapped(front_end, written, said):
+    assert front_end.phonemise(f"[[ {written} ]]") == said
+
+
+# -- SSML
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ('the <sub alias="World Wide Web">WWW</sub>.', "the World Wide Web."),
+        ("<say-as interpret-as='characters'>US2</say-as>", "U S two"),
+        ('code <say-as interpret-as="digits">1984</say-as>', "code one nine eight four"),
+        ('<phoneme alphabet="ipa" ph="təˈmɑːtoʊ">tomato</phoneme> soup', "[[təˈmɑːtoʊ]] soup"),
+        ("<speak><p>H<sub>2</sub>O</p></speak>", "H two O"),  # HTML's sub has no alias
+    ],
+)
+def test_elements_of_ssml_are_heard(front_end, written, read):
+    assert front_end.normalise(written) == read
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("<prosody rate='slow'>so</prosody>", "--length-scale"),
+        ("<emphasis>so</emphasis>", "no voice has an emphasis"),
+        ("<say-as interpret-as='ordinal'>3</say-as>", "one of characters, spell-out, digits, telephone"),
+        ("<say-as interpret-as='digits'>3", "one of characters"),
+        ("<phoneme alphabet='x-sampa' ph='t'>t</phoneme>", "\\[\\[ IPA"),
+        ("<voice name='x'>so</voice>", "one speaker"),
+        ("<lang xml:lang='de'>so</lang>", "one language"),
+    ],
+)
+def test_elements_that_would_be_lost_are_refused(front_end, written, says):
+    with pytest.raises(TextError, match=says) as caught:
+        front_end.normalise(f"Well, {written} now")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 170
+
+
 # -- pauses
 
 
@@ -139,6 +185,26 @@ def test_a_lexicon_says_words(lexicon):
     assert FrontEnd().phonemise("Nguyen") != "wˈɪn"
 
 
+def test_a_lexicon_has_several_words_and_signs(lexicon):
+    path = lexicon(
+        "New York = noo york", "new = knew", "AT&T = ay tee and tee", "C++ = see plus plus", "C# = see sharp  # a note",
+        ".NET = dot net", "o'clock = a clock", "istanbul = stamboul",
+    )  # fmt: skip
+    front_end = FrontEnd(lexicon=path)
+    assert front_end.normalise("New  York's new AT&T: C++, C#, .NET") == (
+        "noo york's knew ay tee and tee: see plus plus, see sharp, dot net"
+    )
+    assert front_end.normalise("at two o'clock; renew; New Yorkers; İstanbul") == (
+        "at two a clock; renew; knew Yorkers; Istanbul"
+    )
+
+
+def test_a_long_lexicon_is_searched_once_a_word():
+    lexicon = markup.Lexicon({f"word{i} two": "x" for i in range(5000)} | {"&&": "y"})
+    text = "word7 two word9 && " * 3000
+    assert lexicon.respelt(text) == "x word9 y " * 3000
+
+
 def test_a_lexicon_is_of_the_cmudict_way_too(lexicon):
     front_end = FrontEnd(phonemizer="cmudict", lexicon=lexicon("grelf = [[ ɡɹˈɛlv ]]"))
     assert front_end.phonemise("one grelf") == "wˈʌn ɡɹˈɛlv"
@@ -149,7 +215,8 @@ def test_a_lexicon_is_of_the_cmudict_way_too(lexicon):
     ("lines", "says"),
     [
         (["a = b", "c d"], ":2: expected word = respelling"),
-        (["# a", "two words = b"], ":2: expected word = respelling"),
+        (["# a", "[[ ə ]] = b"], ":2: expected word = respelling"),
+        (["a = <prosody rate='slow'>b</prosody>"], ":1: .*--length-scale"),
         (["word ="], ":1: expected word = respelling"),
         (["= b"], ":1: expected word = respelling"),
         (["a = b", "a = c"], ":2: 'a' stands there for the second time"),

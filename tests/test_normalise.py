@@ -10,7 +10,7 @@ import pytest
 from text import FrontEnd, TextError
 from text.english import numbers
 from text.english.normalise import RULES, clean, english, explain
-from text.score import score, words
+from text.score import is_table, score, score_cases, sounds_alike, words
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "ljspeech" / "metadata.csv"
 
@@ -76,6 +76,16 @@ SPOKEN = {
         ("Mon., 6 May", "Monday, the sixth of May"),
         ("May 5-7", "May five to seven"),
         ("13/13/2010 is none", "thirteen thirteen twenty ten is none"),
+        ("Mon-Fri, Sat & Sun", "Monday to Friday, Saturday and Sunday"),
+        ("Mon–Wed and Thu/Fri", "Monday to Wednesday and Thursday or Friday"),
+        ("from Sept to Nov 2021", "from September to November twenty twenty-one"),
+        ("on 2024-05-03T10:30:00Z", "on May third, twenty twenty-four, ten hours thirty minutes and zero seconds Z"),
+        ("Jan 1 - Mar 31", "January first to March thirty-first"),
+        ("FY24, FY 2023, CY2020", "F Y twenty-four, F Y twenty twenty-three, C Y twenty twenty"),
+        ("10-4 Sat", "ten to four Saturday"),
+        ("in mid-June 1964", "in mid-June nineteen sixty-four"),
+        ("Apr.–June, Thurs–Sat", "April to June, Thursday to Saturday"),
+        ("15 Mar–2 Apr", "the fifteenth of March to the second of April"),
     ],
     "times": [
         ("At 12:36 p.m. they left.", "At twelve thirty-six PM they left."),
@@ -88,6 +98,15 @@ SPOKEN = {
         ("4:00 am - 8:12 pm e.s.t.", "four AM to eight twelve PM EST."),
         ("10:00:05 p.m", "ten hours zero minutes and five seconds PM"),
         ("I am 5 amazing years old", "I am five amazing years old"),
+        ("2h 15m, 1h30, 3h 5m 10s", "two hours fifteen minutes, one hour thirty, three hours five minutes ten seconds"),
+        ("90m 20s, 1d 4h", "ninety minutes twenty seconds, one day four hours"),
+        ("a time of 9.58s, a 3:45.2 mile", "a time of nine point five eight seconds, a three forty-five point two "
+         "mile"),
+        ("10am–noon", "ten AM to noon"),
+        ("0800-1700, at 0630, by 1430 hours", "zero eight hundred to seventeen hundred, at zero six thirty, by "
+         "fourteen thirty hours"),
+        ("the 1400 hours of work", "the fourteen hundred hours of work"),
+        ("2145 hours", "twenty-one forty-five hours"),
     ],
     "money": [
         ("£100,000; $3.50; €0.05", "one hundred thousand pounds; three dollars, fifty cents; five cents"),
@@ -104,6 +123,18 @@ SPOKEN = {
         ("$20.5, $20.500 and $0.010", "twenty dollars, fifty cents, twenty dollars, fifty cents and one cent"),
         ("$250-$300 and $1.50-$2", "two hundred fifty dollars to three hundred dollars and "
          "one dollar, fifty cents to two dollars"),
+        ("a $100M deal and a $5 million home", "a one hundred million dollar deal and a five million dollar home"),
+        ("the $300 fine was $300", "the three hundred dollar fine was three hundred dollars"),
+        ("$5-a-head meals, a $10-million grant", "five dollar-a-head meals, a ten million dollar grant"),
+        ("$9.99/month, £2/kg, €2/l", "nine dollars, ninety-nine cents per month, two pounds per kilogram, two "
+         "euros per liter"),
+        ("CHF 1, SEK 200, 300 NOK", "one Swiss franc, two hundred Swedish kronor, three hundred Norwegian kroner"),
+        ("₪20, ₺10, ₱40, ₴60", "twenty shekels, ten lira, forty pesos, sixty hryvnias"),
+        ("MX$8, R$2, Rs. 500", "eight Mexican pesos, two reais, five hundred rupees"),
+        ("5€, 10 £, 20$", "five euros, ten pounds, twenty dollars"),
+        ("€1.234,56 or 1,50 €", "one thousand two hundred thirty-four euros, fifty-six cents or one euro, fifty cents"),
+        ("about $5k–$10k, a $12.50 lunch", "about five thousand dollars to ten thousand dollars, a twelve dollar, "
+         "fifty cent lunch"),
     ],
     "measures": [
         ("6 ft. 2 in. tall", "six feet two inches tall"),
@@ -139,6 +170,17 @@ SPOKEN = {
         ("the XIX century", "the nineteenth century"),
         ("Malcolm X, an IV drip, the DVD mix", "Malcolm X, an IV drip, the DVD mix"),
         ("The part I played", "The part I played"),
+        ("Rocky IV, Iron Man III, Malcolm Young II", "Rocky four, Iron Man three, Malcolm Young two"),
+        ("King Charles III, Pope John Paul II", "King Charles the third, Pope John Paul the second"),
+        ("page xii, verses i and ii, pp. ix-xi", "page twelve, verses one and two, pages nine to eleven"),
+        ("MCMXCIX, XCI and LXXXIX", "nineteen ninety-nine, XCI and eighty-nine"),
+        ("Super Bowl XCI, Chapter CXII", "Super Bowl ninety-one, Chapter one hundred twelve"),
+        ("Type I errors; the Type I like", "Type one errors; the Type I like"),
+        ("(iv), the xix century", "(four), the nineteenth century"),
+        ("a DVD MIX of CIVIL CDs", "a DVD MIX of CIVIL CDs"),
+        ("the XVIIIth and XIXth centuries", "the eighteenth and nineteenth centuries"),
+        ("Volume XC, World Wars I and II, WWII", "Volume ninety, World Wars one and two, World War two"),
+        ("the F.P.C.C.", "the F P C C."),
     ],
     "addresses": [
         ("544 Camp Street", "five four four Camp Street"),
@@ -162,6 +204,11 @@ SPOKEN = {
         ("H2O, mp3 and 3D", "H two O, mp three and three D"),
         ("P.S. 117 and a 747", "P S one seventeen and a seven hundred forty-seven"),
         ("version 3.10.2 at 10.0.0.1", "version three point ten point two at one zero dot zero dot zero dot one"),
+        ("H.265, x86-64, v1.2.3, A1c", "H two sixty-five, x eighty-six sixty-four, v one point two point three, "
+         "A-one c"),
+        ("Section G.2, Table B.12", "Section G two, Table B twelve"),
+        ("MP3s and F-35s", "M P threes and F thirty-fives"),
+        ("Fig. 12c", "Figure twelve c"),
     ],
     "telephone": [
         ("555-0144", "five five five, zero one four four"),
@@ -200,6 +247,20 @@ SPOKEN = {
         ("J. R. Hall, M.P., of the U.S. Army", "J R Hall, M P, of the U S Army"),
         ("the FBI and NASA", "the FBI and NASA"),
         ("a Ph.D. from Ft. Worth", "a P H D from fort Worth"),
+        ("Figs. 3 and 4; Eqs. 2-3; Chs. 1-2", "Figures three and four; Equations two to three; Chapters one to two"),
+        ("See App. C, Tab. 2 and Sect. 5.", "See Appendix C, Table two and Section five."),
+        ("The mfr. shipped 2 pkg. today.", "The manufacturer shipped two packages today."),
+        ("min. order, max. load, avg. price", "minimum order, maximum load, average price"),
+        ("Attn: Sales, w/o fail b/c of it", "attention: Sales, without fail because of it"),
+        ("Jones et al. found it.", "Jones et al found it."),
+        ("b. 1950, d. 1999", "born nineteen fifty, died nineteen ninety-nine"),
+        ("Wed. was dry; on Fri. it snowed.", "Wednesday was dry; on Friday it snowed."),
+        ("Rm. 12, Apt 4B, Fl. 3", "Room twelve, Apartment four B, Floor three"),
+        ("10 Elm St. NW", "ten Elm street NW"),
+        ("Bldg. C, Vol. XL, vol. cxx, Sc. iii", "Building C, Volume forty, volume one hundred twenty, Scene three"),
+        ("an apt remark; he ate a fig. He was fed. Then", "an apt remark; he ate a fig. He was fed. Then"),
+        ("The corp. paid the prof. in full.", "The corporation paid the professor in full."),
+        ("Sat. we rest; the Sun. It rose", "Saturday we rest; the Sun. It rose"),
     ],
     "signs": [
         ("3-1=2", "three minus one equals two"),
@@ -209,6 +270,83 @@ SPOKEN = {
         ("[sic] {so} <b>bold</b>", "(sic) (so) bold"),
         ("“It’s” 🙂 a café… © Ann™", '"It\'s" a cafe... Ann'),
         ("and/or; § 5; #1", "and or; section five; number one"),
+        ("F#, C#, .NET and ASP.NET", "F sharp, C sharp, dot net and A S P dot net"),
+        ("AT&T's, Q&A", "A T and T's, Q and A"),
+        ("50 %off, mg/dL, calls/hour", "fifty percent off, milligrams per deciliter, calls per hour"),
+        ("5%<10%, G♯ and A♭", "five percent less than ten percent, G sharp and A flat"),
+        ("any.TextGrid, so.It is", "any.TextGrid, so. It is"),
+    ],
+    "sentence ends": [
+        ("He moved to the U.K. They stayed.", "He moved to the U K. They stayed."),
+        ("She got a B. Her brother got an A.", "She got a B. Her brother got an A."),
+        ("She has a Ph.D. Her work is known.", "She has a P H D. Her work is known."),
+        ("the U.N. Security Council met", "the U N Security Council met"),
+        ("at 3 a.m. We slept.", "at three AM. We slept."),
+        ("He works at Acme Inc. She does too.", "He works at Acme incorporated. She does too."),
+        ("P.S. I love you.", "P S I love you."),
+        ("Malcolm X. He spoke.", "Malcolm X. He spoke."),
+        ("J. Smith met A. Jones and A. A. Milne.", "J Smith met A-Jones and A A-Milne."),
+        ("Hello,you.This is it.Dr.Lee spoke.", "Hello, you. This is it. doctor Lee spoke."),
+        ("We meet at 6 p.m. Bring food. At 5 p.m. Friday", "We meet at six PM. Bring food. At five PM Friday"),
+        ("The F.B.I. Director spoke", "The F B I Director spoke"),
+    ],
+    "powers": [
+        ("10^6, 10⁻³ m, 6.022×10²³", "ten to the power of six, ten to the power of minus three meters, six point "
+         "zero two two times ten to the power of twenty-three"),
+        ("x³ + z⁴, aⁿ", "x cubed plus z to the power of four, a to the power of n"),
+        ("6.02e23 and 1E-9", "six point zero two times ten to the twenty-three and one times ten to the minus nine"),
+        ("H₂O, m/s^2, 10 m/s^2", "H two O, meters per second squared, ten meters per square second"),
+        ("④ ⑩ ⅷ ℃", "four ten eight degrees C"),
+        ("10³ m, x² - y², n^2", "ten cubed meters, x squared minus y squared, n squared"),
+    ],
+    "comparisons": [
+        ("x<5, y>=3, z==2", "x less than five, y greater than or equal to three, z equals two"),
+        ("a <= b, k!=m, a->b", "a less than or equal to b, k not equal to m, a to b"),
+        ("4!=24", "four factorial equals twenty-four"),
+        ("p < 0.05, <3", "p less than zero point zero five, three"),
+    ],
+    "Greek": [
+        ("β-blocker, μ = 0, σ", "beta-blocker, mu equals zero, sigma"),
+        ("2π r and ∆T", "two pi r and delta T"),
+        ("3 MΩ, the Ω", "three megaohms, the omega"),
+        ("Ελλάς", "Ellas"),
+    ],
+    "scales": [
+        ("250K views, 3B users, 1.2k likes", "two hundred fifty thousand views, three billion users, one point "
+         "two thousand likes"),
+        ("2.5m people and 4.5B years", "two point five million people and four point five billion years"),
+        ("a 10K run, apt. 3B, a 401K", "a ten K run, apartment three B, a four zero one K"),
+        ("the 1000s, 100s, 10,000s", "the thousands, hundreds, ten thousands"),
+        ("1.234.567, 1'000'000 and 1,50,000", "one million two hundred thirty-four thousand five hundred "
+         "sixty-seven, one million and one hundred fifty thousand"),
+        ("BP 120/80, not 3/4", "BP one twenty over eighty, not three quarters"),
+    ],
+    "labels": [
+        ("ISBN-13: 9780306406157", "ISBN thirteen: nine seven eight zero three zero six four zero six one five seven"),
+        ("ISBN: 0-8044-2957-X", "ISBN: zero eight zero four four two nine five seven X"),
+        ("ZIP 90210", "ZIP nine zero two one zero"),
+        ("dial 999 or 112", "dial nine nine nine or one one two"),
+        ("In an emergency, 911 is free.", "In an emergency, nine one one is free."),
+        ("room 101A", "room one oh one A"),
+    ],
+    "markup": [
+        ("Tom &amp; Ann &#39;s &lt;b&gt;", "Tom and Ann 's"),
+        ("one<br/>two <a href=\"x.html\">three</a>", "one two three"),
+        ("[site](http://a.org) and ![img](b.png)", "site and img"),
+        ("## 2. ~~Next~~", "two. Next"),
+        ("a<b and c>d", "a less than b and c greater than d"),
+    ],
+    "arcs and lengths": [
+        ("45°30′, 40°26′46″N", "forty-five degrees thirty minutes, forty degrees twenty-six minutes forty-six "
+         "seconds north"),
+        ("a 6' wall, a 27\" screen, 5'11\" tall", "a six foot wall, a twenty-seven inch screen, five feet eleven "
+         "inches tall"),
+        ("\"a 5\" and '6'", "\"a five\" and 'six'"),
+        ("10 kW, 5 A, 15A; room 15A", "ten kilowatts, five amps, fifteen amps; room fifteen A"),
+        ("a 5 lb bag, a 10 km run", "a five pound bag, a ten kilometer run"),
+        ("a ¼\" bolt", "a one quarter inch bolt"),
+        ("10' x 12', 8' high", "ten feet by twelve feet, eight feet high"),
+        ("2 mg/kg/day", "two milligrams per kilogram per day"),
     ],
 }  # fmt: skip
 PAIRS = [pytest.param(*pair, id=f"{name}-{i}") for name, pairs in SPOKEN.items() for i, pair in enumerate(pairs)]
@@ -255,14 +393,10 @@ def test_numbers():
         "six oh five", "five hundred", "nineteen hundred", "two thousand", "two thousand five", "twenty-one fifty",
         "forty-five",
     ]  # fmt: skip
-    assert [numbers.roman(each) for each in ("I", "iv", "XIV", "XXXIX", "IIII", "VX", "", "XLIV", "LIV", "mix")] == [
-        1, 4, 14, 39, None, None, None, 44, 54, None,
+    assert [numbers.roman(each) for each in ("I", "iv", "XIV", "XXXIX", "IIII", "VX", "", "XLIV", "XCIX", "CIVIL")] == [
+        1, 4, 14, 39, None, None, None, 44, 99, None,
     ]  # fmt: skip
-    values = {"I": 1, "V": 5, "X": 10}
-    for numeral in ("II", "VIII", "IX", "XVI", "XXIV"):
-        each = [values[char] for char in numeral]
-        total = sum(-a if a < b else a for a, b in zip(each, [*each[1:], 0]))
-        assert numbers.roman(numeral) == total
+    assert [numbers.roman(each) for each in ("MCMXCIX", "MMXXIV", "cdxliv", "MMMM")] == [1999, 2024, 444, None]
 
 
 ALPHABETS = [
@@ -317,6 +451,8 @@ def test_one_character_is_said_or_refused(char):
 UNITS = [
     "a", "1", "1,", "1.", "1 ", "1-", "A-", "A1", "A.", "a.", "a@", "a/", "'1", "\"'", "$1 ", "I ", "IV ", "Elm St. ",
     "1 Elm ", "No. 1", "www.", "<a", "*", "_a", "\u0316\u0301", "1/2", "5 May ", "p.m.", "Mr. 1,200 ", "Chapter I ",
+    "\"a 5", "'a ", "<a =", "(a)", "(a](b.", "&a", "Mon-", "iv, ", "chapters iv, ", "I'M ", "A ", "α", "5⁶", "x^",
+    "1e5", "call a ", "5h", "0800-", "$5-", "5°3'", "a/kg", "sh", "1.000", "Queen A", "A.A",
 ]  # fmt: skip
 
 
@@ -355,6 +491,24 @@ def test_score_counts_lines_with_digits():
     assert [tuple(miss) for miss in misses] == [("d", "7", "eight", "seven")]
     with pytest.raises(TextError, match="line 2"):
         score([lines[0], "a|b"], english)
+
+
+def test_readings_that_sound_alike():
+    assert sounds_alike("the FBI, twenty-one!", "The F B I twenty one")
+    assert sounds_alike("R and B? Yes.", "R and B? yes")
+    assert not sounds_alike("misterSmith", "mister Smith")
+    assert not sounds_alike("Plan B It worked.", "Plan B. It worked.")  # the sentence's end is lost
+    assert not sounds_alike("a one", "a two")
+
+
+def test_a_table_of_cases_is_scored_by_class():
+    lines = ["class\tinput\twanted\n", "a\t3 of\tthree of || tres of\n", "b\t7\teight\n", "b\t8\teight\n"]
+    assert is_table(lines) and not is_table(["a|In 1963|In nineteen sixty-three"])
+    counts, misses = score_cases(lines, english)
+    assert counts == {"a": 1, "b": 2}
+    assert [tuple(miss) for miss in misses] == [("b", "7", "eight", "seven")]
+    with pytest.raises(TextError, match="line 3"):
+        score_cases([*lines[:2], "b\t8\n"], english)
 
 
 @pytest.mark.skipif(not CORPUS.is_file(), reason="the LJSpeech corpus is not here")

@@ -509,7 +509,8 @@ def test_timestamps_are_written_beside_the_sound(capsys, tmp_path, voice, by):
     times = json.loads((tmp_path / "a.json").read_text("utf-8"))
     assert times["seconds"] == pytest.approx(len(read(tmp_path / "a.wav")) / RATE, abs=1e-9)
     assert [word["label"] for word in times["words"] if word["label"]] == ["Nobody", "spoke", "twice"]
-    for tier in ("phonemes", "words"):  # one after another, from the first sample to the last
+    assert [word["label"] for word in times["written"] if word["label"]] == ["Nobody", "spoke,", "twice."]
+    for tier in ("phonemes", "words", "written"):  # one after another, from the first sample to the last
         assert times[tier][0]["start"] == 0 and times[tier][-1]["end"] == times["seconds"]
         assert all(a["end"] == b["start"] for a, b in zip(times[tier], times[tier][1:]))
     speech = voice.speak("Nobody spoke, twice.", seed=0)

@@ -105,6 +105,29 @@ def test_phonemes_have_stress_and_the_punctuation_in_its_place(front_end):
     assert front_end.phonemise("It was 3.5. Yes.").count(".") == 2
 
 
+@pytest.mark.parametrize(
+    ("capitals", "same"),
+    [
+        ("IT WAS THE BEST OF TIMES", "it was the best of times"), ("GIVE IT TO US NOW", "give it to us now"),
+        ("I'M THE OLD MAN", "I'm the old man"), ("NASA's", "nasa's"), ("DVDs", "D-V-D's"), ("the FBI's", "the F-B-I's"),
+    ],
+)  # fmt: skip
+def test_espeak_says_capitals_as_people_do(front_end, capitals, same):
+    assert front_end.phonemise(capitals) == front_end.phonemise(same)
+
+
+@pytest.mark.parametrize(("text", "spelt"), [("the US Army", "US"), ("THE US ARMY", "US"), ("an IT job", "IT")])
+def test_espeak_spells_what_is_spelt(front_end, text, spelt):
+    assert front_end.phonemise(text) != front_end.phonemise(text.replace(spelt, spelt.lower()))
+
+
+@pytest.mark.parametrize("phonemizer", ["espeak", "cmudict"])
+def test_sounds_that_are_no_words(phonemizer):
+    front_end = FrontEnd(phonemizer=phonemizer)
+    assert front_end.phonemise("Shhh! Zzz... psst, brr") == "ʃː! zː... pst, bɹː"
+    assert front_end.unknown("shh, zzz") == []
+
+
 def test_phonemes_have_no_language_flags_and_diacritics_apart():
     french = FrontEnd("fr-fr").phonemise("un bon weekend")
     assert "(" not in french
@@ -329,6 +352,10 @@ def test_command_line_explains_and_scores(tmp_path):
         "  here     nine",
         "1 of 2 lines with digits are right (50.0%)",
     ]
+    metadata.write_text("class\tinput\twanted\nyears\t1963\tnineteen sixty-three\nyears\t9\tten\n", encoding="utf-8")
+    assert _python("-m", "text", "--score", str(metadata)).stdout.splitlines() == [
+        "years", "  written  9", "  people   ten", "  here     nine", "1 of 2 cases are right (50.0%)", "years: 1 of 2",
+    ]  # fmt: skip
     for path, said in ((tmp_path / "none.csv", "No such file"), (ROOT / "README.md", "expected id")):
         failed = _python("-m", "text", "--score", str(path))
         assert failed.returncode == 1 and failed.stdout == ""

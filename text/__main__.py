@@ -1,15 +1,17 @@
 """What the front end makes of a text, stage by stage: python -m text [TEXT], or each line of the standard input.
 
---explain: the rules of normalisation that change it; --score: how many lines of a corpus are said as people said them.
+--explain: the rules of normalisation that change it; --score: how many lines of a corpus, or cases of a table, are said
+as people say them.
 """
 
 import argparse
 import sys
 import time
+from collections import Counter
 
 from text import FrontEnd, TextError
 from text.english.normalise import english, explain
-from text.score import score
+from text.score import is_table, score, score_cases
 from text.symbols import label
 
 _UNKNOWN = {
@@ -35,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="what an id is (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--explain", action="store_true", help="the rules that change an English text, one by one")
-    parser.add_argument("--score", metavar="METADATA", help="lines id|as written|as spoken: each miss, score, speed")
+    parser.add_argument("--score", metavar="FILE", help="lines id|as written|as spoken, or a table of cases: each miss")
     options = parser.parse_args(arguments)
     if options.score is not None:
         return _score(options)
@@ -81,22 +83,34 @@ def _score(options):
     try:
         with open(path, encoding="utf-8") as file:
             lines = file.readlines()
-        total, misses = score(lines, english)
-        front_end = FrontEnd(options.language, options.units, options.phonemizer, options.lexicon)
-        start = time.perf_counter()
-        front_end.phonemise_many([line.rstrip("\n").split("|")[2] for line in lines])
-        seconds = time.perf_counter() - start
+        if is_table(lines):
+            counts, misses = score_cases(lines, english)
+            missed = Counter(miss.name for miss in misses)
+            rest = [f"{name}: {n - missed[name]} of {n}" for name, n in sorted(counts.items())]
+            total, what = counts.total(), "cases"
+        else:
+            total, misses = score(lines, english)
+            rest, what = _speed(lines, options), "lines with digits"
     except (OSError, UnicodeDecodeError, TextError) as error:
         print(f"{path}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return 1
     for miss in misses:
         print(miss.name, f"  written  {miss.written}", f"  people   {miss.wanted}", f"  here     {miss.got}", sep="\n")
     right = total - len(misses)
-    print(f"{right} of {total} lines with digits are right ({100 * right / max(total, 1):.1f}%)")
-    print(f"{len(lines)} texts normalised and phonemised by {options.phonemizer} in {seconds:.1f} s")
-    if options.phonemizer == "cmudict":
-        print(f"{len(front_end.read_by_rule)} words in them are not in CMUdict")
+    print(f"{right} of {total} {what} are right ({100 * right / max(total, 1):.1f}%)", *rest, sep="\n")
     return 0
+
+
+def _speed(lines, options):
+    """What the front end needs for the texts of metadata.csv, in lines to print."""
+    front_end = FrontEnd(options.language, options.units, options.phonemizer, options.lexicon)
+    start = time.perf_counter()
+    front_end.phonemise_many([line.rstrip("\n").split("|")[2] for line in lines])
+    seconds = time.perf_counter() - start
+    said = [f"{len(lines)} texts normalised and phonemised by {options.phonemizer} in {seconds:.1f} s"]
+    if options.phonemizer == "cmudict":
+        said.append(f"{len(front_end.read_by_rule)} words in them are not in CMUdict")
+    return said
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from text import markup, phonemise
+from text import locales, markup, phonemise
 from text.english import dictionary, normalise
 from text.english.normalise import SLOT
 from text.errors import TextError
@@ -38,11 +38,12 @@ _BETWEEN = re.compile(f"([{re.escape(BLANK + ''.join(sorted(MARKS)))}]+)")  # wh
 class FrontEnd:
     """Text to what the text encoder reads.
 
-    A text may have phonemes between double brackets, `[[ fəˈniːmz ]]`, and pauses, `<break time="300ms"/>`.
+    A text may have phonemes between double brackets, `[[ fəˈniːmz ]]`, pauses, `<break time="300ms"/>`, and the
+    elements sub, say-as and phoneme of SSML.
 
     language: an espeak-ng voice, for example en-us; TextError where there is none of that name.
     phonemizer: espeak, or cmudict, which needs no GPL code and speaks en-us alone.
-    lexicon: a file of lines `word = respelling` or `word = [[ phonemes ]]`; TextError where one is neither.
+    lexicon: a file of lines `words = respelling` or `words = [[ phonemes ]]`; TextError where one is neither.
     units: what an id is. characters: a character of IPA; blanks: the same, with a blank before, between and after;
         phones: a letter with its marks (stress, length, place in the word) packed into one number, or a pause: the
         punctuation between two words, and both ends. Spaces are no units of their own there.
@@ -62,7 +63,10 @@ class FrontEnd:
             phonemise.check_language(language)
             self._speak = functools.partial(phonemise.espeak, language=language)
         self.language, self.units, self.phonemizer = language, units, phonemizer
-        self._lexicon = markup.read_lexicon(lexicon) if lexicon else {}
+        unread = "" if self._is_english else locales.unread(language)
+        if unread:
+            logging.getLogger(__name__).warning(unread)
+        self._lexicon = markup.read_lexicon(lexicon) if lexicon else None
         self.read_by_rule = set()  # words that CMUdict does not have, of all texts so far, with phonemizer cmudict
         self._unknown = set()  # characters already warned of
 
@@ -78,7 +82,7 @@ class FrontEnd:
 
     def signed(self, voice: str) -> str:
         """A voice's name, with a digest of the lexicon that it speaks with where that has words."""
-        said = "\n".join(map(" = ".join, sorted(self._lexicon.items())))
+        said = "\n".join(map(" = ".join, sorted(self._lexicon.entries.items()))) if self._lexicon else ""
         return f"{voice} {hashlib.sha256(said.encode()).hexdigest()}" if said else voice
 
     def normalise(self, text: str) -> str:
@@ -108,7 +112,7 @@ class FrontEnd:
         With phonemizer cmudict these are read by letter-to-sound rules. espeak-ng does not say which words it reads by
         rule, so there these are only the likely ones. Raises TextError as normalise does, or without CMUdict.
         """
-        return list(dict.fromkeys(word for part in self._parts(text)[::2] for word in dictionary.unknown(part)))
+        return list(dict.fromkeys(word for part in self._parts(text)[::2] for word in _unknown(part)))
 
     def ids(self, text: str) -> list[int]:
         """The ids of a text, which is normalised and phonemised first. Raises TextError like those."""
@@ -184,7 +188,7 @@ class FrontEnd:
         """Phonemes of texts in parts, "" where there are none."""
         words = [part for parts in texts for part in parts[::2]]
         if self.phonemizer == "cmudict":
-            self.read_by_rule.update(word for part in words for word in dictionary.unknown(part))
+            self.read_by_rule.update(word for part in words for word in _unknown(part))
         spoken = iter(phonemise.phonemise(words, self._speak))
         said = [[next(spoken) if i % 2 == 0 else part for i, part in enumerate(parts)] for parts in texts]
         if self.phonemizer == "espeak" and self._is_english:
@@ -197,12 +201,16 @@ class FrontEnd:
         return self.language.partition("-")[0] == "en"
 
     def _words(self, text):
-        return normalise.english(text) if self._is_english else normalise.clean(text)
+        return normalise.english(text) if self._is_english else locales.normalise(text, self.language)
 
     def _warn(self, unknown):
         for char in sorted(unknown - self._unknown):
             logging.getLogger(__name__).warning("%a (U+%04X) is no symbol: dropped", char, ord(char))
         self._unknown |= unknown
+
+
+def _unknown(words):
+    return dictionary.unknown(phonemise.SOUND.sub(" ", words))
 
 
 def _phones(phonemes):

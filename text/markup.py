@@ -1,4 +1,4 @@
-"""How something is to be read: phonemes `[[ fəˈniːmz ]]`, pauses `<break time="300ms"/>`, a lexicon of words."""
+"""How something is to be read: phonemes `[[ fəˈniːmz ]]`, pauses and a few other elements of SSML, a lexicon."""
 
 import re
 from pathlib import Path
@@ -13,20 +13,78 @@ _MARKUP = re.compile(r"(\[\[[^\[\]]*\]\]|<break\b[^<>]*>)")
 _TIME = re.compile(r"<break\s+time\s*=\s*[\"']?(\d{1,6}(?:\.\d{1,6})?)(ms|s)[\"']?\s*/?>", re.ASCII)
 _PAUSE = re.compile(f"({BREAK})")
 _PAUSE_BEFORE_MARK = re.compile(rf"\s*({BREAK})\s*([.,;:!?]+)")
-_WORD = re.compile(r"\w+(?:['’]\w+)*")
-_POSSESSIVE = re.compile(r"(\w+)['’]s")
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+_POSSESSIVE = r"(['’]s(?!\w))?"
+_COMMENT = re.compile(r"(?:^|\s)#.*")
+# Elements of SSML, https://www.w3.org/TR/speech-synthesis11. One that is not heard is refused: it would be lost unseen.
+_ELEMENT = re.compile(r"<(sub|say-as|phoneme)\b([^<>]{0,300}[a-z]\s?=[^<>]{0,300})>([^<>]*)</\1\s*>")
+_ATTRIBUTE = re.compile(r"\b([a-z-]{1,20})\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
+_REFUSED = re.compile(r"</?(say-as|phoneme|prosody|emphasis|voice|lang|audio)\b[^<>]*>")
+_SPELT = ("characters", "spell-out", "digits", "telephone")  # of say-as
+_ADVICE = {
+    "say-as": f'write interpret-as="..." with one of {", ".join(_SPELT)}, or the words themselves',
+    "phoneme": 'write <phoneme ph="IPA">word</phoneme>, or [[ IPA ]]',
+    "prosody": "no part of a text has a rate or a pitch of its own; --length-scale is the rate of all of it",
+    "emphasis": "no voice has an emphasis; leave it out",
+    "voice": "a text has one speaker; leave it out",
+    "lang": "a text has one language; leave it out",
+    "audio": "no other sound is put in; leave it out",
+}
+_SPELLINGS = str.maketrans({  # of the IPA that voices do not know, as the letters that they do
+    "ʤ": "dʒ", "ʧ": "tʃ", "ʣ": "dz", "ʥ": "dʑ", "ʨ": "tɕ", "ǝ": "ə", "ɩ": "ɪ", "ɷ": "ʊ", "∫": "ʃ", "'": "ˈ", "ʹ": "ˈ",
+    "\u035c": "\u0361", "/": "", "|": "", "‿": "", "ʻ": "ʰ", "ᴈ": "ɜ", "ᵊ": "ə", "λ": "ʎ",
+})  # fmt: skip
+_LENGTH = re.compile(r"(?<=\w):")  # as many write it
+_SYLLABLES = re.compile(r"(?<=\S)\.(?=\S)")
 _SPEAKABLE = frozenset(SYMBOLS) - {BLANK}
 
 
-def split(text: str, lexicon: dict[str, str]) -> list[str]:
+class Lexicon:
+    """Words, or several of them, and how they are said."""
+
+    def __init__(self, entries: dict[str, str]):
+        """entries: respelling or `[[ phonemes ]]` of each; one in small letters stands for itself in any case."""
+        self.entries = entries
+        starts: dict[str, list[str]] = {}
+        for key in sorted(entries, key=len, reverse=True):
+            starts.setdefault(_TOKEN.search(key)[0].lower(), []).append(key)
+        self._starts = {start: re.compile("|".join(map(_pattern, keys))) for start, keys in starts.items()}
+
+    def respelt(self, text: str) -> str:
+        """The text with its entries as they are said, the longest first."""
+        pieces, at = [], 0
+        for token in _TOKEN.finditer(text):
+            pattern = self._starts.get(token[0].lower()) if token.start() >= at else None
+            match = pattern and pattern.match(text, token.start())
+            if match:
+                pieces += [text[at : match.start()], self._said(match)]
+                at = match.end()
+        return "".join(pieces) + text[at:]
+
+    def _said(self, match):
+        possessive = next(filter(None, match.groups()), "")
+        key = " ".join(match[0].removesuffix(possessive).split())
+        said = self.entries.get(key) or self.entries.get(key.lower())
+        if said is None:  # a letter whose small form is not the one it was found by
+            return match[0]
+        if not possessive or not said.endswith("]]"):
+            return said + possessive
+        return f"{said[:-2].rstrip()}{_s(said)}]]"
+
+
+def split(text: str, lexicon: Lexicon | None = None) -> list[str]:
     """Written text and phonemes by turns, as re.split gives them: the odd ones are IPA, or a pause as `<300ms>`.
 
-    lexicon: what read_lexicon gives. Raises TextError for phonemes that are no symbols, and for a break without a time
-    up to LONGEST_BREAK.
+    Raises TextError for phonemes that are no symbols, for a break without a time up to LONGEST_BREAK, and for elements
+    of SSML that are not heard.
     """
+    text = _ELEMENT.sub(_element, text)
+    refused = _REFUSED.search(text)
+    if refused:
+        raise TextError(f"{ascii(refused[0][:40])}: {_ADVICE[refused[1]]}")
     parts = _MARKUP.split(text)
     if lexicon:
-        parts[::2] = [_WORD.sub(lambda match: _respelt(match[0], lexicon), part) for part in parts[::2]]
+        parts[::2] = [lexicon.respelt(part) for part in parts[::2]]
         parts = _MARKUP.split("".join(parts))
     parts[1::2] = [_phonemes(part) if part[0] == "[" else _pause(part) for part in parts[1::2]]
     return parts
@@ -62,45 +120,55 @@ def ends_in_pause(phonemes: str) -> bool:
     return pauses(phonemes)[0][-1].strip() == "" and _PAUSE.search(phonemes) is not None
 
 
-def read_lexicon(path: str | Path) -> dict[str, str]:
-    """Words and how they are said, of lines `word = respelling` or `word = [[ phonemes ]]`; # begins a comment.
+def read_lexicon(path: str | Path) -> Lexicon:
+    """The lexicon of lines `word = respelling` or `several words = [[ phonemes ]]`; # after a space begins a comment.
 
-    A word in small letters stands for itself in any case, another one only as it is written. Raises TextError, which
-    names file and line.
+    Raises TextError, which names file and line.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise TextError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from error
-    lexicon = {}
+    entries: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
-        if line.partition("#")[0].strip():
-            word, said = _entry(line.partition("#")[0], f"{path}:{number}")
-            if word in lexicon:
+        if _COMMENT.sub("", line).strip():
+            word, said = _entry(_COMMENT.sub("", line), f"{path}:{number}")
+            if word in entries:
                 raise TextError(f"{path}:{number}: {word!r} stands there for the second time: leave one of its lines")
-            lexicon[word] = said
-    return lexicon
+            entries[word] = said
+    return Lexicon(entries)
 
 
 def _entry(line, where):
-    word, _, said = (part.strip() for part in line.partition("="))
-    if not said or not _WORD.fullmatch(word):
+    word, _, said = (" ".join(part.split()) for part in line.partition("="))
+    if not said or not word or _MARKUP.search(word):
         found = ascii(line.strip()[:40])
         raise TextError(f"{where}: expected word = respelling, or word = [[ phonemes ]]; found {found}")
     try:
-        split(said, {})
+        split(said)
     except TextError as error:
         raise TextError(f"{where}: {error}") from error
     return word, said
 
 
-def _respelt(word, lexicon):
-    said = lexicon.get(word) or lexicon.get(word.lower())
-    possessive = None if said else _POSSESSIVE.fullmatch(word)
-    if not possessive:
-        return said or word
-    said = lexicon.get(possessive[1]) or lexicon.get(possessive[1].lower())
-    return word if not said else f"{said[:-2].rstrip()}{_s(said)}]]" if said.endswith("]]") else f"{said}'s"
+def _pattern(key):
+    """What an entry is found by: no part of a longer word, in any case where it is in small letters."""
+    words = r"\s+".join(map(re.escape, key.split()))
+    before, after = r"(?<!\w)" if key[0].isalnum() else "", r"(?!\w)" if key[-1].isalnum() else ""
+    return f"{before}{f'(?i:{words})' if key == key.lower() else words}{_POSSESSIVE}{after}"
+
+
+def _element(match):
+    """What an element of SSML says; the element itself where it is none that is heard."""
+    name, inside = match[1], match[3]
+    attributes = {found[1]: found[2] or found[3] or "" for found in _ATTRIBUTE.finditer(match[2])}
+    if name == "sub" and "alias" in attributes:
+        return attributes["alias"]
+    if name == "phoneme" and attributes.get("ph") and attributes.get("alphabet", "ipa") == "ipa":
+        return f"[[{attributes['ph']}]]"
+    if name == "say-as" and attributes.get("interpret-as") in _SPELT:
+        return " ".join(filter(str.isalnum, inside))
+    return match[0]
 
 
 def _s(phonemes):
@@ -110,7 +178,8 @@ def _s(phonemes):
 
 
 def _phonemes(part):
-    said = " ".join(canonical(part[2:-2]).split())
+    said = _SYLLABLES.sub("", _LENGTH.sub("ː", part[2:-2].translate(_SPELLINGS)))
+    said = " ".join(canonical(said).split())
     unknown = sorted(set(said) - _SPEAKABLE)
     if unknown:
         raise TextError(f"{ascii(unknown[0])} in [[ {ascii(said[:40])} ]] is no symbol of IPA that a voice knows")

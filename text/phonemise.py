@@ -8,12 +8,18 @@ import textwrap
 import threading
 from collections.abc import Callable
 
+from text.english import capitals
 from text.errors import TextError
 from text.symbols import canonical
 
-# Punctuation is cut out here and put back afterwards. A mark between digits belongs to the number (3,5 or 12:30),
-# and a hyphen is a mark only where it stands alone.
-_MARK = re.compile(r"""(\s*(?:[;!?¡¿"()]|(?<!\d)[.,:]|[.,:](?!\d)|(?<!\S)-+(?!\S))[\s;:!?¡¿"().,]*)""")
+# Sounds that are no words, by their first two letters: shh, zzz.
+_SOUNDS = {"sh": "ʃː", "zz": "zː", "ps": "pst", "br": "bɹː", "gr": "ɡɹː", "mm": "mː", "pf": "pft"}
+SOUND = re.compile(r"(?<![\w'-])(?:sh{2,}|z{3,}|ps{1,9}t|br{2,}|gr{2,}|m{3,}|pf{1,9}t)(?![\w'-])", re.IGNORECASE)
+# Punctuation and such sounds are cut out here and put back afterwards. A mark between digits belongs to the number (3,5
+# or 12:30), and a hyphen is a mark only where it stands alone.
+_MARK = re.compile(
+    rf"""(\s*(?:{SOUND.pattern}|[;!?¡¿"()]|(?<!\d)[.,:]|[.,:](?!\d)|(?<!\S)-+(?!\S))[\s;:!?¡¿"().,]*)""", re.IGNORECASE
+)
 _LONGEST = 200  # characters that espeak-ng gets at a time: its buffers are of fixed size,
 _LONG_WORD = re.compile(r"\S{40}(?=\S)")  # also those for one word
 _UTF8, _OWN_NAMES, _IPA_NAMES = 1, ord("_") << 8, ord("_") << 8 | 2  # of speak_lib.h: phonemes with _ between
@@ -42,6 +48,8 @@ def espeak(chunks: list[str], language: str) -> list[str]:
     """IPA of texts, by espeak-ng's voice of this language. Raises TextError where there is none of that name."""
     from phonemizer.separator import Separator  # noqa: PLC0415 - loaded when first needed
 
+    if language.startswith("en"):
+        chunks = [capitals.respelt(chunk) for chunk in chunks]
     with _LOCK:
         backend, tones = _backend(language), _TONES.get(language.partition("-")[0])
         if tones is not None:
@@ -95,8 +103,11 @@ def _cut(piece):
 
 def _join(part, spoken):
     """The reverse of splitting one text: what was spoken, with the marks between."""
-    for i in range(0, len(part), 2):
-        part[i] = " ".join(next(spoken) for _ in _cut(part[i]))
+    for i, piece in enumerate(part):
+        if i % 2:
+            part[i] = SOUND.sub(lambda match: _SOUNDS[match[0][:2].lower()], piece)
+        else:
+            part[i] = " ".join(next(spoken) for _ in _cut(piece))
     return canonical(" ".join("".join(part).split()))
 
 

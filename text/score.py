@@ -1,5 +1,12 @@
-"""How often the normaliser says what people wrote out: lines `id|as written|as spoken`, as LJSpeech's metadata.csv."""
+"""How often the normaliser says what people say.
 
+Of lines `id|as written|as spoken`, as LJSpeech's metadata.csv has them, or of a table of cases: columns class, input
+and wanted, apart by tabs, with `||` between readings that are as good.
+"""
+
+import collections
+import csv
+import itertools
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -14,6 +21,7 @@ _SAME = {
     "company": "co", "junior": "jr", "senior": "sr", "reverend": "rev", "honorable": "hon", "esquire": "esq",
     "number": "no", "fort": "ft", "feet": "ft", "foot": "ft", "section": "sec", "avenue": "ave",
 }  # fmt: skip
+_CASE = ("class", "input", "wanted")  # columns of a table of cases
 _HALF = re.compile(r"\b([ap])\.? ?m\b\.?")  # p.m., pm and PM
 
 
@@ -52,3 +60,51 @@ def score(lines: Iterable[str], normalise: Callable[[str], str]) -> tuple[int, l
         if words(got) != words(wanted):
             misses.append(Miss(name, written, wanted, got))
     return total, misses
+
+
+def is_table(lines: list[str]) -> bool:
+    """Whether lines are a table of cases, which has the names of its columns in the first one."""
+    return bool(lines) and set(_CASE) <= set(lines[0].rstrip("\n").split("\t"))
+
+
+def score_cases(lines: list[str], normalise: Callable[[str], str]) -> tuple[collections.Counter, list[Miss]]:
+    """How many cases a table has of each class; and those that come out otherwise than people say, named by class.
+
+    Raises TextError where a line lacks a column.
+    """
+    counts, misses = collections.Counter(), []
+    for number, row in enumerate(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), 2):
+        name, written, wanted = map(row.get, _CASE)
+        if not (name and written and wanted):
+            raise TextError(f"line {number}: expected the columns {', '.join(_CASE)}")
+        counts[name] += 1
+        got = normalise(written)
+        if not any(sounds_alike(got, reading) for reading in wanted.split("||")):
+            misses.append(Miss(name, written, wanted, got))
+    return counts, misses
+
+
+def sounds_alike(a: str, b: str) -> bool:
+    """Whether two readings have the same words and ends of sentences, whatever their case and punctuation.
+
+    Letters that are spelt out may stand joined (FBI) or apart (F B I).
+    """
+    letters, breaks, ends = zip(_spelling(a), _spelling(b))
+    either = {**breaks[0], **breaks[1]}
+    return (
+        letters[0] == letters[1]
+        and ends[0] == ends[1]
+        and all(either[place] for place in set(breaks[0]) ^ set(breaks[1]))
+    )
+
+
+def _spelling(text):
+    """The letters of a text; where its words end, and whether between two single letters; where its sentences do."""
+    plain = re.sub("['’]", "", unicodedata.normalize("NFKD", text))
+    pieces = re.findall("[A-Za-z]+|[^A-Za-z]+", plain)
+    words = [piece for piece in pieces if piece.isalpha()]
+    places = list(itertools.accumulate(map(len, words)))
+    breaks = {place: len(a) == len(b) == 1 for place, a, b in zip(places, words, words[1:])}
+    sentences = re.split(r"[.?!][^A-Za-z]*\s[^A-Za-z]*", plain)
+    ends = itertools.accumulate(sum(map(str.isalpha, sentence)) for sentence in sentences)
+    return "".join(words).lower(), breaks, set(ends)

@@ -5,23 +5,51 @@ import re
 from text.english import numbers
 from text.english.rules import ALONE, MONTH, MONTHS, OPENERS, any_of, rule
 
-_WORDS = {
+_TITLES = {  # before names, so that the full stop ends no sentence
     "Mr": "mister", "Mrs": "missus", "Ms": "miz", "Messrs": "messieurs", "Dr": "doctor", "St": "saint", "Ste": "saint",
-    "Co": "company", "Corp": "corporation", "Inc": "incorporated", "Ltd": "limited", "Bros": "brothers",
-    "Jr": "junior", "Sr": "senior", "Esq": "esquire", "Hon": "honorable", "Rev": "reverend", "Prof": "professor",
-    "Gen": "general", "Maj": "major", "Col": "colonel", "Capt": "captain", "Lt": "lieutenant", "Sgt": "sergeant",
-    "Cpl": "corporal", "Pvt": "private", "Adm": "admiral", "Cmdr": "commander", "Brig": "brigadier",
-    "Supt": "superintendent", "Insp": "inspector", "Msgr": "monsignor", "Mme": "madame", "Mlle": "mademoiselle",
-    "Gov": "governor", "Sen": "senator", "Rep": "representative", "Pres": "president", "Ft": "fort", "Mt": "mount",
-    "Ave": "avenue", "Blvd": "boulevard", "Rd": "road", "Ln": "lane", "Hwy": "highway", "Pkwy": "parkway",
-    "Expy": "expressway", "Apt": "apartment", "Bldg": "building", "Dept": "department", "dept": "department",
-    "Govt": "government", "govt": "government", "Assn": "association", "Univ": "university", "Intl": "international",
-    "approx": "approximately", "etc": "et cetera", "vs": "versus", "viz": "namely", "cf": "compare",
-    "tel": "telephone", "Tel": "telephone",
-    "Jan": "january", "Feb": "february", "Aug": "august", "Sept": "september", "Oct": "october", "Nov": "november",
-    "Dec": "december",
+    "Hon": "honorable", "Rev": "reverend", "Prof": "professor", "Gen": "general", "Maj": "major", "Col": "colonel",
+    "Capt": "captain", "Lt": "lieutenant", "Sgt": "sergeant", "Cpl": "corporal", "Pvt": "private", "Adm": "admiral",
+    "Cmdr": "commander", "Brig": "brigadier", "Supt": "superintendent", "Insp": "inspector", "Msgr": "monsignor",
+    "Mme": "madame", "Mlle": "mademoiselle", "Gov": "governor", "Sen": "senator", "Rep": "representative",
+    "Pres": "president", "Ft": "fort", "Mt": "mount", "Pt": "point", "viz": "namely", "cf": "compare",
 }  # fmt: skip
-_TITLES = "Mr|Mrs|Ms|Messrs|Dr|St|Prof|Capt|Lt|Sgt"  # also found without a full stop, as the British write
+_WORDS = {  # with a full stop, as written here
+    "Co": "company", "co": "company", "Corp": "corporation", "corp": "corporation", "ltd": "limited",
+    "prof": "professor", "Rte": "route", "Ret": "retired", "est": "estimated", "sq": "square", "cu": "cubic",
+    "Inc": "incorporated", "Ltd": "limited", "Bros": "brothers",
+    "Jr": "junior", "Sr": "senior", "Esq": "esquire", "Ave": "avenue", "Rd": "road", "Ln": "lane", "Expy": "expressway",
+    "Univ": "university", "Fed": "federal", "Natl": "national", "Intl": "international", "Dist": "district",
+    "Jan": "january", "Feb": "february", "Aug": "august", "Sept": "september", "Oct": "october", "Nov": "november",
+    "Dec": "december", "Mon": "Monday", "Tue": "Tuesday", "Tues": "Tuesday", "Wed": "Wednesday", "Thu": "Thursday",
+    "Thur": "Thursday", "Thurs": "Thursday", "Fri": "Friday",
+    "min": "minimum", "max": "maximum", "ed": "edition", "temp": "temperature", "ref": "reference", "vol": "volume",
+    "vols": "volumes", "eq": "equation", "wt": "weight", "ht": "height",
+    "yr": "year", "hr": "hour", "sec": "second", "dr": "doctor", "mo": "month", "wk": "week",
+}  # fmt: skip
+_IN_ANY_CASE = {  # with a full stop
+    "etc": "et cetera", "vs": "versus", "tel": "telephone", "misc": "miscellaneous", "incl": "including",
+    "excl": "excluding", "apt": "apartment", "orig": "original", "hosp": "hospital", "stn": "station",
+    "esp": "especially", "resp": "respectively", "prev": "previous", "cont": "continued", "std": "standard",
+    "assoc": "association", "equiv": "equivalent", "req": "required", "exec": "executive", "treas": "treasurer",
+    "univ": "university", "bros": "brothers", "inc": "incorporated", "dist": "district",
+    "et al": "et al", "dir": "director", "div": "division", "encl": "enclosed",
+}  # fmt: skip
+_WITHOUT_STOP_TOO = {  # in any case, and no words that one could mean
+    "approx": "approximately", "dept": "department", "depts": "departments", "govt": "government",
+    "assn": "association", "attn": "attention", "mfr": "manufacturer", "mfg": "manufacturing", "mgmt": "management",
+    "mgr": "manager", "bldg": "building", "pkg": "package", "pkgs": "packages", "qty": "quantity", "avg": "average",
+    "doz": "dozen", "natl": "national", "intl": "international", "acct": "account", "amt": "amount",
+    "appt": "appointment", "asst": "assistant", "mtg": "meeting", "blvd": "boulevard", "hwy": "highway",
+    "pkwy": "parkway", "tbsp": "tablespoon", "tsp": "teaspoon", "int'l": "international",
+    "nat'l": "national", "gov't": "government", "dep't": "department", "ass'n": "association", "ppl": "people",
+    "cont'd": "continued", "hrs": "hours",
+}  # fmt: skip
+_ABBREVIATIONS = _TITLES | _WORDS | _IN_ANY_CASE | _WITHOUT_STOP_TOO
+_UNITS = ("min", "hr", "sec", "yr", "mo", "wk", "doz", "pkg", "pkgs", "tbsp", "tsp")  # after a number: quantities.py's
+_SLASHED = {"w/": "with ", "w/o": "without ", "b/c": "because ", "c/o": "care of "}
+# The full stop of an abbreviation, where it ends neither the text nor a sentence that another one follows.
+_STOP = rf"(?:\.(?![\"')]*$| {OPENERS}))?"
+_BRITISH_TITLES = "Mr|Mrs|Ms|Messrs|Dr|St|Prof|Capt|Lt|Sgt"  # also found without a full stop
 _ROADS = {
     "St": "street", "Dr": "drive", "Ave": "avenue", "Av": "avenue", "Blvd": "boulevard", "Rd": "road", "Ln": "lane",
     "Hwy": "highway", "Pkwy": "parkway", "Expy": "expressway", "Fwy": "freeway", "Ct": "court", "Pl": "place",
@@ -31,11 +59,16 @@ _ROADS = {
 _ROAD = any_of(_ROADS)
 _ON_A_ROAD = r"\b(?!The|My)([A-Z][a-z]{2,20}|\d{1,3}(?:st|nd|rd|th)) (" + _ROAD + ")"
 _BEFORE_NUMBER = {
-    "p": "page", "pp": "pages", "vol": "volume", "vols": "volumes", "ch": "chapter", "chap": "chapter",
-    "fig": "figure", "figs": "figures", "sec": "section", "art": "article", "par": "paragraph", "ver": "version",
-    "apt": "apartment", "ste": "suite", "ext": "extension", "rm": "room",
-    "bk": "book", "pt": "part", "est": "established",
+    "p": "page", "pp": "pages", "vol": "volume", "vols": "volumes", "ch": "chapter", "chs": "chapters",
+    "chap": "chapter", "fig": "figure", "figs": "figures", "sec": "section", "sect": "section", "art": "article",
+    "par": "paragraph", "ver": "version", "apt": "apartment", "ste": "suite", "ext": "extension", "rm": "room",
+    "fl": "floor", "bk": "book", "pt": "part", "est": "established", "eq": "equation", "eqs": "equations",
+    "tab": "table", "app": "appendix",
+    "bldg": "building", "eqn": "equation", "thm": "theorem", "sc": "scene", "ref": "reference", "ex": "example",
 }  # fmt: skip
+_NUMERAL = "(?:[IVXLCDM]{1,9}|[ivxlc]{1,9})"
+_NUMBERED = "App|Figs|Eqs|Fig|Tab|Eq|Sec|Sect|Ch|Vol|Bldg|fig|tab|eq|sect|ch|app"  # before a letter too: Fig. A
+_WITHOUT_STOP = "Apt|Rm|Ste|Fig|Vol|Ext|Ch|Eq|apt|rm"  # before a number also without a full stop
 _STATES = {
     "AL": "Alabama", "AK": "Alaska", "AZ": "Arizona", "AR": "Arkansas", "CA": "California", "CO": "Colorado",
     "CT": "Connecticut", "DE": "Delaware", "FL": "Florida", "GA": "Georgia", "HI": "Hawaii", "ID": "Idaho",
@@ -58,34 +91,58 @@ _LONGER_STATES = {
 _WORDS_TOO = r"IN|OR|ME|OK|HI|OH|LA|PA|MA|ID"  # are states only before a ZIP code: "Well, OK, HE SAID"
 _CITY = r"(?<=[a-z], )"
 _MONTHS = "Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec"
-_DAYS = {
-    "Mon": "Monday", "Tue": "Tuesday", "Tues": "Tuesday", "Wed": "Wednesday", "Thu": "Thursday", "Thur": "Thursday",
-    "Thurs": "Thursday", "Fri": "Friday", "Sat": "Saturday", "Sun": "Sunday",
-}  # fmt: skip
-_SAID = {"i.e": "that is", "e.g": "for example", "a.k.a": "also known as"}
+_DAYS = {name: day for name, day in _WORDS.items() if day.endswith("day")} | {"Sat": "Saturday", "Sun": "Sunday"}
+_DAY_NAMES = any_of((*_DAYS, *sorted(set(_DAYS.values()))))
+_MONTH_NAMES = rf"{_MONTHS}|{any_of(MONTHS)}"
+_BETWEEN = r"(?: ?- ?| to | through | thru | and | or |/|, (?:and )?)"
+_SAID = {
+    "i.e": "that is",
+    "e.g": "for example",
+    "a.k.a": "also known as",
+    "WWI": "World War one",
+    "WWII": "World War two",
+}
 
 _LABELS = (
     "Chapter|Book|Part|Volume|Act|Scene|Section|Article|Title|Phase|Type|Class|Stage|Level|Grade|Appendix|Canto|Psalm|"
     "Lesson|Figure|Table|Plate|War|Bowl|Corps|Mark|Vatican|Schedule|Amendment|Unit|Step|Group|Category|Division|Page|"
-    "Apollo|Vol"
+    "Apollo|Saturn|Episode|Line|Verse|Clause|Paragraph|Exhibit|Annex|Vol"
 )
 _SMALL_LABELS = (
-    "chapter|book|part|volume|act|scene|section|article|page|appendix|canto|psalm|figure|table|plate|lesson|verse"
+    "chapter|book|part|volume|act|scene|section|article|page|appendix|canto|psalm|figure|table|plate|lesson|verse|line|"
+    "type|stage|phase|class|grade|level|episode|clause|paragraph|exhibit|annex|item|note|stanza"
 )
 _LABEL = rf"(?:{_LABELS}|{_SMALL_LABELS})"
+_NO_NUMERALS = ("MIX", "MD", "CD", "DC", "CC", "MC", "DI", "MI", "MM", "CV", "CI", "MCI", "DIM", "mix", "cc", "ci", "I",
+                "i", "x", "l", "c", "C", "D", "M", "L")  # fmt: skip
+_CONDITIONS = "Type|Phase|Stage|Class|Grade|Category|Level"  # "Type I error": which no verb follows
 _KINGS = (
-    "Albert|Alexander|Alfonso|Benedict|Catherine|Charles|Christian|Clement|Edward|Elizabeth|Ferdinand|Francis|"
-    "Frederick|George|Gregory|Gustav|Henry|Innocent|Ivan|James|John|Joseph|Julius|Leo|Leopold|Louis|Ludwig|Mary|"
-    "Napoleon|Nicholas|Otto|Paul|Peter|Philip|Pius|Ramses|Richard|Robert|Rudolf|Stephen|Urban|Wilhelm|William"
+    "Abdul|Adrian|Ahmed|Albert|Alexander|Alexis|Alfonso|Alfred|Andrew|Anne|Baldwin|Benedict|Boniface|Boris|Carl|"
+    "Casimir|Catherine|Celestine|Charles|Christian|Clement|Constantine|Darius|David|Edmund|Edward|Elizabeth|Eric|"
+    "Ernest|Ferdinand|Francis|Frank|Franz|Frederick|George|Gregory|Gustav|Gustavus|Harald|Harold|Harry|Henry|Hugh|"
+    "Innocent|Isabella|Ivan|Jack|James|Jean|John|Joseph|Juan|Julius|Karl|Leo|Leopold|Louis|Ludwig|Magnus|"
+    "Manuel|Margaret|Maria|Martin|Mary|Matthew|Maximilian|Mehmed|Michael|Mohammed|Muhammad|Murad|Napoleon|Nicholas|"
+    "Olaf|Oscar|Otto|Paul|Pedro|Peter|Philip|Pius|Ptolemy|Ramses|Ramesses|Richard|Robert|Roger|Rudolf|Samuel|Selim|"
+    "Sigismund|Sixtus|Stephen|Suleiman|Theodore|Thomas|Thutmose|Umberto|Urban|Victor|Vladimir|Walter|Wilhelm|William|"
+    "Xerxes"
 )
+_RULERS = "King|Queen|Pope|Emperor|Empress|Tsar|Czar|Kaiser|Prince|Princess|Sultan|Shah|Duke|Pharaoh|Saint|Sir|Lord"
 _NO_NAME = r"The|In|On|At|And|But|Of|For|By|From|To|With|Like|See|As|If|Or|No|Nos|Is|Was|That|This"
 _ROMAN_STOP = r"(?:\.(?=,| [a-z\d]))?"  # the full stop that older books put after the numeral
 _FIRST = r"I(?=\.?[,;:)'\"]|\.?$|\. [a-z\d]| (?:of|and|to|who|by)\b)"  # not the word, no initial
 
 
 def _abbreviation(match):
-    word = _WORDS[match[1]]
-    return f"{word}." if match[2] is not None else word  # a full stop that ends the text is one as well
+    word = match[1].rstrip(".")
+    if word.lower() in _UNITS and re.search(r"\d ?$", match.string[max(0, match.start() - 2) : match.start()]):
+        return match[0]
+    return _ABBREVIATIONS.get(word) or _ABBREVIATIONS[word.lower()]
+
+
+def _days_or_months(match):
+    """Mon-Fri: Monday to Friday."""
+    said = re.sub(r"\b[A-Z][a-z]{2,4}\b\.?", lambda m: _DAYS.get(m[0].rstrip(".")) or _month(m, 0), match[0])
+    return re.sub(" ?- ?", " to ", said).replace("/", " or ").replace(" thru ", " through ")
 
 
 def _state(match):
@@ -93,13 +150,31 @@ def _state(match):
 
 
 def _chapter(match):
-    number = numbers.roman(match[2])
-    return match[0] if number is None else f"{match[1]} {numbers.cardinal(str(number))}"
+    """A label with one numeral or, where it is a plural or a range, with several."""
+    label, rest = match[1], match[2]
+    pieces = re.split("([^A-Za-z]+(?:and |or |to )?)", rest)
+    if not label.endswith(("s", "pp")) and "-" not in rest:
+        pieces = [pieces[0], "".join(pieces[1:])]
+    for i in range(0, len(pieces) if len(pieces) != 2 else 1, 2):
+        number = numbers.roman(pieces[i])
+        if number is None or (pieces[i] in _NO_NUMERALS and not (len(pieces[i]) == 1 and len(pieces) > 2)):
+            return match[0]
+        pieces[i] = numbers.cardinal(str(number))
+        pieces[i - 1] = " to " if i and pieces[i - 1] == "-" else pieces[i - 1]
+    return f"{label} {''.join(pieces)}"
 
 
 def _regnal(match):
     number = numbers.roman(match[2])
     return match[0] if number is None else f"{match[1]} the {numbers.ordinal(str(number))}"
+
+
+def _sequel(match):
+    """Rocky II; but older books give kings a full stop, III., and go on."""
+    number = numbers.roman(match[2])
+    if number is None or match[0].endswith("."):
+        return _regnal(match)
+    return f"{match[1]} {numbers.cardinal(str(number))}"
 
 
 def _century(match):
@@ -109,15 +184,17 @@ def _century(match):
 
 def _alone(match):
     number = numbers.roman(match[0])
-    return match[0] if number is None else numbers.cardinal(str(number))
+    if number is None:
+        return match[0]
+    return numbers.pairs(str(number)) if number > 1000 else numbers.cardinal(str(number))  # a year
 
 
 def _road(match):
     return f"{match[1]} {_ROADS[match[2]]}"
 
 
-def _month(match):
-    return next(month for month in MONTHS if month.startswith(match[1][:3].capitalize()))
+def _month(match, group=1):
+    return next(month for month in MONTHS if month.startswith(match[group][:3].capitalize()))
 
 
 def _month_after(match):
@@ -134,7 +211,7 @@ def _like(written, word):
 
 RULES = (
     rule("said in English", "i.e. later", "that is later",
-         r"\b(i\.e|e\.g|a\.k\.a)\b\.?", lambda m: _SAID[m[1]]),
+         r"\b(?:(i\.e|e\.g|a\.k\.a)\b\.?|(WWII?)\b)", lambda m: _SAID[m[1] or m[2]]),
     rule("and so on", "tea &c.", "tea et cetera.", r"&c\.", "etc."),
     # Before the rule for the other abbreviations: there St. is a saint, and Dr. a doctor.
     rule("road of a house", "9 Elm St. Boston", "nine Elm street Boston",
@@ -144,7 +221,7 @@ RULES = (
     rule("road that ends a sentence", "Elm St. He ran", "Elm street. He ran",
          _ON_A_ROAD + rf"(?=\. {OPENERS}|\.[\"')]*$)", _road),
     rule("road", "on Elm St. today", "on Elm street today",
-         _ON_A_ROAD + r"\b\.?(?= [a-z\d]|[,;:)?!]|$)", _road),
+         _ON_A_ROAD + r"\b\.?(?= [a-z\d]|[,;:)?!]|$| [NS][EW]\b)", _road),
     rule("direction", "26 N. Beckley", "twenty-six North Beckley", r"(?<=\d )([NSEW])\.? (?=[A-Z\d][a-z\d])",
          lambda m: {"N": "North ", "S": "South ", "E": "East ", "W": "West "}[m[1]]),
     rule("state", "Dallas, TX", "Dallas, Texas",
@@ -153,6 +230,12 @@ RULES = (
          rf"\b({any_of(_STATES)}),?(?= \d{{5}}\b)", _state),
     rule("state, shortened", "Dallas, Tex.", "Dallas, Texas",
          rf"{_CITY}({any_of(_LONGER_STATES)})\.(?![A-Za-z])", _state),
+    rule("days or months", "Mon-Fri, Oct-Dec", "Monday to Friday, October to December",
+         rf"\b(?:(?:{_DAY_NAMES})\b(?:\.?{_BETWEEN}(?:{_DAY_NAMES})\b){{1,6}}|"
+         rf"(?:{_MONTH_NAMES})\b(?:\.?{_BETWEEN}(?:{_MONTH_NAMES})\b){{1,6}}){_STOP}", _days_or_months),
+    rule("day after its time", "from 5 to 7 Sat", "from five to seven Saturday",
+         rf"(?:(?<=\d )|(?<=[ap]m )|(?<=[oO]n ))({any_of(_DAYS)})\b(?! [A-Z]){_STOP}|\b(Sat|Sun)\.(?= [a-z])",
+         lambda m: _DAYS[m[1] or m[2]]),
     rule("month after a number", "5 Mar., 2010", "the fifth of March, twenty ten",
          rf"(?<=[\dhdt] )({_MONTHS}|jan|feb|apr|jun|jul|aug|sept|oct|nov)\b\.?(?! [A-Z])", _month_after),
     rule("month before a number", "on Mar. 5", "on March fifth",
@@ -162,35 +245,52 @@ RULES = (
     rule("weekday", "Tues. 4 May", "Tuesday, the fourth of May",
          rf"\b(?<!he )({any_of(_DAYS)})\b\.?,? (?={MONTH}|\d)", lambda m: f"{_DAYS[m[1]]}, "),
     rule("suite", "Ste. 200", "suite two hundred", r"\bSte\.? (?=\d)", "suite "),
-    rule("around a year", "c. 1455", "circa fourteen fifty-five", r"\bca?\. ?(?=\d{3,4}\b)", "circa "),
-    rule("word before a number", "vol. 2", "volume two",
-         rf"\b({any_of(_BEFORE_NUMBER)}|{any_of(_BEFORE_NUMBER).title()})\. ?(?=\d|[IVXivx]{{1,7}}\b)",
-         lambda m: _like(m[1], _BEFORE_NUMBER[m[1].lower()]) + " "),
+    rule("around a year", "c. 1455", "circa fourteen fifty-five", r"\b(?:c\. ?(?=\d{3,4}\b)|ca\. ?(?=\d))", "circa "),
+    rule("word before a number", "vol. 2, App. B", "volume two, Appendix B",
+         rf"\b(?:({any_of(_BEFORE_NUMBER)}|{any_of(_BEFORE_NUMBER).title()})\. ?"
+         r"(?=\d|(?:[IVXLC]{2,9}|[ivxlc]{2,9}|[IVXivx])\b)|"
+         rf"({_NUMBERED})\. (?=[A-Z]\b)|({_WITHOUT_STOP}) (?=\d))",
+         lambda m: _like(m[0], _BEFORE_NUMBER[(m[1] or m[2] or m[3]).lower()]) + " "),
+    rule("born or died", "b. 1920", "born nineteen twenty", r"\b([bd])\. ?(?=\d{4}\b)",
+         lambda m: "born " if m[1] == "b" else "died "),
     rule("against", "Roe v. Wade", "Roe versus Wade", r"(?<=[a-z.]) v\. (?=[A-Z])", " versus "),
-    rule("abbreviation that ends a sentence", "Rose & Co. They", "Rose and company. They",
-         rf"\b(Co|Corp|Inc|Ltd|Bros|Jr|Sr|Esq|etc)(?=\. {OPENERS})", lambda m: _WORDS[m[1]]),
     rule("abbreviation", "Mrs. Smith", "missus Smith",
-         rf"\b({any_of(_WORDS)})\.((?=[\"')]*$))?", _abbreviation),
+         rf"\b((?:{any_of(_TITLES)})\.(?![\"')]*$)|(?:{any_of(_TITLES)})(?=\.)|"
+         rf"(?:{any_of(_WORDS)}|(?i:{any_of(_IN_ANY_CASE)}))(?=\.)|(?i:{any_of(_WITHOUT_STOP_TOO)})\b(?!\.\w)){_STOP}",
+         _abbreviation),
     rule("title without a full stop", "Mr Smith", "mister Smith",
-         rf"\b({_TITLES}) (?=(?:and )?[A-Z])", lambda m: f"{_WORDS[m[1]]} "),
+         rf"\b({_BRITISH_TITLES}) (?=(?:and )?[A-Z])", lambda m: f"{_TITLES[m[1]]} "),
     rule("versus", "Ali vs Frazier", "Ali versus Frazier", r"\bvs(?= )", "versus"),
-    rule("with", "w/ milk, w/o sugar", "with milk, without sugar", r"(?<![\w/])w/(o\b)?(?= ?[a-z])",
-         lambda m: "without" if m[1] else "with "),
+    rule("with", "w/ milk, c/o Ann", "with milk, care of Ann",
+         r"(?<![\w/])(?:w/o|w/(?! ?[A-Z]|\w\b)|b/c|c/o)(?= ?\w) ?",
+         lambda m: _SLASHED[m[0].rstrip()]),
 
-    rule("numeral of a part", "Chapter IV", "Chapter four",
-         rf"\b({_LABEL})\.? ((?:(?=[IVXL]{{2,8}}\b|[ivx]{{2,7}}\b)|(?=[VX]\b))[IVXLivx]+)\b", _chapter),
+    rule("numeral of a part", "Chapter IV, pp. ii-iv", "Chapter four, pages two to four",
+         rf"\b({_LABEL}s?)\.? ({_NUMERAL}(?:(?:, (?:and )?| and | or | to |-){_NUMERAL}\b){{0,9}})\b", _chapter),
     rule("part one", "Act I, Scene I.", "Act one, Scene one.",
-         rf"\b({_LABELS})\.? (I)(?=[.,;:)'\"-]|$| (?:of|and|or|in|to|is|was)\b| [A-Z])", _chapter),
+         rf"\b({_LABELS})\.? (I)(?=[.,;:)'\"-]|$| (?:of|and|or|in|to|is|was)\b| [A-Z])|"
+         rf"\b({_CONDITIONS}) (I)(?= (?!am|was|have|had|do|did|think|see|saw|will|would|can|could|like|want|need|know|"
+         r"use|used|mean|love|prefer)[a-z])", lambda m: f"{m[1] or m[3]} one"),
+    rule("numeral in brackets", "(iv)", "(four)", r"(?<!\w)\(([ivx]{2,6}|[iv])\)",
+         lambda m: f"({numbers.cardinal(str(numbers.roman(m[1])))})" if numbers.roman(m[1]) else m[0]),
     rule("numeral of a king", "Henry V. of England", "Henry the fifth of England",
-         rf"\b({_KINGS}) ([VX](?!\. [A-Z])|{_FIRST})\b{_ROMAN_STOP}", _regnal),
-    rule("numeral after a name", "William IV. was", "William the fourth was",
-         rf"\b(?!(?:{_NO_NAME}) )([A-Z][a-z]{{2,30}}) ((?!XXX\b)[IVX]{{2,7}})\b{_ROMAN_STOP}", _regnal),
+         rf"\b((?:{_KINGS})(?: [A-Z][a-z]{{2,20}})?) ((?!XXX\b)[IVX]{{2,7}}|[VX](?!\. [A-Z])|{_FIRST})\b{_ROMAN_STOP}",
+         _regnal),
+    rule("numeral of a ruler", "Queen Anna I was", "Queen Anna the first was",
+         rf"\b((?:{_RULERS})(?: [A-Z][a-z]{{1,20}}){{1,3}}) ([IVX]{{1,7}})\b(?!'){_ROMAN_STOP}", _regnal),
+    rule("numeral after a name", "Rocky II", "Rocky two",
+         rf"\b(?!(?:{_NO_NAME}) )([A-Z][a-z]{{2,30}}) ((?!XXX\b)[IVX]{{2,7}})\b{_ROMAN_STOP}", _sequel),
     rule("numeral of a century", "the XIX century", "the nineteenth century",
-         r"(?<=the )([IVX]{2,6}|[VX](?= century))(?:th)?(?=(?: and)? [a-z])", _century),
-    rule("numeral", "II. Genesis", "two. Genesis", r"(?<![\w.'-])(?!IV\b|XXX?\b)[IVX]{2,7}\b(?!['-])", _alone),
+         r"(?:(?<=the )|(?<=th and )|(?<=th to ))([IVX]{2,6}|[ivx]{2,6}(?= (?:and [ivx]{1,6} )?cent)|[VX](?= century))"
+         r"(?:th)?(?=(?: and)? [a-z])", _century),
+    rule("numeral", "II. Genesis, MMXXIV", "two. Genesis, twenty twenty-four",
+         r"(?<![\w.'-])(?:(?!IV\b|XXX?\b)[IVX]{2,7}|[MDCLXVI]{4,15}|[ivx]{2,6}(?=\. [a-z]))\b(?!['-])", _alone),
 
     rule("doctorate", "a Ph.D.", "a P H D.", r"\bPh\.? ?D\b", "P H D"),
-    rule("initials inside", "the U.S.", "the U S.", r"\b(?![AP]\.M\.)([A-Z])\.(?=[A-Z]\b)", r"\1 "),
-    rule("initials", "J. Smith", "J Smith",  # "and I. They" ends a sentence
-         r"\b(?<![AP]\.)([A-HJ-Z])\.(?= [A-Za-z\d]|[,;])", r"\1"),
+    rule("initials inside", "the U.S.", "the U S.", r"\b(?![AP]\.M\.)([A-Z])\.(?=[A-Z](?:\b|[a-z]))", r"\1 "),
+    rule("initial A", "A. Smith", "A-Smith",  # "A Smith" would be an article
+         rf"(?<![A-Z] )\bA\. ?(?=(?!{OPENERS})[A-Z][a-z])", "A-"),
+    rule("initials", "J. Smith", "J Smith",  # "and I. They" ends a sentence, as Plan B. It does
+         rf"\b(?<![AP]\.)([A-HJ-Z])\.(?= (?!{OPENERS})[A-Za-z\d(]|[,;])|"
+         rf"(?<=\bP )(S)\.|(?<=\b[A-Z] )(I)\.(?= (?!{OPENERS})[A-Za-z])", lambda m: m[1] or m[2] or m[3]),
 )  # fmt: skip

@@ -20,9 +20,10 @@ _FILES = (
 _PATH = r"(?:[/?#:][\w/.?=&%#:@~+,;-]{0,500}[\w/])?"  # it does not end in the sentence's full stop
 
 _LABEL = (
-    r"pages?|[Nn]os?\.|[Rr]oom|[Ff]light|[Rr]oute|[Hh]ighway|Interstate|[Aa]partment|[Ss]uite|[Cc]hannel|IQ of|"
-    r"[Aa]rea code|[Ee]xtension|P S|P\.S\.|Boeing|Flight|Exhibit|Page"
+    r"pages?|[Nn]os?\.|[Rr]oom|[Uu]nit|[Gg]ate|[Ff]light|[Rr]oute|[Hh]ighway|Interstate|[Aa]partment|[Ss]uite|[Cc]hannel|"
+    r"IQ of|[Aa]rea code|[Ee]xtension|P S|P\.S\.|Boeing|Flight|Exhibit|Page"
 )
+_HELP = r"(?:911|999|112|110|119|311|411|000|988)"
 _ROAD = (
     "Street|Streets|Avenue|Road|Boulevard|Lane|Drive|Place|Court|Square|Terrace|Way|Highway|Parkway|Expressway|"
     "street|avenue|road|boulevard|lane|drive|place|court|square|terrace|highway|parkway|expressway"
@@ -66,6 +67,16 @@ def _labelled(match):
     return words(label, numbers.one_by_one(digits) if len(digits) > 6 else numbers.pairs(digits), match[3])
 
 
+def _each_digit(match):
+    return numbers.one_by_one(match[0])
+
+
+def _digits(match):
+    """ISBN-13 is the name of a number, of which all digits are read; an X in the end is a letter."""
+    label = re.sub(r"-(\d+)", lambda m: f" {numbers.cardinal(m[1])}", match[1])
+    return words(label, numbers.one_by_one(match[2]), "X" if match[2][-1] == "X" else "")
+
+
 def _house(match):
     digits = match[1]
     if len(digits) == 4 or digits.endswith("00"):
@@ -76,7 +87,8 @@ def _house(match):
 def _code(match):
     """Capitals spelt and numbers read as in codes, but for a word before a hyphen."""
     parts = re.findall(r"[A-Z]+|\d+", match[0])
-    return " ".join(map(_part, parts))
+    said = re.sub("^A (?=[a-z])", "A-", " ".join(map(_part, parts)))  # no article
+    return numbers.plural(said) if match[1] else said
 
 
 def _part(part):
@@ -119,17 +131,28 @@ NUMBERS = (
          r"(?<![\w.,-])(?<!\d )\d{4}(?: \d{4}){2,3}\b(?![.,]?\d| \d)", _groups),
     rule("long number", "call 5550100477", "call five five five zero one zero zero four seven seven",
          r"(?<![\w.,$£€¥-])(?!\d{0,12}000\b)\d{9,15}\b(?![.,-]\d)", lambda m: numbers.one_by_one(m[0])),
+    rule("thousands with points, lakhs", "1.000.000 or 1,50,000", "one million or one hundred fifty thousand",
+         r"(?<![\w.,])(?:\d{1,3}(?:\.\d{3}){2}|\d{1,2}(?:,\d\d){1,4},\d{3})(?!\w|[.,]\d)",
+         lambda m: re.sub("[.,]", "", m[0])),
     rule("network address", "10.0.0.1", "one zero dot zero dot zero dot one",
          r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)", _dotted),
     rule("version", "version 3.10.2", "version three point ten point two",
-         r"(?<![\w.,])\d{1,3}(?:\.\d{1,3}){2}(?!\w|\.\d)", _version),
+         r"(?:(?<![\w.,])|(?<=\b[vV]))\d{1,3}(?:\.\d{1,3}){2}(?!\w|\.\d)",
+         lambda m: f" {_version(m)}"),
+    rule("standard", "H.264", "H two sixty-four", r"\b([A-Z])\.(\d{1,3})\b",
+         lambda m: f"{m[1]} {numbers.pairs(m[2])}"),
+    rule("numbered part", "Section 1.b", "Section one b", r"(?<=\d)\.(?=[A-Za-z]\b)", " "),
+    rule("processor", "x86-64", "x eighty-six sixty-four", r"\b([xX]\d\d)-(?=\d\d\b)", r"\1 "),
 
-    rule("call for help", "call 911", "call nine one one",
-         r"\b([Cc]all(?:s|ed|ing)?|[Dd]ial(?:s|l?ed|l?ing)?) (911|999|112|311|411|000)\b",
-         lambda m: f"{m[1]} {numbers.one_by_one(m[2])}"),
-    rule("secret number", "a card ending in 8876", "a card ending in eight eight seven six",
-         r"\b(ending in|PIN(?: is)?|(?:code|OTP|password) is) (\d{3,8})\b(?![.,:/-]\d)",
-         lambda m: f"{m[1]} {numbers.one_by_one(m[2])}"),
+    rule("call for help", "dial 911 or 112", "dial nine one one or one one two",
+         r"\b((?:[Cc]all|[Dd]ial|[Rr]ing|[Pp]hone|[Tt]ext|[Rr]each|[Ee]mergenc)[a-z]{0,5},? (?:[a-z]{1,12},? ){0,3})"
+         rf"({_HELP}(?:(?:, | or | and |, or ){_HELP}){{0,3}})\b(?![-.,:/]?\d)",
+         lambda m: m[1] + re.sub(r"\d+", _each_digit, m[2])),
+    rule("number of help", "the 911 operator", "the nine one one operator",
+         r"\b(?:911|999|112)(?= (?:call|operator|dispatch|emergenc|hotline|service|now\b))", _each_digit),
+    rule("digits one by one", "ISBN 0-306-40615-2", "ISBN zero three zero six four zero six one five two",
+         r"\b(ending in|PIN(?: is)?|(?:code|OTP|password) is|I[SB][BS]N(?:-1[03])?:?|(?:ZIP|Zip|zip)(?: [Cc]ode)?:?|"
+         r"postcode|SSN:?|VIN:?|IMEI:?|EIN:?) (\d[\d -]{1,20}[\dX])\b(?![.,:/]\d)", _digits),
     rule("numbered clause", "a 401(k)", "a four oh one k", r"(?<![\w.,-])(\d{3})\(([a-z])\)(?:\((\d)\))?",
          lambda m: words(numbers.pairs(m[1]), m[2], m[3])),
     rule("box", "box 2915", "box two nine one five", r"\b([Bb]ox (?:No\. ?)?)(\d{3,12})\b",
@@ -138,7 +161,7 @@ NUMBERS = (
          rf"\b({any_of(STATES)}),? (\d{{5}})(?:-(\d{{4}}))?\b(?![,.]\d)",
          lambda m: f"{m[1]} " + ", ".join(map(numbers.one_by_one, filter(None, m.groups()[1:])))),
     rule("number after its label", "page 249", "page two forty-nine",
-         rf"\b({_LABEL}) ?(\d{{3,4}}|\d{{7,15}}|\d{{1,3}}(?:,\d{{3}}){{2,4}})(?:-([A-Z])\b)?(?![.,-]?\w)", _labelled),
+         rf"\b({_LABEL}) ?(\d{{3,4}}|\d{{7,15}}|\d{{1,3}}(?:,\d{{3}}){{2,4}})(?:-?([A-Z])\b)?(?![.,-]?\w)", _labelled),
     rule("number after No.", "No. 7", "number seven", r"\b(?:N|n)o(s?)\. ?(?=[\dA-Z]*\d)", r"number\1 "),
     rule("number sign", "#5", "number five", r"(?<!\w)# ?(?=\d)", "number "),
     rule("house number", "1026 North Beckley", "ten twenty-six North Beckley",
@@ -152,7 +175,7 @@ CODES = (
     rule("code in small letters", "ab9453", "ab nine four five three", r"(?<=[a-z])\d{3,15}\b(?![.,]\d)",
          lambda m: f" {numbers.code(m[0])}"),
     rule("ordinal in capitals", "1ST", "first", r"(?<=\d)(?:ST|ND|RD|TH)\b", lambda m: m[0].lower()),
-    rule("code", "C2766, F-16", "C two seven six six, F sixteen",
-         r"(?<![\w.,-])(?=[A-Z\d]{0,40}(?:-[A-Z\d]{1,40}){0,3}\b(?!-\w))(?=[\d-]{0,40}[A-Z])(?=[A-Z-]{0,40}\d)"
-         r"[A-Z\d]{1,40}(?:-[A-Z\d]{1,40}){0,3}", _code),
+    rule("code", "C2766, F-16, MP3s", "C two seven six six, F sixteen, M P threes",
+         r"(?<![\w.,-])(?=[A-Z\d]{1,40}(?:-[A-Z\d]{1,40}){0,3}s?\b(?!-\w))(?=[\d-]{0,40}[A-Z])(?=[A-Z-]{0,40}\d)"
+         r"[A-Z\d]{1,40}(?:-[A-Z\d]{1,40}){0,3}(s\b)?", _code),
 )  # fmt: skip

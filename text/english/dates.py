@@ -1,12 +1,17 @@
 """Dates, years, decades and times of day in words. The rules stand in the order in which they are applied."""
 
-from text.english import numbers
-from text.english.rules import ALONE, MONTH, MONTHS, OPENERS, PLAIN_MONTH, rule, words
+import re
 
-_ENDS = rf"(?=[\"')]*$| {OPENERS})()"  # an empty group where the full stop ends the sentence as well
+from text.english import numbers
+from text.english.rules import ALONE, MONTH, MONTHS, PLAIN_MONTH, rule, words
+
+# An empty group where the full stop ends the sentence too: no date stands after it.
+_ENDS = rf"(?=[\"')]*$| (?!{MONTH}|[A-Z][a-z]{{2,5}}day|on\b)[A-Z][a-z]+\b)()"
 _HALF = rf" ?([AaPp])(?:\.[Mm]\.|\.?[Mm]\b)(?:(?<=\.){_ENDS})?"
 _DAYS_IN_MONTH = 31
 _NTH = r"(?:st|nd|rd|th)"
+_DURATIONS = {"d": "day", "h": "hour", "m": "minute", "s": "second"}
+_HHMM = r"(?:[01]\d|2[0-3])[0-5]\d"
 _QUARTERS = ("first", "second", "third", "fourth")
 
 
@@ -72,7 +77,28 @@ def _span(match):
     return f"{numbers.pairs(match[1])} to {numbers.two_digits(match[2])}"
 
 
+def _military(match):
+    """0800: zero eight hundred; 1430-1500: fourteen thirty to fifteen hundred."""
+    said = []
+    for digits in re.findall(r"\d{4}", match[0]):
+        hour, minute = _words(digits[:2]), digits[2:]
+        said.append(
+            words("zero" if digits[0] == "0" else "", hour, numbers.two_digits(minute) if int(minute) else "hundred")
+        )
+    return " to ".join(said)
+
+
+def _duration(match):
+    """2h 15m: two hours fifteen minutes."""
+    parts = re.findall(r"(\d+) ?([a-z]+|$)", match[0])
+    return " ".join(_count(digits, _DURATIONS[unit[:1]]) if unit else _words(digits) for digits, unit in parts)
+
+
 DATES = (
+    rule("range of dates", "May 5th - June 3rd", "May fifth to June third",
+         rf"(?:(?<=\d)|(?<=\d[nrst][dht])) ?- ?(?={MONTH} \d)|(?<=[a-z])-(?=\d\d? {MONTH}\b)", " to "),
+    rule("date and time", "2010-07-05T10:30:00Z", "July fifth, twenty ten, ten hours thirty minutes and zero seconds Z",
+         r"(?<=\d-\d\d)T(?=\d\d:\d\d)|(?<=:\d\d)(?=Z\b)", lambda m: ", " if m[0] else " "),
     rule("date, year first", "2010-07-05", "July fifth, twenty ten",
          r"(?<![\w.,/-])(\d{4})([/.-])(\d\d?)\2(\d\d?)\b(?![/-])",
          lambda m: _month_day_year(m[3], m[4], m[1], m[0])),
@@ -93,8 +119,26 @@ DATES = (
     rule("quarter of a year", "in Q2 2010 or 3Q10", "in the second quarter of twenty ten or the third quarter of ten",
          r"(?<![\w.,-])(?:(?:the )?Q([1-4])[ -]?(\d{4})|([1-4])Q'?(\d{4}|\d\d))\b", _quarter),
 
+    rule("business year", "FY2010, FY 24", "F Y twenty ten, F Y twenty-four",
+         r"\b([FC])Y'? ?(\d{4}|\d\d)\b(?![.,]?\d)",
+         lambda m: f"{m[1]} Y {numbers.pairs(m[2]) if len(m[2]) == 4 else numbers.two_digits(m[2])}"),
+
     rule("time range", "9:00-9:30", "nine o'clock to nine thirty",
          r"(?<=[\dmM.]) ?-(?= ?(?:\d\d?:[0-5]\d|\d\d? ?[AaPp]\.?[Mm]\b))", " to "),
+    rule("military time", "0800 hours", "zero eight hundred hours",
+         rf"(?<![\w.,:-])(?:{_HHMM}(?:-{_HHMM})?(?= ?h\b)|0\d[0-5]\d-{_HHMM}|"
+         rf"(?:0\d[0-5]\d|(?!\d\d00){_HHMM})(?= ?(?:hours|hrs)\b)|"
+         rf"(?:(?<=[aA]t )|(?<=[bB]y )|(?<=rom )|(?<=til )|(?<=ore )|(?<=ter ))"
+         rf"(?:0\d[0-5]\d|{_HHMM}(?:-{_HHMM})?(?= hours)))\b(?![.,:]?\d)", _military),
+    rule("duration", "2h 15m, 1h30", "two hours fifteen minutes, one hour thirty",
+         r"(?<![\w.,:-])(?:\d{1,4} ?(?:d|h|hrs?)(?: ?\d{1,2} ?(?:hrs?|h|min|m|sec|s)\b){1,3}|\d{1,2}h[0-5]\d\b|"
+         r"\d{1,3} ?m(?:in)? ?[0-5]?\d ?s(?:ec)?\b)", _duration),
+    rule("seconds of a race", "9.58s", "nine point five eight seconds",
+         r"(?:(?<=\d\.\d)|(?<=\d\.\d\d)) ?s\b", " seconds"),
+    rule("time of a race", "3:45.2", "three forty-five point two",
+         r"(?<![\d:.])(\d{1,2}):([0-5]\d)\.(\d{1,3})\b(?!\.\d)",
+         lambda m: f"{_words(m[1])} {numbers.two_digits(m[2])} point {numbers.one_by_one(m[3])}"),
+    rule("time, till noon", "10 am-noon", "ten AM to noon", r"(?<=[mM\d])-(?=(?:noon|midnight)\b)", " to "),
     rule("time", "12:36 p.m., 9:00", "twelve thirty-six PM, nine o'clock",
          rf"(?<![\d:.])([01]?\d|2[0-4]):([0-5]\d)(?::([0-5]\d))?(?!\d|:\d)(?:{_HALF})?", _time),
     rule("time with a point", "8.30 p.m.", "eight thirty PM.",

@@ -67,13 +67,35 @@ def arpabet(word: str) -> list[str]:
     return list(_phones(word)[0])
 
 
+def is_letter_a(words: list[str], i: int) -> bool:
+    """Whether word i is the letter A, as in vitamin A is, A T and T or plan A, and no article."""
+    if words[i] != "A":
+        return False
+    before, after = words[i - 1] if i else "", words[i + 1] if i + 1 < len(words) else ""
+    if any(map(_is_initial, (before, after))) or not after:
+        return True
+    if after in ("and", "or", "to"):
+        return before != "" or any(map(_is_initial, words[i + 2 : i + 3]))
+    return before[:1].islower() or (before != "" and after[0].islower())
+
+
+def is_said(word: str) -> bool:
+    """Whether the dictionary has a word, and not as the names of its letters."""
+    phones = [phone.rstrip("012") for phone in _entry(word.lower()) or ()]
+    return phones != [] and phones != [phone.rstrip("012") for phone in _spelt(word)]
+
+
+def _is_initial(word):
+    return len(word) == 1 and word.isupper()
+
+
 def _tokens(text):
     """Words, with capitals that are letters by themselves written so that they are told from words: A. for A."""
     words = [word for word in _NO_LETTER.sub("", text).split() if any(map(str.isalpha, word))]
-    alone = [len(word) == 1 and word.isupper() for word in words]
-    beside = [False, *alone, False]
+    alone = [False, *map(_is_initial, words), False]
+    letters_too = [word == "I" and (alone[i] or alone[i + 2]) or is_letter_a(words, i) for i, word in enumerate(words)]
     return [
-        f"{word}." if alone[i] and (word not in "AI" or beside[i] or beside[i + 2]) else word
+        f"{word}." if letters_too[i] or (_is_initial(word) and word not in "AI") else word
         for i, word in enumerate(words)
     ]
 
@@ -84,7 +106,8 @@ def _ipa(word):
     if word.lower() in _UNSTRESSED and word not in _SPELT:
         phones = [f"{phone.rstrip('012')}0" if phone[-1].isdigit() else phone for phone in _phones(word)[0]]
     else:
-        phones = [phone for part in word.split("-") for phone in _phones(part)[0]]
+        parts = ["A." if part == "A" != word else part for part in word.split("-")]
+        phones = [phone for part in parts for phone in _phones(part)[0]]
     return "".join(_symbols(phones, i) for i in range(len(phones)))
 
 

@@ -1,6 +1,7 @@
 """Written text to words: Unicode cleaned up in every language; in English the rules for all that is no word."""
 
 import functools
+import html
 import itertools
 import re
 import unicodedata
@@ -26,24 +27,30 @@ _TRANSLATION = str.maketrans(
     {char: plain for plain, chars in _PLAIN.items() for char in chars}
     | {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F) if chr(code) not in "＇＂"}  # full-width ASCII
 )
-_EMOJI = (range(0x2600, 0x27C0), range(0x1F000, 0x20000), range(0xFE00, 0xFE10))
+_EMOJI = (range(0x2600, 0x266D), range(0x2670, 0x27C0), range(0x1F000, 0x20000), range(0xFE00, 0xFE10))
 _JOINERS = "\u200c\u200d"  # format characters that are part of the spelling, in Persian for one
 _MOST_MARKS = 30  # on one letter, as in Unicode's stream-safe text: to order a longer row takes its length squared
 
 SLOT = "\ue000"  # stands for what is not to be normalised, and stays; of Unicode's private use
-_KEPT = "£€¥₹₩₽¢°º²³µ" + SLOT  # what rules read
+_KEPT = "¢°º²³µΩ" + quantities.CURRENCY_SIGNS + SLOT  # what rules read
+_ENTITY = re.compile(r"&#?[A-Za-z0-9]{2,31};")  # of HTML
+_GREEK_LETTER = re.compile("(?<![\u0370-\u03ff])(?:(?![Ωμ])[Α-ΡΣ-Ωα-ω])(?![\u0370-\u03ff])")  # one by itself, a symbol
+_RAISED = re.compile(r"(?:(?<=[0-9)])|(?<=\b[A-Za-z]))([⁺⁻]?(?:[⁰¹²³⁴-⁹]+|ⁿ))")
 _SIGNS = str.maketrans({
     "×": " times ", "÷": " divided by ", "±": " plus or minus ", "≤": " less than or equal to ",
     "√": " square root of ",
     "≥": " greater than or equal to ", "≈": " approximately ", "≠": " is not equal to ", "∞": " infinity ",
     "§": " section ", "¶": " paragraph ", "‰": " per mille ", "№": "No. ", "→": " to ", "⁄": "/", "μ": "µ",
-    "Ω": " ohms", "∕": " divided by ", "∗": " times ", "∙": " times ", "⋅": " times ",
-    "©": "", "®": "", "™": "", "•": " ", "·": " ", "†": "", "‡": "", "π": " pi ",
+    "∕": " divided by ", "∗": " times ", "∙": " times ", "⋅": " times ",
+    "©": "", "®": "", "™": "", "•": " ", "·": " ", "†": "", "‡": "", "∆": "Δ", "∑": " sum ", "∏": " product ",
+    "∫": " integral ", "⇒": " to ", "♯": "#", "♭": " flat",
 })  # fmt: skip
 
 
 def clean(text: str) -> str:
     """Plain punctuation, no control characters or emoji, single spaces: what every language shares."""
+    if "&" in text:
+        text = _ENTITY.sub(lambda match: html.unescape(match[0]).replace(SLOT, ""), text)
     text = unicodedata.normalize("NFC", _few_marks("".join(map(_visible, text))))
     text = " ".join(re.sub(r"--+", " - ", text.translate(_TRANSLATION)).split())
     return re.sub(r"(?<=\S) (?=[.,;:!?]+(?:\s|$))", "", text)
@@ -95,7 +102,24 @@ def _transliterate(text):
     """ASCII, and the signs that rules read."""
     if text.isascii():
         return text
-    return "".join(map(_ascii, text.translate(_SIGNS)))
+    text = _RAISED.sub(_power, text.translate(_SIGNS))
+    return "".join(map(_ascii, _GREEK_LETTER.sub(_name, text)))
+
+
+def _power(match):
+    """Superscripts as 10^6 is written; after letters the rules of measures read ² and ³."""
+    return (
+        match[1]
+        if match[1] in ("²", "³") and match.string[match.start() - 1].isalpha()
+        else "^" + unicodedata.normalize("NFKD", match[1]).replace("−", "-")
+    )
+
+
+def _name(match):
+    """The name of a Greek letter, apart from letters and digits beside it."""
+    before, after = match.string[match.start() - 1 : match.start()], match.string[match.end() : match.end() + 1]
+    name = unicodedata.name(match[0]).split()[-1].lower().replace("lamda", "lambda")
+    return f"{' ' if before.isalnum() else ''}{name}{' ' if after.isalnum() else ''}"
 
 
 @functools.lru_cache(4096)
@@ -104,9 +128,12 @@ def _ascii(char):
 
     if char <= "~" or char in _KEPT:
         return char
-    if unicodedata.decomposition(char).startswith("<fraction>"):
-        return " " + unicodedata.normalize("NFKD", char).replace("⁄", "/")
-    return unidecode(char)
+    kind, plain = unicodedata.decomposition(char).partition(">")[0], unicodedata.normalize("NFKD", char)
+    if kind in ("<fraction", "<circle"):
+        return f" {plain} ".replace("⁄", "/") if kind == "<circle" else f" {plain}".replace("⁄", "/")
+    if kind == "<square" or (kind == "<compat" and plain[0] in _KEPT):  # ㎏ and ℃
+        return "".join(map(_ascii, plain))
+    return unidecode(char).upper() if unicodedata.category(char) == "Nl" else unidecode(char)  # ⅷ: VIII
 
 
 def _decimal(match):
@@ -123,28 +150,61 @@ _COUNTED = (
     "people|men|women|persons|children|soldiers|troops|members|students|years|days|miles|times|copies|cases|"
     "houses|votes|tons|acres|feet|dollars|pounds|euros|words|pages|points"
 )
-_LEFT = {"@": " at ", "+": " plus ", "=": " equals ", "$": " dollars ", "£": " pounds ", "€": " euros ", "¥": " yen ",
-         "¢": " cents ", "°": " degrees ", "%": " percent ", "²": " squared ", "³": " cubed "}  # fmt: skip
+_LEFT = {"@": " at ", "+": " plus ", "=": " equals ", "¢": " cents ", "°": " degrees ", "%": " percent ",
+         "²": " squared ", "³": " cubed ", "µ": " mu ", "Ω": " omega ",
+         **{sign: f" {quantities.plural_of(sign)} " for sign in quantities.CURRENCY_SIGNS}}  # fmt: skip
+_BLOCKS = "br|p|div|li|ul|ol|tr|td|th|h[1-6]|table|hr|section|article|blockquote|pre|option"  # tags between words
+_TAG_END = r"(?:\s[^<>]{0,200}=[^<>]{0,200})?\s?/?>"
+_OPERATORS = {
+    "<=": "less than or equal to", ">=": "greater than or equal to", "!=": "not equal to", "==": "equals", "->": "to",
+    "=>": "to", "<": "less than", ">": "greater than",
+}  # fmt: skip
 
-_MARKUP = (
-    rule("tag", "<b>so</b>", "so", r"</?[A-Za-z][^<>]{0,200}>", ""),
-    rule("and", "Tom & Ann", "Tom and Ann", r"&amp;|&(?!c\.)", " and "),
-    rule("emphasis", "it is *so* _good_", "it is so good", r"(?<![\w*])(\*{1,3}|_{1,3})(?=\w)|(?<=[\w.,;:!?'\")])"
-         r"(?:\*{1,3}|_{1,3})(?![\w*])", ""),
+MARKUP = (  # in every language
+    rule("tag between words", "one<br/>two", "one two", rf"</?(?:{_BLOCKS}){_TAG_END}", " "),
+    rule("tag", "<b>so</b>", "so", rf"</?[A-Za-z][\w-]{{0,30}}{_TAG_END}|<!--[^<>]{{0,500}}-->", ""),
+    rule("link", "[here](https://a.org)", "here",
+         r"!?\(([^()]{1,300})\)\((?:https?:|www\.|[^()\s]{0,100}[./#])[^()\s]{0,300}\)", r"\1"),
+    rule("heading", "## Two", "Two", r"(?<!\S)#{2,6} ", ""),
+    rule("emphasis", "it is *so* _good_", "it is so good", r"(?<![\w*])(?:\*{1,3}|_{1,3}|~~)(?=\w)|"
+         r"(?<=[\w.,;:!?'\")])(?:\*{1,3}|_{1,3}|~~)(?![\w*])", ""),
+)  # fmt: skip
+
+_WORDS_AND_SIGNS = (
+    rule("letters with and", "AT&T", "A T and T", r"\b([A-Z]{1,3})&(?=([A-Z]{1,3})\b)",
+         lambda m: f"{' '.join(m[1])} and "),
+    rule("and", "Tom & Ann", "Tom and Ann", r" ?&(?!c\.) ?", " and "),
+    rule("sharp", "C#", "C sharp", r"\b([A-G])#(?!\w)", r"\1 sharp"),
+    rule("framework", "ASP.NET", "A S P dot net", r"(?<![\w.])([A-Z]{2,4})?\.NET\b",
+         lambda m: f"{' '.join(m[1] or '')} dot net"),
+    rule("factorial", "5!=120", "five factorial equals one hundred twenty", r"(?<![\w.,])(\d{1,3})!(?= ?= ?\d)",
+         r"\1 factorial "),
+    rule("comparison", "a <= b", "a less than or equal to b",
+         r" ?(<=|>=|!=|==|->|=>) ?|(?<=[\w)%])(?: ([<>]) (?=[\w(.-])| ?([<>]) ?(?=[-\d(.]|[A-Za-z]\b))",
+         lambda m: f" {_OPERATORS[m[1] or m[2] or m[3]]} "),
+)  # fmt: skip
+
+_SPACES = (
+    rule("space after a mark", "Hello,you.So", "Hello, you. So",
+         r"(?<=[a-z])[.!?]{1,3}(?=[A-Z][a-z']{0,30}(?![\w(]))|(?<=[A-Za-z])[,;!?](?=[A-Za-z])", r"\g<0> "),
 )  # fmt: skip
 
 _NUMBERS = (
     rule("chapter and verse", "John 3:4", "John three four", r"\b([A-Z][a-z]{2,15} \d{1,3}):(?=\d)", r"\1 "),
     rule("ratio", "3:1", "three to one", r"(?<![\w:])(\d{1,3}):(\d{1,3})(?![\w:])", r"\1 to \2"),
     rule("colon between numbers", "1:2:3", "one two three", r"(?<=\d):(?=\d)", " "),
-    rule("thousands apart", "1 000 000", "one million", r"(?<![\d.,])(?<!\d )\d{1,3}(?: \d{3}){2,4}(?![.,]?\d| \d)",
-         lambda m: m[0].replace(" ", "")),
-    rule("plural", "747s", "seven forty-sevens", r"(?<![\w.,])(\d{1,3})s\b",
+    rule("thousands apart", "1 000 000", "one million",
+         r"(?<![\d.,])(?<!\d )\d{1,3}(?:(?: \d{3}){2,4}|(?:'\d{3}){1,4})(?![.,]?\d| \d)",
+         lambda m: re.sub("[ ']", "", m[0])),
+    rule("round plural", "1000s", "thousands", r"(?<![\w.,])(10{1,6}|1,000|10,000|100,000|1,000,000)s\b",
+         lambda m: numbers.plural(numbers.cardinal(m[1]).removeprefix("one "))),
+    rule("plural", "747s", "seven forty-sevens", r"(?<![\w.,])(\d{1,9})s\b",
          lambda m: numbers.plural(numbers.pairs(m[1]))),
     rule("range of ordinals", "5th-6th", "fifth to sixth", r"(?<=\d[a-z]{2})-(?=\d+[a-z]{2}\b)", " to "),
     rule("ordinal", "the 22nd", "the twenty-second", rf"{START}({NUMBER})(?:st|nd|rd|th)\b",
          lambda m: numbers.ordinal(m[1])),
     rule("range", "30-45", "thirty to forty-five", r"(?<=\d)-(?=\d)", " to "),
+    rule("letter A before a number", "A1c", "A-one c", r"\bA(?=\d)", "A-"),
     rule("letters beside digits", "mp3", "mp three", r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])", " "),
     rule("count", "1500 people", "one thousand five hundred people",
          rf"(?<![\w.,])(?<!\b[Ii]n )(?<!\b[Tt]he )\d{{4}}(?= (?:{_COUNTED})\b)", lambda m: numbers.cardinal(m[0])),
@@ -155,11 +215,11 @@ _NUMBERS = (
 
 _REST = (
     rule("signs left", "@ home", "at home", f"[{''.join(map(re.escape, _LEFT))}]", lambda m: _LEFT[m[0]]),
-    rule("what is not said", "and/or", "and or", r"[*_~^|\\<>#/ºµ₹₩₽]", " "),
+    rule("what is not said", "and/or", "and or", r"[*_~^|\\<>#/º]", " "),
 )
 
 # In this order, each on what the ones before left.
-_FIRST = _MARKUP + codes.ADDRESSES + abbreviations.RULES
+_FIRST = MARKUP + _WORDS_AND_SIGNS + codes.ADDRESSES + _SPACES + abbreviations.RULES
 _OF_DIGITS = dates.DATES + codes.NUMBERS + quantities.MONEY + quantities.MEASURES + codes.CODES + _NUMBERS
-_LAST = dates.HALVES + _REST
+_LAST = dates.HALVES + quantities.PER + _REST
 RULES = _FIRST + _OF_DIGITS + _LAST

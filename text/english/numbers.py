@@ -6,9 +6,8 @@ import re
 LONGEST = 15  # digits beyond which nobody counts: such a number is read one by one,
 LONGEST_IN_THREES = 33  # but where commas help to count them
 
-_ROMAN = re.compile(
-    r"(XL|L?X{0,3})(IX|IV|V?I{0,3})"
-)  # to 89: kings, chapters; what is longer is rather a word (MIX, CD)
+_ROMAN = re.compile("M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
+_ROMAN_VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 
 
 def cardinal(number: str) -> str:
@@ -85,13 +84,11 @@ def plural(words: str) -> str:
 
 
 def roman(numeral: str) -> int | None:
-    """XIV: 14; None where it is no Roman numeral of 1 to 89."""
-    match = _ROMAN.fullmatch(numeral.upper())
-    if not match or not numeral:
+    """XIV: 14; None where it is no Roman numeral of 1 to 3999."""
+    if not numeral or not _ROMAN.fullmatch(numeral.upper()):
         return None
-    ones = {"IX": 9, "IV": 4}.get(match[2], match[2].count("V") * 5 + match[2].count("I"))
-    tens = 4 if match[1] == "XL" else match[1].count("L") * 5 + match[1].count("X")
-    return 10 * tens + ones
+    values = [_ROMAN_VALUES[char] for char in numeral.upper()]
+    return sum(-value if value < after else value for value, after in zip(values, [*values[1:], 0]))
 
 
 @functools.lru_cache(4096)

@@ -1,23 +1,45 @@
 """Money, percentages, measures, fractions and signs in words. The rules stand in the order of use."""
 
-from text.english import numbers
-from text.english.rules import AMOUNT, NUMBER, SCALE, START, STOP, any_of, rule, words
+import re
 
-_MONEY = {
-    "$": ("dollar", "dollars", "cent", "cents"), "£": ("pound", "pounds", "penny", "pence"),
-    "€": ("euro", "euros", "cent", "cents"), "¥": ("yen", "yen", "sen", "sen"),
-    "₹": ("rupee", "rupees", "paisa", "paise"), "₩": ("won", "won", "jeon", "jeon"),
-    "₽": ("ruble", "rubles", "kopeck", "kopecks"),
+from text.english import numbers
+from text.english.rules import AMOUNT, NOUN, NUMBER, SCALE, START, STOP, any_of, rule, words
+
+_CENTS = ("cent", "cents")
+_MONEY = {  # by sign, or by code where there is none: singular, plural, and those of the coin
+    "$": ("dollar", "dollars", *_CENTS), "£": ("pound", "pounds", "penny", "pence"), "€": ("euro", "euros", *_CENTS),
+    "¥": ("yen", "yen", "sen", "sen"), "₹": ("rupee", "rupees", "paisa", "paise"), "₩": ("won", "won", "jeon", "jeon"),
+    "₽": ("ruble", "rubles", "kopeck", "kopecks"), "₪": ("shekel", "shekels", "agora", "agorot"),
+    "₺": ("lira", "lira", "kurus", "kurus"), "₫": ("dong", "dong", "hao", "hao"),
+    "฿": ("baht", "baht", "satang", "satang"), "₱": ("peso", "pesos", "centavo", "centavos"),
+    "₦": ("naira", "naira", "kobo", "kobo"), "₴": ("hryvnia", "hryvnias", "kopiyka", "kopiykas"),
+    "₿": ("bitcoin", "bitcoins", "satoshi", "satoshis"),
+    "BRL": ("real", "reais", "centavo", "centavos"), "CHF": ("Swiss franc", "Swiss francs", "centime", "centimes"),
+    "CNY": ("yuan", "yuan", "fen", "fen"), "CZK": ("Czech koruna", "Czech korunas", "haler", "halers"),
+    "DKK": ("Danish krone", "Danish kroner", "ore", "ore"), "HUF": ("forint", "forints", "filler", "filler"),
+    "MXN": ("Mexican peso", "Mexican pesos", "centavo", "centavos"),
+    "NOK": ("Norwegian krone", "Norwegian kroner", "ore", "ore"), "PLN": ("zloty", "zlotys", "grosz", "groszy"),
+    "SEK": ("Swedish krona", "Swedish kronor", "ore", "ore"), "ZAR": ("rand", "rand", *_CENTS),
+    "AED": ("dirham", "dirhams", "fils", "fils"), "SAR": ("riyal", "riyals", "halala", "halalas"),
+    "EGP": ("Egyptian pound", "Egyptian pounds", "piastre", "piastres"),
+    "ARS": ("Argentine peso", "Argentine pesos", "centavo", "centavos"),
 }  # fmt: skip
-_COINS = {"¢": ("cent", "cents"), "c": ("cent", "cents"), "p": ("penny", "pence")}
+CURRENCY_SIGNS = "".join(sign for sign in _MONEY if len(sign) == 1)
+_COINS = {"¢": _CENTS, "c": _CENTS, "p": ("penny", "pence")}
 _COUNTRIES = {"US": "US", "A": "Australian", "AU": "Australian", "C": "Canadian", "CA": "Canadian", "HK": "Hong Kong",
-              "NZ": "New Zealand", "S": "Singapore", "R": "Brazilian"}  # fmt: skip
-_ISO_MONEY = {"USD": "$", "GBP": "£", "EUR": "€", "JPY": "¥", "INR": "₹", "KRW": "₩", "RUB": "₽",
-              "CAD": "C$", "AUD": "A$"}  # fmt: skip
+              "NZ": "New Zealand", "S": "Singapore", "NT": "Taiwan"}  # fmt: skip
+_OTHERWISE = {  # what else these currencies are written as
+    "USD": "$", "GBP": "£", "EUR": "€", "JPY": "¥", "INR": "₹", "Rs.": "₹", "Rs": "₹", "KRW": "₩", "RUB": "₽",
+    "ILS": "₪", "TRY": "₺", "VND": "₫", "THB": "฿", "PHP": "₱", "NGN": "₦", "UAH": "₴", "BTC": "₿", "CAD": "C$",
+    "AUD": "A$", "NZD": "NZ$", "HKD": "HK$", "SGD": "S$", "R$": "BRL ", "RMB": "CNY ", "MX$": "MXN ", "Fr.": "CHF ",
+    **{code: f"{code} " for code in _MONEY if len(code) == 3},
+}  # fmt: skip
+_CURRENCY = any_of(re.escape(each) for each in sorted(_OTHERWISE, key=len, reverse=True))
 _SCALES = {"k": "thousand", "K": "thousand", "m": "million", "M": "million", "mn": "million", "mm": "million",
            "b": "billion", "B": "billion", "bn": "billion", "Bn": "billion", "tn": "trillion",
            "T": "trillion"}  # fmt: skip
-_SIGN = "[$£€¥₹₩₽]"
+_SIGN = f"[{CURRENCY_SIGNS}]"
+_CODE = any_of(code for code in _MONEY if len(code) == 3)
 _SCALED = rf"(?:[ -]({SCALE})s?\b|([kKmMbBT])(?![\w/])| ?(mn|mm|[bB]n|tn)\b)?"
 
 # Singular, plural; the plural adds an s where there is none.
@@ -27,9 +49,10 @@ _UNITS = {
     "mg": "milligram", "g": "gram", "gm": "gram", "kg": "kilogram", "kgs": "kilogram", "µg": "microgram",
     "lb": "pound", "lbs": "pound", "oz": "ounce", "cwt": "hundredweight", "l": "liter", "L": "liter",
     "ml": "milliliter", "mL": "milliliter", "cl": "centiliter", "dl": "deciliter", "dL": "deciliter", "gal": "gallon",
-    "gals": "gallon", "qt": "quart", "qts": "quart", "tsp": "teaspoon", "tbsp": "tablespoon", "ha": "hectare",
-    "cc": ("c c", "c c"), "ms": "millisecond", "µs": "microsecond", "ns": "nanosecond", "sec": "second",
-    "secs": "second", "min": "minute", "mins": "minute", "h": "hour", "hr": "hour", "hrs": "hour", "yr": "year",
+    "gals": "gallon", "qt": "quart", "qts": "quart", "pt": "pint", "tsp": "teaspoon", "tbsp": "tablespoon",
+    "ha": "hectare", "cc": ("c c", "c c"), "ms": "millisecond", "µs": "microsecond", "ns": "nanosecond",
+    "sec": "second", "secs": "second", "min": "minute", "mins": "minute", "h": "hour", "hr": "hour", "hrs": "hour",
+    "yr": "year",
     "yrs": "year", "mo": "month", "mos": "month", "wk": "week", "wks": "week",
     "Hz": ("hertz", "hertz"), "kHz": ("kilohertz", "kilohertz"), "MHz": ("megahertz", "megahertz"),
     "GHz": ("gigahertz", "gigahertz"), "KB": "kilobyte", "kB": "kilobyte", "MB": "megabyte", "GB": "gigabyte",
@@ -40,8 +63,12 @@ _UNITS = {
     "Gbps": ("gigabit per second", "gigabits per second"), "px": "pixel", "dpi": ("dot per inch", "dots per inch"),
     "W": "watt", "kW": "kilowatt", "KW": "kilowatt", "MW": "megawatt", "GW": "gigawatt", "kWh": "kilowatt hour",
     "MWh": "megawatt hour", "Wh": "watt hour", "hp": ("horsepower", "horsepower"), "V": "volt", "kV": "kilovolt",
-    "mV": "millivolt", "mA": "milliamp", "mAh": "milliamp hour", "dB": "decibel", "cal": "calorie",
+    "mV": "millivolt", "A": "amp", "mA": "milliamp", "mAh": "milliamp hour", "dB": "decibel", "cal": "calorie",
     "kcal": "kilocalorie", "kJ": "kilojoule", "kN": "kilonewton",
+    "Ω": "ohm", "kΩ": "kiloohm", "MΩ": "megaohm", "mmHg": ("millimeter of mercury", "millimeters of mercury"),
+    "mol": "mole", "N": "newton", "J": "joule", "lm": "lumen", "ppm": ("part per million", "parts per million"),
+    "ppb": ("part per billion", "parts per billion"), "doz": ("dozen", "dozen"), "pkg": "package", "pkgs": "package",
+    "PSI": ("P S I", "P S I"), "HP": ("horsepower", "horsepower"),
     "Pa": "pascal", "hPa": "hectopascal", "kPa": "kilopascal", "MPa": "megapascal",
     "psi": ("pound per square inch", "pounds per square inch"), "mph": ("mile per hour", "miles per hour"),
     "MPH": ("mile per hour", "miles per hour"), "mpg": ("mile per gallon", "miles per gallon"),
@@ -50,14 +77,25 @@ _UNITS = {
     "bpm": ("beat per minute", "beats per minute"), "KM": "kilometer", "KG": "kilogram",
 }  # fmt: skip
 _PER = {"s": "second", "d": "day", "hour": "hour", "day": "day", "week": "week", "month": "month", "year": "year",
-        "person": "person", "second": "second", "minute": "minute", "mile": "mile", "in": "inch"}  # fmt: skip
+        "person": "person", "second": "second", "minute": "minute", "mile": "mile", "in": "inch", "head": "head",
+        "acre": "acre", "gallon": "gallon", "pound": "pound", "night": "night", "user": "user"}  # fmt: skip
 _PREFIXES = {"sq": "square", "square": "square", "cu": "cubic", "cubic": "cubic"}
-_POWERS = {"²": "square", "2": "square", "³": "cubic", "3": "cubic"}
+_POWERS = {"²": "square", "2": "square", "^2": "square", "³": "cubic", "3": "cubic", "^3": "cubic"}
 _UNIT = "|".join(sorted((each.replace(".", r"\.") for each in _UNITS), key=len, reverse=True))
 _DIVISOR = "|".join(sorted({*_UNITS, *_PER} - {"in."}, key=len, reverse=True))
+_ALONE = "|".join(sorted({unit for unit in _UNITS if len(unit) > 1 or unit in "mg"} - {"in."}, key=len, reverse=True))
+_LONGER = any_of(sorted((each for each in (*_UNITS, *_PER) if len(each) > 1), key=len, reverse=True))
+_DETERMINER = re.compile(r"\b(?:an?|the|this|that|each|every|another|his|her|its|their|our|my|your) -?$", re.IGNORECASE)
+_NOUN = re.compile(NOUN)
+_PLACE = re.compile(  # what comes after is a name, 10A, and no measure
+    r"\b(?:apartment|apt|room|rm|suite|unit|section|seat|row|gate|flight|level|grade|exhibit|figure|fig|table|part|floor|"
+    r"building|class|flat|no|number|line|platform|track|bus|route|item|box|page|chapter|block|article|type|"
+    r"equation|appendix)\.? $",
+    re.IGNORECASE,
+)
 _HALVES = {"one half": "a half", "one quarter": "a quarter"}
 _KIND = r"(?:(sq|square|cu|cubic)\b\.? )?"
-_POWER = r"(?:(²|³|[23]\b)|(?<=\.)|(?!\w))"
+_POWER = r"(?:(²|³|\^?[23]\b)|(?<=\.)|(?!\w))"
 _MEASURE = (
     rf"(?<![\d.,/])((?:\d{{1,4}} )?\d{{1,4}}/\d{{1,4}}|{AMOUNT}(?: {SCALE}(?= ))?)(?: ?(-)| ?){_KIND}({_UNIT}){_POWER}"
     rf"(?:/{_KIND}({_DIVISOR}){_POWER})?(?!'){STOP}"
@@ -70,24 +108,50 @@ def _names(unit):
     return names if isinstance(names, tuple) else (names, f"{names}s")
 
 
+def plural_of(sign: str) -> str:
+    """The plural of the currency that has this sign."""
+    return _MONEY[sign][1]
+
+
 def _is_one(number):
     """Whether a thing counted by it is singular: one, and a fraction of one."""
-    return number == "1" or ("/" in number and " " not in number)
+    above, _, below = number.partition("/")
+    return number == "1" or (below != "" and " " not in above and int(above) < int(below))
+
+
+def _before(match, pattern):
+    """Whether what stands before a match ends as the pattern says."""
+    return pattern.search(match.string[max(0, match.start() - 15) : match.start()]) is not None
 
 
 def _money(match):
-    country, sign, whole, cents, *scales = match.groups()
-    unit, units, coin, coins = _MONEY[sign]
+    country, sign, code, whole, cents, *scales = match.groups()
+    unit, units, coin, coins = _MONEY[sign or code]
     country = _COUNTRIES.get(country or "", "")
     scale = next(filter(None, scales[:3]), None)
+    described = match["thing"] is not None or (match["noun"] is not None and _before(match, _DETERMINER))
     if cents and not scale and not cents[2:].strip("0"):
         cents = cents[:2].ljust(2, "0")  # $20.5 and $20.500
     if scale or (cents and len(cents) != 2):
-        return words(numbers.decimal(whole, cents), _SCALES.get(scale, scale), country, units)
-    said = [words(numbers.cardinal(whole), country, unit if whole == "1" or match["thing"] is not None else units)]
+        return words(numbers.decimal(whole, cents), _SCALES.get(scale, scale), country, unit if described else units)
+    said = [words(numbers.cardinal(whole), country, unit if whole == "1" or described else units)]
     if cents and int(cents):
-        said.append(f"{numbers.cardinal(str(int(cents)))} {coin if int(cents) == 1 else coins}")
+        said.append(f"{numbers.cardinal(str(int(cents)))} {coin if int(cents) == 1 or described else coins}")
     return ", ".join(said[1:] if len(said) > 1 and not int(whole.replace(",", "")) else said)
+
+
+def _scaled(match):
+    """250K: two hundred fifty thousand. A 10K race, flat 3B and 401K are no numbers of things."""
+    whole, part, scale, counted = match.groups()
+    few = not part and int(whole.replace(",", "")) <= 10 and not counted  # noqa: PLR2004
+    if (
+        _before(match, _PLACE)
+        or whole == "401"
+        or (few and scale != "M")
+        or (scale in "B" and not part and not counted)
+    ):
+        return match[0]
+    return words(numbers.decimal(whole, part), _SCALES[scale])
 
 
 def _money_range(match):
@@ -108,15 +172,29 @@ def _old_money(match):
 
 
 def _coins(match):
+    if match[2] in "cp" and _before(match, _PLACE):
+        return match[0]
     return f"{match[1]} {_COINS[match[2].strip()][match[1] != '1']}"
 
 
 def _measure(match):
     number, hyphen, prefix, unit, power, below, divisor, below_power = match.groups()
+    after = match.string[match.end() : match.end() + 20]
+    if len(unit) == 1 and _before(match, _PLACE) or (unit == "A" and re.match("-| [A-Z]| [a-z]+s\\b", after)):
+        return match[0]
     kind = _PREFIXES.get(prefix or "") or _POWERS.get(power or "")
     below = _PREFIXES.get(below or "") or _POWERS.get(below_power or "")
     per = words("per", below, _names(divisor)[0]) if divisor else ""
-    return words(number, kind, _names(unit)[0 if hyphen else not _is_one(number)], per)
+    described = hyphen or (_names(unit)[1] != f"{unit}s" and _NOUN.match(after) and _before(match, _DETERMINER))
+    return words(number, kind, _names(unit)[0 if described else not _is_one(number)], per)
+
+
+def _per(match):
+    """km/h where no number stands before."""
+    prefix, unit, power, below, divisor, below_power = match.groups()
+    kind = _PREFIXES.get(prefix or "") or _POWERS.get(power or "")
+    below = _PREFIXES.get(below or "") or _POWERS.get(below_power or "")
+    return words(kind, _names(unit)[1], "per", below, _names(divisor)[0])
 
 
 def _thousands(digits):
@@ -132,6 +210,24 @@ def _feet_and_inches(match):
     return f"{match[1]} {'foot' if match[1] == '1' else 'feet'} {match[2]} {'inch' if match[2] == '1' else 'inches'}"
 
 
+def _arc(match):
+    degrees, minutes, seconds, direction = match.groups()
+    said = [f"{degrees} degree{'' if degrees == '1' else 's'}", f"{minutes} minute{'' if minutes == '1' else 's'}"]
+    if seconds:
+        said.append(f"{seconds} second{'' if seconds == '1' else 's'}")
+    return words(*said, _DEGREES.get(direction or ""))
+
+
+def _length(match):
+    """A number with a mark that closes no quotation: 12' is twelve feet, 15" fifteen inches."""
+    number, mark = match["number"], match["mark"]
+    if number is None:
+        return match[0]
+    names = ("foot", "feet") if mark == "'" else ("inch", "inches")
+    one = _is_one(number) or re.match(rf" [A-Z]|{NOUN}", match.string[match.end() : match.end() + 20])
+    return f"{number} {names[not one]}"
+
+
 def _mixed(match):
     """2 1/2: two and a half."""
     part = numbers.fraction(match[2], match[3])
@@ -142,6 +238,8 @@ def _fraction(match):
     above, below = match.groups()
     if match[0] in ("9/11", "24/7") or above == below:
         return f"{numbers.cardinal(above)} {numbers.cardinal(below)}"
+    if int(above) > int(below) > 20:  # blood pressure
+        return f"{numbers.pairs(above)} over {numbers.cardinal(below)}"
     return numbers.fraction(above, below)
 
 
@@ -149,31 +247,44 @@ MONEY = (
     rule("range of money", "$5-10 million", "five to ten million dollars",
          rf"({_SIGN}) ?({AMOUNT})-({_SIGN})?({AMOUNT}){_SCALED}", _money_range),
     rule("range of amounts", "5%-6%", "five percent to six percent",
-         rf"(?<=%)-(?=\d)|(?<=\d)-(?={_SIGN}\d)", " to "),
+         rf"(?<=%)-(?=\d)|(?<=[\dkKmMbBn])-(?={_SIGN}\d)", " to "),
     rule("money without a whole", "$.50", "fifty cents", rf"(?<={_SIGN})\.(?=\d)", "0."),
     rule("sign before minus", "$-5", "minus five dollars", rf"({_SIGN})-(?=\.?\d)", r"-\1"),
-    rule("cents after a comma", "€5,50", "five euros, fifty cents", r"(€\d{1,9}),(?=\d\d\b(?![,.]))", r"\1."),
+    rule("euros and cents", "€1.200 or 5,50 €", "one thousand two hundred euros or five euros, fifty cents",
+         r"(?<=€)(?: ?\d{1,3}(?:\.\d{3}){1,3}(?:,\d\d)?| ?\d{1,9},\d\d)\b(?![,.]\d)|"
+         r"(?<![\w.,])\d{1,3}(?:(?:\.\d{3}){1,3}(?:,\d\d)?|\d{0,6},\d\d)(?= ?€)",
+         lambda m: m[0].replace(".", "").replace(",", ".")),
     rule("minus", "-5 or -$5", "minus five or minus five dollars", rf"(?<![\w.)-])-(?=\.?\d|{_SIGN}\d)", "minus "),
     rule("currency before", "USD 5", "five dollars",
-         rf"\b({any_of(_ISO_MONEY)}) ?(?=\d)", lambda m: _ISO_MONEY[m[1]]),
-    rule("currency after", "5 EUR", "five euros", rf"{START}({AMOUNT}) ?({any_of(_ISO_MONEY)})\b",
-         lambda m: _ISO_MONEY[m[2]] + m[1]),
+         rf"(?<![A-Za-z])({_CURRENCY}) ?(?=\d)", lambda m: _OTHERWISE[m[1]]),
+    rule("currency after", "5 EUR", "five euros", rf"{START}({AMOUNT}) ?(?:({_CURRENCY})\b|({_SIGN})(?! ?\d))",
+         lambda m: (m[3] or _OTHERWISE[m[2]]) + m[1]),
     rule("pounds, shillings, pence", "£1 10s. 6d.", "one pound, ten shillings, six pence.",
          rf"£({NUMBER}),? (\d\d?)s\b{STOP}(?:,? (\d\d?)d\b{STOP})?", _old_money),
     rule("shillings and pence", "10s. 6d.", "ten shillings, six pence.",
          rf"(?<![\w.,])()([1-9]|1\d)s\.(?:,? (\d\d?)d\b{STOP}|(?= [a-z]))", _old_money),
     rule("money", "$3.50", "three dollars, fifty cents",
-         rf"(?:(?<![A-Za-z])(US|AU?|CA?|HK|NZ|S|R))?({_SIGN}) ?({NUMBER})(?:\.(\d+))?{_SCALED}"
-         r"(?P<thing>(?= (?:bill|note|coin)s?\b))?", _money),
-    rule("coins", "99¢", "ninety-nine cents", rf"{START}(\d{{1,2}})( ?¢|[cp]\b(?!\.\w))", _coins),
-    rule("money for each", "$5/day", "five dollars per day",
-         rf"(?<=[a-z])/(?={any_of(each for each in _PER if len(each) > 2)}\b)", " per "),
-    rule("percent", "50%", "fifty percent", r" ?%", " percent"),
+         rf"(?:(?<![A-Za-z])(US|AU?|CA?|HK|NZ|NT|S))?(?:({_SIGN})|\b({_CODE})) ?({NUMBER})(?:\.(\d+))?{_SCALED}"
+         rf"(?:(?P<thing>(?= (?:bill|note|coin)s?\b|-[a-z]))|(?P<noun>{NOUN}))?", _money),
+    rule("scaled number", "250K views", "two hundred fifty thousand views",
+         rf"(?<![#\w.])(?<!\d,)({NUMBER})(?:\.(\d+))?([KkMB]\b|[bm]n\b|m(?= people\b))(?![/'.]\w|-[A-Z\d])"
+         r"(?=( [a-z]{1,20}s\b| people)?)", _scaled),
+    rule("coins", "99¢", "ninety-nine cents", rf"{START}(?<![A-Za-z])(\d{{1,2}})( ?¢|[cp]\b(?!\.\w))", _coins),
+    rule("percent", "50%", "fifty percent", r" ?%(?=(\w?))", lambda m: " percent " if m[1] else " percent"),
 )  # fmt: skip
 
 MEASURES = (
+    rule("scientific notation", "1.5e-5", "one point five times ten to the minus five",
+         rf"{START}(\d+(?:\.\d+)?)[eE](?:(-)|\+)?(\d{{1,3}})\b(?![.,]?\d)",
+         lambda m: words(m[1], "times ten to the", m[2] and "minus", numbers.cardinal(str(int(m[3]))))),
+    rule("arc", "2°30'15\"", "two degrees thirty minutes fifteen seconds",
+         r"(?<![\w.,])(\d{1,3}) ?[°º] ?(\d{1,2}) ?'(?!') ?(?:(\d{1,2}(?:\.\d{1,6})?) ?(?:\"|''))?(?: ?([NSEW])\b)?",
+         _arc),
     rule("feet and inches", "6'2\"", "six feet two inches",
          r"(?<![\w.,'])(\d{1,2})' ?(\d{1,2})(?:\"|'')", _feet_and_inches),
+    rule("length", "a 15\" screen, 12' long", "a fifteen inch screen, twelve feet long",
+         r"(?<![\d\w])\"[^\"]{0,500}\"|(?<![\w\"])'[^']{0,200}'(?!\w)|"
+         r"(?<![\w.,/'\"])(?P<number>\d{1,3}(?:\.\d{1,3})?|\d{1,2}/\d{1,2})(?P<mark>['\"])(?![\w'\"])", _length),
     rule("degrees", "45°F", "forty-five degrees Fahrenheit", rf"{START}({AMOUNT}) ?[°º](?: ?([CFNSEW])\b)?", _degrees),
     rule("caliber", ".38-caliber", "thirty-eight-caliber",
          r"(?<!\w)\.(\d\d)(?=[ -](?:cal\b|[Cc]aliber|[Cc]alibre|[Ss]pecial|[Mm]agnum|[Rr]evolver|[Pp]istol|[Rr]ifle))",
@@ -184,13 +295,30 @@ MEASURES = (
     rule("measure", "10 km/h, 6 sq. ft.", "ten kilometers per hour, six square feet.", _MEASURE, _measure),
     rule("mixed number", "2 1/2", "two and a half", r"(?<![\d.,/])(\d{1,6})[ -](\d{1,2})/(\d{1,3})(?![\d/])", _mixed),
     rule("fraction", "3/4", "three quarters", r"(?<![\w.,/])(\d{1,3})/(\d{1,4})(?![\w/]|[.,]\d)", _fraction),
-    rule("times", "3x4", "three by four", r"(?<=\d)x(?=\d)", " by "),
-    rule("power", "10^6", "ten to the power of six", r"(?<=\w)\^(?=-?\w)", " to the power of "),
-    rule("difference", "3-1=2", "three minus one equals two", r"(?<=\d) ?- ?(?=\d+ ?=)", " minus "),
+    rule("times", "3x4", "three by four",
+         r"(?<=\d)x(?=\d)|(?:(?<=\d)|(?<=feet)|(?<=inches)) x (?=\d+\b(?! x\b))", " by "),
+    rule("division", "10 / 2 = 5", "ten divided by two equals five", r"(?<=\d) / (?=\d+ ?=)", " divided by "),
+    rule("power", "10^6", "ten to the power of six", r"(?<=[\w)])\^(?:([23])\b(?!\.\d)|(?=-?\w))",
+         lambda m: {"2": " squared", "3": " cubed"}.get(m[1], " to the power of ")),
+    rule("difference", "3-1=2", "three minus one equals two",
+         r"(?<=\d) ?- ?(?=\d+ ?=)|(?<=[²³]) ?- ?(?=\w)", " minus "),
     rule("per unit", "12/kg", "twelve per kilogram", rf"(?<=\d)/({_DIVISOR})\b", lambda m: f" per {_names(m[1])[0]}"),
-    rule("sum", "2+2=4", "two plus two equals four", r"(?<=[\d\w)]) ?([+=<>]) ?(?=[-\d(]|[a-z]\b)",
-         lambda m: {"+": " plus ", "=": " equals ", "<": " less than ", ">": " greater than "}[m[1]]),
+    rule("sum", "2+2=4", "two plus two equals four", r"(?<=[\d\w)]) ?([+=]) ?(?=[-\d(]|[a-z]\b)",
+         lambda m: {"+": " plus ", "=": " equals "}[m[1]]),
     rule("plus", "+5", "plus five", r"(?<!\w)\+(?=\.?\d)", "plus "),
     rule("about", "~5", "about five", r"(?<!\w)~ ?(?=\d)", "about "),
     rule("product", "3 * 4", "three times four", r"(?<=\d) ?\* ?(?=\d)", " times "),
+)  # fmt: skip
+
+# Without a number before; after the measures.
+PER = (
+    rule("unit per unit", "km/h, m³/hr", "kilometers per hour, cubic meters per hour",
+         rf"(?<![\w/.])(?:(sq|cu)\.? )?({_ALONE})(²|³)?/{_KIND}({_DIVISOR})(²|³)?(?![\w/])", _per),
+    rule("for each", "miles/hour, €2/l", "miles per hour, two euros per liter",
+         rf"(?<=[a-z]s)/({_LONGER})(?![\w/])|(?:(?<=dollars)|(?<=dollar)|(?<=euros)|(?<=euro)|(?<=pounds)|(?<=pound)|"
+         rf"(?<=cents)|(?<=pence)|(?<=yen)|(?<={_SIGN}))/({_DIVISOR})(?![\w/])",
+         lambda m: f" per {_names(m[1] or m[2])[0]}"),
+    rule("for each, again", "2 mg/kg/day", "two milligrams per kilogram per day",
+         rf"(?<= per )([a-z]{{3,20}})/({_DIVISOR})\b",
+         lambda m: f"{m[1]} per {_names(m[2])[0]}"),
 )  # fmt: skip

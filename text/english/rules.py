@@ -8,9 +8,21 @@ START = r"(?<![\d.])(?<!\d,)"  # where a number begins: a search from every digi
 NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
 AMOUNT = rf"(?:{NUMBER}(?:\.\d+)?|\.\d+)"
 STOP = r"(?:\.(?! [A-Z]|[\"')]*$))?"  # the full stop of an abbreviation, where it does not end the sentence as well
-OPENERS = (  # words that begin a sentence, so that the full stop before ends one
-    r"(?:A|An|And|At|But|He|Her|His|I|If|In|It|No|On|She|So|That|The|Then|There|They|This|We|When|You|Yes)\b"
+_FUNCTION_WORDS = (  # they begin sentences, and are nothing that one can count
+    "a|about|after|all|also|although|an|and|another|any|are|as|at|because|before|both|but|by|can|"
+    "could|did|do|does|during|each|even|every|everybody|everyone|everything|finally|first|for|from|"
+    "had|has|have|he|her|here|hers|his|how|however|i|if|in|indeed|instead|into|is|it|its|just|"
+    "last|later|let|many|maybe|meanwhile|more|most|much|my|neither|never|next|no|nobody|none|nor|"
+    "not|nothing|now|of|often|on|once|one|only|or|other|others|our|over|people|perhaps|please|"
+    "several|she|should|since|so|some|someone|something|sometimes|soon|still|such|suddenly|than|that|"
+    "the|their|then|there|therefore|these|they|this|those|though|thus|to|today|tomorrow|two|under|"
+    "until|was|we|well|were|what|when|where|which|while|who|why|will|with|without|would|yes|"
+    "yesterday|yet|you|your"
 )
+# Words that begin a sentence, so that the full stop before ends one; "A. A. Milne" has initials.
+OPENERS = rf"(?:{_FUNCTION_WORDS.title()})\b(?![.-])"
+_NO_NOUN = f"{_FUNCTION_WORDS}|ago|apart|away|deep|high|long|off|old|tall|thick|up|went|wide|worth|x"
+NOUN = rf"(?= (?!(?:{_NO_NOUN})\b)[a-z])"  # after the amount in "a $5 ticket"
 SCALE = r"(?:hundred|thousand|million|billion|trillion)"
 MONTHS = (
     "January", "February", "March", "April", "May", "June",

@@ -81,7 +81,7 @@ def test_training_measuring_and_speaking_keep_to_the_device(
     assert not any(isinstance(value, fake_cuda.Cuda) for value in on_host.values())
 
     with state.ema.speaking_as(0):
-        numbers, _ = validation.validate_clip(state, corpus, 9, tmp_path)
+        numbers, _ = validation.validate_clip(state, corpus, 9, tmp_path, None)
         assert numbers["loss_prior"].is_cuda and len(list(tmp_path.glob("tiny-9_*.wav"))) >= 2
         clip = clip_tensors(config, corpus, 9, processes.device)
         assert copy_latent(state.ema, clip, 2, "dpm2m", np.random.default_rng(0)).is_cuda

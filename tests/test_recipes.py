@@ -32,6 +32,8 @@ STUB = f"""#!{sys.executable} -SE
 import json, os, signal, sys, time
 
 args, environ = sys.argv[1:], os.environ
+if "--count" in args:  # of the processes of a step, which run.sh asks for first
+    sys.exit(print(1))
 if args[0].endswith("train.py"):
     step = args[args.index("-name") + 1].partition("/")[2] or "voice"
 elif args[:2] == ["-m", "training.extract"]:

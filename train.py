@@ -111,7 +111,7 @@ def train(state: State, data: Data, run: Run) -> None:
                 was_due = run.is_due
                 run.save_if_due(state)  # a validation takes its time
                 with run.saving_on_failure(state), state.watch.part("validation"):
-                    run.has_unsaved |= validate_once(state, data, run.folder, run.log)
+                    run.has_unsaved |= validate_once(state, data, run, stop.ending_at_once(state.step))
                 run.is_due = was_due  # once more after a validation, which may have ended the prosody
                 is_over = has_stopped_improving(state, run.log)
                 ending = processes.all_reduce_max(stop.signal)

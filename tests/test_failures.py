@@ -18,7 +18,7 @@ from data_util import audio
 from data_util import config as configuration
 from tests.runs import ALONE, break_losses, copied, differences, lines, load, moved, only, said, spy, steps
 from training import failures, validation
-from training.failures import StopSignals, end_with_starter
+from training.failures import Stopped, StopSignals, end_with_starter
 from training.run_folder import begin_launch, end_launch, go_on_after_restart
 from training.schedule import stage_at
 
@@ -189,6 +189,15 @@ def test_a_second_interrupt_a_second_later_is_meant(monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_can_be_done_again_ends_at_once():
+    with StopSignals() as stop:
+        with pytest.raises(Stopped, match="stopped by SIGTERM after step 7") as stopped, stop.ending_at_once(7):
+            os.kill(os.getpid(), signal.SIGTERM)
+            pytest.fail("it has gone on")
+        assert stopped.value.status == 143 and stop.signal == signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGTERM)  # which is only noted again
 
 
 def test_a_process_whose_starter_is_gone_is_told_to_end(monkeypatch):

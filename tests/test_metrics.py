@@ -1,6 +1,7 @@
 """Each measure against sounds whose answer is known, what is broken against what is good, and means over clips."""
 
 import math
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from data_util import config as configuration
 from data_util import demo
 from data_util.audio import MelSpectrogram, save_wav
+from data_util.config import ROOT
 from data_util.corpus import read_transcripts
 from data_util.features import compute_mel
 from evaluation import metrics
@@ -368,24 +370,53 @@ def test_distillmos_hears_eight_seconds_at_a_time_and_a_short_sound_again_and_ag
     np.testing.assert_array_equal(np.concatenate(heard), long[: 2 * size])
 
 
+def noisy(wav, decibels, rng):
+    """A recording in white noise, so many dB under it."""
+    noise = rng.standard_normal(len(wav)) * np.sqrt(np.square(wav).mean() / 10 ** (decibels / 10))
+    return np.clip(wav + noise, -1, 1).astype(np.float32)
+
+
 @pytest.mark.slow  # DistillMOS takes two seconds a clip
-def test_distillmos_puts_recordings_over_their_griffin_lim_over_them_in_noise_and_over_a_robot(real_root):
+def test_distillmos_puts_recordings_over_copies_over_griffin_lim_over_noise_and_over_a_robot(real_root):
     import librosa
 
-    rng, opinions = np.random.default_rng(0), {name: [] for name in ("recording", "griffin_lim", "noise", "robot")}
+    from sampling import Voice
+
+    kinds = ("recording", "copy", "griffin_lim", "noise", "robot")
+    rng, opinions = np.random.default_rng(0), {name: [] for name in kinds}
+    voice = Voice.load(ROOT / "checkpoint" / "ljspeech-small")
     texts = read_transcripts(real_root / "metadata.csv")
     for name, robot in zip(texts, demo.speak(texts.values(), CONFIG)):
         wav = metrics.read_wav(real_root / "wavs" / f"{name}.wav", RATE)
         mel = librosa.feature.melspectrogram(y=wav, sr=RATE, n_fft=1024, hop_length=256, n_mels=80, fmax=8000, power=1)
         again = librosa.feature.inverse.mel_to_audio(mel, sr=RATE, n_fft=1024, hop_length=256, power=1, fmax=8000)
-        noise = rng.standard_normal(len(wav)) * np.sqrt(np.square(wav).mean() / 10)  # 10 dB
-        noisy = np.clip(wav + noise, -1, 1).astype(np.float32)
-        sounds = {"recording": wav, "griffin_lim": again.astype(np.float32), "noise": noisy, "robot": robot}
+        sounds = {"recording": wav, "copy": voice.copy(wav), "griffin_lim": again.astype(np.float32),
+                  "noise": noisy(wav, 10, rng), "robot": robot}  # fmt: skip
         for kind, sound in sounds.items():
             opinions[kind].append(metrics.opinion(sound, RATE)["distillmos"][0])
     means = {kind: np.mean(values) for kind, values in opinions.items()}
-    assert means["recording"] > means["griffin_lim"] + 0.3 > means["noise"] + 0.3
+    assert means["recording"] > means["copy"] + 0.1 > means["griffin_lim"] + 0.3 > means["noise"] + 0.5
     assert means["recording"] > means["robot"] + 0.3
+
+
+@pytest.mark.slow  # Whisper takes a second a clip, where its model is to be had: by name, or a folder in RECOGNISER
+def test_whisper_hears_through_noise_and_tells_texts_from_their_shuffled_words(real_root):
+    model = os.environ.get("RECOGNISER", "base.en")
+    if "Whisper" not in metrics.recogniser_name(model):
+        pytest.skip(f"no Whisper {model}")
+    rng, rates = np.random.default_rng(0), {kind: [] for kind in ("recording", "noise", "shuffled")}
+    for name, text in read_transcripts(real_root / "metadata.csv").items():
+        wav, reference = metrics.read_wav(real_root / "wavs" / f"{name}.wav", RATE), metrics.letters(text)
+        heard = metrics.recognise(wav, RATE, model)
+        rates["recording"].append(metrics.error_rates(reference, heard)["cer"])
+        rates["noise"].append(
+            metrics.error_rates(reference, metrics.recognise(noisy(wav, 20, rng), RATE, model))["cer"]
+        )
+        shuffled = " ".join(rng.permutation(reference.split()))
+        rates["shuffled"].append(metrics.error_rates(shuffled, heard)["cer"])
+    cer = {kind: np.divide(*np.sum(pairs, axis=0)) for kind, pairs in rates.items()}
+    assert cer["recording"] < 0.05 and abs(cer["noise"] - cer["recording"]) < 0.02
+    assert cer["shuffled"] > 10 * cer["recording"] and cer["shuffled"] > 0.4
 
 
 def test_whisper_is_asked_where_its_model_is_and_pocketsphinx_else(monkeypatch, caplog):

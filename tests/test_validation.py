@@ -5,10 +5,12 @@ import re
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 import train
 from evaluation import metrics
+from model.nisets import Plan
 from tests.conftest import with_keys, without_judges
 from tests.runs import ALONE, said
 from training import checkpoint, validation
@@ -83,6 +85,32 @@ def test_voices_are_compared_with_the_recordings_of_the_other_sample_clips(confi
         state = build_state(with_keys(config, "system", validation_clips=3, sample_clips=n), ALONE, tiny.symbols)
         state.trained = {"text_encoder", "decoder", "generator"}
         assert validation.validate(state, tiny, tmp_path).get("speaker") == wanted
+
+
+@pytest.mark.parametrize(("log_duration", "cut"), [(6.0, 1.0), (-3.0, 0.0)])
+def test_speech_is_cut_at_twice_its_recording(config, tiny, tmp_path, monkeypatch, log_duration, cut):
+    """As an untrained voice needs it, which may speak for minutes."""
+    monkeypatch.setattr(validation, "save_validation", lambda *_: None)
+    without_judges(monkeypatch)
+    state = build_state(with_keys(config, "system", validation_clips=2, sample_clips=2), ALONE, tiny.symbols)
+    state.trained = {"text_encoder", "decoder", "generator"}
+    torch.nn.init.zeros_(state.ema.text_encoder.duration.out.weight)
+    torch.nn.init.constant_(state.ema.text_encoder.duration.out.bias, log_duration)
+    assert validation.validate(state, tiny, tmp_path)["speech_cut"] == cut
+    for clip, n_frames in zip(tiny.clips[:2], tiny.n_frames):
+        longest = 2 * n_frames * config.audio.hop_length
+        n_samples = soundfile.info(tmp_path / f"{clip.id}_one_step.wav").frames
+        assert n_samples == longest if cut else 0 < n_samples < longest
+
+
+def test_a_plan_is_shortened_from_its_end():
+    plan = Plan(torch.randn(1, 3, 9), torch.tensor([[2, 0, 4, 3]]), torch.randn(1, 2, 9), torch.randn(1, 3, 9),
+                np.random.default_rng())  # fmt: skip
+    short = validation.shortened(plan, 5)
+    assert short.durations.tolist() == [[2, 0, 3, 0]]
+    for name in ("mu", "f0", "r_1"):
+        assert torch.equal(getattr(short, name), getattr(plan, name)[..., :5])
+    assert validation.shortened(plan, 9).durations.tolist() == plan.durations.tolist()
 
 
 # -- which voices are kept

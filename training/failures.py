@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -45,13 +45,16 @@ class OutOfMemory(Exception):
 
 class StopSignals:
     """While it is entered, SIGTERM and SIGINT only say so, in `signal`: whoever asks finishes what must be finished.
+    What can be done again, within ending_at_once(), ends with Stopped.
 
     A second SIGINT, a second or more after the first signal, raises KeyboardInterrupt. In a thread that is not the main
     one, which gets no signals, nothing changes.
     """
 
-    def __init__(self):
-        self.signal, self._before, self._since = 0, {}, 0.0
+    def __init__(self) -> None:
+        self.signal, self._since = 0, 0.0
+        self._before: dict = {}
+        self._step: int | None = None  # after which what is under way ends at once; None: it is finished
 
     def __enter__(self) -> "StopSignals":
         with contextlib.suppress(ValueError):
@@ -68,6 +71,17 @@ class StopSignals:
             raise KeyboardInterrupt
         if not self.signal:
             self.signal, self._since = int(number), time.monotonic()
+        if self._step is not None:
+            raise Stopped(self.signal, self._step)
+
+    @contextlib.contextmanager
+    def ending_at_once(self, step: int) -> Iterator[None]:
+        """Within it a signal raises Stopped, of that step."""
+        self._step = step
+        try:
+            yield
+        finally:
+            self._step = None
 
 
 def end_with_starter() -> None:

@@ -1,6 +1,7 @@
 """Held-out clips: what the averaged weights make of them, and which voices are kept for it."""
 
 import logging
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -11,32 +12,36 @@ from data_util.audio import save_wav
 from data_util.config import Config
 from data_util.corpus import Corpus
 from evaluation import held_out, metrics
+from model.nisets import Plan
 from text.symbols import label
 from training import checkpoint
 from training.data import Data, clip_tensors
 from training.distributed import seed_everything
 from training.initial_alignment import Aligned
 from training.plots import save_curves, save_validation
+from training.recording import Run
 from training.run_log import RunLog
 from training.schedule import stage_at
 from training.state import State
 
 SEEN = ("loss_prior", "score_ratio_1", "latent_l1")  # of a voice, also measured on clips of training
+LONGEST_SPEECH = 2  # times its recording's length, at which what a clip's text is spoken as is cut
 STALE_VALIDATIONS = 5  # without a gain, after which training says so
 log = logging.getLogger("train")
 
 
-def validate_once(state: State, data: Data, folder: Path, run_log: RunLog | None) -> bool:
+def validate_once(state: State, data: Data, run: Run, ending_at_once: AbstractContextManager) -> bool:
     """Validate, each process its share of the clips, and write the voice that was measured. Returns whether there is
-    anything that a checkpoint should know. run_log: the first process's, else None.
+    anything that a checkpoint should know. ending_at_once: within which a signal ends the measuring, but no writing.
 
     Where it was done at this very step, and then the process was killed, what it said is read from the log.
     """
-    processes = state.processes
+    processes, folder, run_log = state.processes, run.folder, run.log
     lines = [] if run_log is None else run_log.read()
     done = [one for one in lines if one["kind"] == "valid" and one["step"] == state.step]
     line = processes.broadcast(done[0] if done else None)
-    numbers = line or measure_clips(state, data, folder / "samples" / f"{state.step:08d}")
+    with ending_at_once:
+        numbers = line or measure_clips(state, data, folder / "samples" / f"{state.step:08d}")
     is_news = watch_prosody(state, numbers) or line is None
     settle_prosody(state)
     if run_log is not None:
@@ -130,9 +135,19 @@ def validate_clip(
         numbers["copy_mel_l1"] = (model.features(copied) - mel).abs().mean()
         wavs["copy"] = copied[0, 0].cpu().numpy()
     if state.has_vocoder and state.has_text_side:
-        wavs["one_step"] = model.synthesise(x, generator=noise).wav[0, 0].cpu().numpy()
+        plan, most = model.plan(x, generator=noise), LONGEST_SPEECH * mel.shape[-1]
+        numbers["speech_cut"] = torch.tensor(float(plan.mu.shape[-1] > most))
+        wavs["one_step"] = model.decode([shortened(plan, most)])[0].wav[0, 0].cpu().numpy()
     save_sample(state, corpus, i, folder, wavs, durations)
     return numbers, measure_spoken(config, wavs, corpus.clips[i].text) if "one_step" in wavs else {}
+
+
+def shortened(plan: Plan, n_frames: int) -> Plan:
+    """A plan of n_frames at most: the last symbols lose theirs."""
+    mu, r_1 = plan.mu[..., :n_frames], plan.r_1[..., :n_frames]
+    ends = plan.durations.cumsum(1).clamp(max=n_frames)
+    f0 = None if plan.f0 is None else plan.f0[..., :n_frames]
+    return Plan(mu, ends.diff(dim=1, prepend=torch.zeros_like(ends[:, :1])), f0, r_1, plan.generator)
 
 
 def measure_spoken(config: Config, wavs: dict[str, np.ndarray], text: str | None) -> dict[str, dict]:

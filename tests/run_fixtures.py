@@ -57,4 +57,5 @@ def runs(tmp_path, monkeypatch, stub_front_end):
 def fast(monkeypatch):
     """Neither pictures nor measures, which take longer than the training."""
     monkeypatch.setattr(validation, "validate", lambda *_: {"latent_l1": 1.0})
+    monkeypatch.setattr(validation, "measure_seen", lambda *_: {})
     monkeypatch.setattr(validation, "save_curves", lambda *_: None)

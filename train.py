@@ -172,11 +172,11 @@ def run(args: argparse.Namespace) -> int:
         config = configuration_of(args)
     if processes.is_main and processes.device.type == "cpu" and args.id is None and args.c is None and not args.start:
         print(gpu.without_one(config.training.train_num_steps))
+    wandb_run = start_wandb(args, config, args.id or args.name) if processes.is_main else None
     data = prepare_data(config, processes)
     state = make_state(config, processes, data, ckpt, args.a and args.a == "true")
     if ckpt is None:
         initialise(state, data.own)
-    wandb_run = start_wandb(args, config, args.id or args.name) if processes.is_main else None
     own_name = args.id or args.name or (wandb_run.id if wandb_run else checkpoint.new_run_id())
     name = processes.broadcast(own_name)
     if processes.is_main:

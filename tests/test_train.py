@@ -7,7 +7,9 @@ import re
 import shutil
 import signal
 import socket
+import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -123,6 +125,24 @@ def test_the_bar_says_where_the_time_went(arguments, runs, monkeypatch):
 
 
 @pytest.mark.usefixtures("fast")
+def test_wandb_is_asked_before_anything_is_made(quick, runs, monkeypatch, capsys):
+    monkeypatch.setattr(train, "prepare_data", lambda *_: pytest.fail("clips are read"))
+    for installed, said_of_it in ((None, "wandb is not installed"), (wandb_that_refuses(), "wandb: nobody logged in")):
+        monkeypatch.setitem(sys.modules, "wandb", installed)
+        assert train.main([*quick, "-test", "false"]) == 1
+        assert f"train.py: {said_of_it}" in said(capsys) and not runs.exists()
+
+
+def wandb_that_refuses():
+    class Refusal(Exception):
+        pass
+
+    def init(**_):
+        raise Refusal("nobody logged in")
+
+    return SimpleNamespace(errors=SimpleNamespace(Error=Refusal), init=init)
+
+
 def test_wandb_goes_on_in_the_same_run(quick, runs, tmp_path, monkeypatch):
     for name, value in (("MODE", "offline"), ("DIR", str(tmp_path)), ("SILENT", "true")):
         monkeypatch.setenv(f"WANDB_{name}", value)

@@ -102,8 +102,12 @@ def start_wandb(args: argparse.Namespace, config: Config, name: str | None = Non
     """The wandb run that args ask for, the same one again when it is resumed. name: its id, if it has one already."""
     if args.test == "true":
         return None
-    import wandb  # here, so that nothing else needs it
-
+    try:
+        import wandb  # here, so that nothing else needs it
+    except ImportError as error:
+        raise ConfigError(
+            "wandb is not installed: pip install -r requirements.txt, or train with -test true"
+        ) from error
     try:
         return wandb.init(project=config.system.wandb_project, name=name, id=name and name.replace("/", "-"),
                           resume="allow", config=configuration.to_dict(config))  # fmt: skip

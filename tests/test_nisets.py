@@ -303,7 +303,8 @@ def test_the_waveforms_losses_pass_by_the_t_of_each_item(feature_gradient, reach
     ("name", "mu_gradient", "feature_gradient", "u", "through"),
     [("plain", mu, *case) for mu in (True, False) for case in THROUGH]
     + [("full", mu, *case) for mu in (True, False) for case in (THROUGH[0], THROUGH[3])]
-    + [(name, mu, *case) for name in ("phone", "contour") for mu, case in ((True, THROUGH[3]), (False, THROUGH[0]))],
+    + [(name, mu, *case) for name in ("phone", "contour") for mu, case in ((True, THROUGH[3]), (False, THROUGH[0]))]
+    + [("phone", True, *THROUGH[0])],  # whose vocoder reads mu
 )
 def test_which_loss_reaches_which_network(name, mu_gradient, feature_gradient, u, through):
     model = make_model(name)

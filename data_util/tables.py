@@ -262,7 +262,7 @@ def _records(lines, delimiter):
 class _Reading:
     """One way to read a table, and what its columns are then."""
 
-    def __init__(self, path, how, rows, delimiter, find, flags):  # noqa: PLR0913
+    def __init__(self, path, how, rows, delimiter, find, flags):
         self.path, self.how, self.rows, self.delimiter = path, how, rows, delimiter
         self.find, self.flags = find, flags
         self.width = self._width()

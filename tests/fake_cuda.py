@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 
 import torch
-import torch._subclasses.fake_tensor  # noqa: F401
+import torch._subclasses.fake_tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 

@@ -67,7 +67,7 @@ class StubVoice:
         self.fresh = True
 
     def speak(self, text, *, n_timesteps, solver, seed, speaker):
-        self.reader_refuses(text)
+        self.refuse_silence(text)
         time.sleep(self.slow * self.fresh)
         self.fresh = False
         self.asked.append((text, n_timesteps, solver, seed))
@@ -79,11 +79,11 @@ class StubVoice:
         return 0.5 * wav
 
     def speak_along(self, wav, text, speaker, seed):
-        self.reader_refuses(text)
+        self.refuse_silence(text)
         self.along.append((text, speaker, seed))
         return 0.25 * wav
 
-    def reader_refuses(self, text):
+    def refuse_silence(self, text):
         if not text.strip("."):
             raise TextError("nothing to say")
 

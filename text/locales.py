@@ -112,7 +112,7 @@ def _numbers(text, language):
 
 
 def _date(match, language):
-    from babel.dates import format_date  # noqa: PLC0415 - loaded when first needed
+    from babel.dates import format_date
 
     year, month, day = match.group(1, 2, 3) if match[1] else match.group(7, 6, 4)
     year = int(year) + (2000 if len(year) == 2 else 0)
@@ -130,7 +130,7 @@ def _time(match, words):
 
 
 def _money(amount, sign, language):
-    from babel.numbers import get_currency_name  # noqa: PLC0415
+    from babel.numbers import get_currency_name
 
     words = _LANGUAGES[language]
     whole, _, cents = re.sub("[. ]", "", amount).partition(",")
@@ -145,7 +145,7 @@ def _money(amount, sign, language):
 
 def _measure(match, language):
     """The unit's name in the number that the amount asks for."""
-    from babel.units import format_unit  # noqa: PLC0415
+    from babel.units import format_unit
 
     value = float(re.sub("[. ]", "", match[1]).replace(",", "."))
     said = format_unit(value, _UNITS[match[2]], length="long", locale=language)

@@ -46,7 +46,7 @@ def phonemise(texts: list[str], speak: Callable[[list[str]], list[str]]) -> list
 
 def espeak(chunks: list[str], language: str) -> list[str]:
     """IPA of texts, by espeak-ng's voice of this language. Raises TextError where there is none of that name."""
-    from phonemizer.separator import Separator  # noqa: PLC0415 - loaded when first needed
+    from phonemizer.separator import Separator
 
     if language.startswith("en"):
         chunks = [capitals.respelt(chunk) for chunk in chunks]
@@ -113,9 +113,9 @@ def _join(part, spoken):
 
 @functools.cache
 def _backend(language):
-    import espeakng_loader  # noqa: PLC0415 - loaded when first needed
-    from phonemizer.backend import EspeakBackend  # noqa: PLC0415
-    from phonemizer.backend.espeak.wrapper import EspeakWrapper  # noqa: PLC0415
+    import espeakng_loader
+    from phonemizer.backend import EspeakBackend
+    from phonemizer.backend.espeak.wrapper import EspeakWrapper
 
     EspeakWrapper.set_library(espeakng_loader.get_library_path())
     EspeakWrapper.set_data_path(espeakng_loader.get_data_path())

@@ -124,7 +124,7 @@ def _name(match):
 
 @functools.lru_cache(4096)
 def _ascii(char):
-    from unidecode import unidecode  # noqa: PLC0415 - loaded when first needed
+    from unidecode import unidecode
 
     if char <= "~" or char in _KEPT:
         return char

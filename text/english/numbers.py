@@ -103,6 +103,6 @@ def _ordinal(number):
 
 @functools.cache
 def _inflect():
-    import inflect  # noqa: PLC0415 - loaded when first needed
+    import inflect
 
     return inflect.engine()

@@ -143,7 +143,7 @@ def _money(match):
 def _scaled(match):
     """250K: two hundred fifty thousand. A 10K race, flat 3B and 401K are no numbers of things."""
     whole, part, scale, counted = match.groups()
-    few = not part and int(whole.replace(",", "")) <= 10 and not counted  # noqa: PLR2004
+    few = not part and int(whole.replace(",", "")) <= 10 and not counted
     if (
         _before(match, _PLACE)
         or whole == "401"

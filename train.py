@@ -23,7 +23,7 @@ from training.failures import Stopped, StopSignals, end_with_starter, exit_statu
 from training.fine_tuning import configuration_of
 from training.initialise import initialise
 from training.recording import Run, all_written, has_skipped_too_many
-from training.run_folder import begin_launch, go_on_after_restart, is_finished, open_run, start_wandb
+from training.run_folder import begin_launch, go_on_after_restart, is_finished, open_run
 from training.state import State, load_agreed, make_state
 from training.step import (
     adversarial_losses,
@@ -35,6 +35,7 @@ from training.step import (
     update_averages,
     weighted_sum,
 )
+from training.trackers import name_of, start_trackers
 from training.validation import has_stopped_improving, tell_of_missing_packages, validate_once
 
 
@@ -172,18 +173,18 @@ def run(args: argparse.Namespace) -> int:
         config = configuration_of(args)
     if processes.is_main and processes.device.type == "cpu" and args.id is None and args.c is None and not args.start:
         print(gpu.without_one(config.training.train_num_steps))
-    wandb_run = start_wandb(args, config, args.id or args.name) if processes.is_main else None
+    trackers = start_trackers(args, config) if processes.is_main else []
     data = prepare_data(config, processes)
     state = make_state(config, processes, data, ckpt, args.a and args.a == "true")
     if ckpt is None:
         initialise(state, data.own)
-    own_name = args.id or args.name or (wandb_run.id if wandb_run else checkpoint.new_run_id())
+    own_name = args.id or args.name or name_of(trackers) or checkpoint.new_run_id()
     name = processes.broadcast(own_name)
     if processes.is_main:
         begin_launch(name)
         if {"text_encoder", "decoder", "generator"} <= state.trained_at_the_end:
             tell_of_missing_packages()
-    train(state, data, open_run(state, data, checkpoint.RUNS / name, wandb_run))
+    train(state, data, open_run(state, data, checkpoint.RUNS / name, trackers))
     if processes.is_main:
         tell_how_to_speak(name)
     return 0

@@ -99,6 +99,7 @@ class System(Section):
     patience: Whole
     keep_best: Count
     wandb_project: str
+    tensorboard: bool = False  # whether a run writes what TensorBoard shows
     recogniser: str = "base.en"  # for error rates: a model's name in faster-whisper, or a folder that has one
 
 

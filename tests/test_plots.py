@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 
-from training.plots import save_curves, save_validation
+from training.plots import PANELS, panels_of, save_curves, save_validation, shown
 
 
 def size_of(path):
@@ -56,10 +56,31 @@ def test_other_durations_are_another_picture(tmp_path):
     assert one == same != other
 
 
-def test_the_curves_have_a_panel_for_each_value(tmp_path):
+def test_the_curves_have_a_panel_for_each_kind_of_value(tmp_path):
     log = [{"step": step, "kind": "train", "loss_mel": 1 / step, "loss_score": 1.0} for step in (2, 4)]
     log += [{"step": 4, "kind": "valid", "mcd": 5.0}, {"step": 3, "kind": "skipped", "clips": ["tiny-0"]}]
     save_curves(tmp_path / "few.png", log)
-    save_curves(tmp_path / "many.png", [*log, {"step": 4, "kind": "valid", "cer": 0.1, "distillmos": 3.0}])
+    save_curves(tmp_path / "many.png", [*log, {"step": 4, "kind": "valid", "cer": 0.1, "copy_mel_l1": 3.0}])
     (width, height), (wider, higher) = (size_of(tmp_path / f"{name}.png") for name in ("few", "many"))
-    assert wider / width == pytest.approx(4 / 3, rel=0.02) and higher == 2 * height  # three panels; five, four a row
+    assert wider == width and higher == 2 * height  # three panels; four, three a row
+
+
+def test_every_value_has_one_panel_also_that_of_a_loss_of_ones_own():
+    losses = {"loss_prior": 1.0, "loss_frame": 1.0, "vocoder: loss_mel": 1.0, "latent_l1": 1.0, "cer": 0.5}
+    losses |= {"score_ratio_1": 1.0, "duration_ratio": 1.0, "norm_decoder": 1.0, "loss_mine": 1.0}
+    titles = {panel.title: names for panel, names in panels_of([{"step": 1, "kind": "train", **losses}]).items()}
+    assert titles == {
+        "prior": ["loss_frame", "loss_prior"],
+        "score network": ["score_ratio_1"],
+        "spectra": ["latent_l1", "vocoder: loss_mel"],
+        "gradient norms": ["norm_decoder"],
+        "errors of speech": ["cer"],
+        "speech by its recording": ["duration_ratio"],
+        "other values": ["loss_mine"],
+    }
+    assert len(PANELS) <= 12
+
+
+def test_the_first_steps_and_what_is_not_finite_do_not_set_the_axis():
+    points = [(10, 90.0), (20, 3.0), (600, 2.0), (800, float("nan")), (1000, 1.0)]
+    assert shown(points) == [2.0, 1.0] and shown(points[:1]) == [90.0] and shown([(1, float("inf"))]) == [0.0]

@@ -3,10 +3,14 @@
 import json
 import time
 
+import numpy as np
 import pytest
 import torch
 
+from data_util.audio import save_wav
+from training.plots import save_curves
 from training.run_log import RunLog, Stopwatch, read_lines
+from training.trackers import TensorBoard, Wandb
 
 
 class FakeWandb:
@@ -18,6 +22,13 @@ class FakeWandb:
 
     def log(self, values):
         self.logged.append((values["step"], {name: value for name, value in values.items() if name != "step"}))
+
+
+def media_in(folder):
+    """What a validation leaves: a sound of half a second at 8 kHz, and a picture, wider than it is high."""
+    save_wav(folder / "a_one_step.wav", np.linspace(-0.5, 0.5, 4000, dtype=np.float32), 8000)
+    save_curves(folder / "a.png", [{"step": 1, "kind": "train", "loss_mel": 1.0}])
+    return folder
 
 
 def lines(folder):
@@ -52,16 +63,39 @@ def test_what_no_line_has_yet_goes_into_a_checkpoint(tmp_path):
 
 
 def test_wandb_gets_the_same(tmp_path):
-    wandb = FakeWandb()
-    log = RunLog(tmp_path, 0, wandb)
+    run = FakeWandb()
+    log = RunLog(tmp_path, 0, [Wandb(run, audio=lambda path: ("sound", path), image=lambda path: ("picture", path))])
     for value in (1.0, 4.0):
         log.add({"loss_mel": torch.tensor(value)})
     log.flush(2)
     log.write("skipped", 2, {"clips": ["tiny-0"]})  # which is not for it
     log.write("valid", 2, {"loss_prior": 1.25})
-    assert wandb.logged == [(2, {"train/loss_mel": 2.5}), (2, {"valid/loss_prior": 1.25})]
-    assert wandb.metrics == [("*", "step")]
+    folder = media_in(tmp_path / "samples" / "00000002")
+    log.write_samples(2, folder)
+    media = {"samples/a": ("picture", f"{folder}/a.png"), "samples/a_one_step": ("sound", f"{folder}/a_one_step.wav")}
+    assert run.logged == [(2, {"train/loss_mel": 2.5}), (2, {"valid/loss_prior": 1.25}), (2, media)]
+    assert run.metrics == [("*", "step")]
     assert [line["kind"] for line in lines(tmp_path)] == ["train", "skipped", "valid"]
+
+
+def test_tensorboard_shows_what_the_log_says(tmp_path):
+    """Numbers, sounds and pictures; of a run that went back, each step once."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    log = RunLog(tmp_path, 0, [TensorBoard()])
+    for step in (2, 4, 6):
+        log.write("train", step, {"loss_mel": float(step)})
+    log.write("skipped", 6, {"clips": ["tiny-0"]})
+    log.write("valid", 4, {"loss_prior": 1.25})
+    log.write_samples(4, media_in(tmp_path / "samples" / "00000004"))
+    log.rewind(4)
+    log.write("train", 6, {"loss_mel": 7.0})
+    seen = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(one.step, one.value) for one in seen.Scalars("train/loss_mel")] == [(2, 2.0), (4, 4.0), (6, 7.0)]
+    assert [(one.step, one.value) for one in seen.Scalars("valid/loss_prior")] == [(4, 1.25)]
+    assert sorted(seen.Tags()["scalars"]) == ["train/loss_mel", "valid/loss_prior"]
+    (sound,), (picture,) = seen.Audio("samples/a_one_step"), seen.Images("samples/a")
+    assert (sound.step, sound.sample_rate, sound.length_frames) == (4, 8000, 4000)
+    assert picture.step == 4 and picture.width > picture.height
 
 
 def written(folder, last):

@@ -133,6 +133,14 @@ def test_wandb_is_asked_before_anything_is_made(quick, runs, monkeypatch, capsys
         assert f"train.py: {said_of_it}" in said(capsys) and not runs.exists()
 
 
+@pytest.mark.usefixtures("fast")
+def test_tensorboard_is_asked_before_anything_is_made(quick, runs, monkeypatch, capsys):
+    monkeypatch.setattr(train, "prepare_data", lambda *_: pytest.fail("clips are read"))
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert train.main([*quick, "system.tensorboard=true"]) == 1
+    assert "requirements-extra.txt, or train with system.tensorboard=false" in said(capsys) and not runs.exists()
+
+
 def wandb_that_refuses():
     class Refusal(Exception):
         pass

@@ -1,36 +1,99 @@
 """Pictures for people who would rather look than read."""
 
 import io
+import math
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from runtime.files import write_atomic
 
 
+class Panel(NamedTuple):
+    """What is drawn together: values whose names match a pattern, over the steps."""
+
+    title: str
+    unit: str  # of the y axis
+    pattern: str  # a regular expression
+    is_log: bool = False  # whether the y axis is logarithmic
+
+
+PANELS = (  # a value is drawn in the first that it matches
+    Panel("prior", "nats a channel and frame", r"loss_(prior|frame)$"),
+    Panel("durations", "squared error of ln frames", r"loss_duration$"),
+    Panel("prosody", "losses", r"loss_(prosody|f0|voicing|f0_residual)$"),
+    Panel("score network", "loss; error by that of predicting nothing", r"loss_score$|score_ratio"),
+    Panel("spectra", "L1 of log-mels, nats; losses", r"loss_(mel|stft|phase)$|mel_l1$|latent_l1$"),
+    Panel("adversarial losses", "losses", r"loss_(adversarial|feature|discriminator)$", is_log=True),
+    Panel("gradient norms", "before clipping", r"norm_", is_log=True),
+    Panel("errors of speech", "share of characters, of frames", r"(^|: )cer$|voicing_error$|speech_cut$"),
+    Panel("DistillMOS", "1 to 5", r"distillmos$"),
+    Panel("mel-cepstral distortion", "dB", r"mcd$"),
+    Panel("speech by its recording", "ratio; cosine", r"ratio$|duration_total$|global_variance$|speaker$"),
+    Panel("other values", "", r""),
+)
+FIRST = 0.03  # of the steps that are shown, those whose values do not set the limits of the y axis
+
+
 def save_curves(path: Path, lines: list[dict]) -> None:
-    """The log of a run, a panel for each value over the steps: in training a line, on held-out clips dots."""
+    """The log of a run, its values in groups: in training lines, on held-out clips dots of the same colour."""
     from matplotlib.figure import Figure  # here, since a training process need not pay for it at its start
 
     lines = [line for line in lines if line["kind"] in ("train", "valid")]
-    names = sorted({name for line in lines for name in line} - {"step", "kind"})
-    n_columns = min(4, len(names))
-    n_rows = -(-len(names) // n_columns)
-    figure = Figure(figsize=(4.5 * n_columns, 2.6 * n_rows), layout="constrained")
+    groups = panels_of(lines)
+    n_columns = min(3, len(groups))
+    n_rows = -(-len(groups) // n_columns)
+    figure = Figure(figsize=(5.4 * n_columns, 3.2 * n_rows), layout="constrained")
     axes = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
-    for axis in axes[len(names) :]:
+    for axis in axes[len(groups) :]:
         axis.set_axis_off()
-    for axis, name in zip(axes, names):
-        for kind, style in (("train", "-"), ("valid", "o--")):
-            points = [(line["step"], line[name]) for line in lines if line["kind"] == kind and name in line]
-            if points:
-                axis.plot(*zip(*points), style, linewidth=1, markersize=3, label=kind)
-        axis.set_title(name, fontsize=9)
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=7)
+    for axis, (panel, names) in zip(axes, groups.items()):
+        _draw_panel(axis, panel, names, lines)
     memory = io.BytesIO()
     figure.savefig(memory, format="png", dpi=100)
     write_atomic(path, memory.getvalue(), durable=False)
+
+
+def panels_of(lines: list[dict]) -> dict[Panel, list[str]]:
+    """The panels that a log needs, with the names of the values of each."""
+    groups: dict[Panel, list[str]] = {}
+    for name in sorted({name for line in lines for name in line} - {"step", "kind"}):
+        panel = next(panel for panel in PANELS if re.search(panel.pattern, name))
+        groups.setdefault(panel, []).append(name)
+    return {panel: groups[panel] for panel in PANELS if panel in groups}
+
+
+def _draw_panel(axis, panel, names, lines):
+    numbers = []
+    for i, name in enumerate(names):
+        short, colour = re.sub(r"(^|: |_)(loss|norm)_", r"\1", name), f"C{i % 10}"
+        for kind, style in (("train", "-"), ("valid", "o:")):
+            points = [(line["step"], line[name]) for line in lines if line["kind"] == kind and name in line]
+            if points:
+                label = f"{short}, held out" if kind == "valid" and name.startswith("loss_") else short
+                axis.plot(*zip(*points), style, linewidth=1, markersize=3, color=colour, label=label)
+                numbers += shown(points)
+    low, high = min(numbers), max(numbers)
+    if panel.is_log and low > 0:
+        axis.set_yscale("log")
+        axis.set_ylim(low / 1.2, high * 1.2)
+    elif high > low:
+        axis.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    axis.set(title=panel.title, xlabel="step", ylabel=panel.unit)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=7)
+
+
+def shown(points: list[tuple[int, float]]) -> list[float]:
+    """The finite values of one line that the y axis has room for: all, or without the first steps', which are far off.
+
+    points: (step, value), by step.
+    """
+    begin = points[0][0] + FIRST * (points[-1][0] - points[0][0])
+    kept = [value for step, value in points if step > begin and math.isfinite(value)]
+    return kept or [value for _, value in points if math.isfinite(value)] or [0.0]
 
 
 def save_validation(

@@ -1,4 +1,4 @@
-"""What a run leaves beside its checkpoints: its folder with configuration and log, and its run in wandb."""
+"""What a run leaves beside its checkpoints: its folder with configuration and log."""
 
 import argparse
 import contextlib
@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from data_util import config as configuration
-from data_util.config import Config, ConfigError
+from data_util.config import Config
 from runtime.files import remove_torn, write_atomic
 from training import checkpoint
 from training.data import Data
@@ -16,11 +16,12 @@ from training.distributed import Processes
 from training.recording import Run
 from training.run_log import RunLog, read_lines
 from training.state import State, checkpoint_of
+from training.trackers import Tracker
 
 log = logging.getLogger("train")
 
 
-def open_run(state: State, data: Data, folder: Path, wandb_run) -> Run:
+def open_run(state: State, data: Data, folder: Path, trackers: list[Tracker]) -> Run:
     """Make the run's folder ready for what comes after state.step."""
     if not state.processes.is_main:
         return Run(folder, None)
@@ -33,7 +34,7 @@ def open_run(state: State, data: Data, folder: Path, wandb_run) -> Run:
     precision = "bfloat16" if state.model.amp else "float32"
     log.info("run %s from step %d on %s x %d in %s", folder.relative_to(checkpoint.RUNS), state.step,
              state.processes.device, state.processes.size, precision)  # fmt: skip
-    run_log = RunLog(folder, state.step, wandb_run)
+    run_log = RunLog(folder, state.step, trackers)
     if state.unwritten is not None:
         run_log.go_on(state.unwritten)
     return Run(folder, run_log)
@@ -96,20 +97,3 @@ def go_on_after_restart(args: argparse.Namespace, processes: Processes) -> bool:
     if processes.broadcast(bool(checkpoint.steps(checkpoint.RUNS / name, "project"))):
         args.id, args.c = name, None
     return True
-
-
-def start_wandb(args: argparse.Namespace, config: Config, name: str | None = None):
-    """The wandb run that args ask for, the same one again when it is resumed. name: its id, if it has one already."""
-    if args.test == "true":
-        return None
-    try:
-        import wandb  # here, so that nothing else needs it
-    except ImportError as error:
-        raise ConfigError(
-            "wandb is not installed: pip install -r requirements.txt, or train with -test true"
-        ) from error
-    try:
-        return wandb.init(project=config.system.wandb_project, name=name, id=name and name.replace("/", "-"),
-                          resume="allow", config=configuration.to_dict(config))  # fmt: skip
-    except wandb.errors.Error as error:
-        raise ConfigError(f"wandb: {error}. Log in with `wandb login`, or train without it: -test true") from error

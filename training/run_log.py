@@ -1,25 +1,25 @@
-"""The log of a run: one JSON object a line, always on disk, in wandb where asked."""
+"""The log of a run: one JSON object a line, always on disk, and in trackers where asked."""
 
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from runtime.files import write_atomic
+from training.trackers import Tracker
 
 
 class RunLog:
-    """log.jsonl in a run's folder and, if there is one, a wandb run. Lines past `step` are dropped: they come again."""
+    """log.jsonl in a run's folder, and what it says in trackers. Lines past `step` are dropped: they come again."""
 
-    def __init__(self, folder: Path, step: int, wandb_run=None):
-        self.path, self.wandb_run = folder / "log.jsonl", wandb_run
+    def __init__(self, folder: Path, step: int, trackers: Sequence[Tracker] = ()):
+        self.path, self.trackers = folder / "log.jsonl", trackers
         self.sums: dict[str, Tensor | float] = {}
         self.counts: dict[str, int] = {}
-        if wandb_run is not None:  # a step of ours, since wandb's own can only rise, and a run may go back
-            wandb_run.define_metric("*", step_metric="step")
         self.rewind(step)
 
     def rewind(self, step: int) -> None:
@@ -27,6 +27,8 @@ class RunLog:
         self.sums, self.counts = {}, {}
         if self.path.exists():
             write_atomic(self.path, b"".join(_lines_until(self.path, step)))
+        for tracker in self.trackers:
+            tracker.open(self.path.parent, step)
 
     def unwritten(self) -> dict[str, dict[str, float]]:
         """What has been counted in since the last line, in plain values, for go_on."""
@@ -55,13 +57,18 @@ class RunLog:
         """All lines so far."""
         return read_lines(self.path)
 
-    def write(self, kind: str, step: int, values: Mapping[str, float | list[str]]) -> None:
-        """One line of JSON: the step, whether from train or valid, and the values by name; or that steps were skipped,
-        or training went back, why and for which clips, which is not for wandb."""
+    def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """One line of JSON: the step, whether from train or valid, and the numbers by name; or that steps were skipped,
+        or training went back, why and for which clips, which is not for trackers."""
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
-        if self.wandb_run is not None and kind in ("train", "valid"):
-            self.wandb_run.log({"step": step, **{f"{kind}/{name}": value for name, value in values.items()}})
+        for tracker in self.trackers if kind in ("train", "valid") else ():
+            tracker.log(step, {f"{kind}/{name}": value for name, value in values.items()})
+
+    def write_samples(self, step: int, folder: Path) -> None:
+        """What a validation left in a folder, for trackers."""
+        for tracker in self.trackers:
+            tracker.log_samples(step, folder)
 
 
 def read_lines(path: Path) -> list[dict]:

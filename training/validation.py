@@ -67,6 +67,7 @@ def write_validation(
         checkpoint.save_voice(folder, state.step, state.ema.state_dict(), state.config, state.symbols)
     if is_measured:
         run_log.write("valid", state.step, numbers)
+        run_log.write_samples(state.step, folder / "samples" / f"{state.step:08d}")
         log.info("step %d, held out: %s", state.step, ", ".join(f"{name} {numbers[name]:.3g}" for name in numbers))
     keep_best(state, folder, run_log)
     save_curves(folder / "curves.png", run_log.read())

@@ -1,6 +1,7 @@
 """A training step: what learns from what, at which rate, under which durations, and what does not depend on chance."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from training.state import build_state
 from training.step import (
     adversarial_losses,
     enter_stage,
+    forward,
     global_counts,
     set_learning_rates,
     step_discriminators,
@@ -65,6 +67,21 @@ def test_the_variance_of_log_durations_is_a_mean_that_soon_forgets(config, tiny)
         update_averages(state, loss.float())
         wanted = losses[: state.step + 1].mean() if state.step < 100 else 0.99 * wanted + 0.01 * loss
         assert state.model.logw_variance.item() == pytest.approx(float(wanted), rel=1e-4), state.step
+
+
+def test_what_is_random_differs_between_processes_micro_batches_and_steps_and_never_otherwise(config, tiny):
+    """Dropout, and whatever else may draw: two processes with two micro-batches each, of two steps."""
+    drawn = {}
+    for rank in (0, 1):
+        state = build_state(config, ALONE, tiny.symbols)
+        state.processes = SimpleNamespace(size=2, rank=rank)
+        batch = fixed_batch(tiny, config, CLIPS)
+        for step in (0, 1):
+            state.step = step
+            for number in (0, 1, 1):
+                draw = forward(state, batch, number, None, lambda *_, **__: tuple(torch.rand(3).tolist()))
+                drawn.setdefault((step, number, rank), set()).add(draw)
+    assert [len(draws) for draws in drawn.values()] == [1] * 8 and len(set.union(*drawn.values())) == 8
 
 
 def test_masked_losses_divide_by_the_mean_of_what_all_processes_have(config, tiny, monkeypatch):

@@ -106,9 +106,11 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; mar
 dd { margin: 0; } dt, small, td p { color: var(--soft); }
 table { border-collapse: collapse; }
 .scroll { overflow-x: auto; }
-.numbers th, .numbers td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
-  white-space: nowrap; font-variant-numeric: tabular-nums; }
-.numbers th:first-child { text-align: left; position: sticky; left: 0; background: var(--ground); }
+.numbers { width: 100%; }
+.numbers th, .numbers td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: right;
+  vertical-align: top; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
+.numbers th:first-child { text-align: left; min-width: 9rem; width: 24%; }
+.numbers th small { font-weight: 400; }
 .numbers small { display: block; }
 summary { cursor: pointer; padding: .3rem 0; }
 :focus-visible { outline: 2px solid #4a8cff; outline-offset: 2px; }

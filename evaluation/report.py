@@ -86,7 +86,7 @@ def _rows(report, part, names):
 
 
 def page(report: dict, folder: Path, n_clips: int) -> str:
-    """HTML that needs no other file: the tables, then the first n_clips sentences by all systems side by side.
+    """HTML that needs no other file: the first n_clips sentences by all systems side by side, then the tables.
 
     folder: the report's, from which its paths to WAVs lead. A WAV that is gone leaves a word in its place.
     Raises AudioError for one that cannot be played.
@@ -94,32 +94,38 @@ def page(report: dict, folder: Path, n_clips: int) -> str:
     systems, clips = list(report["systems"]), list(report["clips"].items())[:n_clips]
     heads = "".join(f'<th scope="col">{_text(system)}</th>' for system in systems)
     rows = "\n".join(_sentence(name, clip, systems, folder) for name, clip in clips)
-    about = "".join(f"<dt>{_text(what)}</dt><dd>{_text(how)}</dd>" for what, how in header(report).items())
-    n_all = len(report["clips"])
+    n_all, voice = len(report["clips"]), report["about"]["voice"]
     count = f"The first {n_clips} of {n_all} sentences. " if n_clips < n_all else ""
-    count = f"<p>{count}The players have MP3s of the WAVs.</p>"
+    title = "NiSETS" if voice is None else f"NiSETS: {voice['run']}"
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="data:,">
-<title>{_text(" · ".join(systems))}</title>
-<style>{STYLE}{NARROW.replace("WIDTH", str(14 * len(systems) + 4))}</style>
+<title>{_text(f"{title}, {', '.join(systems)}")}</title>
+<style>{STYLE}{NARROW.replace("WIDTH", str(12 * len(systems) + 4))}</style>
 </head>
 <body>
-<header><h1>The same sentences, side by side</h1><dl class="about">{about}</dl></header>
+<header><h1>{_text(title)}</h1>
+<p>NiSETS, non-iterative score-based end-to-end text-to-speech: the same sentences, side by side.</p>
+{_meanings(explained(report))}</header>
 <main>
-{_measures(report)}
-<section aria-labelledby="listen"><h2 id="listen">Listen</h2>{count}
+<section aria-labelledby="listen"><h2 id="listen">Listen</h2><p>{count}The players have MP3s of the WAVs.</p>
 <table class="sentences"><thead><tr>{heads}</tr></thead>
 {rows}
 </table></section>
+{_measures(report)}
 </main>
+<footer>{_meanings(header(report).items())}</footer>
 <script>{SCRIPT}</script>
 </body>
 </html>
 """
+
+
+def _meanings(pairs):
+    return f"<dl>{''.join(f'<dt>{_text(what)}</dt><dd>{_text(how)}</dd>' for what, how in pairs)}</dl>"
 
 
 def _text(text):
@@ -130,14 +136,10 @@ def _measures(report):
     names, compared = shown(report, "measures"), shown(report, "differences")
     if not names:
         return ""
-    lines = ['<section aria-labelledby="measures"><h2 id="measures">Measures</h2>', _table(report, "measures", names)]
-    lines.append("<p>In brackets: 95% intervals, bootstrapped over the clips.</p>")
-    lines.append('<details><summary>What they mean, and what they do not</summary><dl class="meanings">')
-    lines += [f"<dt>{_text(system)}</dt><dd>{_text(what)}.</dd>" for system, what in explained(report)]
-    for measure in (MEASURES[name] for name in names):
-        meaning = f"{_text(measure.meaning)}. <em>{_text(measure.limits)}.</em>"
-        lines.append(f"<dt>{_text(measure.heading)}</dt><dd>{meaning}</dd>")
-    lines.append("</dl></details>")
+    limits = _meanings((MEASURES[name].heading, f"{MEASURES[name].limits}.") for name in names)
+    lines = ['<section aria-labelledby="measures"><h2 id="measures">Measures</h2>', _table(report, "measures", names),
+             "<p>In brackets: 95% intervals, bootstrapped over the clips.</p>",
+             f"<details><summary>What they do not tell</summary>{limits}</details>"]  # fmt: skip
     if compared:
         lines.append(f"<h3>Differences to {_text(report['about']['against'])} on the same clips</h3>")
         lines.append(_table(report, "differences", compared))
@@ -145,16 +147,18 @@ def _measures(report):
 
 
 def _table(report, part, names):
-    heads = "".join(f'<th scope="col">{_text(head)}</th>' for head in
-                    ("system", "clips", *(MEASURES[name].heading for name in names)))  # fmt: skip
-    rows = []
-    for system, one in report["systems"].items():
-        cells = [cell(name, one[part].get(name)) for name in names]
-        cells = "".join(f"<td>{value}{f' <small>{interval}</small>' if interval else ''}</td>"
-                        for value, interval in cells)  # fmt: skip
-        rows.append(f'<tr><th scope="row">{_text(system)}</th><td>{one["clips"]}</td>{cells}</tr>')
-    return (f'<div class="scroll" tabindex="0" role="region" aria-label="{part}"><table class="numbers">'
-            f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>")  # fmt: skip
+    """A row a measure, with what it means, and a column a system."""
+    heads = "".join(f'<th scope="col">{_text(system)}</th>' for system in report["systems"])
+    rows = [("clips", "", [(str(one["clips"]), "") for one in report["systems"].values()])]
+    rows += [(MEASURES[name].heading, MEASURES[name].meaning if part == "measures" else "",
+              [cell(name, one[part].get(name)) for one in report["systems"].values()]) for name in names]  # fmt: skip
+    body = ""
+    for heading, meaning, cells in rows:
+        row = "".join(f"<td>{value}{f' <small>{interval}</small>' if interval else ''}</td>"
+                      for value, interval in cells)  # fmt: skip
+        explanation = f" <small>{_text(meaning)}</small>" if meaning else ""
+        body += f'<tr><th scope="row">{_text(heading)}{explanation}</th>{row}</tr>'
+    return f'<table class="numbers"><thead><tr><td></td>{heads}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _sentence(name, clip, systems, folder):
@@ -214,7 +218,7 @@ NARROW = """
 @media (max-width: WIDTHrem) {
   .sentences, .sentences tbody, .sentences .text, .sentences .text th { display: block; }
   .sentences thead { display: none; }
-  .sentences tr:not(.text) { display: grid; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); }
+  .sentences tr:not(.text) { display: grid; grid-template-columns: repeat(auto-fill, minmax(12rem, 1fr)); }
   .sentences td[colspan] { grid-column: 1 / -1; min-width: 0; }
   .sentences td[data-system]::before { content: attr(data-system); font-weight: 600; }
 }

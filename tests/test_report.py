@@ -231,6 +231,14 @@ def test_a_wav_that_cannot_be_played_is_named(report, tmp_path, content):
         page(report, tmp_path, 24)
 
 
+def test_it_names_the_project_and_the_voice_and_has_sound_above_tables(report, tmp_path):
+    content = page(report, tmp_path, 24)
+    assert "<title>NiSETS: off_a, " in content and "<h1>NiSETS: off_a</h1>" in content
+    assert content.index("one evaluation of the score network") < content.index("<audio") < content.index("CER, %")
+    report["about"]["voice"] = None
+    assert "<h1>NiSETS</h1>" in page(report, tmp_path, 24)
+
+
 # -- in a browser
 
 
@@ -292,3 +300,22 @@ def test_chromium_plays_its_sounds_and_fits_a_phone(browse, report, tmp_path):
     expected = [SECONDS[system] for clip in report["clips"].values() for system in clip["systems"]]
     assert told["lengths"] == pytest.approx(expected, abs=0.01)
     assert told["wide"] <= 0
+
+
+def test_nothing_is_cut_off_at_1280_pixels(browse, report, tmp_path):
+    """Twelve systems, with all measures and their intervals."""
+    found = {"value": 0.1, "low": 0.05, "high": 0.2, "clips": 2}
+    for one in report["systems"].values():
+        one["measures"] = one["differences"] = dict.fromkeys(MEASURES, found)
+    for i in range(12 - len(report["systems"])):
+        report["systems"][f"another_system_{i}"] = report["systems"]["one_step"]
+        for name in "ab":
+            report["clips"][name]["systems"][f"another_system_{i}"] = report["clips"][name]["systems"]["one_step"]
+    asking = """<script>
+    const reach = [...document.querySelectorAll("td, th, audio, img")].map(one => one.getBoundingClientRect().right);
+    document.title = Math.max(...reach) - innerWidth;
+    </script>"""
+    path = tmp_path / "index.html"
+    path.write_text(page(report, tmp_path, 24) + asking, "utf-8")
+    dom = browse("--window-size=1280,900", "--virtual-time-budget=5000", "--dump-dom", path.as_uri())
+    assert float(re.search("<title>(.*)</title>", dom)[1]) <= 0

@@ -34,6 +34,8 @@ PANELS = (  # a value is drawn in the first that it matches
     Panel("speech by its recording", "ratio; cosine", r"ratio$|duration_total$|global_variance$|speaker$"),
     Panel("other values", "", r""),
 )
+INCHES_A_SECOND = 2.5  # of a picture of speech, so that its symbols find room
+ROWS = 4  # of symbols, so that neighbours do not overlap
 FIRST = 0.03  # of the steps that are shown, those whose values do not set the limits of the y axis
 
 
@@ -99,34 +101,41 @@ def shown(points: list[tuple[int, float]]) -> list[float]:
 def save_validation(
     path: Path, mels: dict[str, np.ndarray], durations: np.ndarray | None, symbols: list[str], seconds: float
 ) -> None:
-    """Log-mels under each other, each (n_mels, T_mel) with its title, and the alignment below them, if there is one.
+    """Log-mels under each other, each (n_mels, T_mel) with its title, and below the first one its alignment, if there
+    is one, all along one axis of time.
 
     durations: (T_x,) frames of each of `symbols`, a few characters each; seconds: length of a frame.
     """
     from matplotlib.figure import Figure  # here, since a training process need not pay for it at its start
 
     low, high = (float(f(mel.min() if f is min else mel.max() for mel in mels.values())) for f in (min, max))
-    n_frames, n_panels = max(mel.shape[1] for mel in mels.values()), len(mels) + (durations is not None)
-    width = float(np.clip(2.5 * n_frames * seconds, 10, 30))  # inches, so that the symbols find room
-    figure = Figure(figsize=(width, 2.4 * n_panels), layout="constrained")
-    axes = figure.subplots(n_panels, 1, squeeze=False)[:, 0]
-    for axis, (title, mel) in zip(axes, mels.items()):
+    longest = max(mel.shape[1] for mel in mels.values()) * seconds
+    heights = [2.4] * len(mels)  # inches
+    if durations is not None:
+        heights.insert(1, 1.0)
+    width = float(np.clip(INCHES_A_SECOND * longest, 10, 30))
+    figure = Figure(figsize=(width, sum(heights)), layout="constrained")
+    panels = figure.subplots(len(heights), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0].tolist()
+    if durations is not None:
+        _alignment(panels.pop(1), durations, symbols, seconds)
+    for axis, (title, mel) in zip(panels, mels.items()):
         extent = (0, mel.shape[1] * seconds, 0, mel.shape[0])
         image = axis.imshow(mel, origin="lower", aspect="auto", extent=extent, vmin=low, vmax=high, cmap="magma")
-        axis.set(title=title, ylabel="mel band")
-    figure.colorbar(image, ax=list(axes[: len(mels)]), label="ln amplitude")
-    if durations is not None:
-        _alignment(axes[-1], durations, symbols, seconds)
+        axis.set(title=title, ylabel="mel band", xlim=(0, longest))
+        axis.tick_params(labelbottom=True)
+    panels[-1].set_xlabel("seconds")
+    figure.colorbar(image, ax=panels, label="ln amplitude", pad=0.01, fraction=0.02)
     memory = io.BytesIO()
     figure.savefig(memory, format="png", dpi=100)
     write_atomic(path, memory.getvalue(), durable=False)
 
 
 def _alignment(axis, durations, symbols, seconds):
+    """Where each symbol begins and ends: a bar, and the symbol in its middle, in rows that take turns."""
     ends = np.cumsum(durations) * seconds
-    starts = ends - durations * seconds
-    axis.hlines(np.arange(len(durations)), starts, ends, linewidth=2, color="tab:purple")
-    axis.set(title="alignment of the recording", xlabel="seconds", ylabel="symbol", xlim=(0, ends[-1]))
-    for i, (symbol, start, duration) in enumerate(zip(symbols, starts, durations)):
-        if duration > 0 and symbol.strip("_ "):
-            axis.annotate(symbol, (start, i), fontsize=7, ha="right", va="center")
+    spoken = [i for i, symbol in enumerate(symbols) if durations[i] > 0 and symbol.strip("_ ")]
+    for place, i in enumerate(spoken):
+        start, row = ends[i] - durations[i] * seconds, place % ROWS
+        axis.hlines(row, start, ends[i], linewidth=2, color=f"C{row}")
+        axis.annotate(symbols[i], ((start + ends[i]) / 2, row + 0.15), fontsize=8, ha="center", va="bottom")
+    axis.set(title="alignment of the recording", ylim=(-0.4, ROWS + 0.1), yticks=[])

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from data_util.config import ROOT
 from evaluation.metrics import warp
-from model.hifigan import HiFiGAN
 from model.layers import Fourier
 from model.nisets import Encoded, NiSETS
 from model.prosody import N_VALUES
@@ -136,7 +135,10 @@ class Vocoder(Graph):
 
 
 class FourierProducts(nn.Module):
-    """Fourier as products with matrices, for ONNX, whose DFT is slower than these and knows no complex numbers."""
+    """Fourier as products with matrices, for ONNX, whose DFT is slower than these and knows no complex numbers.
+
+    Cosines are even about n_fft / 2 and sines are odd, so that of a frame folded there half of each matrix will do.
+    """
 
     cos: Tensor
     sin: Tensor
@@ -144,18 +146,22 @@ class FourierProducts(nn.Module):
 
     def __init__(self, n_fft: int):
         super().__init__()
-        n_bins = n_fft // 2 + 1
-        angles = 2 * math.pi / n_fft * torch.outer(torch.arange(n_fft), torch.arange(n_bins)).remainder(n_fft).double()
+        self.n_fft, n_bins = n_fft, n_fft // 2 + 1
+        angles = 2 * math.pi / n_fft * torch.outer(torch.arange(n_bins), torch.arange(n_bins)).remainder(n_fft).double()
         weight = torch.full((n_bins,), 2 / n_fft, dtype=torch.float64)  # each bin stands for itself and its conjugate
         weight[0] = weight[-1] = 1 / n_fft
-        for name, matrix in (("cos", angles.cos()), ("sin", -angles.sin()), ("weight", weight)):
-            self.register_buffer(name, matrix.float())
+        for name, matrix in (("cos", angles.cos()), ("sin", -angles[1:-1].sin()), ("weight", weight)):
+            self.register_buffer(name, matrix.float())  # (n_fft / 2 + 1 or - 1 samples, n_bins)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        return frames @ self.cos, frames @ self.sin
+        first, middle, last = frames[..., :1], frames[..., 1 : self.n_fft // 2], frames[..., self.n_fft // 2 :]
+        mirrored = last[..., 1:].flip(-1)
+        return torch.cat([first, middle + mirrored, last[..., :1]], -1) @ self.cos, (middle - mirrored) @ self.sin
 
     def inverse(self, real: Tensor, imag: Tensor) -> Tensor:
-        return (real * self.weight) @ self.cos.T + (imag * self.weight) @ self.sin.T
+        even, odd = (real * self.weight) @ self.cos.T, (imag * self.weight) @ self.sin.T
+        middle = even[..., 1:-1]
+        return torch.cat([even[..., :1], middle + odd, even[..., -1:], (middle - odd).flip(-1)], -1)
 
 
 def without_complex_numbers(model: NiSETS) -> NiSETS:
@@ -180,6 +186,15 @@ def searchsorted(sorted_sequence, self, out_int32=False, right=False, side=None,
     return op.ReduceSum(counted, op.Constant(value_ints=[-1]), keepdims=0)
 
 
+def mish(self):
+    """F.mish, x tanh(ln(1 + exp x)), as x n / (n + 2) with n = exp x (exp x + 2): ONNX Runtime's Softplus is slow."""
+    from onnxscript import opset20 as op
+
+    exp = op.Exp(op.Min(self, op.CastLike(op.Constant(value_float=40.0), self)))  # from where on mish is x
+    n = op.Mul(exp, op.Add(exp, op.CastLike(op.Constant(value_float=2.0), self)))
+    return op.Mul(self, op.Div(n, op.Add(n, op.CastLike(op.Constant(value_float=2.0), self))))
+
+
 def to_onnx(graph: Graph, inputs: dict[str, Tensor], stride: int = 1):
     """A graph as an onnx.ModelProto, its last axis of any length. inputs: an example; stride: T_mel is a multiple."""
 
@@ -201,7 +216,8 @@ def to_onnx(graph: Graph, inputs: dict[str, Tensor], stride: int = 1):
                 graph.eval(), tuple(inputs[name] for name in graph.inputs), dynamo=True, opset_version=OPSET,
                 input_names=graph.inputs, output_names=graph.outputs, verbose=False, external_data=False,
                 dynamic_shapes=(tuple(axes(name, inputs[name]) for name in graph.inputs),),
-                custom_translation_table={torch.ops.aten.searchsorted.Tensor: searchsorted},
+                custom_translation_table={torch.ops.aten.searchsorted.Tensor: searchsorted,
+                                          torch.ops.aten.mish.default: mish},
             )  # fmt: skip
     finally:
         for logger, level in zip(quiet, levels):
@@ -238,8 +254,6 @@ def call(graph: Graph, values: dict[str, Tensor]) -> dict[str, Tensor]:
 def graphs_of(model: NiSETS) -> dict:
     """{name: onnx.ModelProto} of the graphs. model: folded, changed in place."""
     model, values, protos, stride = without_complex_numbers(model), example(), {}, stride_of(model)
-    if isinstance(model.generator, HiFiGAN):
-        model.generator.tiled = None  # tiles are of one length, and for PyTorch alone
     for graph in graphs(model):
         if "noise_latents" in graph.inputs:
             n_frames = max(2, -(-int(values["durations"].sum()) // stride)) * stride  # 1 would be taken for a constant

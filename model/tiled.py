@@ -82,11 +82,14 @@ class Conv(nn.Module):
     def _on_tiles(self, x):
         """Of dilated samples, each dilation-th makes a signal of its own; they lie side by side, as channels do."""
         frames, channels = x.shape
-        products, n_outputs, dilation = len(self.samples), self.bias.numel(), self.dilation
-        step = len(self.back) * dilation  # samples that a tile gives
-        n_tiles = -(-frames // step)
+        n_outputs, dilation = self.bias.numel(), self.dilation
+        row, step = dilation * channels, len(self.back) * dilation  # numbers of a row, samples that a tile gives
+        n_tiles = (frames + step - 1) // step
         x = F.pad(x, (0, 0, self.reach, n_tiles * step + self.reach - frames))
-        row = dilation * channels
+        if torch.compiler.is_exporting():
+            y = self._gathered(x.reshape(-1, row), n_tiles)
+            return y.reshape(-1, n_outputs)[:frames] + self.bias
+        products = len(self.samples)
         tiles = x.as_strided((n_tiles, self.n, row), (step * channels, row, 1))
         spectra = torch.bmm(self.samples.expand(n_tiles, -1, -1), tiles)  # (n_tiles, P, dilation C_in)
         spectra = spectra.view(n_tiles, products, dilation, channels).transpose(0, 1)
@@ -94,6 +97,19 @@ class Conv(nn.Module):
         spectra = spectra.view(products, n_tiles, dilation * n_outputs).transpose(0, 1)
         y = torch.bmm(self.back.expand(n_tiles, -1, -1), spectra)  # (n_tiles, step / dilation, dilation C_out)
         return y.view(-1, n_outputs)[:frames].add_(self.bias)
+
+    def _gathered(self, x, n_tiles):
+        """The same for a graph, which has no strides: tiles are gathered side by side, so that each of their transforms
+        is one product. x: (T / dilation, dilation C_in), padded. Returns (n_tiles step / dilation, dilation C_out)."""
+        products, n_new, n_inputs = len(self.samples), len(self.back), self.spectrum.shape[1]
+        tile = torch.arange(n_tiles, device=x.device)
+        of_samples = torch.arange(self.n, device=x.device)[:, None] + n_new * tile  # (n, n_tiles)
+        tiles = x.index_select(0, of_samples.flatten())
+        spectra = self.samples @ tiles.reshape(self.n, -1)
+        spectra = spectra.reshape(products, -1, n_inputs) @ self.spectrum
+        y = self.back @ spectra.reshape(products, -1)  # (n_new, n_tiles dilation C_out)
+        in_time = n_tiles * torch.arange(n_new, device=x.device) + tile[:, None]  # (n_tiles, n_new)
+        return y.reshape(n_new * n_tiles, -1).index_select(0, in_time.flatten())
 
 
 class ResBlock(nn.Module):
@@ -104,6 +120,7 @@ class ResBlock(nn.Module):
         dilated, plain = list(map(Conv, resblock.dilated)), list(map(Conv, resblock.plain))
         self.dilated, self.plain = nn.ModuleList(dilated), nn.ModuleList(plain)
         self.reach = sum(conv.reach for conv in (*dilated, *plain))
+        self.is_tiled = any(conv.tiled for conv in (*dilated, *plain))
 
     def forward(self, x: Tensor) -> Tensor:
         for dilated, plain in zip(self.dilated, self.plain):
@@ -118,9 +135,12 @@ class ResBlocks(nn.Module):
         super().__init__()
         made = list(map(ResBlock, resblocks))
         self.resblocks, self.reaches = nn.ModuleList(made), [resblock.reach for resblock in made]
+        self.originals = list(resblocks)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x: (B, C, 1, T), channels last, masked; mask: (B, 1, 1, T) or None, valid samples first. Returns the same."""
+        if torch.compiler.is_exporting():
+            return self._at_once(x)
         made = torch.zeros_like(x)
         for b in range(len(x)):
             frames = x.shape[-1] if mask is None else int(mask[b].sum())
@@ -128,6 +148,13 @@ class ResBlocks(nn.Module):
             for resblock, reach in zip(self.resblocks, self.reaches):
                 in_blocks(resblock, rows, reach, out)
         return made.div_(len(self.resblocks))
+
+    def _at_once(self, x):
+        """forward of one sound without blocks, which a graph does not have; what is not on tiles stays as it was."""
+        rows = x[0, :, 0].T
+        tiled = [resblock(rows) for resblock in self.resblocks if resblock.is_tiled]
+        made = [original(x, None) for one, original in zip(self.resblocks, self.originals) if not one.is_tiled]
+        return sum([*made, *([sum(tiled).T[None, :, None]] if tiled else [])]) / len(self.resblocks)
 
 
 def in_blocks(call: Callable[[Tensor], Tensor], x: Tensor, reach: int, out: Tensor) -> None:

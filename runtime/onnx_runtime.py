@@ -161,6 +161,9 @@ def _session(graph, folder, n_threads):
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = n_threads or 0
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "0"
+    )  # three graphs' threads wait for each other
     options.log_severity_level = 3  # of what it cannot fold it warns for each graph
     try:
         return onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])

@@ -36,7 +36,8 @@ pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 FRAMES = (["tiny.yaml", "tiny_frames.yaml"], ["text.units=phones"])
-KINDS = {"hifigan": (["tiny.yaml"], []), "source": FRAMES,
+TILES = ["generator.channels=128", "generator.resblock_kernels=[3, 5]"]  # of its first upsampling
+KINDS = {"hifigan": (["tiny.yaml"], TILES), "source": FRAMES,
          "several": (FRAMES[0], [*FRAMES[1], "speakers.names=[ann, ben]"])}  # fmt: skip
 TEXTS = ["Oh.", "A cat.", "Two of them spoke.", "Nobody spoke, twice.", "Where were you, all these years, and why?",
          'Wait <break time="300ms"/> here.', "[[ fəˈniːmz ]]", "It was late. It rained; the street was dark. He left.",
@@ -200,6 +201,21 @@ def test_products_are_the_fourier_transform():
     for ours, right in zip(products(frames), fourier(frames)):
         torch.testing.assert_close(ours, right, atol=1e-5, rtol=0)
     torch.testing.assert_close(products.inverse(*fourier(frames)), frames, atol=1e-5, rtol=0)
+
+
+def test_mish_is_mish_far_from_zero_too():
+    class Mish(export.Graph):
+        inputs, outputs = ("x",), ("y",)
+
+        def forward(self, *inputs):
+            return torch.nn.functional.mish(inputs[0])
+
+    x = torch.cat([torch.linspace(-30, 30, 601), torch.tensor([-1e30, -200.0, 0.0, 200.0, 1e30])])[None]
+    session = onnxruntime.InferenceSession(export.to_onnx(Mish(), {"x": x}).SerializeToString())
+    (y,) = session.run(None, {"x": x.numpy()})
+    torch.testing.assert_close(
+        torch.from_numpy(y).double(), torch.nn.functional.mish(x.double()), atol=1e-30, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("kind", ["float16", "int8"])

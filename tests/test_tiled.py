@@ -45,6 +45,28 @@ def test_a_convolution_is_the_same_on_tiles(dilation, kernel, on_tiles):
         assert (y - layer(x.T).T).abs().max() <= 1e-13
 
 
+@pytest.mark.parametrize("dilation", [1, 3, 5])
+def test_a_convolution_is_the_same_in_a_graph(dilation, monkeypatch):
+    """Whose tiles are gathered, since it has no strides."""
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    layer = nn.Conv1d(6, 4, 5, padding=dilation * 2, dilation=dilation).double()
+    for frames in (1, 2, 30, 97, 400):
+        x = double(frames, 6)
+        assert (tiled.Conv(layer, True)(x) - layer(x.T).T).abs().max() <= 1e-13
+
+
+@pytest.mark.parametrize("channels", [8, 64])
+def test_residual_blocks_are_the_same_in_a_graph(channels, monkeypatch):
+    """Some of them on tiles, or none."""
+    resblocks = ResBlocks(ResBlock(channels, kernel, (1, 3)) for kernel in (3, 5)).double()
+    made = tiled.ResBlocks(resblocks)
+    assert [one.is_tiled for one in made.resblocks] == [False, channels == 64]
+    x = double(1, channels, 1, 90)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    monkeypatch.setattr(tiled, "in_blocks", lambda *_: pytest.fail("a graph has no blocks"))
+    assert (made(x, None) - resblocks(x, None)).abs().max() <= 1e-12
+
+
 def test_tiles_are_for_wide_kernels_and_many_channels():
     def on_tiles(channels, kernel):
         return tiled.Conv(nn.Conv1d(channels, channels, kernel, padding=kernel // 2)).tiled

@@ -26,10 +26,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import export
+from benchmarks import machine
 from benchmarks.exported import first_speech
 from data_util import config as configuration
 from data_util.config import ROOT
-from evaluate import apart, device_name
+from evaluate import apart
 from model.nisets import NiSETS
 from runtime import command, onnx_runtime
 from sampling import Settings, Voice
@@ -200,16 +201,19 @@ def sizes(benches: list[Bench]) -> str:
     return table(rows)
 
 
-def speeds(benches: list[Bench], cases: list[Case]) -> str:
-    """Of the medians: real-time factors, and milliseconds to the first chunk."""
-    rows = [["configuration", "runtime", "threads", *PARTS, "sum", "whole", "first chunk, ms"]]
+def speeds(benches: list[Bench], cases: list[Case], plain: dict[int, float]) -> str:
+    """Of the medians: real-time factors, milliseconds to the first chunk, and what the parts compute a second, of what
+    a plain product does (plain: FLOP/s by threads): more than all where tiles save multiplications."""
+    rows = [["configuration", "runtime", "threads", *PARTS, "sum", "whole", "first chunk, ms", "of a plain product"]]
     seconds = {bench.name: bench.seconds for bench in benches}
+    gflop = {bench.name: sum(bench.gflop.values()) for bench in benches}
     way = operator.attrgetter("config", "runtime", "n_threads")
     for (name, runtime, n_threads), some in itertools.groupby(cases, way):
         found = {case.part: statistics.median(case.spent) for case in some}
         spent = [found[part] for part in PARTS]
         factors = [f"{one / seconds[name]:.4f}" for one in (*spent, sum(spent), found["whole"])]
-        rows.append([name, runtime, str(n_threads), *factors, f"{1000 * found['first chunk']:.0f}"])
+        rate = 1e9 * gflop[name] * seconds[name] / sum(spent) / plain[n_threads]
+        rows.append([name, runtime, str(n_threads), *factors, f"{1000 * found['first chunk']:.0f}", f"{rate:.0%}"])
     return table(rows)
 
 
@@ -246,9 +250,15 @@ def main(argv: list[str] | None = None) -> int:
         benches = [Bench(name, Path(folder), args) for name in args.configs]
         print(sizes(benches), flush=True)
         cases = [case for bench in benches for case in bench.cases()]
+        plain = {}
+        for n_threads in args.threads:
+            torch.set_num_threads(n_threads)
+            plain[n_threads] = machine.product_rate()
         rounds(cases, args.rounds)
-        about = f"{args.seconds:g} s of speech, medians of {args.rounds} rounds; {device_name('cpu')}"
-        print(f"\nReal-time factors, {about}\n\n{speeds(benches, cases)}")
+        about = f"{args.seconds:g} s of speech, medians of {args.rounds} rounds; {machine.described()}"
+        rates = ", ".join(f"{rate / 1e9:.0f} with {n_threads}" for n_threads, rate in plain.items())
+        print(f"\nReal-time factors, {about}; plain products, GFLOP/s by threads: {rates}")
+        print(f"\n{speeds(benches, cases, plain)}")
         print(f"\nThe first text of a new process\n\n{starts(benches, args)}")
     return 0
 

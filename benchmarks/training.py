@@ -1,6 +1,7 @@
 """What a step of training costs: python -m benchmarks.training [-c NAME_OR_FILE ...] [section.key=value ...].
 
-A table of the seconds that each part takes, medians over rounds, then the step's TFLOP and memory.
+A table of the seconds that each part takes, medians over rounds, of its TFLOP, and of what these are of the machine's
+plain products; then the step's memory.
 With the word `padding`: how much of the batches of some epochs is padding; no model is built.
 """
 
@@ -23,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import train
+from benchmarks import machine
 from data_util import config as configuration
 from data_util.config import PARTS, Config
 from data_util.corpus import Corpus, prepare
@@ -39,15 +41,16 @@ RATE = 1e-4  # of learning, which costs what any other does
 
 
 class Stopwatch:
-    """Charges the time between two laps to what the second one names."""
+    """Charges the time between two laps, or what another meter counts, to what the second one names."""
 
     def __init__(self, device: torch.device):
         self.device, self.is_on, self.spent, self.last = device, True, defaultdict(float), 0.0
+        self.meter: Callable[[], float] = time.perf_counter
 
     def lap(self, row: str) -> None:
         if self.is_on:
             self.synchronise()
-            now = time.perf_counter()
+            now = self.meter()
             self.spent[row] += now - self.last
             self.last = now
 
@@ -59,11 +62,21 @@ class Stopwatch:
         """The seconds of a call, by row where it is watched, and of the "whole"."""
         self.spent, self.is_on = defaultdict(float), watching
         self.synchronise()
-        start = self.last = time.perf_counter()
+        start = self.last = self.meter()
         call()
         self.lap("rest")
         self.synchronise()
-        return self.spent | {"whole": time.perf_counter() - start}
+        return self.spent | {"whole": self.meter() - start}
+
+    def flop(self, call: Callable[[], object]) -> dict[str, float]:
+        """What a call's convolutions and matrix products compute, as of timed: a multiplication and an addition are
+        two."""
+        with counting_flop() as counter:
+            self.meter = counter.get_total_flops
+            try:
+                return self.timed(call)
+            finally:
+                self.meter = time.perf_counter
 
     def watched(self, call: Callable, row: str) -> Callable:
         """The same call, charged to this row; of a waveform what comes behind it, backwards, to the discriminators."""
@@ -109,10 +122,10 @@ def joint(config: Config) -> Config:
     ])  # fmt: skip
 
 
-def measure(config: Config, data: Data, n_rounds: int, amp: bool = False) -> tuple[list[dict], float, int | None]:
+def measure(config: Config, data: Data, n_rounds: int, amp: bool = False) -> tuple[list[dict], dict, int | None]:
     """Of train.py's step under a configuration of joint(): the seconds of each round, of ROWS, of the "whole" and of
-    making its "batch"; FLOP; and the bytes that the process, or a GPU, holds at most, where the system says. amp: as
-    its -a true."""
+    making its "batch"; FLOP, of ROWS and of the "whole"; and the bytes that the process, or a GPU, holds at most, where
+    the system says. amp: as its -a true."""
     processes = Processes.join()
     on_gpu = processes.device.type == "cuda"
     state, watch = make_state(config, processes, data, amp=amp), Stopwatch(processes.device)
@@ -130,16 +143,13 @@ def measure(config: Config, data: Data, n_rounds: int, amp: bool = False) -> tup
         rounds.append({"batch": made} | watch.timed(step) | (watch.timed(step, watching=False) if on_gpu else {}))
     stream.close()
     peak = torch.cuda.max_memory_allocated(processes.device) if on_gpu else peak_memory()
-    return rounds[1:], flop_of(step), peak
+    return rounds[1:], watch.flop(step), peak
 
 
-def flop_of(call: Callable[[], object]) -> float:
-    """What a call's convolutions and matrix products compute, forwards and backwards: a multiplication and an addition
-    are two."""
-    counted = {torch.ops.aten.convolution_backward: convolution_backward_flop}
-    with FlopCounterMode(display=False, custom_mapping=counted) as counter:
-        call()
-    return counter.get_total_flops()
+def counting_flop() -> FlopCounterMode:
+    return FlopCounterMode(
+        display=False, custom_mapping={torch.ops.aten.convolution_backward: convolution_backward_flop}
+    )
 
 
 def convolution_backward_flop(
@@ -156,20 +166,24 @@ def padding(lengths: list[np.ndarray]) -> str:
     return f"{100 * (1 - held / sum(len(one) * int(one.max()) for one in lengths)):.1f}%"
 
 
-def report(config: Config, rounds: list[dict], flop: float, peak: int | None) -> str:
-    """A table in Markdown, and what it does not show."""
-    names = (*ROWS, "whole", "batch")
-    spent = {name: statistics.median(one.get(name, 0.0) for one in rounds) for name in names}
+def report(config: Config, rounds: list[dict], flop: dict[str, float], peak: int | None, plain: float) -> str:
+    """A table in Markdown, and what it does not show. plain: FLOP/s of product_rate."""
+    spent = {name: statistics.median(one.get(name, 0.0) for one in rounds) for name in (*ROWS, "whole", "batch")}
     training, wholes, total = config.training, [one["whole"] for one in rounds], sum(spent[row] for row in ROWS)
-    lines = ["| part | s | share |", "|---|---:|---:|"]
-    lines += [f"| {row} | {spent[row]:.3f} | {100 * spent[row] / total:.2f}% |" for row in ROWS]
-    lines += [f"| the step | {spent['whole']:.3f} | 100% |", f"| making its batch | {spent['batch']:.3f} | |", ""]
+
+    def cells(row, share):
+        rate = flop.get(row, 0.0) / spent[row] if spent[row] else 0.0
+        return f"{spent[row]:.3f} | {share} | {flop.get(row, 0.0) / 1e12:.3g} | {rate / 1e9:.0f} | {rate / plain:.0%}"
+
+    lines = ["| part | s | share | TFLOP | GFLOP/s | of a plain product |", "|---|---:|---:|---:|---:|---:|"]
+    lines += [f"| {row} | {cells(row, f'{100 * spent[row] / total:.2f}%')} |" for row in ROWS]
+    lines += [f"| the step | {cells('whole', '100%')} |", f"| making its batch | {spent['batch']:.3f} | | | | |", ""]
     return "\n".join([
         *lines,
         f"- {training.batch_size} clips a step, cuts of {training.cut_frames} frames, segments of "
         f"{training.segment_frames}; {torch.get_num_threads()} threads; {len(rounds)} rounds, of {min(wholes):.3f} to "
         f"{max(wholes):.3f} s",
-        f"- {flop / 1e12:.3f} TFLOP a step, {flop / spent['whole'] / 1e9:.0f} GFLOP/s",
+        f"- a plain float32 product: {plain / 1e9:.0f} GFLOP/s",
         f"- at most {(peak or math.nan) / 2**30:.1f} GiB",
     ])  # fmt: skip
 
@@ -215,8 +229,9 @@ def main(argv: list[str] | None = None) -> int:
         print(plan_padding(config, prepare(config, config.dataset.metafile_train), args.epochs))
         return 0
     config = joint(config)
-    data = read_data(config, progress=True)
-    print(report(config, *measure(config, data, args.rounds, args.a == "true")))
+    device, data = Processes.join().device, read_data(config, progress=True)
+    measured = measure(config, data, args.rounds, args.a == "true")
+    print(f"{report(config, *measured, machine.product_rate(device))}\n- {machine.described(device)}")
     return 0
 
 

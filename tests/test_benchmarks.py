@@ -12,7 +12,7 @@ from torch import nn
 
 import text
 import train
-from benchmarks import gpu_lease, packed, synthesis, training
+from benchmarks import gpu_lease, machine, packed, synthesis, training
 from data_util import config as configuration
 from data_util.config import ROOT
 from tests.conftest import with_keys
@@ -61,11 +61,13 @@ def test_cases_take_turns_and_their_medians_are_shown_by_the_seconds_of_speech()
     assert all(len(one.spent) == 3 and min(one.spent) >= 0 for one in cases)
     for one, seconds in zip(cases, (1.0, 2.0, 3.0, 8.0, 0.25, *[4.0] * 5)):
         one.spent = [100.0, seconds, 0.0]
-    benches = [SimpleNamespace(name="a", seconds=2.0), SimpleNamespace(name="b", seconds=4.0)]
-    rows = cells(synthesis.speeds(benches, cases))
-    assert rows["configuration"][2:] == ["encoder", "decoder", "vocoder", "sum", "whole", "first chunk, ms"]
-    assert rows["a"] == ["eager", "1", "0.5000", "1.0000", "1.5000", "3.0000", "4.0000", "250"]
-    assert rows["b"] == ["eager", "2", *["1.0000"] * 3, "3.0000", "1.0000", "4000"]
+    benches = [SimpleNamespace(name="a", seconds=2.0, gflop={"decoder": 20.0, "vocoder": 10.0}),
+               SimpleNamespace(name="b", seconds=4.0, gflop={"vocoder": 3.0})]  # fmt: skip
+    rows = cells(synthesis.speeds(benches, cases, {1: 100e9, 2: 4e9}))
+    headings = ["encoder", "decoder", "vocoder", "sum", "whole", "first chunk, ms", "of a plain product"]
+    assert rows["configuration"][2:] == headings
+    assert rows["a"] == ["eager", "1", "0.5000", "1.0000", "1.5000", "3.0000", "4.0000", "250", "10%"]
+    assert rows["b"] == ["eager", "2", *["1.0000"] * 3, "3.0000", "1.0000", "4000", "25%"]
 
 
 @pytest.mark.parametrize("runtimes", [["eager"], pytest.param(["eager", "onnx"], marks=pytest.mark.slow)])
@@ -79,7 +81,8 @@ def test_the_command_measures_a_configuration(monkeypatch, capsys, runtimes):
     n_million, *gflop, total = map(float, sizes[name])
     assert 0 < n_million < 1 and total == pytest.approx(sum(gflop), abs=0.02) and 0 < total < 1
     assert "NOT" not in out and speeds[name][0] == starts[name][0] == runtimes[-1]
-    assert all(0 < float(cell) < 1e4 for cell in (*speeds[name][1:], *starts[name][1:]))
+    assert all(0 < float(cell.strip("%")) < 1e4 for cell in (*speeds[name][1:-1], *starts[name][1:]))
+    assert torch.backends.cpu.get_cpu_capability() in out and "GFLOP/s by threads: " in out
 
 
 def test_speech_is_as_long_as_asked_for(tmp_path):
@@ -115,8 +118,34 @@ def test_a_step_is_timed_by_part(arguments, capsys, kind):
     for row in training.ROWS:  # to the last digit that is shown
         assert (float(rows[row][1].strip("%")) > 0) == (row not in absent), row
     assert float(rows["making its batch"][0]) > 0 and "4 clips a step" in out if kind == "tiny" else "2 clips" in out
-    tflop, gib = float(out.split(" TFLOP")[0].split()[-1]), float(out.split("at most ")[1].split()[0])
-    assert 0 <= tflop < 0.1 and 0.1 < gib < 8
+    tflop = {row: float(rows[row][2]) for row in (*training.ROWS, "the step")}
+    assert 0 < tflop["the step"] < 0.1 and tflop["optimiser"] == 0
+    assert sum(tflop[row] for row in training.ROWS) == pytest.approx(tflop["the step"], abs=0.01)
+    assert 0.1 < float(out.split("at most ")[1].split()[0]) < 8 and torch.backends.cpu.get_cpu_capability() in out
+
+
+def test_what_is_computed_is_charged_to_its_part():
+    watch, once = training.Stopwatch(torch.device("cpu")), torch.ones(30, 20)
+
+    def step():
+        product(once.T)
+        product(once.T)
+        once @ once.T
+
+    product = watch.watched(lambda a: once @ a, "decoder")
+    assert watch.flop(step) == {
+        "decoder": 2 * 2 * 30 * 20 * 30,
+        "rest": 2 * 30 * 20 * 30,
+        "whole": 3 * 2 * 30 * 20 * 30,
+    }
+    assert watch.timed(step)["whole"] < 60  # seconds again
+
+
+def test_a_plain_product_is_timed_by_what_it_computes(monkeypatch):
+    now = iter(range(100))
+    monkeypatch.setattr(machine, "SIDE", 8)
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: 0.5 * next(now))
+    assert machine.product_rate() == 2 * 8**3 / 0.5
 
 
 @pytest.mark.parametrize("groups", [1, 4])
@@ -127,7 +156,9 @@ def test_a_convolution_costs_as_much_again_for_each_gradient(groups, kind):
     forward = 2 * 3 * conv.weight.numel() * n_places
     for requires_grad, times in ((False, 2), (True, 3)):
         x.requires_grad_(requires_grad)
-        assert training.flop_of(lambda: conv(x).sum().backward()) == times * forward
+        with training.counting_flop() as counter:
+            conv(x).sum().backward()
+        assert counter.get_total_flops() == times * forward
 
 
 class Lengths(list):

@@ -10,7 +10,7 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -133,14 +133,29 @@ def of_recordings(voice: Voice, clips: list[Clip], out: Path, seed: int) -> dict
     return systems
 
 
-def speak_all(path: Path, device: str, n_threads: int, clips: list[Clip], settings: dict, folder: Path | None) -> dict:
+def load_voice(path: Path, device: str, overrides: Sequence[str]) -> Voice:
+    """A voice that speaks by its configuration with overrides section.key=value. Raises as Voice does, ConfigError."""
+    saved = checkpoint.load_voice(path)
+    return Voice(dataclasses.replace(saved, config=configuration.change(saved.config, overrides)), device)
+
+
+def speak_all(
+    path: Path,
+    device: str,
+    overrides: Sequence[str],
+    n_threads: int,
+    clips: list[Clip],
+    settings: dict,
+    folder: Path | None,
+) -> dict:
     """Speak every text that says something into folder/<id>.wav, in a process that has spoken nothing yet.
 
-    settings: of Voice.speak; folder: None for the time alone. Returns "clips", {clip: phonemes, symbols, durations in
-    seconds, "pairs"}; "once", the measures of the whole: the real-time factor of the very first call, memory in bytes.
+    overrides: as of load_voice; settings: of Voice.speak; folder: None for the time alone. Returns "clips", {clip:
+    phonemes, symbols, durations in seconds, "pairs"}; "once", the measures of the whole: the real-time factor of the
+    very first call, memory in bytes.
     """
     torch.set_num_threads(n_threads)
-    voice = Voice(checkpoint.load_voice(path), device)
+    voice = load_voice(path, device, overrides)
     gpu.set_precision(device, voice.saved.config.system.tf32)
     audio, on_gpu = voice.saved.config.audio, torch.device(device).type == "cuda"
     of = "_gpu" if on_gpu else ""
@@ -310,7 +325,7 @@ def ways_to_speak(args: argparse.Namespace) -> dict[str, dict]:
 
 def speak_apart(voice: Voice, args: argparse.Namespace, clips: list[Clip], settings: dict, folder: Path) -> dict:
     """speak_all() in a process of its own; where that is on a GPU, a second one tells how long the CPU takes."""
-    rest = (torch.get_num_threads(), clips, settings)
+    rest = (args.overrides, torch.get_num_threads(), clips, settings)
     spoken = apart(speak_all, voice.saved.path, args.device, *rest, folder)
     if torch.device(args.device).type == "cuda":
         on_cpu = apart(speak_all, voice.saved.path, "cpu", *rest, None)
@@ -370,7 +385,7 @@ def _summaries(found, systems, spoken, args):
 def _load_voice(args):
     path, which = voices.find(args.id, args.ckpt)
     print(which)
-    voice = Voice(checkpoint.load_voice(path), args.device)
+    voice = load_voice(path, args.device, args.overrides)
     n_parameters = sum(parameter.numel() for parameter in voice.model.parameters())
     solver = None
     if max(args.n_timesteps, default=1) > 1:

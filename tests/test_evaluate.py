@@ -18,7 +18,7 @@ from data_util.audio import save_wav
 from evaluation import metrics
 from evaluation.metrics import DIFFERENCES, MEASURES
 from evaluation.report import SYSTEMS
-from sampling import NoCopy, Speech
+from sampling import NoCopy, Settings, Speech
 from tests.test_metrics import CONFIG, OF_THE_PROCESS, RATE, voiced
 from text import SYMBOLS, TextError
 from training import checkpoint
@@ -59,6 +59,7 @@ class StubVoice:
     asked: list = []
     speakers: list = []  # of each call
     along: list = []
+    phonemizers: set = set()
     slow = 0.0  # seconds that the first call takes longer
 
     def __init__(self, config, path):
@@ -71,6 +72,7 @@ class StubVoice:
         time.sleep(self.slow * self.fresh)
         self.fresh = False
         self.asked.append((text, n_timesteps, solver, seed))
+        self.phonemizers.add(self.saved.config.text.phonemizer)
         self.speakers.append(speaker)
         return Speech(voiced(0.6, f0=100 * n_timesteps), RATE, text, "ab", np.array([20, 32]), ("a", "b"), (0, 0))
 
@@ -93,6 +95,10 @@ def stub_voice_config(corpus, names=()):
     return configuration.change(CONFIG, [*keys, f"speakers.names=[{','.join(names)}]"])
 
 
+def stub_loader(config):
+    return lambda path, _, overrides: StubVoice(configuration.change(config, overrides), path)
+
+
 @pytest.fixture
 def stub_voice(monkeypatch, corpus):
     """Run off_a, whose test list is a, b, and d, of which nothing can be said. It speaks in this process."""
@@ -100,13 +106,13 @@ def stub_voice(monkeypatch, corpus):
     (corpus / "test.txt").write_text("a\nd.wav|...\nb\n", "utf-8")
     config = stub_voice_config(corpus)
     monkeypatch.setattr(checkpoint, "RUNS", corpus / "checkpoint")
-    monkeypatch.setattr(checkpoint, "load_voice", lambda path: path)
     monkeypatch.setattr(checkpoint, "find", lambda folder, kind, step: folder / f"{kind}_{step}")
-    monkeypatch.setattr(evaluate, "Voice", lambda path, _: StubVoice(config, path))
+    monkeypatch.setattr(evaluate, "load_voice", stub_loader(config))
     monkeypatch.setattr(evaluate, "apart", lambda function, *arguments: function(*arguments))
     monkeypatch.setattr(StubVoice, "asked", [])
     monkeypatch.setattr(StubVoice, "speakers", [])
     monkeypatch.setattr(StubVoice, "along", [])
+    monkeypatch.setattr(StubVoice, "phonemizers", set())
     return StubVoice
 
 
@@ -197,6 +203,18 @@ def test_a_voice_is_copied_spoken_and_timed(capsys, corpus, stub_voice):
     assert "durations" not in report["clips"]["b"]["systems"]["copy"]
     page = (corpus / "out" / "index.html").read_text("utf-8")
     assert page.count("Alignment: encoder_alone, one_step, n4") == 2 and page.count("<audio ") == 12
+
+
+def test_what_is_overridden_is_how_the_voice_speaks(capsys, stub_voice):
+    assert command(capsys, "-id", "off_a", "-o", "out", "text.phonemizer=cmudict")[0] == 0
+    assert stub_voice.phonemizers == {"cmudict"} != {CONFIG.text.phonemizer}
+
+
+def test_a_voice_can_be_given_another_phonemizer():
+    path = checkpoint.find(checkpoint.BUNDLED, "voice")
+    ours, other = (evaluate.load_voice(path, "cpu", [f"text.phonemizer={name}"]) for name in ("espeak", "cmudict"))
+    said = [voice.reader.pieces("A tomato.", Settings())[0].phonemes for voice in (ours, other)]
+    assert said[0] != said[1] and other.saved.config.text.phonemizer == "cmudict"
 
 
 def test_every_solver_that_is_named_is_a_system_of_many_evaluations(corpus, stub_voice):
@@ -296,7 +314,7 @@ def test_the_page_is_made_anew_from_a_report_wherever_it_stands(capsys, corpus, 
 @pytest.mark.parametrize("names", [(), ("ben", "ann")])
 def test_each_clip_is_spoken_and_copied_as_who_says_it(capsys, corpus, stub_voice, monkeypatch, names):
     config = stub_voice_config(corpus, names)
-    monkeypatch.setattr(evaluate, "Voice", lambda path, _: StubVoice(config, path))
+    monkeypatch.setattr(evaluate, "load_voice", stub_loader(config))
     (corpus / "test.txt").write_text(f"a.wav|ann|{TEXTS['a']}\nb.wav|ben|{TEXTS['b']}\n", "utf-8")
     assert command(capsys, "-id", "off_a", "-o", "out")[0] == 0
     ann, ben = ("ann", "ben") if names else (None, None)

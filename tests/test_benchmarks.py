@@ -12,7 +12,7 @@ from torch import nn
 
 import text
 import train
-from benchmarks import gpu_lease, machine, packed, synthesis, training
+from benchmarks import gpu_lease, growth, machine, packed, synthesis, training
 from data_util import config as configuration
 from data_util.config import ROOT
 from tests.conftest import with_keys
@@ -189,6 +189,35 @@ def test_padding_is_counted_as_it_is(tiny_config, arguments, capsys, monkeypatch
     monkeypatch.setattr(training, "make_state", None)  # no model is needed
     assert training.main(["padding", *arguments, "--epochs", "2"]) == 0
     assert capsys.readouterr().out.startswith("10 clips, 5 steps, 2 epochs; training.batch_size 4")
+
+
+# -- how cost grows
+
+
+def test_clips_are_as_long_as_asked_for_and_spoken_in_turns(tmp_path):
+    clips = growth.corpus(tmp_path, 1.5, 5, 2, 8000)
+    lines = [line.split("|") for line in clips.read_text("utf-8").splitlines()]
+    assert [who for _, who, _ in lines] == ["speaker0", "speaker1"] * 2 + ["speaker0"]
+    assert {soundfile.info(tmp_path / "wavs" / name).frames for name, *_ in lines} == {12000}
+    assert {len(text) for *_, text in lines} == {len(lines[0][2])} and abs(len(lines[0][2]) - 1.5 * 14) <= 1
+
+
+def test_a_step_and_speech_are_timed_and_their_memory_is_told():
+    for spent, peak in (growth.step(TINY[:1], [], 1, 2, 2, 2), growth.speech(TINY[:1], 1, 2)):
+        assert spent > 0 and peak > 1e8
+
+
+def test_each_case_grows_alone(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(growth, "apart", lambda function, *given: asked.append((function, *given)) or (2.0, 2**30))
+    assert growth.main(["-c", "light", "sde.t_one=0.5"]) == 0
+    steps = [one[1:] for one in asked if one[0] is growth.step]
+    assert steps[:5] == [(["light"], ["sde.t_one=0.5"], 1, *sizes) for sizes in
+                         ((2, 8, 1), (5, 8, 1), (10, 8, 1), (20, 8, 1), (5, 1, 1))]  # fmt: skip
+    assert [one for one in asked if one[0] is growth.speech][0] == (growth.speech, ["light"], 1, 2)
+    out = capsys.readouterr().out
+    assert "| clips of a step | 4 | 2.000 | 0.500 a clip | 1.00 |" in out
+    assert "| speakers | 100 | 2.000 | 2.000 a step | 1.00 |" in out and "8 clips of 5 s, one speaker" in out
 
 
 # -- a GPU for some minutes

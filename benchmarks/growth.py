@@ -1,0 +1,111 @@
+"""How cost grows: python -m benchmarks.growth [-c NAME_OR_FILE ...] [section.key=value ...].
+
+A step of training over the length of its clips, their number and the number of speakers, and speech over its length:
+seconds, and the most memory, each case in a process of its own. The clips are noise, as long as they are asked for.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from benchmarks import machine
+from benchmarks.synthesis import length_scale_for, random_voice, table
+from benchmarks.training import joint, measure
+from data_util import config as configuration
+from data_util.audio import save_wav
+from evaluate import apart
+from evaluation.memory import peak_memory
+from runtime import command
+from sampling import Voice
+from training.data import read_data
+
+CLIP_SECONDS, BATCHES, SPEAKERS, SPEECH_SECONDS = (2, 5, 10, 20), (1, 4, 16, 32), (1, 10, 100), (2, 5, 10, 20, 60)
+USUAL = {"seconds": 5, "batch": 8, "speakers": 1}  # of a step, where it is not what grows
+CHARACTERS_A_SECOND = 14  # of English
+ROUNDS = 3
+WORDS = "the train will be late again and nobody knows why it should be so "
+TEXT = "There is no need to hurry, said the old man, and he looked out of the window at the rain."
+
+
+def corpus(folder: Path, seconds: float, n_clips: int, n_speakers: int, sample_rate: int) -> Path:
+    """Clips of noise as long as that, spoken in turns, and texts that fit; returns their list."""
+    text, lines = (WORDS * 10)[: round(CHARACTERS_A_SECOND * seconds)].strip(), []
+    for i in range(n_clips):
+        noise = 0.1 * np.random.default_rng(i).standard_normal(round(seconds * sample_rate)).astype(np.float32)
+        save_wav(folder / "wavs" / f"{i}.wav", noise, sample_rate)
+        who = f"speaker{i % n_speakers}|" if n_speakers > 1 else ""
+        lines.append(f"{i}.wav|{who}{text}\n")
+    (folder / "list.txt").write_text("".join(lines), encoding="utf-8")
+    return folder / "list.txt"
+
+
+def step(overlays: Sequence[str], overrides: Sequence[str], n_threads: int, seconds: float, batch: int, speakers: int):
+    """A step's seconds, the median of some, and the most memory in bytes."""
+    torch.set_num_threads(n_threads)
+    with tempfile.TemporaryDirectory() as name:
+        folder, rate = Path(name), configuration.load(overlays, overrides).audio.sample_rate
+        clips = corpus(folder, seconds, max(batch, speakers), speakers, rate)
+        names = f"[{', '.join(f'speaker{i}' for i in range(speakers))}]" if speakers > 1 else "[]"
+        lists = [f"dataset.metafile_{part}={clips}" for part in ("train", "valid", "test")]
+        own = [f"dataset.prtpath={folder}", f"dataset.cache={folder / 'cache'}", f"training.batch_size={batch}",
+               f"speakers.names={names}", "alignment.init=none", "text.longest=1000"]  # fmt: skip
+        config = joint(configuration.load(overlays, [*overrides, *lists, *own]))
+        rounds, _, peak = measure(config, read_data(config, progress=False), ROUNDS)
+    return statistics.median(one["whole"] for one in rounds), peak
+
+
+def speech(overlays: Sequence[str], n_threads: int, seconds: float):
+    """Seconds until a text of random weights has been spoken that lasts so long, and the most memory in bytes."""
+    torch.set_num_threads(n_threads)
+    with tempfile.TemporaryDirectory() as folder:
+        voice = Voice.load(random_voice("+".join(overlays) or "config", Path(folder)))
+    text = " ".join([TEXT] * max(1, round(seconds / 5)))
+    settings = {"seed": 0, "length_scale": length_scale_for(voice, text, seconds)}
+    spent = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        voice.speak(text, **settings)
+        spent.append(time.perf_counter() - start)
+    return statistics.median(spent), peak_memory()
+
+
+def row(what: str, value: float, per: float, unit: str, found: tuple[float, int | None]) -> list[str]:
+    spent, peak = found
+    return [what, f"{value:g}", f"{spent:.3f}", f"{spent / per:.3f} {unit}", f"{(peak or np.nan) / 2**30:.2f}"]
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__.split(":")[0],
+                                     formatter_class=command.Help)  # fmt: skip
+    parser.add_argument("-c", "--config", dest="c", metavar="NAME_OR_FILE", action="append", help="as of train.py")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="of a step; over all the files")
+    args = parser.parse_intermixed_args(argv)
+    overlays, rows = args.c or [], [["what grows", "to", "s", "each", "GiB"]]
+    cases = [("seconds", value) for value in CLIP_SECONDS] + [("batch", value) for value in BATCHES]
+    cases += [("speakers", value) for value in SPEAKERS]
+    for what, value in tqdm(cases, desc="steps", ncols=command.columns()):
+        sizes = USUAL | {what: value}
+        found = apart(step, overlays, args.overrides, args.threads, *sizes.values())
+        per, unit = (value, f"a {what.removesuffix('s')}") if what != "speakers" else (1, "a step")
+        title = {"seconds": "seconds of each clip", "batch": "clips of a step", "speakers": "speakers"}[what]
+        rows.append(row(title, value, per, unit.replace("batch", "clip"), found))
+    for seconds in tqdm(SPEECH_SECONDS, desc="speech", ncols=command.columns()):
+        found = apart(speech, overlays, args.threads, seconds)
+        rows.append(row("seconds of speech", seconds, seconds, "a second", found))
+    usual = f"{USUAL['batch']} clips of {USUAL['seconds']} s, one speaker"
+    print(f"A step of {usual}, where one of them does not grow; {args.threads} threads; {machine.described()}\n")
+    print(table(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

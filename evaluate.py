@@ -133,12 +133,6 @@ def of_recordings(voice: Voice, clips: list[Clip], out: Path, seed: int) -> dict
     return systems
 
 
-def load_voice(path: Path, device: str, overrides: Sequence[str]) -> Voice:
-    """A voice that speaks by its configuration with overrides section.key=value. Raises as Voice does, ConfigError."""
-    saved = checkpoint.load_voice(path)
-    return Voice(dataclasses.replace(saved, config=configuration.change(saved.config, overrides)), device)
-
-
 def speak_all(
     path: Path,
     device: str,
@@ -150,12 +144,12 @@ def speak_all(
 ) -> dict:
     """Speak every text that says something into folder/<id>.wav, in a process that has spoken nothing yet.
 
-    overrides: as of load_voice; settings: of Voice.speak; folder: None for the time alone. Returns "clips", {clip:
-    phonemes, symbols, durations in seconds, "pairs"}; "once", the measures of the whole: the real-time factor of the
-    very first call, memory in bytes.
+    overrides: as of checkpoint.load_voice; settings: of Voice.speak; folder: None for the time alone. Returns "clips",
+    {clip: phonemes, symbols, durations in seconds, "pairs"}; "once", the measures of the whole: the real-time factor of
+    the very first call, memory in bytes.
     """
     torch.set_num_threads(n_threads)
-    voice = load_voice(path, device, overrides)
+    voice = Voice(checkpoint.load_voice(path, overrides), device)
     gpu.set_precision(device, voice.saved.config.system.tf32)
     audio, on_gpu = voice.saved.config.audio, torch.device(device).type == "cuda"
     of = "_gpu" if on_gpu else ""
@@ -385,7 +379,7 @@ def _summaries(found, systems, spoken, args):
 def _load_voice(args):
     path, which = voices.find(args.id, args.ckpt)
     print(which)
-    voice = load_voice(path, args.device, args.overrides)
+    voice = Voice(checkpoint.load_voice(path, args.overrides), args.device)
     n_parameters = sum(parameter.numel() for parameter in voice.model.parameters())
     solver = None
     if max(args.n_timesteps, default=1) > 1:

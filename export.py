@@ -440,6 +440,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="export.py", description="Export a voice as a package that speaks.",
                                      allow_abbrev=False, formatter_class=command.Help)  # fmt: skip
     voices.add_arguments(parser)
+    voices.add_phonemizer(parser)
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="the package's folder")
     parser.add_argument("--weights", choices=WEIGHTS, default="float32", help="what the files hold; all compute alike")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -454,7 +455,7 @@ def run(args: argparse.Namespace) -> None:
 
     check_folder(args.out)
     path, which = voices.find(args.id, args.ckpt)
-    voice = Voice(checkpoint.load_voice(path))
+    voice = Voice(checkpoint.load_voice(path, args.overrides))
     print(f"{which}: three graphs, which takes a minute")
     right = voice.speak(TEXT, seed=0).wav
     module = export(voice, args.out, args.weights)

@@ -84,8 +84,10 @@ class Voice:
 
     @property
     def identity(self) -> str:
-        """What a manifest knows the voice by: its run, step and weights, and the lexicon's words."""
-        return self.front_end.signed(f"{self.saved.path.parent.name} {self.saved.step} {self.saved.sha256}")
+        """What a manifest knows the voice by: its run, step, weights and phonemizer, and the lexicon's words."""
+        saved = self.saved
+        known = saved.path.parent.name, str(saved.step), saved.sha256, saved.config.text.phonemizer
+        return self.front_end.signed(" ".join(known))
 
     def speak(self, text: str, **settings) -> Speech:
         """Speak a text, which may have phonemes in it, `[[ fəˈniːmz ]]`, and pauses, `<break time="300ms"/>`.
@@ -250,6 +252,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
                                      formatter_class=command.Help)  # fmt: skip
     command.add_arguments(parser, "without any the voice's validation list")
     voices.add_arguments(parser)
+    voices.add_phonemizer(parser)
     parser.add_argument("--list", action="store_true", help="the runs and voices that there are, and end")
     parser.add_argument(
         "-n", "--n-timesteps", type=int, default=1, metavar="N", help="evaluations of the score network"
@@ -275,7 +278,7 @@ def run(args: argparse.Namespace) -> int:
     texts = command.texts_of(args)
     jobs = None if texts is None else command.named(texts, args.out)
     path, which = voices.find(args.id, args.ckpt)
-    voice = Voice(checkpoint.load_voice(path), args.device, args.lexicon)
+    voice = Voice(checkpoint.load_voice(path, args.overrides), args.device, args.lexicon)
     gpu.set_precision(args.device, voice.saved.config.system.tf32)
     print(f"{which}, on {args.device}", file=sys.stderr if args.out == command.STDOUT else sys.stdout)
     return command.speak_all(voice, jobs or command.named(validation_texts(voice), args.out), args, settings)

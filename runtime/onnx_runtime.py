@@ -55,7 +55,9 @@ class Voice:
         if list(self.front_end.symbols) != about["symbols"]:
             raise VoiceError(f"{folder / ABOUT}: other symbols than text/ has; export the voice again")
         self.reader = Reader(self.front_end, audio["sample_rate"], audio["hop_length"], text["longest"])
-        self.identity = self.front_end.signed(" ".join((self.name, str(self.step), *digests.values())))
+        self.identity = self.front_end.signed(
+            " ".join((self.name, str(self.step), text["phonemizer"], *digests.values()))
+        )
         self.encoder, self.decoder, self.vocoder = (_session(graphs[name], folder, n_threads) for name in GRAPHS)
 
     def speak(self, text: str, **settings) -> Speech:

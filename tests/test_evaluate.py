@@ -18,7 +18,7 @@ from data_util.audio import save_wav
 from evaluation import metrics
 from evaluation.metrics import DIFFERENCES, MEASURES
 from evaluation.report import SYSTEMS
-from sampling import NoCopy, Settings, Speech
+from sampling import NoCopy, Settings, Speech, Voice
 from tests.test_metrics import CONFIG, OF_THE_PROCESS, RATE, voiced
 from text import SYMBOLS, TextError
 from training import checkpoint
@@ -95,8 +95,10 @@ def stub_voice_config(corpus, names=()):
     return configuration.change(CONFIG, [*keys, f"speakers.names=[{','.join(names)}]"])
 
 
-def stub_loader(config):
-    return lambda path, _, overrides: StubVoice(configuration.change(config, overrides), path)
+def stub_loading(monkeypatch, config):
+    monkeypatch.setattr(checkpoint, "load_voice", lambda path, overrides: (path, overrides))
+    made = lambda saved, _: StubVoice(configuration.change(config, saved[1]), saved[0])  # noqa: E731
+    monkeypatch.setattr(evaluate, "Voice", made)
 
 
 @pytest.fixture
@@ -107,7 +109,7 @@ def stub_voice(monkeypatch, corpus):
     config = stub_voice_config(corpus)
     monkeypatch.setattr(checkpoint, "RUNS", corpus / "checkpoint")
     monkeypatch.setattr(checkpoint, "find", lambda folder, kind, step: folder / f"{kind}_{step}")
-    monkeypatch.setattr(evaluate, "load_voice", stub_loader(config))
+    stub_loading(monkeypatch, config)
     monkeypatch.setattr(evaluate, "apart", lambda function, *arguments: function(*arguments))
     monkeypatch.setattr(StubVoice, "asked", [])
     monkeypatch.setattr(StubVoice, "speakers", [])
@@ -212,7 +214,7 @@ def test_what_is_overridden_is_how_the_voice_speaks(capsys, stub_voice):
 
 def test_a_voice_can_be_given_another_phonemizer():
     path = checkpoint.find(checkpoint.BUNDLED, "voice")
-    ours, other = (evaluate.load_voice(path, "cpu", [f"text.phonemizer={name}"]) for name in ("espeak", "cmudict"))
+    ours, other = (Voice(checkpoint.load_voice(path, [f"text.phonemizer={name}"])) for name in ("espeak", "cmudict"))
     said = [voice.reader.pieces("A tomato.", Settings())[0].phonemes for voice in (ours, other)]
     assert said[0] != said[1] and other.saved.config.text.phonemizer == "cmudict"
 
@@ -314,7 +316,7 @@ def test_the_page_is_made_anew_from_a_report_wherever_it_stands(capsys, corpus, 
 @pytest.mark.parametrize("names", [(), ("ben", "ann")])
 def test_each_clip_is_spoken_and_copied_as_who_says_it(capsys, corpus, stub_voice, monkeypatch, names):
     config = stub_voice_config(corpus, names)
-    monkeypatch.setattr(evaluate, "load_voice", stub_loader(config))
+    stub_loading(monkeypatch, config)
     (corpus / "test.txt").write_text(f"a.wav|ann|{TEXTS['a']}\nb.wav|ben|{TEXTS['b']}\n", "utf-8")
     assert command(capsys, "-id", "off_a", "-o", "out")[0] == 0
     ann, ben = ("ann", "ben") if names else (None, None)

@@ -15,6 +15,7 @@ import soundfile
 import torch
 from torch.nn.utils import parametrize
 
+import export
 import sampling
 from data_util import config as configuration
 from data_util.config import ROOT
@@ -139,6 +140,18 @@ def test_phonemes_and_a_lexicon_are_said(runs, tmp_path):
     (tmp_path / "lexicon.txt").write_text("sentence = [[ kˈæt ]]", encoding="utf-8")
     voice = Voice.load(runs / "off_new", lexicon=tmp_path / "lexicon.txt")
     assert voice.speak("A sentence, [[ dˈɑːɡ ]].").phonemes == "ɐ kˈæt, dˈɑːɡ."
+
+
+def test_another_phonemizer_is_another_voice_to_a_manifest(runs, tmp_path, capsys):
+    (tmp_path / "texts").write_text("A tomato.\n", encoding="utf-8")
+    out = tmp_path / "out"
+    for phonemizer, is_new in (("espeak", True), ("cmudict", True), ("cmudict", False)):
+        words = ["-id", "off_new", "--phonemizer", phonemizer, "-f", str(tmp_path / "texts"), "-o", str(out)]
+        assert sampling.main(words) == 0
+        assert f"{int(is_new)} texts spoken" in capsys.readouterr().out
+    assert sampling.main(["-id", "off_new", "--phonemizer", "other", "A tomato.", "-o", str(out / "a.wav")]) == 1
+    assert "must be one of espeak, cmudict" in capsys.readouterr().err
+    assert runs.is_dir() and export.parse_args(["-o", "x", *words[2:4]]).overrides == ["text.phonemizer=cmudict"]
 
 
 def test_the_same_seed_is_the_same_sound_whatever_was_said_before(voice):

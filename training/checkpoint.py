@@ -5,6 +5,7 @@ checkpoint/<id>/  config.yaml  log.jsonl  skipped.txt  samples/<step>/
                   voice_<step:08d>.safetensors and .json   EMA weights, config, symbols, statistics, for speaking
 """
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -254,8 +255,9 @@ def keep_voices(folder: Path, kept: set[int]) -> None:
             path.unlink(missing_ok=True)
 
 
-def load_voice(path: Path) -> Voice:
-    """What save_voice wrote, on the CPU, in float32. Raises CheckpointError."""
+def load_voice(path: Path, overrides: Sequence[str] = ()) -> Voice:
+    """What save_voice wrote, on the CPU, in float32, overrides section.key=value in its configuration. Raises
+    CheckpointError, ConfigError."""
     try:
         about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         content = path.read_bytes()
@@ -264,8 +266,8 @@ def load_voice(path: Path) -> Voice:
         check_version(path, about.get("version"))
         weights = {name: tensor.float() for name, tensor in safetensors.torch.load(content).items()}
         config = configuration.from_dict(about["config"])
-        return Voice(weights, config, tuple(about["symbols"]), int(about["step"]), about["statistics"], path,
-                     about["sha256"])  # fmt: skip
+        voice = Voice(weights, config, tuple(about["symbols"]), int(about["step"]), about["statistics"], path,
+                      about["sha256"])  # fmt: skip
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{error.filename or path}: no such file; a voice is a .safetensors and a .json"
@@ -274,3 +276,4 @@ def load_voice(path: Path) -> Voice:
         raise
     except Exception as error:
         raise CheckpointError(f"{path} is not a voice, or damaged: {' '.join(str(error).split())}") from error
+    return dataclasses.replace(voice, config=configuration.change(voice.config, overrides))

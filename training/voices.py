@@ -18,6 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser, otherwise: str = "") -> None:
     parser.add_argument("-ckpt", "--ckpt", type=int, metavar="STEP", help="a voice's step; without it the newest")
 
 
+def add_phonemizer(parser: argparse.ArgumentParser) -> None:
+    """--phonemizer, which gives overrides of the voice's configuration."""
+    said = "espeak or cmudict; by default the one that the voice learnt with"
+    parser.add_argument("--phonemizer", dest="overrides", metavar="NAME", default=[], help=said,
+                        type=lambda name: [f"text.phonemizer={name}"])  # fmt: skip
+
+
 def run_id(name: str) -> str:
     """A run as the folders under checkpoint/ name it, given that name or a path to the folder or to a voice in it; of a
     run elsewhere, its path."""

@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks import machine
-from benchmarks.synthesis import length_scale_for, random_voice, table
+from benchmarks.synthesis import SENTENCE, SENTENCE_SECONDS, TEXT, length_scale_for, random_voice, table
 from benchmarks.training import joint, measure
 from data_util import config as configuration
 from data_util.audio import save_wav
@@ -27,17 +27,20 @@ from runtime import command
 from sampling import Voice
 from training.data import read_data
 
-CLIP_SECONDS, BATCHES, SPEAKERS, SPEECH_SECONDS = (2, 5, 10, 20), (1, 4, 16, 32), (1, 10, 100), (2, 5, 10, 20, 60)
+CASES = (  # what grows, its key in USUAL, to what, what a step's seconds are shown for one of
+    ("seconds of each clip", "seconds", (2, 5, 10, 20), "second"),
+    ("clips of a step", "batch", (1, 4, 16, 32), "clip"),
+    ("speakers", "speakers", (1, 10, 100), ""),
+)
 USUAL = {"seconds": 5, "batch": 8, "speakers": 1}  # of a step, where it is not what grows
+SPEECH_SECONDS = (2, 5, 10, 20, 60)
 CHARACTERS_A_SECOND = 14  # of English
 ROUNDS = 3
-WORDS = "the train will be late again and nobody knows why it should be so "
-TEXT = "There is no need to hurry, said the old man, and he looked out of the window at the rain."
 
 
 def corpus(folder: Path, seconds: float, n_clips: int, n_speakers: int, sample_rate: int) -> Path:
     """Clips of noise as long as that, spoken in turns, and texts that fit; returns their list."""
-    text, lines = (WORDS * 10)[: round(CHARACTERS_A_SECOND * seconds)].strip(), []
+    text, lines = (TEXT * 10)[: round(CHARACTERS_A_SECOND * seconds)].strip(), []
     for i in range(n_clips):
         noise = 0.1 * np.random.default_rng(i).standard_normal(round(seconds * sample_rate)).astype(np.float32)
         save_wav(folder / "wavs" / f"{i}.wav", noise, sample_rate)
@@ -67,7 +70,7 @@ def speech(overlays: Sequence[str], n_threads: int, seconds: float):
     torch.set_num_threads(n_threads)
     with tempfile.TemporaryDirectory() as folder:
         voice = Voice.load(random_voice("+".join(overlays) or "config", Path(folder)))
-    text = " ".join([TEXT] * max(1, round(seconds / 5)))
+    text = " ".join([SENTENCE] * max(1, round(seconds / SENTENCE_SECONDS)))
     settings = {"seed": 0, "length_scale": length_scale_for(voice, text, seconds)}
     spent = []
     for _ in range(ROUNDS):
@@ -77,9 +80,10 @@ def speech(overlays: Sequence[str], n_threads: int, seconds: float):
     return statistics.median(spent), peak_memory()
 
 
-def row(what: str, value: float, per: float, unit: str, found: tuple[float, int | None]) -> list[str]:
+def row(what: str, value: float, unit: str, found: tuple[float, int | None]) -> list[str]:
     spent, peak = found
-    return [what, f"{value:g}", f"{spent:.3f}", f"{spent / per:.3f} {unit}", f"{(peak or np.nan) / 2**30:.2f}"]
+    each = f"{spent / value:.3f} a {unit}" if unit else ""
+    return [what, f"{value:g}", f"{spent:.3f}", each, f"{(peak or np.nan) / 2**30:.2f}"]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -90,17 +94,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="of a step; over all the files")
     args = parser.parse_intermixed_args(argv)
     overlays, rows = args.c or [], [["what grows", "to", "s", "each", "GiB"]]
-    cases = [("seconds", value) for value in CLIP_SECONDS] + [("batch", value) for value in BATCHES]
-    cases += [("speakers", value) for value in SPEAKERS]
-    for what, value in tqdm(cases, desc="steps", ncols=command.columns()):
-        sizes = USUAL | {what: value}
-        found = apart(step, overlays, args.overrides, args.threads, *sizes.values())
-        per, unit = (value, f"a {what.removesuffix('s')}") if what != "speakers" else (1, "a step")
-        title = {"seconds": "seconds of each clip", "batch": "clips of a step", "speakers": "speakers"}[what]
-        rows.append(row(title, value, per, unit.replace("batch", "clip"), found))
+    cases = [(what, key, value, unit) for what, key, values, unit in CASES for value in values]
+    for what, key, value, unit in tqdm(cases, desc="steps", ncols=command.columns()):
+        found = apart(step, overlays, args.overrides, args.threads, *(USUAL | {key: value}).values())
+        rows.append(row(what, value, unit, found))
     for seconds in tqdm(SPEECH_SECONDS, desc="speech", ncols=command.columns()):
-        found = apart(speech, overlays, args.threads, seconds)
-        rows.append(row("seconds of speech", seconds, seconds, "a second", found))
+        rows.append(row("seconds of speech", seconds, "second", apart(speech, overlays, args.threads, seconds)))
     usual = f"{USUAL['batch']} clips of {USUAL['seconds']} s, one speaker"
     print(f"A step of {usual}, where one of them does not grow; {args.threads} threads; {machine.described()}\n")
     print(table(rows))

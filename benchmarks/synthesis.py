@@ -194,7 +194,7 @@ def table(rows: list[list[str]]) -> str:
 
 
 def sizes(benches: list[Bench]) -> str:
-    rows = [["configuration", "parameters, M", *(f"{part}, GFLOP/s" for part in PARTS), "sum"]]
+    rows = [["configuration", "parameters, M", *(f"{part}, GFLOP a second of speech" for part in PARTS), "sum"]]
     for bench in benches:
         gflop = [bench.gflop[part] for part in PARTS]
         rows.append([bench.name, *(f"{one:.2f}" for one in (bench.parameters / 1e6, *gflop, sum(gflop)))])
@@ -202,8 +202,8 @@ def sizes(benches: list[Bench]) -> str:
 
 
 def speeds(benches: list[Bench], cases: list[Case], plain: dict[int, float]) -> str:
-    """Of the medians: real-time factors, milliseconds to the first chunk, and what the parts compute a second, of what
-    a plain product does (plain: FLOP/s by threads): more than all where tiles save multiplications."""
+    """Of the medians: real-time factors, milliseconds to the first chunk, and what the parts compute by what a plain
+    product does in that time, where tiles count as the convolutions that they stand for. plain: FLOP/s by threads."""
     rows = [["configuration", "runtime", "threads", *PARTS, "sum", "whole", "first chunk, ms", "of a plain product"]]
     seconds = {bench.name: bench.seconds for bench in benches}
     gflop = {bench.name: sum(bench.gflop.values()) for bench in benches}

@@ -14,7 +14,7 @@ class Tracker(Protocol):
     """What is told of a run by its first process."""
 
     def open(self, folder: Path, step: int) -> None:
-        """Be ready for what comes after a step of the run in folder: what it was told of later steps comes again."""
+        """Be ready for what comes after a step of the run in folder. Later steps that it was told of come again."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers by name."""

@@ -153,6 +153,8 @@ class Bench:
             values = {name: value.numpy() for name, value in values.items()}
             parts = [getattr(voice, part) for part in PARTS]
         calls = {name: functools.partial(call, part, values) for name, part in zip(PARTS, parts)}
+        if runtime == "onnx":
+            calls["vocoder"] = lambda: voice.vocode(values)[None, None]
         return calls | {
             "whole": lambda: voice.speak(TEXT, seed=0, length_scale=self.scale).wav,
             "first chunk": lambda: next(voice.stream(SENTENCE, seed=0, length_scale=self.short_scale)),

@@ -178,9 +178,21 @@ def chunks(n_frames: int, reach: int) -> Iterator[tuple[slice, slice]]:
     start, size = 0, FIRST_CHUNK
     while start < n_frames:
         end = start + size if n_frames - start - size >= FIRST_CHUNK else n_frames  # none is too short to fade
-        first = max(0, start - reach)
-        yield slice(first, min(end + reach, n_frames)), slice(start - first, end - first)
+        yield window(start, end, n_frames, reach)
         start, size = end, min(2 * size, LONGEST_CHUNK)
+
+
+def windows(n_frames: int, reach: int, n: int) -> list[tuple[slice, slice]]:
+    """The same of all frames, in at most n parts of one length that are made side by side, none shorter than reach."""
+    n = max(1, min(n, n_frames // max(1, reach)))
+    edges = [n_frames * i // n for i in range(n + 1)]
+    return [window(start, end, n_frames, reach) for start, end in zip(edges, edges[1:])]
+
+
+def window(start: int, end: int, n_frames: int, reach: int) -> tuple[slice, slice]:
+    """Frames to read so that those from start to end are right, and which of them these are."""
+    first = max(0, start - reach)
+    return slice(first, min(end + reach, n_frames)), slice(start - first, end - first)
 
 
 def in_samples(frames: slice, hop_length: int) -> slice:

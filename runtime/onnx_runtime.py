@@ -6,14 +6,16 @@ The same seed gives the same sound as sampling.py does, to the rounding of float
 import argparse
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from runtime import command
-from runtime.chunking import Piece, Reader, Settings, Speech, chunks, in_samples, noise_of, speaker_id
+from runtime.chunking import Piece, Reader, Settings, Speech, chunks, in_samples, noise_of, speaker_id, windows
 from text import FrontEnd
 
 GRAPHS = ("encoder", "decoder", "vocoder")
@@ -58,7 +60,10 @@ class Voice:
         self.identity = self.front_end.signed(
             " ".join((self.name, str(self.step), text["phonemizer"], *digests.values()))
         )
-        self.encoder, self.decoder, self.vocoder = (_session(graphs[name], folder, n_threads) for name in GRAPHS)
+        self.encoder, self.decoder = (_session(graphs[name], folder, n_threads) for name in GRAPHS[:2])
+        self.vocoder = _session(graphs["vocoder"], folder, 1)  # threads share its windows better than its layers
+        self.n_threads = n_threads or os.cpu_count() or 1
+        self.workers = ThreadPoolExecutor(self.n_threads)
 
     def speak(self, text: str, **settings) -> Speech:
         """Speak a text, which may have phonemes in it, `[[ fəˈniːmz ]]`, and pauses, `<break time="300ms"/>`.
@@ -155,7 +160,21 @@ class Voice:
         values = {name: value[..., frames] for name, value in values.items()} | self._speaker(settings)
         if noise is not None:
             values["noise_wav"] = noise[..., in_samples(frames, self.reader.hop_length)]
-        return _run(self.vocoder, values)["wav"][0, 0]
+        return self.vocode(values)
+
+    def vocode(self, values: dict[str, np.ndarray]) -> np.ndarray:
+        """Frames to samples (n,), in windows side by side. values: the vocoder's inputs by name, (1, channels, T_mel),
+        noise_wav (1, 1, n), speaker ()."""
+        hop_length = self.reader.hop_length
+
+        def made(window):
+            read, kept = window
+            of = {"noise_wav": (..., in_samples(read, hop_length)), "speaker": ...}
+            cut = {name: values[name][of.get(name, (..., read))] for name in _inputs(self.vocoder)}
+            return _run(self.vocoder, cut)["wav"][0, 0, in_samples(kept, hop_length)]
+
+        parts = windows(values["features"].shape[-1], self.reach, self.n_threads)
+        return np.concatenate(list(self.workers.map(made, parts)))
 
 
 def _session(graph, folder, n_threads):

@@ -25,7 +25,7 @@ from export import ExportError
 from model.layers import Fourier
 from model.nisets import NiSETS
 from model.vocoder import Source
-from runtime import loudness, onnx_runtime
+from runtime import chunking, loudness, onnx_runtime
 from runtime.onnx_runtime import VoiceError
 from sampling import Voice
 from text import SYMBOLS
@@ -151,6 +151,31 @@ def test_each_graph_gives_what_the_model_gives(exported, length):
         for name in made:
             np.testing.assert_allclose(made[name], right[name].numpy(), atol=1e-4)
         values |= right
+
+
+def test_windows_side_by_side_sound_as_the_whole_does(exported):
+    _, folder = exported
+    one, several = (onnx_runtime.Voice(folder, n_threads=n) for n in (1, 3))
+    drawn, n_frames = np.random.default_rng(0), 301
+    lengths = {"noise_wav": n_frames * 256, "speaker": None}
+    values = {}
+    for each in one.vocoder.get_inputs():
+        length = lengths.get(each.name, n_frames)
+        values[each.name] = (np.array(0, dtype=np.int64) if length is None else
+                             drawn.uniform(0.1, 1, (1, each.shape[1], length)).astype(np.float32))  # fmt: skip
+    assert len(chunking.windows(n_frames, one.reach, 3)) == 3
+    np.testing.assert_allclose(several.vocode(values), onnx_runtime._run(one.vocoder, values)["wav"][0, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("n_frames", "reach", "n"), [(301, 13, 4), (301, 0, 4), (30, 13, 4), (5, 13, 4), (1, 0, 2)])
+def test_windows_make_every_frame_once_from_all_that_it_depends_on(n_frames, reach, n):
+    made = []
+    for read, kept in chunking.windows(n_frames, reach, n):
+        ours = range(n_frames)[read][kept]
+        assert read.start <= max(0, ours[0] - reach) and read.stop >= min(n_frames, ours[-1] + 1 + reach)
+        assert len(ours) >= min(reach, n_frames)
+        made += ours
+    assert made == list(range(n_frames))
 
 
 def test_nothing_in_the_graphs_is_random_or_of_one_length(exported):

@@ -400,22 +400,20 @@ def _check_folder(argument, folder):
         raise EvaluationError(f"{argument}: no folder {folder}")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after one clear line on standard error."""
-    args = parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        report = run(args)
-    except (ValueError, OSError, RuntimeError) as error:
-        if args.debug:
-            raise
-        print(f"evaluate.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+def show(args: argparse.Namespace) -> None:
+    """run, and say what came of it."""
+    report = run(args)
     if not args.page:
         print(markdown(report), end="")
         print(f"{args.out / 'report.md'} and report.json")
     print(f"{args.out / 'index.html'}, {(args.out / 'index.html').stat().st_size / 1e6:.1f} MB")
-    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 after one clear line on standard error."""
+    args = parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    return command.exit_status(show, args, "evaluate.py")
 
 
 if __name__ == "__main__":

@@ -288,13 +288,7 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one clear line on standard error."""
     args = parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        return run(args)
-    except (ValueError, OSError, RuntimeError) as error:
-        if args.debug:
-            raise
-        print(f"sampling.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+    return command.exit_status(run, args, "sampling.py")
 
 
 if __name__ == "__main__":

@@ -337,25 +337,21 @@ def make_server(args: argparse.Namespace) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Serve until SIGTERM or Ctrl-C, and finish what has begun. Returns the exit status: 1 after one clear line on
-    standard error, else 0."""
-    args = parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    try:
-        server = make_server(args)
-        family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
-        listening = socket.create_server((args.host, args.port), family=family)
-    except (ValueError, OSError, RuntimeError) as error:
-        if args.debug:
-            raise
-        print(f"serve.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    with listening:
+def run(args: argparse.Namespace) -> None:
+    """Serve until SIGTERM or Ctrl-C, and finish what has begun."""
+    server = make_server(args)
+    family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
+    with socket.create_server((args.host, args.port), family=family) as listening:
         host, port = listening.getsockname()[:2]
         print(f"http://{host}:{port}: {args.slots} texts at a time", flush=True)
         server.run([listening])
-    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 after one clear line on standard error."""
+    args = parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    return command.exit_status(run, args, "serve.py")
 
 
 if __name__ == "__main__":

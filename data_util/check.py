@@ -377,11 +377,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0 where every clip can be used; 1 where some cannot, or after one line of an error."""
     args = parse_args(argv)
-    try:
-        return 0 if run(args) else 1
-    except (ValueError, OSError) as error:
-        print(f"data_util.check: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+    return command.exit_status(lambda args: 0 if run(args) else 1, args, "data_util.check")
 
 
 if __name__ == "__main__":

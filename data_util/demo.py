@@ -13,6 +13,7 @@ import numpy as np
 
 from data_util import config as configuration
 from data_util.config import ROOT, Config
+from runtime import command
 from runtime.files import write_atomic
 
 SENTENCES = Path(__file__).with_name("demo.txt")
@@ -90,12 +91,11 @@ def make(
     from tqdm import tqdm  # here, with all that takes seconds to load: most starts find the corpus there
 
     from data_util.audio import save_wav
-    from runtime.command import columns
 
     (folder / "metadata.csv").unlink(missing_ok=True)
     wavs = (wav for voice in voices for wav in speak(texts, config, voice))
     for path, wav in tqdm(zip(paths, wavs), desc="speaking", total=len(paths), unit="clip", disable=not progress,
-                          ncols=columns()):  # fmt: skip
+                          ncols=command.columns()):  # fmt: skip
         save_wav(path, wav, config.audio.sample_rate)
     for name, content in lists.items():
         write_atomic(folder / name, content.encode())
@@ -135,18 +135,17 @@ def _holds(path, content):
         return False
 
 
+def run(args: argparse.Namespace) -> None:
+    config = configuration.load("demo")
+    make(ROOT / config.dataset.prtpath if args.folder is None else args.folder, config)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one clear line on standard error."""
     parser = argparse.ArgumentParser(prog="python -m data_util.demo", description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, help="default: dataset.prtpath of configs/demo.yaml")
     args = parser.parse_args(argv)
-    try:
-        config = configuration.load("demo")
-        make(ROOT / config.dataset.prtpath if args.folder is None else args.folder, config)
-    except (ValueError, OSError) as error:
-        print(f"data_util.demo: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return command.exit_status(run, args, "data_util.demo")
 
 
 if __name__ == "__main__":

@@ -397,14 +397,10 @@ def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one clear line on standard error."""
     args = parse_args(argv)
     try:
-        run(args)
+        return command.exit_status(run, args, "data_util.prepare")
     except KeyboardInterrupt:
         print("data_util.prepare: stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as error:
-        print(f"data_util.prepare: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    return 0
 
 
 if __name__ == "__main__":

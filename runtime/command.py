@@ -8,7 +8,7 @@ import stat
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,18 @@ class Help(argparse.HelpFormatter):
             return said
         shown = " ".join(map(str, default)) if isinstance(default, (list, tuple)) else "%(default)s"
         return f"{said} (default: {shown})".strip()
+
+
+def exit_status(run: Callable[[argparse.Namespace], int | None], args: argparse.Namespace, prog: str) -> int:
+    """Do what a command does. Returns what run does, None counts as 0, or 1 after an error in one clear line on
+    standard error. A RuntimeError, which may be any library's, is raised where args has no --debug to show it."""
+    try:
+        return run(args) or 0
+    except (ValueError, OSError, RuntimeError) as error:
+        if getattr(args, "debug", isinstance(error, RuntimeError)):
+            raise
+        print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
 
 
 def columns() -> int:

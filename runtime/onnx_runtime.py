@@ -7,7 +7,6 @@ import argparse
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -225,10 +224,4 @@ def run(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None, prog: str = "speak") -> int:
     """Returns the exit status: 0, or 1 after one clear line on standard error."""
     args = parse_args(argv, prog)
-    try:
-        return run(args)
-    except (ValueError, OSError, RuntimeError) as error:
-        if args.debug:
-            raise
-        print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+    return command.exit_status(run, args, prog)

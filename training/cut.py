@@ -385,12 +385,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one clear line on standard error."""
     args = parse_args(argv)
-    try:
-        run(args)
-    except (ValueError, OSError) as error:
-        print(f"training.cut: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    return 0
+    return command.exit_status(run, args, "training.cut")
 
 
 if __name__ == "__main__":

@@ -55,6 +55,14 @@ def publish(path: Path, folder: Path) -> Path:
     return path
 
 
+def run(args: argparse.Namespace) -> None:
+    path, which = voices.find(args.id, args.ckpt)
+    print(which)
+    path = publish(path, args.out)
+    size = sum(file.stat().st_size for file in (path, path.with_suffix(".json")))
+    print(f"{path} and its .json: {size / 1e6:.1f} MB")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one clear line on standard error."""
     parser = argparse.ArgumentParser(prog="python -m training.publish", description=__doc__.splitlines()[0],
@@ -62,16 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     voices.add_arguments(parser)
     parser.add_argument("-o", "--out", type=Path, default=checkpoint.BUNDLED, help="a folder")
     args = parser.parse_args(argv)
-    try:
-        path, which = voices.find(args.id, args.ckpt)
-        print(which)
-        path = publish(path, args.out)
-    except (CheckpointError, OSError) as error:
-        print(f"training.publish: {error}", file=sys.stderr)
-        return 1
-    size = sum(file.stat().st_size for file in (path, path.with_suffix(".json")))
-    print(f"{path} and its .json: {size / 1e6:.1f} MB")
-    return 0
+    return command.exit_status(run, args, "training.publish")
 
 
 if __name__ == "__main__":

@@ -262,7 +262,7 @@ def test_there_and_back():
 
 def test_overrides_lie_over_the_overlay_and_the_overlay_over_the_rest():
     config = load("light", ["training.batch_size=3", "decoder.multipliers=[1, 2]", "training.batch_size=5"])
-    assert (config.training.batch_size, config.decoder.multipliers, config.decoder.channels) == (5, (1, 2), 16)
+    assert (config.training.batch_size, config.decoder.multipliers, config.decoder.channels) == (5, (1, 2), 24)
     assert config.sde == SHIPPED.sde
     norms = SHIPPED.training.clip_norm | {"decoder": 7.0, "generator": 8.0}  # entries of a mapping
     assert load([], ["training.clip_norm.decoder=7", "training.clip_norm.generator=8"]).training.clip_norm == norms

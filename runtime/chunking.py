@@ -183,7 +183,8 @@ def chunks(n_frames: int, reach: int) -> Iterator[tuple[slice, slice]]:
 
 
 def windows(n_frames: int, reach: int, n: int) -> list[tuple[slice, slice]]:
-    """The same of all frames, in at most n parts of one length that are made side by side, none shorter than reach."""
+    """Frames in n parts of about one length, to be made side by side: (frames to read, those of them to keep) of each.
+    There are fewer than n where a part would be shorter than reach."""
     n = max(1, min(n, n_frames // max(1, reach)))
     edges = [n_frames * i // n for i in range(n + 1)]
     return [window(start, end, n_frames, reach) for start, end in zip(edges, edges[1:])]

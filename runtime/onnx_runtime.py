@@ -166,14 +166,16 @@ class Voice:
         noise_wav (1, 1, n), speaker ()."""
         hop_length = self.reader.hop_length
 
-        def made(window):
-            read, kept = window
-            of = {"noise_wav": (..., in_samples(read, hop_length)), "speaker": ...}
-            cut = {name: values[name][of.get(name, (..., read))] for name in _inputs(self.vocoder)}
+        def samples_of(part):
+            read, kept = part
+            places = {"noise_wav": (..., in_samples(read, hop_length)), "speaker": ...}
+            cut = {name: values[name][places.get(name, (..., read))] for name in _inputs(self.vocoder)}
             return _run(self.vocoder, cut)["wav"][0, 0, in_samples(kept, hop_length)]
 
         parts = windows(values["features"].shape[-1], self.reach, self.n_threads)
-        return np.concatenate(list(self.workers.map(made, parts)))
+        if len(parts) == 1:  # in the thread that asks, so that several who ask do not wait for each other
+            return samples_of(parts[0])
+        return np.concatenate(list(self.workers.map(samples_of, parts)))
 
 
 def _session(graph, folder, n_threads):

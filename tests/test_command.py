@@ -93,3 +93,19 @@ def test_a_machine_without_a_gpu_is_told_how_long_it_takes(monkeypatch):
     monkeypatch.setattr(gpu.time, "perf_counter", lambda: next(clock))
     said = gpu.without_one(500_000)
     assert "about 24 s, and 500,000 steps about 139 days" in said and "-c small" in said
+
+
+@pytest.mark.parametrize(("names", "error", "raised"), [
+    ({}, ValueError("a\nb"), False), ({}, RuntimeError("a\nb"), True), ({"debug": False}, RuntimeError("a\nb"), False),
+    ({"debug": True}, OSError("a\nb"), True),
+])  # fmt: skip
+def test_an_error_is_one_line_or_with_debug_a_traceback(names, error, raised, capsys):
+    def run(_):
+        raise error
+
+    if raised:
+        with pytest.raises(type(error)):
+            command.exit_status(run, argparse.Namespace(**names), "it.py")
+    else:
+        assert command.exit_status(run, argparse.Namespace(**names), "it.py") == 1
+        assert capsys.readouterr().err == "it.py: a b\n"

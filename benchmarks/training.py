@@ -2,7 +2,6 @@
 
 A table of the seconds that each part takes, medians over rounds, of its TFLOP, and of what these are of the machine's
 plain products; then the step's memory.
-With the word `padding`: how much of the batches of some epochs is padding; no model is built.
 """
 
 import argparse
@@ -17,7 +16,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -27,8 +25,7 @@ import train
 from benchmarks import machine
 from data_util import config as configuration
 from data_util.config import PARTS, Config
-from data_util.corpus import Corpus, prepare
-from data_util.dataset import batch_order, batches
+from data_util.dataset import batches
 from evaluation.memory import peak_memory
 from runtime import command
 from training.data import Data, read_data
@@ -160,12 +157,6 @@ def convolution_backward_flop(
     return 2 * sum(output_mask[:2]) * x_shape[0] * math.prod(w_shape) * n_outputs
 
 
-def padding(lengths: list[np.ndarray]) -> str:
-    """How much of batches holds no item, in per cent; lengths: (B,) of each batch."""
-    held = sum(int(one.sum()) for one in lengths)
-    return f"{100 * (1 - held / sum(len(one) * int(one.max()) for one in lengths)):.1f}%"
-
-
 def report(config: Config, rounds: list[dict], flop: dict[str, float], peak: int | None, plain: float) -> str:
     """A table in Markdown, and what it does not show. plain: FLOP/s of product_rate."""
     spent = {name: statistics.median(one.get(name, 0.0) for one in rounds) for name in (*ROWS, "whole", "batch")}
@@ -188,27 +179,6 @@ def report(config: Config, rounds: list[dict], flop: dict[str, float], peak: int
     ])  # fmt: skip
 
 
-def plan_padding(config: Config, corpus: Corpus, n_epochs: int) -> str:
-    """The padding of the batches of some epochs, a process, and of batches that would be drawn at random."""
-    order, training = batch_order(corpus, config), config.training
-    n_symbols, micro_batches, n_seen, step = np.array([len(ids) for ids in corpus.ids]), [], 0, 0
-    while n_seen < n_epochs * len(corpus):
-        indices = order.indices(step)
-        micro_batches += np.split(indices, training.accumulate)
-        n_seen, step = n_seen + len(indices), step + 1
-    drawn = np.random.default_rng(config.system.seed).permutation(np.concatenate(micro_batches))
-    drawn = np.split(drawn, np.cumsum([len(one) for one in micro_batches])[:-1])
-    rows = ["| batches | padding of the frames | of the symbols | clips in one | most padded frames in one |",
-            "|---|---|---|---|---|"]  # fmt: skip
-    for name, plan in (("by length, as in training", micro_batches), ("of the same sizes, at random", drawn)):
-        frames, symbols = ([lengths[one] for one in plan] for lengths in (corpus.n_frames, n_symbols))
-        sizes, most = [len(one) for one in plan], max(len(one) * int(one.max()) for one in frames)
-        rows.append(f"| {name} | {padding(frames)} | {padding(symbols)} | {min(sizes)} to {max(sizes)} | {most} |")
-    title = (f"{len(corpus)} clips, {step} steps, {n_epochs} epochs; training.batch_size {training.batch_size}, "
-             f"training.batch_frames {training.batch_frames}, training.accumulate {training.accumulate}")  # fmt: skip
-    return "\n".join([title, "", *rows])
-
-
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.split(":")[0],
@@ -218,17 +188,12 @@ def main(argv: list[str] | None = None) -> int:
         "-a", "--amp", dest="a", choices=["true", "false"], default="false", help="networks in bfloat16"
     )
     parser.add_argument("--rounds", type=int, default=5, help="that are counted, after one that is not")
-    parser.add_argument("--epochs", type=int, default=40, help="of padding")
     parser.add_argument("--threads", type=int, help="of the CPU; by default all")
-    parser.add_argument("words", nargs="*", metavar="WORD", help="padding, or section.key=value")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="as of train.py")
     args = parser.parse_intermixed_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(args.threads or torch.get_num_threads())
-    config = configuration.load(args.c, [word for word in args.words if word != "padding"])
-    if "padding" in args.words:
-        print(plan_padding(config, prepare(config, config.dataset.metafile_train), args.epochs))
-        return 0
-    config = joint(config)
+    config = joint(configuration.load(args.c, args.overrides))
     device, data = Processes.join().device, read_data(config, progress=True)
     measured = measure(config, data, args.rounds, args.a == "true")
     print(f"{report(config, *measured, machine.product_rate(device))}\n- {machine.described(device)}")

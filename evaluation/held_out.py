@@ -79,20 +79,6 @@ def plan_along(model: NiSETS, clip: tuple[Tensor, Tensor, Tensor], generator: np
     return Plan(mu, durations, f0, drawn(generator, mu.shape).to(mu.device), generator)
 
 
-@torch.no_grad()
-def copy_latent(
-    model: NiSETS, clip: tuple[Tensor, Tensor, Tensor], n_timesteps: int, solver: str, generator: np.random.Generator
-) -> Tensor:
-    """What a solver makes of plan_along: its log-mel (1, n_mels, T_mel)."""
-    plan = plan_along(model, clip, generator)
-
-    def draw(like: Tensor) -> Tensor:
-        return drawn(generator, like.shape).to(like.device)
-
-    conditions = {"mu": plan.mu, "f0": model.frame_f0(plan.f0)}
-    return model.mel(plan.mu + model.denoiser.sample(plan.r_1, n_timesteps, solver, None, draw, **conditions))
-
-
 def with_pauses(model: NiSETS, x: Tensor, mel: Tensor) -> Tensor:
     """The ids (1, T_x) of a clip with a space for each silence between two words, where they are phones; else x."""
     if not model.mark_sizes:

@@ -25,15 +25,7 @@ ARMS = {  # what is changed in the base, which is the overlay of -c
     "pca": ["latent.kind=pca"],
     "drawn": ["alignment.solve_minutes=0"],
     "search": ["alignment.solve_minutes=0", "alignment.init_steps=0"],  # differs from `drawn`
-    # and these change the last stage, which only --sound has (changes, stages); at_one differs from joint
-    "mel_45": ["loss.mel_blur=0"],
-    "mel_22": ["loss.mel_blur=0"],
-    "mel_15": ["loss.mel_blur=0"],
-    "joint": [],
-    "at_one": [],
 }
-MEL_WEIGHTS = {"mel_45": 45.0, "mel_22": 22.0, "mel_15": 15.0}  # the same at every t
-JOINT = {"joint": "off", "at_one": "at_one"}  # the text side trains in the last stage, too: its feature_gradient
 DEFAULT_ARMS = ("base", "noise", "uniform_t", "pca", "search")
 COLUMNS = {  # of the last validation: title
     "loss_prior": "prior",
@@ -48,7 +40,7 @@ COLUMNS = {  # of the last validation: title
 }
 
 
-def stages(arm: str, args: argparse.Namespace, base: Config) -> list[dict]:
+def stages(args: argparse.Namespace, base: Config) -> list[dict]:
     """The text side; with --sound prosody, too, then the vocoder on true latents, and on posterior means against
     discriminators, while the text side stands still."""
     text = {"text_encoder": 1e-3, "decoder": 1e-3}
@@ -56,28 +48,18 @@ def stages(arm: str, args: argparse.Namespace, base: Config) -> list[dict]:
         return [{"parts": text, "final": 0.02}]
     prosody = {"prosody": 1e-3} if base.prosody.kind != "none" else {}
     sound = {"generator": 5e-4, "discriminators": 2e-3}
-    if arm in JOINT:
-        sound |= {"text_encoder": 1e-4, "decoder": 1e-4}
     shares = [n / (args.steps + sum(args.sound)) for n in (args.steps, *args.sound)]
     return [{"parts": text | prosody, "final": 0.02, "share": shares[0]},
             {"parts": {"generator": 1e-3}, "latents": "true", "final": 0.5, "share": shares[1]},
-            {"parts": sound, "final": 0.1, "feature_gradient": JOINT.get(arm, "off"), "share": shares[2]}]  # fmt: skip
-
-
-def changes(arm: str, base: Config) -> list[str]:
-    """What an arm changes in the base. Where it weighs the mel loss, the STFT loss goes along."""
-    if arm not in MEL_WEIGHTS:
-        return ARMS[arm]
-    mel = MEL_WEIGHTS[arm]
-    return [*ARMS[arm], f"loss.mel={mel}", f"loss.stft={base.loss.stft * mel / base.loss.mel}"]
+            {"parts": sound, "final": 0.1, "share": shares[2]}]  # fmt: skip
 
 
 def arm_config(arm: str, seed: int, args: argparse.Namespace) -> Config:
     """The configuration of one run: the overlay, the arm's changes, the command line's over both."""
     base = configuration.load(args.c, args.overrides)
-    own = [f"system.seed={seed}", f"system.save_ckpt={args.save_every}", "system.validation_clips=100",
-           f"system.sample_clips={100 if args.sound else 1}", *changes(arm, base)]  # fmt: skip
-    return runs.load(args.c, stages(arm, args, base), args.steps + sum(args.sound or ()), own, args.overrides)
+    own = [f"system.seed={seed}", "system.validation_clips=100", f"system.sample_clips={100 if args.sound else 1}",
+           *ARMS[arm]]  # fmt: skip
+    return runs.load(args.c, stages(args, base), args.steps + sum(args.sound or ()), own, args.overrides)
 
 
 def table(results: dict[str, list[dict[str, float]]]) -> str:
@@ -103,13 +85,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(DEFAULT_ARMS))
     parser.add_argument("--sound", type=int, nargs=2, metavar=("TRUE", "MEANS"),
                         help="then train a vocoder: steps on true latents, and adversarial ones on means")  # fmt: skip
-    parser.add_argument("--save-every", type=int, default=50, metavar="STEPS", help="between two checkpoints")
-    parser.add_argument("--table", action="store_true", help="only print the table of what is done")
-    args = parser.parse_intermixed_args(argv)
-    alone = set(args.arms) & {*MEL_WEIGHTS, *JOINT}
-    if args.sound is None and alone:
-        parser.error(f"--arms {' '.join(sorted(alone))}: needs --sound")
-    return args
+    return parser.parse_intermixed_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -120,11 +96,8 @@ def main(argv: list[str] | None = None) -> int:
         results = {arm: [] for arm in args.arms}
         for seed, arm in itertools.product(args.seeds, args.arms):  # every arm has a seed before any has a second
             config, folder = arm_config(arm, seed, args), args.out / f"{arm}_{seed}"
-            runs.check_folder(config, folder)
-            if not args.table:
-                runs.run(config, folder, processes)
             last = config.training.train_num_steps
-            results[arm] += [line for line in runs.validations(folder) if line["step"] == last]
+            results[arm] += [line for line in runs.run(config, folder, processes) if line["step"] == last]
         return table(results)
 
     return runs.command("ablation", work, args.out)

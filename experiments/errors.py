@@ -140,7 +140,7 @@ def errors(report: dict, system: str) -> str:
     for clip in report["clips"].values():
         if system not in clip["systems"]:
             continue
-        found = words_of(clip["text"], clip["systems"][system]["heard"])
+        found = words_of(clip["text"] or "", clip["systems"][system]["heard"])
         for word in found:
             for kind in ("all words", *word.kinds):
                 kinds[kind][word.text, word.heard] += 1

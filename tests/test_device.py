@@ -14,7 +14,7 @@ from data_util import features, gta
 from data_util.config import ROOT
 from data_util.corpus import prepare
 from data_util.dataset import fixed_batch
-from evaluation.held_out import copy_latent
+from evaluation.held_out import plan_along
 from model.nisets import NiSETS
 from sampling import Voice
 from tests import fake_cuda
@@ -84,7 +84,7 @@ def test_training_measuring_and_speaking_keep_to_the_device(
         numbers, _ = validation.validate_clip(state, corpus, 9, tmp_path, None)
         assert numbers["loss_prior"].is_cuda and len(list(tmp_path.glob("tiny-9_*.wav"))) >= 2
         clip = clip_tensors(config, corpus, 9, processes.device)
-        assert copy_latent(state.ema, clip, 2, "dpm2m", np.random.default_rng(0)).is_cuda
+        assert plan_along(state.ema, clip, np.random.default_rng(0)).mu.is_cuda
         x, random = torch.from_numpy(corpus.ids[9])[None].cuda(), np.random.default_rng(0)
         for n, solver in ((1, "posterior"), (2, "ancestral")):
             assert state.ema.synthesise(x, n, solver, length_scale=3.0, generator=random).wav.is_cuda

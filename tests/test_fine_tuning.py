@@ -2,8 +2,6 @@
 
 import json
 import logging
-import math
-import re
 import shutil
 
 import numpy as np
@@ -14,9 +12,8 @@ import train
 from data_util import config as configuration
 from data_util.audio import save_wav
 from data_util.config import ROOT
-from experiments import fine_tuning as experiment
 from model.nisets import NiSETS
-from tests.conftest import quick_runs, without_judges
+from tests.conftest import quick_runs
 from training import checkpoint, fine_tuning
 from training.schedule import stage_at
 
@@ -250,59 +247,3 @@ def test_training_ends_when_nothing_gets_better(runs, arguments, monkeypatch):
     log = [json.loads(line) for line in (runs / "second" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log if line["kind"] == "valid"] == [1, 2, 3, 4, 5]  # best at 2, three misses
     assert checkpoint.steps(runs / "second", "project")[-1] == 5
-
-
-# -- the experiment
-
-
-def test_the_first_minutes_of_a_list(tmp_path):
-    for i in range(4):
-        save_wav(tmp_path / "wavs" / f"{i}.wav", torch.zeros(16000).numpy(), 16000)
-    lines = [f"{i}.wav|ann|Sentence {i}.\n" for i in range(4)]
-    (tmp_path / "train.txt").write_text("".join(lines))
-    for minutes, n in ((2.5 / 60, 2), (3 / 60, 3), (math.inf, 4)):
-        assert experiment.first_minutes(tmp_path / "train.txt", tmp_path, minutes) == "".join(lines[:n])
-
-
-def test_losses_of_other_units_are_brought_to_the_same():
-    """The same error of 0.6 nats of log-mel, where latents are log-mels over 2 and over 3."""
-
-    def line(latent_std):
-        return {"kind": "valid", "step": 4, "cer": 9.0, "loss_duration": 0.5, "latent_l1": 0.8,
-                "loss_prior": 0.5 * ((0.6 / latent_std) ** 2 + math.log(2 * math.pi))}  # fmt: skip
-
-    (two,), (three,) = (experiment.in_units([line(std)], std, 2.0) for std in (2.0, 3.0))
-    assert two == pytest.approx(three) and two["loss_prior"] == pytest.approx(line(2.0)["loss_prior"])
-    assert two["loss"] == pytest.approx(0.5 + two["loss_prior"]) and "cer" not in two
-
-
-def test_the_table_says_at_which_step_it_was_as_low():
-    scratch = [{"step": step, "loss": loss, "latent_l1": 1.0} for step, loss in ((20, 3.0), (40, 2.0), (60, 2.5))]
-    tuned = [{"step": step, "loss": loss, "latent_l1": 1.5} for step, loss in ((5, 2.5), (10, 2.0), (15, 1.75))]
-    said = experiment.table(scratch, tuned).splitlines()
-    assert said[2:4] == ["| all losses, summed | 2.000 | 1.750 | 10 |", "| one-step L1, nats | 1.000 | 1.500 |  |"]
-    assert said[-1] == "as low a loss as from scratch: after 10 steps, 17% of its 60"
-    assert experiment.table(scratch, tuned[:1]).endswith("as low a loss as from scratch: not in 5 of its 60\n")
-
-
-def test_the_fine_tuned_run_differs_by_its_start_and_steps(tmp_path, capsys):
-    args = experiment.parse_args(["-o", str(tmp_path), "--steps", "80"])
-    start = str(tmp_path / "a voice: it.safetensors")
-    scratch = configuration.to_dict(experiment.config_of(args, "b", 80, 10))
-    tuned = configuration.to_dict(experiment.config_of(args, "b", 20, 2, [f"fine_tuning.start={json.dumps([start])}"]))
-    assert (tuned["fine_tuning"].pop("start"), scratch["fine_tuning"].pop("start")) == ([start], [])
-    assert (tuned["training"].pop("train_num_steps"), scratch["training"].pop("train_num_steps")) == (20, 80)
-    assert (tuned["system"].pop("validation_step"), scratch["system"].pop("validation_step")) == (2, 10)
-    assert scratch == tuned
-    for wrong in (["--second", "en-us+m3"], ["--steps", "15"]):
-        with pytest.raises(SystemExit):
-            experiment.parse_args(["-o", str(tmp_path), *wrong])
-    capsys.readouterr()
-
-
-@pytest.mark.slow
-def test_another_voice_is_learnt_in_a_quarter_of_the_steps(tmp_path, capsys, monkeypatch):
-    without_judges(monkeypatch)
-    assert experiment.main(["-o", str(tmp_path)]) == 0  # less than its five minutes and 100 steps are too little
-    step, last = map(int, re.search(r"after (\d+) steps, \d+% of its (\d+)", capsys.readouterr().out).groups())
-    assert last == 400 and step <= 100

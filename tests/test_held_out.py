@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from data_util import config as configuration
-from evaluation.held_out import PROBED_DRAWS, PROBED_TIMES, copy_latent, measure, teacher_forced, with_pauses
+from evaluation.held_out import PROBED_DRAWS, PROBED_TIMES, measure, plan_along, teacher_forced, with_pauses
 from model.alignment import phone_positions
 from model.prosody import pitch_and_energy
 from tests.test_nisets import VARIANTS, drawn_batch, loss_names, make_model
@@ -46,7 +46,7 @@ def test_measuring_gives_finite_numbers_and_leaves_no_trace(name):
 
 @torch.no_grad()
 def test_score_ratios_are_of_edm_and_the_distance_of_latents_is_in_nats_of_log_mel():
-    """A ratio is the score loss over that of an output 0; the distance is one step's, and that of copy_latent."""
+    """A ratio is the score loss over that of an output 0; the distance is one step's, as it is heard."""
     model = make_model("plain").eval()
     (x, mel, f0), _ = clip_of(model)
     numbers, durations = measure(model, (x, mel, f0), seeded(3))
@@ -68,7 +68,7 @@ def test_a_copy_is_as_far_from_the_clip_as_is_measured(name):
     """The start of the copy is no alpha z0 + sigma noise, but differs from it by under a hundredth."""
     model = make_model(name).eval()
     clip, _ = clip_of(model)
-    made = copy_latent(model, clip, 1, "posterior", np.random.default_rng(3))
+    made = model.mel(model.decode([plan_along(model, clip, np.random.default_rng(3))])[0].z0_hat)
     far = measure(model, clip, seeded(3))[0]["latent_l1"].item()
     assert made.shape == clip[1].shape and (made - clip[1]).abs().mean().item() == pytest.approx(far, rel=0.05)
 

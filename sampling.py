@@ -266,7 +266,7 @@ def validation_texts(voice: Voice) -> command.Texts:
     """The clips of the voice's validation list, by name."""
     dataset = voice.saved.config.dataset
     clips = read_metafile(ROOT / dataset.metafile_valid, ROOT / dataset.prtpath)
-    return [(Path(clip.id).stem, clip.text) for clip in clips if clip.text]
+    return [(clip.id, clip.text) for clip in clips if clip.text]
 
 
 def run(args: argparse.Namespace) -> int:

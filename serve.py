@@ -119,9 +119,11 @@ def load(name: str | None, args: argparse.Namespace) -> Spoken:
     Raises CheckpointError, VoiceError, TextError.
     """
     abouts = [path / "voice.json" for path in (Path(name), *Path(name).glob("nisets_*"))] if name else []
-    exported = next((path.parent for path in abouts if path.is_file()), None)
-    if exported is not None:
-        voice: Any = onnx_runtime.Voice(exported, n_threads=args.threads)
+    exported = [path.parent for path in abouts if path.is_file()]
+    if len(exported) > 1:
+        raise onnx_runtime.VoiceError(f"{name} has {len(exported)} voices: name one of {', '.join(map(str, exported))}")
+    if exported:
+        voice: Any = onnx_runtime.Voice(exported[0], n_threads=args.threads)
         speakers, run, step, runtime = tuple(voice.speakers), voice.name, voice.step, "onnx"
     else:
         path, _ = voices.find(None if name is None else voices.run_id(name))

@@ -61,6 +61,11 @@ class Case:
 # -- what is measured
 
 
+def label(name: str) -> str:
+    """What a configuration is called in the table. name: as of random_voice."""
+    return "+".join(Path(one).stem for one in name.split("+"))
+
+
 def random_voice(name: str, folder: Path) -> Path:
     """A voice of random weights. name: config (config.yaml), or overlays of configs/ or YAML files, joined by +."""
     config = configuration.load(() if name == "config" else name.split("+"))
@@ -68,7 +73,7 @@ def random_voice(name: str, folder: Path) -> Path:
     model = NiSETS(config, len(SYMBOLS))
     with torch.no_grad():
         model.f0_mean.fill_(5.0)  # ln of 148 Hz
-    return checkpoint.save_voice(folder / Path(name).stem, 0, model.state_dict(), config, SYMBOLS)
+    return checkpoint.save_voice(folder / label(name), 0, model.state_dict(), config, SYMBOLS)
 
 
 def length_scale_for(voice: Voice, text: str, seconds: float) -> float:
@@ -113,7 +118,7 @@ class Bench:
     """A configuration: its voice, what its parts read, and its cases."""
 
     def __init__(self, name: str, folder: Path, args: argparse.Namespace):
-        self.name, self.args, self.path = Path(name).stem, args, random_voice(name, folder)
+        self.name, self.args, self.path = label(name), args, random_voice(name, folder)
         self.folder, self.voice = folder / f"{self.name}_onnx", Voice.load(self.path)
         self.scale = length_scale_for(self.voice, TEXT, args.seconds)
         self.short_scale = length_scale_for(self.voice, SENTENCE, SENTENCE_SECONDS)

@@ -155,8 +155,8 @@ def named(texts: Texts, out: Path) -> list[tuple[Path, str]]:
         stem = "".join(c if c.isalnum() else "_" for c in text)[:STEM_LENGTH].strip("_")
         file = (parts_of(name) or [""])[-1] if name else f"{i:03d}_{stem}"
         files.append(file if Path(file).suffix.lower() in sound_files.FORMATS else f"{file}.wav")
-    twice = [Path(file).stem for file, count in Counter(files).items() if count > 1]
-    if twice:
+    twice = [stem for stem, count in Counter(Path(file).stem for file in files).items() if count > 1]
+    if twice:  # without its suffix: time stamps stand beside the sound
         raise ValueError(f"{len(twice)} names stand for several texts, {twice[0]} for one: give each text its own")
     return [(out / file, text) for file, (_, text) in zip(files, texts)]
 

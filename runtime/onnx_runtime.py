@@ -43,7 +43,9 @@ class Voice:
             damaged = [f"{name}.onnx" for name in GRAPHS if digests[name] != about["sha256"][name]]
             self.n_latents, self.stride, self.reach = (about[name] for name in ("n_latents", "stride", "reach"))
             audio, text, self.speakers = about["audio"], about["text"], about.get("speakers", [])
-            self.name, self.step = about["run"], about["step"]
+            self.name, self.step, symbols = about["run"], about["step"], about["symbols"]
+            language, units, phonemizer, longest = (text[key] for key in ("language", "units", "phonemizer", "longest"))
+            rates = audio["sample_rate"], audio["hop_length"]
         except OSError as error:
             raise VoiceError(f"{error.filename}: {error.strerror}; name a folder that export.py wrote") from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -52,13 +54,11 @@ class Voice:
             raise VoiceError(f"{folder / damaged[0]}: damaged, or of another export; export the voice again")
         if lexicon is None and (folder / "lexicon.txt").is_file():
             lexicon = folder / "lexicon.txt"
-        self.front_end = FrontEnd(text["language"], text["units"], text["phonemizer"], lexicon)
-        if list(self.front_end.symbols) != about["symbols"]:
+        self.front_end = FrontEnd(language, units, phonemizer, lexicon)
+        if list(self.front_end.symbols) != symbols:
             raise VoiceError(f"{folder / ABOUT}: other symbols than text/ has; export the voice again")
-        self.reader = Reader(self.front_end, audio["sample_rate"], audio["hop_length"], text["longest"])
-        self.identity = self.front_end.signed(
-            " ".join((self.name, str(self.step), text["phonemizer"], *digests.values()))
-        )
+        self.reader = Reader(self.front_end, *rates, longest)
+        self.identity = self.front_end.signed(" ".join((self.name, str(self.step), phonemizer, *digests.values())))
         self.encoder, self.decoder = (_session(graphs[name], folder, n_threads) for name in GRAPHS[:2])
         self.vocoder = _session(graphs["vocoder"], folder, 1)  # threads share its windows better than its layers
         self.n_threads = n_threads or os.cpu_count() or 1

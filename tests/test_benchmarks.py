@@ -4,7 +4,6 @@ import json
 import re
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import soundfile
 import torch
@@ -15,7 +14,6 @@ import train
 from benchmarks import gpu_lease, growth, machine, packed, synthesis, training
 from data_util import config as configuration
 from data_util.config import ROOT
-from tests.conftest import with_keys
 
 TINY = [str(ROOT / "tests" / name) for name in ("tiny.yaml", "tiny_frames.yaml")]
 
@@ -77,7 +75,7 @@ def test_the_command_measures_a_configuration(monkeypatch, capsys, runtimes):
     assert synthesis.main([*arguments]) == 0
     out = capsys.readouterr().out
     sizes, speeds, starts = (cells(part) for part in re.split("Real-time|The first", out))
-    name = next(one for one in sizes if one.startswith("tiny_frames"))
+    name = "tiny+tiny_frames"  # which another overlay over the same does not share
     n_million, *gflop, total = map(float, sizes[name])
     assert 0 < n_million < 1 and total == pytest.approx(sum(gflop), abs=0.02) and 0 < total < 1
     assert "NOT" not in out and speeds[name][0] == starts[name][0] == runtimes[-1]
@@ -159,36 +157,6 @@ def test_a_convolution_costs_as_much_again_for_each_gradient(groups, kind):
         with training.counting_flop() as counter:
             conv(x).sum().backward()
         assert counter.get_total_flops() == times * forward
-
-
-class Lengths(list):
-    """Clips of these numbers of frames, in place of a corpus."""
-
-    def __init__(self, n_frames, n_symbols):
-        super().__init__(n_frames)
-        self.n_frames, self.ids = np.array(n_frames), [np.zeros(n) for n in n_symbols]
-        self.speakers = np.zeros(len(n_frames))
-
-
-def test_padding_is_counted_as_it_is(tiny_config, arguments, capsys, monkeypatch):
-    def planned(n_frames, n_symbols, **sizes):
-        config = with_keys(tiny_config, "training", **sizes)
-        rows = cells(training.plan_padding(config, Lengths(n_frames, n_symbols), 3))
-        return rows["by length, as in training"], rows["of the same sizes, at random"]
-
-    assert planned([50] * 64, [5] * 64) == (["0.0%", "0.0%", "4 to 4", "200"],) * 2
-    fours = [100 * g + 10 * i for g in range(16) for i in (1, 2, 3, 4)], [1, 1, 1, 5] * 16  # a batch each, 60 too few
-    whole, _ = planned(*fours)
-    assert whole == [f"{100 * 16 * 60 / (4 * sum(range(40, 1600, 100))):.1f}%", "60.0%", "4 to 4", "6160"]
-    halves, _ = planned(*fours, batch_size=2, accumulate=2)
-    assert halves == ["0.6%", "33.3%", "2 to 2", "3080"]  # 320 of 49,920; 4 of 12 in the batch
-    lengths = np.random.default_rng(0).integers(20, 800, 300)
-    by_length, at_random = planned(lengths, lengths // 5, batch_size=16, batch_frames=4000)
-    assert float(by_length[0].strip("%")) < 10 < float(at_random[0].strip("%"))
-    assert int(by_length[3]) <= 4000 < int(at_random[3]) and by_length[2] == at_random[2]
-    monkeypatch.setattr(training, "make_state", None)  # no model is needed
-    assert training.main(["padding", *arguments, "--epochs", "2"]) == 0
-    assert capsys.readouterr().out.startswith("10 clips, 5 steps, 2 epochs; training.batch_size 4")
 
 
 # -- how cost grows

@@ -81,6 +81,7 @@ def test_the_table_counts_what_is_wrong(tmp_path, capsys):
         "a": {"text": "The cat sat.", "systems": {"one_step": {"heard": "the bat sat"}, "copy": {"heard": ""}}},
         "b": {"text": "A cat.", "systems": {"one_step": {"heard": "a bat"}}},
         "c": {"text": "Nobody says this.", "systems": {}},
+        "d": {"text": None, "systems": {"one_step": {"heard": ""}}},
     }
     (tmp_path / "report.json").write_text(json.dumps({"clips": clips, "systems": {"one_step": {}, "copy": {}}}))
     assert errors.main([str(tmp_path)]) == 0

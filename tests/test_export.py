@@ -404,6 +404,8 @@ DAMAGE = {  # (file, what is then in it; None: it is gone)
     "no json": ("voice.json", None),
     "half a json": ("voice.json", lambda content: content[:100]),
     "other json": ("voice.json", lambda _: b"[]"),
+    **{f"json without {key}": ("voice.json", lambda content, key=key: content.replace(b'"%s"' % key.encode(), b'"x"'))
+       for key in ("symbols", "longest", "hop_length")},
 }
 
 

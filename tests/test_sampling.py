@@ -544,7 +544,7 @@ def test_standard_input(tmp_path, runs, arguments):
 
 
 def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, saved):
-    texts = {"a.wav": "Hello there.", "b.wav": "Good day."}
+    texts = {"a.01.wav": "Hello there.", "a.02.wav": "Good day."}
     (tmp_path / "wavs").mkdir()
     for name in texts:
         soundfile.write(tmp_path / "wavs" / name, np.zeros(1000), RATE)
@@ -566,6 +566,7 @@ def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, saved):
         (("-f", "image.png"), "image.png: not a text"),
         (("-f", "."), "directory"),
         (("-f", "twice.txt"), "1 names stand for several texts, one for one"),
+        (("-f", "both.txt", "--timestamps", "json"), "1 names stand for several texts, one for one"),
         (("One.", "Two.", "-o", "both.wav"), "both.wav names one sound for 2 texts: name a folder"),
         (("One.", "Two.", "-o", "-"), "-o - names one sound for 2 texts: name a folder"),
         (("One.", "-o", "-", "--timestamps", "srt"), "standard output is for the sound of one text"),
@@ -584,6 +585,7 @@ def test_refusals_are_one_line_and_status_one(capsys, tmp_path, arguments, match
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "image.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0")
     (tmp_path / "twice.txt").write_text("a/one.wav|Hello.\nb/one.wav|Good day.\n", "utf-8")
+    (tmp_path / "both.txt").write_text("one.wav|Hello.\none.flac|Good day.\n", "utf-8")
     status, _, errors = command(capsys, *arguments)
     assert status == 1
     assert len(errors) == 1 and errors[0].startswith("sampling.py: ")

@@ -106,6 +106,14 @@ def bundled():
         yield service
 
 
+def test_a_folder_of_two_exports_is_refused(tmp_path):
+    for name in ("nisets_a", "nisets_b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "voice.json").write_text("{}")
+    with pytest.raises(serve.onnx_runtime.VoiceError, match="has 2 voices: name one of .*nisets_"):
+        serve.load(str(tmp_path), serve.parse_args([]))
+
+
 def ask(service, path=SPEECH, method="POST", **body):
     """The status, the headers and the body of an answer."""
     connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)

@@ -203,6 +203,7 @@ _NUMBERS = (
     rule("range of ordinals", "5th-6th", "fifth to sixth", r"(?<=\d[a-z]{2})-(?=\d+[a-z]{2}\b)", " to "),
     rule("ordinal", "the 22nd", "the twenty-second", rf"{START}({NUMBER})(?:st|nd|rd|th)\b",
          lambda m: numbers.ordinal(m[1])),
+    rule("halves", "50-50", "fifty fifty", r"(?<![\w.,:-])(\d{1,3})-(?=\1(?![\w.,:-]*\d))", r"\1 "),
     rule("range", "30-45", "thirty to forty-five", r"(?<=\d)-(?=\d)", " to "),
     rule("letter A before a number", "A1c", "A-one c", r"\bA(?=\d)", "A-"),
     rule("letters beside digits", "mp3", "mp three", r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])", " "),

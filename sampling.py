@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from model.nisets import NiSETS, Plan
 from model.sde import SOLVERS, default_solver, solver_times
 from model.tiled import tile
 from runtime import chunking, command
-from runtime.chunking import Reader, Speech, noise_of, speaker_id
+from runtime.chunking import Reader, Speaker, Speech, noise_of, speaker_id
 from text import TextError
 from training import checkpoint, gpu, voices
 
@@ -49,8 +49,10 @@ class NoCopy(ValueError):
     """A voice whose vocoder reads more than a recording has."""
 
 
-class Voice:
+class Voice(Speaker):
     """A trained model and its front end, ready to speak."""
+
+    settings = Settings
 
     def __init__(self, saved: checkpoint.Voice, device: torch.device | str = "cpu", lexicon: str | Path | None = None):
         """lexicon: a file of words and how they are said, instead of the one that the voice's configuration names.
@@ -89,33 +91,6 @@ class Voice:
         known = saved.path.parent.name, str(saved.step), saved.sha256, saved.config.text.phonemizer
         return self.front_end.signed(" ".join(known))
 
-    def speak(self, text: str, **settings) -> Speech:
-        """Speak a text, which may have phonemes in it, `[[ fəˈniːmz ]]`, and pauses, `<break time="300ms"/>`.
-
-        settings: the fields of Settings. A text longer than text.longest is spoken in pieces, one after another.
-        Raises TextError where there is nothing to say or too much, ValueError for a setting out of range.
-        """
-        chosen = Settings(**settings)
-        pieces = self.reader.pieces(text, chosen)
-        return self.reader.joined(text, pieces, [self._decode([piece], chosen)[0] for piece in pieces])
-
-    def speak_pieces(self, text: str, **settings) -> Iterator[np.ndarray]:
-        """speak, but giving one piece after another, (n,), none of which is kept. Raises as speak does."""
-        chosen = Settings(**settings)
-        pieces = self.reader.pieces(text, chosen)
-        return (self._decode([piece], chosen)[0][0] for piece in pieces)
-
-    def stream(self, text: str, **settings) -> Iterator[np.ndarray]:
-        """speak, but giving its sound as it is made, (n,) float32; together it is speak's, to the rounding of float32.
-
-        The first comes when less than half a second of it is made, but with a loudness, which is measured over a whole
-        piece. What is made is not kept, so that the memory needed does not grow with the text's sound. Raises as speak
-        does.
-        """
-        chosen = Settings(**settings)
-        pieces = self.reader.pieces(text, chosen)
-        return (chunk for piece in pieces for chunk in self._chunks(piece, chosen))
-
     def speak_batch(self, texts: Sequence[str], **settings) -> list[Speech]:
         """speak for each text, several at once: the same durations, and samples to the rounding of float32.
 
@@ -139,21 +114,11 @@ class Voice:
             self._decode_into(decoded, pieces, batch, plans, chosen)
         return [self.reader.joined(*each) for each in zip(texts, pieces, decoded)]
 
-    def predict_durations(self, text: str, **settings) -> Speech:
-        """What speak returns, but without its sound, which is most of the work: wav is empty. Raises as speak does."""
-        chosen = Settings(**settings)
-        pieces = self.reader.pieces(text, chosen)
-        silent = np.zeros(0, dtype=np.float32)
-        durations = (self._plan(piece, chosen).durations[0].cpu().numpy() for piece in pieces)
-        return self.reader.joined(text, pieces, [(silent, each) for each in durations])
+    def _whole(self, piece, settings):
+        return self._decode([piece], settings)[0]
 
-    def check(self, text: str) -> None:
-        """Raise TextError where speak would."""
-        self.reader.pieces(text, Settings())
-
-    def timestamps(self, speech: Speech, kind: str) -> str:
-        """When each phoneme and each word of a speech is said: the content of a file. kind: json, srt or textgrid."""
-        return self.reader.timestamps(speech, kind)
+    def _durations(self, piece, settings):
+        return self._plan(piece, settings).durations[0].cpu().numpy()
 
     def _plan(self, piece, settings):
         x = torch.tensor(piece.ids, device=self.device)[None]

@@ -156,6 +156,60 @@ class Reader:
         return round(seconds * self.sample_rate / self.hop_length)
 
 
+class Speaker:
+    """A voice on any runtime. A subclass has of a piece and settings: _whole, its sound (T_wav,) and durations (T_x,);
+    _chunks, its sound as it is made; _durations, without its sound."""
+
+    reader: Reader
+    settings: type[Settings] = Settings
+
+    def speak(self, text: str, **settings) -> Speech:
+        """Speak a text, which may have phonemes in it, `[[ fəˈniːmz ]]`, and pauses, `<break time="300ms"/>`.
+
+        settings: the fields of self.settings. A text longer than text.longest is spoken in pieces, one after another.
+        Raises TextError where there is nothing to say or too much, ValueError for a setting out of range.
+        """
+        pieces, chosen = self._read(text, settings)
+        return self.reader.joined(text, pieces, [self._whole(piece, chosen) for piece in pieces])
+
+    def speak_batch(self, texts: Sequence[str], **settings) -> list[Speech]:
+        """speak for each text. Raises as speak does, for the first text that it would raise for."""
+        return [self.speak(text, **settings) for text in texts]
+
+    def speak_pieces(self, text: str, **settings) -> Iterator[np.ndarray]:
+        """speak, but giving one piece after another, (n,), none of which is kept. Raises as speak does."""
+        pieces, chosen = self._read(text, settings)
+        return (self._whole(piece, chosen)[0] for piece in pieces)
+
+    def stream(self, text: str, **settings) -> Iterator[np.ndarray]:
+        """speak, but giving its sound as it is made, (n,) float32; together it is speak's, to the rounding of float32.
+
+        The first comes when less than half a second of it is made, but with a loudness, which is measured over a whole
+        piece. What is made is not kept, so that the memory needed does not grow with the text's sound. Raises as speak
+        does.
+        """
+        pieces, chosen = self._read(text, settings)
+        return (chunk for piece in pieces for chunk in self._chunks(piece, chosen))
+
+    def predict_durations(self, text: str, **settings) -> Speech:
+        """What speak returns, but without its sound, which is most of the work: wav is empty. Raises as speak does."""
+        pieces, chosen = self._read(text, settings)
+        silent = np.zeros(0, dtype=np.float32)
+        return self.reader.joined(text, pieces, [(silent, self._durations(piece, chosen)) for piece in pieces])
+
+    def check(self, text: str) -> None:
+        """Raise TextError where speak would."""
+        self._read(text, {})
+
+    def timestamps(self, speech: Speech, kind: str) -> str:
+        """When each phoneme and each word of a speech is said: the content of a file. kind: json, srt or textgrid."""
+        return self.reader.timestamps(speech, kind)
+
+    def _read(self, text, settings):
+        chosen = self.settings(**settings)
+        return self.reader.pieces(text, chosen), chosen
+
+
 def speaker_id(speaker: str | None, names: Sequence[str]) -> int:
     """The id of a speaker, None: of the first. names: those that the voice knows. Raises ValueError for others."""
     if speaker is not None and speaker not in names:

@@ -7,14 +7,13 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from runtime import command
-from runtime.chunking import Piece, Reader, Settings, Speech, chunks, in_samples, noise_of, speaker_id, windows
+from runtime.chunking import Piece, Reader, Settings, Speaker, chunks, in_samples, noise_of, speaker_id, windows
 from text import FrontEnd
 
 GRAPHS = ("encoder", "decoder", "vocoder")
@@ -26,7 +25,7 @@ class VoiceError(ValueError):
     """An exported voice that is not there, or damaged; the message says what to do."""
 
 
-class Voice:
+class Voice(Speaker):
     """An exported voice, ready to speak."""
 
     def __init__(self, folder: str | Path = PACKAGE, lexicon: str | Path | None = None, n_threads: int | None = None):
@@ -64,50 +63,15 @@ class Voice:
         self.n_threads = n_threads or os.cpu_count() or 1
         self.workers = ThreadPoolExecutor(self.n_threads)
 
-    def speak(self, text: str, **settings) -> Speech:
-        """Speak a text, which may have phonemes in it, `[[ fəˈniːmz ]]`, and pauses, `<break time="300ms"/>`.
+    def _whole(self, piece, settings):
+        durations, chunks_made = self._spoken(piece, settings, whole=True)
+        return next(chunks_made), durations
 
-        settings: the fields of runtime.chunking.Settings. Raises TextError where there is nothing to say or too much,
-        ValueError for a setting out of range.
-        """
-        chosen = Settings(**settings)
-        pieces, sounds = self.reader.pieces(text, chosen), []
-        for piece in pieces:
-            durations, chunks_made = self._spoken(piece, chosen, whole=True)
-            sounds.append((next(chunks_made), durations))
-        return self.reader.joined(text, pieces, sounds)
+    def _chunks(self, piece, settings):
+        return self._spoken(piece, settings, settings.loudness is not None)[1]  # which is measured over a whole piece
 
-    def speak_batch(self, texts: Sequence[str], **settings) -> list[Speech]:
-        """speak for each text. Raises as speak does, for the first text that it would raise for."""
-        return [self.speak(text, **settings) for text in texts]
-
-    def speak_pieces(self, text: str, **settings) -> Iterator[np.ndarray]:
-        """speak, but giving one piece after another, (n,), none of which is kept. Raises as speak does."""
-        chosen = Settings(**settings)
-        pieces = self.reader.pieces(text, chosen)
-        return (wav for piece in pieces for wav in self._spoken(piece, chosen, whole=True)[1])
-
-    def stream(self, text: str, **settings) -> Iterator[np.ndarray]:
-        """speak, but giving its sound as it is made, (n,) float32; what is made is not kept. Raises as speak does."""
-        chosen = Settings(**settings)
-        pieces = self.reader.pieces(text, chosen)
-        whole = chosen.loudness is not None  # which is measured over a whole piece
-        return (wav for piece in pieces for wav in self._spoken(piece, chosen, whole)[1])
-
-    def predict_durations(self, text: str, **settings) -> Speech:
-        """What speak returns, but without its sound, which is most of the work: wav is empty. Raises as speak does."""
-        chosen = Settings(**settings)
-        pieces = self.reader.pieces(text, chosen)
-        silent = np.zeros(0, dtype=np.float32)
-        return self.reader.joined(text, pieces, [(silent, self._encode(piece, chosen)[0]) for piece in pieces])
-
-    def check(self, text: str) -> None:
-        """Raise TextError where speak would."""
-        self.reader.pieces(text, Settings())
-
-    def timestamps(self, speech: Speech, kind: str) -> str:
-        """When each phoneme and each word of a speech is said: the content of a file. kind: json, srt or textgrid."""
-        return self.reader.timestamps(speech, kind)
+    def _durations(self, piece, settings):
+        return self._encode(piece, settings)[0]
 
     def _spoken(self, piece, settings, whole):
         """durations (T_x,) frames of a piece, and its sound (n,) as it is made. whole: in one."""

@@ -16,7 +16,7 @@ FORMATS = {  # by suffix: libsndfile's format and subtype
     ".ogg": ("OGG", "VORBIS"),
     ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
-STREAMS = {"ogg": FORMATS[".ogg"], "opus": ("OGG", "OPUS"), "mp3": FORMATS[".mp3"]}  # that need no length beforehand
+STREAMS = {"ogg": FORMATS[".ogg"], "opus": ("OGG", "OPUS"), "mp3": FORMATS[".mp3"], "flac": FORMATS[".flac"]}
 BLOCK = 65536  # samples that libsndfile is given at a time: its Vorbis encoder fails on millions
 _UNKNOWN = 0xFFFFFFFF  # of a length in a WAV's header
 
@@ -58,7 +58,7 @@ def format_of(path: Path) -> tuple[str, str]:
 
 def stream(wavs: Iterable[np.ndarray], sample_rate: int, kind: str) -> Iterator[bytes]:
     """The bytes of sound (n,) as it is made. kind: wav, whose header names no length; pcm, 16 bits without a header;
-    flac, in one part at the end, since its header has the length; or one of STREAMS.
+    or one of STREAMS, of which flac comes in one part at the end, since its header has the length.
 
     Raises ValueError where a sample is not finite.
     """
@@ -67,21 +67,22 @@ def stream(wavs: Iterable[np.ndarray], sample_rate: int, kind: str) -> Iterator[
         yield (_wav_header(sample_rate) if kind == "wav" else b"") + next(parts, b"")
         yield from parts
         return
-    if kind == "flac":
-        memory = io.BytesIO()
-        with _Encoder(memory, FORMATS[".flac"], sample_rate) as encoder:
-            for wav in wavs:
-                encoder.write(wav)
-        yield memory.getvalue()
-        return
-    sent = _Sent()
-    with _Encoder(sent, STREAMS[kind], sample_rate, constant=True) as encoder:
+    memory, n_sent = io.BytesIO(), 0
+
+    def fresh():  # what the encoder changes in what was sent is not sent again
+        nonlocal n_sent
+        content = bytes(memory.getbuffer()[n_sent:])
+        n_sent += len(content)
+        return content
+
+    with _Encoder(memory, STREAMS[kind], sample_rate, constant=True) as encoder:
         if kind == "mp3":
-            sent.take()  # a frame that says how many follow, which is not known
+            fresh()  # a frame that says how many follow, which is not known
         for wav in wavs:
             encoder.write(wav)
-            yield sent.take()
-    yield sent.take()
+            if kind != "flac":
+                yield fresh()
+    yield fresh()
 
 
 def _wav_header(sample_rate):
@@ -138,32 +139,3 @@ class _Guarded:
         except OSError as error:
             self.failure = self.failure or error
             return 0
-
-
-class _Sent:
-    """A file that is sent on as it is written: what has been taken is not changed when the encoder comes back to it."""
-
-    def __init__(self) -> None:
-        self._bytes, self._n_taken, self._position = bytearray(), 0, 0
-
-    def write(self, content: Any) -> int:
-        content = bytes(content)
-        start = max(self._position, self._n_taken)
-        fresh = content[start - self._position :]
-        self._bytes[start - self._n_taken : start - self._n_taken + len(fresh)] = fresh
-        self._position += len(content)
-        return len(content)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        end = self._n_taken + len(self._bytes)
-        self._position = (0, self._position, end)[whence] + offset
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def take(self) -> bytes:
-        taken = bytes(self._bytes)
-        self._n_taken += len(taken)
-        self._bytes.clear()
-        return taken

@@ -119,25 +119,16 @@ def written_spans(words: list[Span], text: str) -> list[Span]:
 
 def _aligned(written, read):
     """Ranges of two lists of words that stand for each other: one equal word each, or all up to the next equal ones."""
-    i = j = 0
-    while i < len(written) or j < len(read):
-        down, right = next(
-            (ahead for ahead in _AHEAD if _equal(written, i + ahead[0], read, j + ahead[1])),
-            (len(written) - i, len(read) - j),
-        )
+    written, read, i, j = [*written, None], [*read, None], 0, 0  # both end alike
+    while i < len(written):
+        rest = len(written) - 1 - i, len(read) - 1 - j
+        down, right = next(((d, r) for d, r in _AHEAD if d <= rest[0] and r <= rest[1]
+                            and written[i + d] == read[j + r] != ""), rest)  # fmt: skip
         if right:
             yield range(i, i + down), range(j, j + right)
-        i, j = i + down, j + right
-        if i < len(written) and j < len(read):
-            yield range(i, i + 1), range(j, j + 1)
-            i, j = i + 1, j + 1
-
-
-def _equal(written, i, read, j):
-    """Whether two words are the same; both at the end, too."""
-    if i >= len(written) or j >= len(read):
-        return i == len(written) and j == len(read)
-    return written[i] != "" and written[i] == read[j]
+        i, j = i + down + 1, j + right + 1
+        if i < len(written):
+            yield range(i - 1, i), range(j - 1, j)
 
 
 def _plain(word):

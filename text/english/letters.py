@@ -88,17 +88,10 @@ _REDUCED = {"AE": "AH", "AA": "AH"}
 @functools.cache
 def _by_letter():
     rules = defaultdict(list)
-    for pattern, phones in _RULES:
-        for letter in "abcdefghijklmnopqrstuvwxyz":
-            if _may_begin(pattern.pattern, letter):
-                rules[letter].append((pattern, phones))
+    for pattern, phones in _RULES:  # by the first letter that each reads, after what must stand before it
+        read = re.sub(r"^(?:\(\?<[=!][^)]*\)|\^)+", "", pattern.pattern)
+        rules[read[0]].append((pattern, phones))
     return rules
-
-
-def _may_begin(pattern, letter):
-    """Whether the first letter that a pattern reads, after what must stand before it, may be this one."""
-    read = re.sub(r"^(?:\(\?<[=!][^)]*\)|\^)+", "", pattern)
-    return read.startswith(letter)
 
 
 def pronounce(word: str) -> tuple[str, ...]:

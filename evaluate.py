@@ -41,6 +41,7 @@ from model.sde import ONLY, SOLVERS, default_solver
 from runtime import command
 from runtime.chunking import speaker_id
 from runtime.files import read_json, write_atomic, write_json
+from runtime.text_files import read_text
 from sampling import NoCopy, Voice
 from text import TextError
 from training import checkpoint, gpu, voices
@@ -64,7 +65,7 @@ def clips_of(args: argparse.Namespace, config: Config) -> list[Clip]:
         clips = read_metafile(args.ids or next(filter(Path.is_file, lists), lists[0]), root)
     else:
         texts = read_transcripts(args.metadata)
-        lines = list(texts) if args.ids is None else args.ids.read_text(encoding="utf-8-sig").splitlines()
+        lines = list(texts) if args.ids is None else read_text(args.ids).split("\n")
         clips = [Clip(name, root / "wavs" / f"{name}.wav", texts.get(name)) for name in map(str.strip, lines) if name]
         unknown = [clip.id for clip in clips if clip.text is None]
         if unknown:

@@ -15,17 +15,21 @@ set_up requirements.txt
 case " $* " in *" -h "* | *" --help "*) exec "$PYTHON" "$ROOT/train.py" --help ;; esac
 
 arguments=()
-for argument in "$@"; do  # as train.py reads them, the flags in their short form
+for argument in "$@"; do  # as train.py reads them, the flags in their short form and apart from what they are given
+    flag="$argument" given=()
     case "$argument" in
-        --config) arguments+=(-c) ;;
-        --config=*) arguments+=(-c "${argument#*=}") ;;
-        --id | --from | --name | --ckpt) arguments+=("${argument#-}") ;;
-        --id=* | --from=* | --name=* | --ckpt=*)
-            flag="${argument%%=*}"
-            arguments+=("${flag#-}" "${argument#*=}")
-            ;;
-        *) arguments+=("$argument") ;;
+        -c | -ckpt) ;;
+        --*=* | -[!-c]*=* | -c=* | -ckpt=*) flag="${argument%%=*}" given=("${argument#*=}") ;;
+        -c*) flag=-c given=("${argument#-c}") ;;
     esac
+    case "$flag" in
+        --config) flag=-c ;;
+        --id | --from | --name | --ckpt) flag="${flag#-}" ;;
+        -i) flag=-id ;;  # which train.py takes where only one begins so
+        -f | -fr | -fro) flag=-from ;;
+        -n | -na | -nam) flag=-name ;;
+    esac
+    arguments+=("$flag" ${given[@]+"${given[@]}"})
 done
 set -- ${arguments[@]+"${arguments[@]}"}
 
@@ -51,6 +55,7 @@ case " ${RECIPE_STEP:-} $* " in " yes "* | *" -from "* | *" -id "*) recipe= ;; e
 if [ $# -eq 2 ] && [ "$1" = -id ] && [ -f "$ROOT/checkpoint/$previous/recipe.txt" ]; then
     name="$previous"  # of a recipe, which goes on with the arguments that it was begun with
     set --
+    cd "$ROOT"  # where a recipe stands
     while IFS= read -r line; do
         [ "$previous" != -c ] || [ ! -f "$ROOT/recipes/$line.sh" ] || recipe="$line"
         previous="$line"

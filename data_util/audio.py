@@ -16,7 +16,7 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
-from runtime.files import write_atomic
+from runtime.sound_files import write_sound
 
 FLOOR = 1e-5  # of the mel amplitude, before the logarithm: HiFi-GAN's
 SLOWEST, FASTEST = 4000, 768000  # Hz, beyond which a header is wrong
@@ -81,8 +81,7 @@ class MelSpectrogram(nn.Module):
         f_max: float,
     ):
         super().__init__()
-        self.n_fft, self.hop_length, self.win_length = n_fft, hop_length, win_length
-        self.padding = (n_fft - hop_length) // 2
+        self.n_fft, self.hop_length = n_fft, hop_length
         filters = torchaudio.functional.melscale_fbanks(
             n_fft // 2 + 1, float(f_min), float(f_max), n_mels, sample_rate, norm="slaney", mel_scale="slaney"
         )
@@ -100,16 +99,22 @@ class MelSpectrogram(nn.Module):
             if wav.dim() == 2:
                 wav = wav[:, None]
             n_frames = wav.shape[-1] // self.hop_length
-            missing = max(self.padding + 1, self.hop_length) - wav.shape[-1]
-            if missing > 0:
-                wav = F.pad(wav, (0, missing))
-            wav = F.pad(wav, (self.padding, self.padding), mode="reflect")[:, 0]
-            spectrum = torch.stft(
-                wav, self.n_fft, self.hop_length, self.win_length, self.window, center=False, return_complex=True
-            )[..., :n_frames]
-            power = spectrum.real.square() + spectrum.imag.square()
+            power = power_spectrum(wav, self.window, self.n_fft, self.hop_length)[..., :n_frames]
             amplitude = torch.sqrt(power + 1e-9)  # under the floor below; keeps the gradient of silence finite
             return torch.matmul(self.filters, amplitude).clamp(min=FLOOR).log()
+
+
+def power_spectrum(wav: Tensor, window: Tensor, n_fft: int, hop_length: int) -> Tensor:
+    """Squared magnitudes (B, n_fft / 2 + 1, T_wav // hop_length), of frames that lie as MelSpectrogram's.
+
+    wav: (B, 1, T_wav), reflected at both ends; window: (win_length,). A wav too short to be reflected counts as
+    followed by silence, and has one frame.
+    """
+    padding = (n_fft - hop_length) // 2
+    wav = F.pad(wav, (0, max(0, padding + 1 - wav.shape[-1], hop_length - wav.shape[-1])))
+    wav = F.pad(wav, (padding, padding), mode="reflect")[:, 0]
+    spectrum = torch.stft(wav, n_fft, hop_length, len(window), window, center=False, return_complex=True)
+    return spectrum.real.square() + spectrum.imag.square()
 
 
 def load_wav(path: str | Path, sample_rate: int, start: int = 0, n_samples: int | None = None) -> np.ndarray:
@@ -244,17 +249,14 @@ def _cut_off(log):
 
 
 def save_wav(path: str | Path, wav: np.ndarray, sample_rate: int) -> None:
-    """Write 16-bit PCM, atomically. wav: (T_wav,), clipped to [-1, 1]; sample_rate: Hz.
+    """Write a .wav of 16-bit PCM, atomically. wav: (T_wav,), clipped to [-1, 1]; sample_rate: Hz.
 
     Raises AudioError where a sample is not finite, OSError where the file cannot be written.
     """
     wav = np.asarray(wav, dtype=np.float32)
     if not np.isfinite(wav).all():
         raise AudioError(f"{path}: refused to write samples that are not finite", "not finite")
-    pcm = np.clip(np.round(wav * 32768.0), -32768, 32767).astype(np.int16)  # what load_wav read comes back to the bit
-    memory = io.BytesIO()
-    soundfile.write(memory, pcm, sample_rate, format="WAV", subtype="PCM_16")
-    write_atomic(path, memory.getvalue())
+    write_sound(Path(path), [wav], sample_rate)  # what load_wav read comes back to the bit
 
 
 def cut(x: Tensor, starts: Tensor, n_frames: int) -> Tensor:

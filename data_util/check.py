@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import html
 import io
+import json
 import math
 import os
 import sys
@@ -27,6 +28,7 @@ from data_util.corpus import QUARANTINE, Clip, MetafileError, make_front_end, re
 from data_util.features import bar, each, n_cpus
 from runtime import command
 from runtime.files import write_atomic
+from runtime.text_files import read_text
 from text import markup
 from text.symbols import canonical
 
@@ -288,10 +290,10 @@ def quarantine_of(findings: Sequence[Finding], keep: Sequence[str]) -> str:
 
 
 def kept(root: Path) -> list[str]:
-    """The ids after `keep ` in a corpus's quarantine.txt."""
+    """The ids after `keep ` in a corpus's quarantine.txt, of any encoding. Raises TextFileError."""
     path = root / QUARANTINE
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [line.removeprefix(KEEP).strip() for line in lines if line.startswith(KEEP)]
+    lines = read_text(path).split("\n") if path.is_file() else []
+    return [line.strip().removeprefix(KEEP).strip() for line in lines if line.strip().startswith(KEEP)]
 
 
 def worst(findings: Sequence[Finding], n: int) -> list[Finding]:
@@ -347,7 +349,8 @@ def run(args: argparse.Namespace) -> bool:
         overlays.append(args.folder / "voice.yaml")
     elif not args.folder.is_dir():
         raise MetafileError(f"{args.folder}: no such folder")
-    here = [] if (args.folder / "voice.yaml").is_file() else [f"dataset.prtpath={args.folder.resolve()}"]
+    prtpath = json.dumps(str(args.folder.resolve()), ensure_ascii=False)  # its value is read as YAML
+    here = [] if (args.folder / "voice.yaml").is_file() else [f"dataset.prtpath={prtpath}"]
     config = configuration.load(overlays, [*here, *args.overrides])
     limits = Limits(config.audio.sample_rate, args.shortest, args.longest)
     findings = check(config, limits, args.jobs, sys.stderr.isatty() or args.progress)

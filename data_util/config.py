@@ -264,11 +264,8 @@ class ConvNeXtSizes(Kind):
     hidden_channels: Count = 1152
     n_layers: Count = 8
     kernel: Odd = 7
-    head: Literal["plain", "source"] = "source"
-
-    @property
-    def needs_source(self) -> bool:
-        return self.head == "source"
+    head: Literal["source"] = "source"
+    needs_source = True
 
     def checks(self, config):
         hop, n_fft = config.audio.hop_length, config.audio.n_fft
@@ -305,7 +302,7 @@ class Loss(Section):
     mel_blur: NotNegative
     stft: NotNegative = 0.0  # of several resolutions, weighed over t as mel is
     stft_resolutions: Annotated[N_FFTs, NotEmpty] = (512, 1024, 2048)  # samples, the n_fft of each
-    phase: NotNegative = 0.0  # of voiced frames, for generator.head source, whose pulses are in step with the recording
+    phase: NotNegative = 0.0  # of voiced frames; for generator.kind convnext, whose pulses follow the recording
 
 
 class Stage(Section):
@@ -451,7 +448,7 @@ class Config(Section):
         networks = self.discriminators
         some = bool(networks.periods or networks.scales or networks.resolutions)
         yield some, "discriminators.periods", "at least one, where there are no scales and no resolutions"
-        right = "0 for generator.kind, which has no source; convnext with head source has one"
+        right = "0 for generator.kind, which has no source; convnext has one"
         yield self.loss.phase == 0 or self.has_source, "loss.phase", right
         yield training.segment_frames <= training.cut_frames, "training.segment_frames", "at most training.cut_frames"
         trained = {part for stage in training.stages for part in stage.parts}

@@ -12,7 +12,7 @@ import numpy as np
 import text
 from data_util.audio import AudioError, load_wav
 from data_util.config import ROOT, Config, Text
-from data_util.features import Features, FeatureStore, bar, digest, n_cpus
+from data_util.features import Each, Features, FeatureStore, bar, digest, n_cpus
 from data_util.tables import Finder
 from runtime.files import read_json, write_json
 from runtime.text_files import TextFileError, read_text
@@ -45,7 +45,8 @@ class Corpus:
     clips; phonemes; ids: (T_x,) int64 symbol ids each; n_frames: (n_clips,) int64; symbols: what an id means;
     speakers: (n_clips,) int64 indices of speakers.names, 0 for a single voice;
     skipped: (id, reason) of the clips left out; mels: their features as a sequence that reads on access;
-    has_f0: prepared with F0.
+    has_f0: prepared with F0; durations: (T_x,) int64 frames a symbol, one array a clip that sums to its n_frames, None
+    until somebody has aligned; batches() hands out those that are set when it is called.
     """
 
     def __init__(
@@ -63,13 +64,11 @@ class Corpus:
         self.clips, self.phonemes, self.ids, self.symbols, self.skipped = clips, phonemes, ids, symbols, skipped
         self.n_frames = np.array([one.n_frames for one in features], dtype=np.int64)
         self.speakers = np.zeros(len(clips), np.int64) if speakers is None else np.asarray(speakers, np.int64)
-        self.mels = _Mels(self)
+        self.mels = Each(self.mel, range(len(clips)))
         self.has_f0 = store.pitch is not None
         self._keys = [one.key for one in features]
         self._store = store
-        self._statistics: tuple[float, float] | None = None
-        self._f0_statistics: tuple[float, float] | None = None
-        self._durations: list[np.ndarray] | None = None
+        self.durations: list[np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -78,26 +77,6 @@ class Corpus:
     def content(self) -> str:
         """A digest of what the clips hold and say, for whoever keeps something that was made of all of them."""
         return digest(*self._keys, *(ids.tobytes().hex() for ids in self.ids))
-
-    @property
-    def durations(self) -> list[np.ndarray] | None:
-        """(T_x,) int64 frames a symbol, one array a clip that sums to its n_frames; None until somebody has aligned.
-
-        batches() hands out those that are set when it is called. Raises ValueError where they do not fit.
-        """
-        return self._durations
-
-    @durations.setter
-    def durations(self, durations: Sequence[np.ndarray] | None) -> None:
-        if durations is not None:
-            durations = [np.asarray(one, dtype=np.int64) for one in durations]
-            if len(durations) != len(self):
-                raise ValueError(f"durations of {len(durations)} clips for a corpus of {len(self)}")
-            for clip, ids, n_frames, one in zip(self.clips, self.ids, self.n_frames, durations):
-                if one.shape != ids.shape or one.sum() != n_frames:
-                    raise ValueError(f"{clip.id}: {one.shape} durations over {one.sum()} frames, "
-                                     f"must be {ids.shape} over {n_frames}")  # fmt: skip
-        self._durations = durations
 
     def mel(self, index: int) -> np.ndarray:
         """(n_mels, T_mel) float32, natural log of amplitude. A damaged cache is mended; else raises AudioError."""
@@ -127,9 +106,7 @@ class Corpus:
 
     def statistics(self) -> tuple[float, float]:
         """Mean and standard deviation of all bands and frames of the corpus, kept in the cache."""
-        if self._statistics is None:
-            self._statistics = self._store.statistics(self._keys, self.mels)
-        return self._statistics
+        return self._store.statistics(self._keys, self.mels)
 
     def f0_statistics(self) -> tuple[float, float]:
         """Mean and standard deviation of log F0 over the voiced frames of the corpus, kept in the cache.
@@ -137,11 +114,8 @@ class Corpus:
         Raises ValueError where the corpus was prepared without F0, or has no voiced frame.
         """
         self._require_f0()
-        if self._f0_statistics is None:
-            contours = (self.f0(index) for index in range(len(self)))
-            voiced = (log_f0[voicing > 0] for log_f0, voicing in contours)
-            self._f0_statistics = self._store.f0_statistics(self._keys, voiced)
-        return self._f0_statistics
+        contours = (self.f0(index) for index in range(len(self)))
+        return self._store.f0_statistics(self._keys, (log_f0[voicing > 0] for log_f0, voicing in contours))
 
     def subset(self, indices: Sequence[int]) -> "Corpus":
         """The same corpus with only the clips at these indices, in their order, and with their durations if there are
@@ -275,21 +249,6 @@ def read_transcripts(path: Path) -> dict[str, str]:
     if not transcripts:
         raise MetafileError(f"{path}: no lines. Write id|raw text|normalised text for each recording")
     return transcripts
-
-
-class _Mels(Sequence):
-    """The features of a corpus, read when asked for."""
-
-    def __init__(self, corpus: Corpus):
-        self._corpus = corpus
-
-    def __len__(self):
-        return len(self._corpus)
-
-    def __getitem__(self, index):
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        return self._corpus.mel(index)
 
 
 def make_front_end(section: Text, lexicon: str | Path | None = None) -> text.FrontEnd:

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 from data_util.audio import AudioError
 from data_util.config import Config
 from data_util.corpus import Corpus
-from data_util.gta import LatentsError
+from data_util.gta import GTALatents, LatentsError
 
 MAX_FAILURES = 10  # clips in a row that may turn out unreadable before training stops
 WORKER_LOST = ("a process that loads data was ended, as the system does for want of memory: lower system.num_workers "
@@ -59,8 +58,8 @@ class Batch:
     true_latent: Tensor  # (B,) bool: the generator gets the true latent, t = 0
     ids: list[str]  # of the clips
     f0: Tensor  # (B, 2, T_mel) Corpus.f0's log F0 and voicing, then 0.0; (B, 2, 0) where the corpus has none
-    latent: Tensor  # (B, n_latents, segment_frames) the segment's, as Latents.read gave it, then 0.0; without (B, ., 0)
-    latent_t: Tensor  # (B,) diffusion time of that latent; without Latents zeros
+    latent: Tensor  # (B, n_latents, segment_frames) the segment's, of GTALatents.read, then 0.0; without (B, ., 0)
+    latent_t: Tensor  # (B,) diffusion time of that latent; without one zeros
     speaker: Tensor  # (B,) int64 ids of speakers.names, 0 for a single voice
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
@@ -74,16 +73,6 @@ class Batch:
     def _each(self, change):
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: change(value) for name, value in values.items() if isinstance(value, Tensor)})
-
-
-class Latents(Protocol):
-    """Latents that were computed before training. It goes along to the workers, so it can be pickled."""
-
-    def read(self, index: int, u: float, start: int, n_frames: int) -> tuple[np.ndarray, float]:
-        """index: a clip of the corpus; u: in [0, 1), which of its latents; start: frames into the clip.
-
-        Returns (n_latents, n_frames or fewer) float32 and the diffusion time t.
-        """
 
 
 class BatchOrder:
@@ -206,7 +195,7 @@ def draw(seed: int, step: int, batch_size_global: int, place: int, *, true_laten
 
 
 def batches(corpus: Corpus, config: Config, *, first_step: int = 0, rank: int = 0, world_size: int = 1,
-            latents: Latents | None = None, pin_memory: bool = False) -> Iterator[Batch]:  # fmt: skip
+            latents: GTALatents | None = None, pin_memory: bool = False) -> Iterator[Batch]:  # fmt: skip
     """Endless batches of training.batch_size clips for one process, training.accumulate of them a step, from a step on.
 
     The batches of a step are the same, to the bit, for any first_step and system.num_workers; together the processes'
@@ -228,7 +217,9 @@ def batches(corpus: Corpus, config: Config, *, first_step: int = 0, rank: int = 
     try:
         yield from loader
     except (AudioError, LatentsError) as error:  # a worker's has its traceback in the message
-        raise type(error)(str(error).strip().splitlines()[-1].removeprefix(f"{_name(type(error))}: ")) from error
+        kind = type(error)
+        message = str(error).strip().splitlines()[-1].removeprefix(f"{kind.__module__}.{kind.__qualname__}: ")
+        raise kind(message) from error
     except RuntimeError as error:
         if not is_worker_lost(error):
             raise
@@ -240,7 +231,7 @@ def is_worker_lost(error: Exception) -> bool:
     return "DataLoader worker" in str(error)
 
 
-def fixed_batch(corpus: Corpus, config: Config, indices: Sequence[int], latents: Latents | None = None) -> Batch:
+def fixed_batch(corpus: Corpus, config: Config, indices: Sequence[int], latents: GTALatents | None = None) -> Batch:
     """The clips at these indices with the draws of step 0: the same batch each time, to look at and to test with."""
     items = _Items(corpus, config, latents)
     return _collate(
@@ -383,10 +374,6 @@ def _stratified(seed, step, tag, n):
     """(n,) numbers, each uniform in [0, 1), and together one in each n-th of it."""
     generator = _generator(seed, step, tag)
     return np.minimum((generator.permutation(n) + generator.random(n)) / n, np.nextafter(1.0, 0.0))
-
-
-def _name(kind):
-    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _start_worker(_number):

@@ -148,13 +148,15 @@ def each(function: Callable, items: Sequence, n_workers: int) -> Iterator:
             yield from map(function, items)
     else:
         loader = torch.utils.data.DataLoader(
-            _Each(function, items), batch_size=None, num_workers=n_workers, collate_fn=_as_it_is, prefetch_factor=8,
+            Each(function, items), batch_size=None, num_workers=n_workers, collate_fn=_as_it_is, prefetch_factor=8,
             generator=torch.Generator(),  # its own, so that the global one stays as it is
         )  # fmt: skip
         yield from loader
 
 
-class _Each(torch.utils.data.Dataset):
+class Each(Sequence):
+    """function of each item, called when it is asked for."""
+
     def __init__(self, function: Callable, items: Sequence):
         self.function, self.items = function, items
 

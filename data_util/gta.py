@@ -1,7 +1,6 @@
 """Teacher-forced (ground-truth aligned, GTA) latents on disk: the one-step posterior means of clips, written by
 training/extract.py with a network that has not seen them, for the vocoder to be trained on."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,10 +43,15 @@ def discard(folder: Path) -> None:
 
 
 class GTALatents:
-    """The latents of one or more folders, for workers to read. Implements data_util.dataset.Latents."""
+    """The latents of one or more folders, for workers to read."""
 
-    def __init__(self, folders: Sequence[Path], content: str):
-        """Raises LatentsError where a folder is not complete or was made for other clips, or they differ in times."""
+    def __init__(self, folders: Sequence[Path], content: str, indices: Sequence[int] | None = None):
+        """content: as of complete(); indices: the places in the whole list of the clips that are read, by which read()
+        then counts; None: all of it.
+
+        Raises LatentsError where a folder is not complete or was made for other clips, they differ in times, or have
+        none of some clip.
+        """
         self.folders: dict[int, Path] = {}
         self.times: list[float] = []
         for folder in folders:
@@ -59,19 +63,10 @@ class GTALatents:
             self.times, self.shares = about["times"], about["shares"]
             self.folders |= dict.fromkeys(about["indices"], folder)
         self.limits = np.cumsum(self.shares)
-        self.indices: Sequence[int] | None = None
-
-    def of(self, indices: Sequence[int]) -> "GTALatents":
-        """The same latents, read by the clips' places in a part of the list. indices: the part's places in the whole.
-
-        Raises LatentsError where the folders have none of some clip.
-        """
-        missing = next((index for index in indices if index not in self.folders), None)
+        self.indices = indices
+        missing = next((index for index in indices or () if index not in self.folders), None)
         if missing is not None:
             raise LatentsError(f"training.gta_folders: no latents of clip {missing} of dataset.metafile_train")
-        part = copy.copy(self)
-        part.indices = indices
-        return part
 
     def read(self, index: int, u: float, start: int, n_frames: int) -> tuple[np.ndarray, float]:
         """Frames of one latent from `start`, u in [0, 1) choosing its t: ((n_latents, n_frames) float32, t).

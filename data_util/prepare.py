@@ -6,6 +6,7 @@ SRC is only read. What is there already and has not changed is not made again.
 """
 
 import argparse
+import contextlib
 import functools
 import hashlib
 import json
@@ -28,7 +29,7 @@ from data_util.corpus_readers import Recording
 from data_util.features import bar, digest, each, n_cpus
 from data_util.tables import FLAGS
 from runtime import command
-from runtime.files import write_atomic
+from runtime.files import read_json_lines, write_atomic
 
 SILENT = 1e-3  # a peak, full scale 1, under which there is nothing to hear
 HELD_OUT = 20  # one clip of so many is for validation, and as many for the test
@@ -173,18 +174,11 @@ def _still_good(made, stamp, dest):
 
 
 def _read_done(path):
-    """By name, the last line of each; one that a killed process left torn says nothing."""
+    """By name, the last line of each; one of another version says nothing."""
     known = {}
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            for line in file:
-                try:
-                    made = Made(**json.loads(line))
-                except (ValueError, TypeError):
-                    continue
-                known[made.name] = made
-    except OSError:
-        pass
+    for line in read_json_lines(path):
+        with contextlib.suppress(TypeError):
+            known[line.get("name")] = Made(**line)
     return known
 
 

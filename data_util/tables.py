@@ -345,7 +345,8 @@ class _Reading:
             return first
         if len(first) != self.width or len(self.rows) == 1 and not all(map(_kind, first)):
             return []
-        names = any(cell in self.flags.values() for cell in first)
+        flags = set(map(_folded, self.flags.values()))
+        names = any(_folded(cell) in flags for cell in first)
         cell = "" if audio is None else first[audio]
         if self.find(cell) is not None or Path(cell).suffix.lower() in suffixes():
             return first if names else []
@@ -355,11 +356,11 @@ class _Reading:
 
     def _flagged(self, flags, kind):
         """The column that a flag names, None for none."""
-        wanted, folded = flags[kind], [cell.casefold() for cell in self.header]
+        wanted, folded = flags[kind], list(map(_folded, self.header))
         if wanted == "-" and kind == "speaker":
             return None
-        if wanted.casefold() in folded:
-            return folded.index(wanted.casefold())
+        if _folded(wanted) in folded:
+            return folded.index(_folded(wanted))
         if wanted.isdecimal() and 1 <= int(wanted) <= self.width:
             return int(wanted) - 1
         there = f"named {', '.join(self.header)}" if self.header else "without names"

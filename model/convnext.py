@@ -19,9 +19,7 @@ from model.layers import (
     masked,
     polar,
     speaker_embedding,
-    start_quiet,
     to_float32,
-    to_spectrum,
     with_speaker,
     zero_init,
 )
@@ -182,19 +180,6 @@ def held(values: Tensor, mask: Tensor | None) -> Tensor:
     return values.gather(2, torch.minimum(places, last))
 
 
-class PlainHead(nn.Module):
-    """Frames to spectra: of each bin the log-magnitude and the phase."""
-
-    def __init__(self, channels: int, n_fft: int):
-        super().__init__()
-        self.out = nn.Linear(channels, n_fft + 2)
-        start_quiet(self.out.bias)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x: (B, T, channels). Returns the real and the imaginary part, (B, n_fft / 2 + 1, T)."""
-        return to_spectrum(self.out(x).transpose(1, 2))
-
-
 class SourceHead(nn.Module):
     """Frames to spectra: of each bin a log-gain and a phase for the pulses' and a log-gain for the noise's."""
 
@@ -225,9 +210,11 @@ class SourceHead(nn.Module):
 class ConvNeXtVocoder(Vocoder):
     """Inputs to a waveform, all of it at frame rate but the inverse STFT.
 
-    head: "plain", magnitudes and phases (Vocos), or "source", gains and phases on a pulse train at F0 and on noise.
+    Where Vocos has magnitudes and phases, these are gains and phases on a pulse train at F0 and on noise.
     n_fft, hop_length: samples, as InverseSTFT wants them; sample_rate: Hz.
     """
+
+    needs_source = True
 
     def __init__(
         self, sizes: Any, n_inputs: int, *, n_fft: int, hop_length: int, sample_rate: int, n_speakers: int = 1
@@ -236,34 +223,27 @@ class ConvNeXtVocoder(Vocoder):
         super().__init__()
         channels, n_layers, kernel = sizes.channels, sizes.n_layers, sizes.kernel
         self.speaker = speaker_embedding(n_speakers, channels)
-        self.needs_source = sizes.head == "source"
         self.conv_in = nn.Conv1d(n_inputs, channels, kernel, padding=kernel // 2)
         self.norm_in = ChannelNorm(channels)
         self.blocks = nn.ModuleList(ConvNeXtBlock(channels, sizes.hidden_channels, kernel) for _ in range(n_layers))
         self.norm = nn.LayerNorm(channels)
-        self.excitation = Excitation(n_fft, hop_length, sample_rate) if self.needs_source else None
-        self.head = {"plain": PlainHead, "source": SourceHead}[sizes.head](channels, n_fft)
+        self.excitation = Excitation(n_fft, hop_length, sample_rate)
+        self.head = SourceHead(channels, n_fft)
         self.inverse_stft = InverseSTFT(n_fft, hop_length)
         # frames to either side that a frame's samples depend on; the excitation, which interpolates, sees one further
-        self.reach = self.inverse_stft.reach + max(
-            (n_layers + 1) * (kernel // 2), (self.inverse_stft.reach + 1) * self.needs_source
-        )
+        self.reach = self.inverse_stft.reach + max((n_layers + 1) * (kernel // 2), self.inverse_stft.reach + 1)
 
     def forward(self, features: Tensor, mask: Tensor | None = None, source: Source | None = None) -> Tensor:
-        """As of Vocoder; the wav is float32, and not held to [-1, 1]. Raises ValueError without a source where head
-        "source" needs one."""
-        if self.needs_source and source is None:
-            raise ValueError('a vocoder with head "source" needs a source')
+        """As of Vocoder; the wav is float32, and not held to [-1, 1]. Raises ValueError without a source."""
+        if source is None:
+            raise ValueError("this vocoder needs a source")
         x = self.conv_in(masked(features, mask))
         x = masked(self.norm_in(with_speaker(x, self.speaker)), mask)
         for block in self.blocks:
             x = block(x, mask)
         x = self.norm(x.transpose(1, 2))  # (B, T, channels)
-        spectra = () if self.excitation is None else (self.excitation(source, mask),)
-        real, imag = self.head(x, *spectra)
+        real, imag = self.head(x, self.excitation(source, mask))
         return self.inverse_stft(real, imag, mask)
 
     def with_phase(self, source: Source) -> Source:
-        if self.excitation is None:
-            return source
         return source._replace(phase=self.excitation.phase(source.f0, source.voicing))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
+from data_util.audio import power_spectrum
 from model import losses
 from model.layers import LEAKY_SLOPE, TimeEmbedding, leaky_relu, to_float32
 
@@ -94,7 +95,6 @@ class SpectrogramDiscriminator(nn.Module):
     def __init__(self, n_fft: int, channels: tuple[int, ...], t_channels: int):
         super().__init__()
         self.n_fft, self.hop_length = n_fft, n_fft // 4
-        self.padding = (n_fft - self.hop_length) // 2
         window = torch.hann_window(n_fft)
         self.register_buffer("window", window / window.norm(), persistent=False)  # white noise keeps its variance
         pairs = list(zip((1, *channels), channels))
@@ -116,13 +116,7 @@ class SpectrogramDiscriminator(nn.Module):
         """
         with torch.autocast(wav.device.type, enabled=False):
             wav = to_float32(wav)
-            wav = F.pad(wav, (0, max(0, self.padding + 1 - wav.shape[-1])))
-            wav = F.pad(wav, (self.padding, self.padding), "reflect")[:, 0]
-            window = self.window.to(wav.dtype)
-            spectrum = torch.stft(
-                wav, self.n_fft, self.hop_length, window=window, center=False, return_complex=True
-            )[:, None]  # fmt: skip
-            power = spectrum.real.square() + spectrum.imag.square()
+            power = power_spectrum(wav, self.window.to(wav.dtype), self.n_fft, self.hop_length)[:, None]
             return (power + self.floor**2) ** (self.exponent / 2)
 
 

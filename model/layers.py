@@ -236,22 +236,3 @@ def bounded_exp(x: Tensor, bound: float) -> Tensor:
 def polar(magnitude: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
     """magnitude; angle: radians. Returns the real and the imaginary part."""
     return magnitude * angle.cos(), magnitude * angle.sin()
-
-
-def to_spectrum(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x: (B, n_fft + 2, T), log-magnitudes of all bins and then their phases (Vocos, Siuzdak 2023; iSTFTNet).
-
-    Returns the real and the imaginary part, (B, n_fft / 2 + 1, T), what InverseSTFT takes; float32.
-    """
-    log_magnitude, angle = to_float32(x).chunk(2, dim=1)
-    # bounded by the Hann window's sum: a waveform within [-1, 1] has no larger spectrum
-    return polar(bounded_exp(log_magnitude, (x.shape[1] - 2) / 2), angle)
-
-
-@torch.no_grad()
-def start_quiet(bias: Tensor) -> None:
-    """Set the bias (n_fft + 2,) of what to_spectrum is given, in place: a sound that is heard, but not loud."""
-    n_fft = len(bias) - 2
-    log_magnitude, angle = bias.chunk(2)
-    log_magnitude.fill_(math.log(START * math.sqrt(3 / 8 * n_fft)))  # by the sum of the squared Hann window
-    angle.uniform_(-math.pi, math.pi)  # phases all zero would be one pulse, where the window is zero

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from data_util.audio import power_spectrum
 from model.layers import to_float32
 
 LOG_TWO_PI = math.log(2 * math.pi)
@@ -102,16 +103,10 @@ def _spectrum(wav, n_fft, hop_length):
 
 def _stft_magnitude(wav, n_fft):
     """(B, 1, T_wav) to (B, n_fft / 2 + 1, T_wav // hop), hop n_fft / 4; too short to be reflected: then silence."""
-    hop_length = n_fft // 4
-    padding = (n_fft - hop_length) // 2
     wav = to_float32(wav)
-    wav = F.pad(wav, (0, max(0, padding + 1 - wav.shape[-1])))
-    wav = F.pad(wav, (padding, padding), "reflect")[:, 0]
     window = torch.hann_window(n_fft, dtype=wav.dtype, device=wav.device)
-    window = window / window.norm()
-    spectrum = torch.stft(wav, n_fft, hop_length, window=window, center=False, return_complex=True)
     # Added, not clamped to: sound under the floor still has a gradient that lifts it.
-    return (spectrum.real.square() + spectrum.imag.square() + STFT_FLOOR**2).sqrt()
+    return (power_spectrum(wav, window / window.norm(), n_fft, n_fft // 4) + STFT_FLOOR**2).sqrt()
 
 
 def _norm(x):

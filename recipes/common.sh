@@ -5,7 +5,6 @@
 
 set -eu
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-cd "$ROOT"
 . "$ROOT/setup.sh"
 find_environment
 export TRAIN_STARTER=$$ RECIPE_STEP=yes  # see training/failures.py; and run.sh is not to start a recipe again
@@ -18,8 +17,14 @@ for argument in "$@"; do  # the voice is called what -name says, or as the last 
     case "$previous" in
         -name) NAMED="$argument" ;;
         -c)
+            case "$argument" in  # the user need not stand in ROOT, as the steps do
+                /*) ;;
+                *) [ . -ef "$ROOT" ] || [ -f "$ROOT/configs/$argument.yaml" ] || argument="$PWD/$argument" ;;
+            esac
             VOICE="$(basename "${argument%.yaml}")"
-            [ "$VOICE" != voice ] || VOICE="$(basename "$(dirname "$argument")")"  # FOLDER/voice.yaml of data_util.prepare
+            if [ "$VOICE" = voice ]; then  # FOLDER/voice.yaml of data_util.prepare
+                VOICE="$(basename "$(cd "$(dirname "$argument")" && pwd)")"
+            fi
             GIVEN+=(-c "$argument")
             ;;
         --device)
@@ -32,6 +37,7 @@ for argument in "$@"; do  # the voice is called what -name says, or as the last 
 done
 VOICE="${NAMED:-$VOICE}"
 
+cd "$ROOT"
 begun="checkpoint/$VOICE/recipe.txt"
 if [ -f "$begun" ] && [ "$(cat "$begun")" != "$(printf '%s\n' "${GIVEN[@]}")" ]; then
     fail "checkpoint/$VOICE was begun with other arguments ($(tr '\n' ' ' <"$begun")): name another with -name"

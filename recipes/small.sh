@@ -24,7 +24,7 @@ vocoder_pretraining() {  # on true latents
 
 vocoder() {  # adversarial, on the out-of-fold latents
     run vocoder -from "generator=$VOICE/vocoder_pretraining" $on_its_own training.train_num_steps=$vocoder \
-        "training.gta_folders=[checkpoint/$VOICE/fold_even/gta, checkpoint/$VOICE/fold_odd/gta]" \
+        "training.gta_folders=[\"checkpoint/$VOICE/fold_even/gta\", \"checkpoint/$VOICE/fold_odd/gta\"]" \
         "training.stages=[{parts: {generator: ${rates[1]}, discriminators: ${rates[2]}}, latents: gta, final: 0.1}]" \
         "${GIVEN[@]}"
 }

@@ -15,7 +15,7 @@ from typing import Any
 
 from runtime import sound_files, timestamps
 from runtime.chunking import Settings
-from runtime.files import check_folder, write_atomic
+from runtime.files import check_folder, read_json_lines, write_atomic
 from runtime.text_files import decode, parts_of
 from text import TextError
 
@@ -265,15 +265,12 @@ class Manifest:
 
     def __init__(self, folder: Path):
         self.path, self.entries = folder / "manifest.jsonl", {}
-        content = self.path.read_text(encoding="utf-8", errors="replace") if self.path.is_file() else ""
-        for line in content.splitlines():
-            try:
-                entry = json.loads(line)
-                self.entries[entry.pop("file")] = entry
-            except (ValueError, KeyError, AttributeError, TypeError):  # cut off, where a process was killed
-                continue
-        if content != self._lines(self.entries):
-            write_atomic(self.path, self._lines(self.entries).encode("utf-8"))
+        for entry in read_json_lines(self.path):
+            if isinstance(name := entry.pop("file", None), str):
+                self.entries[name] = entry
+        lines = self._lines(self.entries).encode("utf-8")
+        if self.path.is_file() and self.path.read_bytes() != lines:
+            write_atomic(self.path, lines)
 
     def add(self, entries: dict[str, dict]) -> None:
         self.entries |= entries

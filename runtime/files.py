@@ -110,6 +110,19 @@ def read_json(path: str | Path) -> Any:
         return None
 
 
+def read_json_lines(path: str | Path) -> list[dict]:
+    """The objects of a file that has one a line, [] where there is no file; of damaged lines, and of the last while it
+    is being written, or where its writer was killed, none."""
+    if not Path(path).is_file():
+        return []
+    objects = []
+    for line in Path(path).read_bytes().splitlines(keepends=True):
+        if line.endswith(b"\n"):
+            with contextlib.suppress(ValueError, RecursionError):
+                objects.append(json.loads(line))
+    return [one for one in objects if isinstance(one, dict)]
+
+
 def _sync_folder(folder):
     if os.name == "nt":  # there a folder cannot be opened, and a rename needs no more
         return

@@ -105,13 +105,22 @@ def tiny_root(tmp_path):
     return root
 
 
+def corpus_keys(root, cache):
+    """The overrides of a corpus in a folder, of which train.txt is each of the three lists."""
+    lists = [f"dataset.metafile_{name}={root / 'train.txt'}" for name in ("train", "valid", "test")]
+    return [f"dataset.prtpath={root}", f"dataset.cache={cache}", *lists]
+
+
+def even_durations(corpus):
+    """The frames of each clip, divided among its symbols alike."""
+    return [np.diff(np.linspace(0, n, len(ids) + 1).astype(int)) for n, ids in zip(corpus.n_frames, corpus.ids)]
+
+
 @pytest.fixture
 def tiny_config(tiny_root, tmp_path):
     """The shipped configuration over the tiny corpus: batches of 4, cuts of 32 frames, segments of 8, no workers."""
-    overrides = [f"dataset.prtpath={tiny_root}", f"dataset.cache={tmp_path / 'cache'}", "system.num_workers=0"]
-    overrides += [f"dataset.metafile_{name}={tiny_root / 'train.txt'}" for name in ("train", "valid", "test")]
-    overrides += ["training.batch_size=4", "training.cut_frames=32", "training.segment_frames=8"]
-    return configuration.load(overrides=overrides)
+    sizes = ["training.batch_size=4", "training.cut_frames=32", "training.segment_frames=8", "system.num_workers=0"]
+    return configuration.load(overrides=[*corpus_keys(tiny_root, tmp_path / "cache"), *sizes])
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from data_util import features
 from data_util.config import ROOT
 from evaluation import metrics
 from tests.child import fake_f0
-from tests.conftest import without_judges
+from tests.conftest import corpus_keys, without_judges
 from tests.runs import QUICK
 from training import checkpoint, validation
 
@@ -16,10 +16,7 @@ from training import checkpoint, validation
 @pytest.fixture
 def arguments(tiny_root, tmp_path):
     """What makes train.py train the tiny model on the tiny corpus."""
-    paths = [f"dataset.prtpath={tiny_root}", f"dataset.cache={tmp_path / 'cache'}"]
-    return ["-c", str(ROOT / "tests" / "tiny.yaml"), *paths] + [
-        f"dataset.metafile_{name}={tiny_root / 'train.txt'}" for name in ("train", "valid", "test")
-    ]
+    return ["-c", str(ROOT / "tests" / "tiny.yaml"), *corpus_keys(tiny_root, tmp_path / "cache")]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import torch
 
 import train
+from model.nisets import NiSETS
 from training import checkpoint
 from training.distributed import Processes
 from training.run_log import read_lines
@@ -48,6 +49,19 @@ def differences(a, b, place=""):
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         return [one for i, pair in enumerate(zip(a, b)) for one in differences(*pair, f"{place}/{i}")]
     return [] if type(a) is type(b) and not isinstance(a, (dict, list)) and a == b else [place or "/"]
+
+
+def stirred(config, n_symbols, std, log_duration=None):
+    """A model in which nothing is at zero that starts there. log_duration: about what a symbol lasts, ln frames."""
+    torch.manual_seed(0)
+    model = NiSETS(config, n_symbols)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(std * torch.randn(parameter.shape))
+        if log_duration is not None:
+            model.text_encoder.duration.out.weight.mul_(0.3)
+            model.text_encoder.duration.out.bias.fill_(log_duration)
+    return model
 
 
 def copied(tree):

@@ -6,7 +6,7 @@ import soundfile
 
 from data_util import check, features
 from data_util.corpus import prepare, read_quarantine
-from tests.conftest import SAMPLE_RATE, with_keys
+from tests.conftest import SAMPLE_RATE, corpus_keys, with_keys
 
 N = 24  # clips without a fault
 
@@ -118,22 +118,22 @@ def test_speakers_have_rates_of_their_own(corpus):
     assert not any(found[f"slow{i}"] for i in range(N) if f"slow{i}" in found)
 
 
-def test_training_leaves_out_what_is_in_quarantine(corpus, capsys):
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_training_leaves_out_what_is_in_quarantine(corpus, capsys, encoding):
     root, config, add = corpus
     add("clipped", np.clip(12 * speech(1.5, 4), -1, 1), "h" * 22)
     add("short", speech(0.2, 5), "zzz")
-    arguments = [str(root), "--jobs", "1", *(f"dataset.metafile_{name}={root / 'train.txt'}" for name in
-                 ("train", "valid", "test")), f"dataset.cache={config.dataset.cache}"]  # fmt: skip
+    arguments = [str(root), "--jobs", "1", *corpus_keys(root, config.dataset.cache)[1:]]
     assert check.main(arguments) == 1
     assert "2 cannot be used" in capsys.readouterr().out
     assert read_quarantine(root) == {"clipped": "quarantined: clipped", "short": "quarantined: too short"}
     trained = prepare(config, config.dataset.metafile_train, progress=False)
     assert len(trained) == N and {name for name, _ in trained.skipped} == {"clipped", "short"}
     assert dict(trained.skipped)["short"] == "quarantined: too short"
-    with open(root / "quarantine.txt", "a") as file:  # somebody has listened, and decides otherwise
-        file.write("keep clipped\n")
+    listed = (root / "quarantine.txt").read_text()  # somebody has listened, and decides otherwise
+    (root / "quarantine.txt").write_text(f"{listed}keep clipped\nkeep müller\n", encoding)
     assert check.main(arguments) == 1
-    assert set(read_quarantine(root)) & {"clipped", "short"} == {"short"}
+    assert set(read_quarantine(root)) & {"clipped", "short"} == {"short"} and check.kept(root) == ["clipped", "müller"]
     assert len(prepare(config, config.dataset.metafile_train, progress=False)) == N + 1
 
 
@@ -168,6 +168,14 @@ def test_hearing_against_closed_forms():
     assert check.hear(square.astype(np.float32), n)["clipped"] == pytest.approx(0.05)  # two in a row are a peak
     noise = np.random.default_rng(0).standard_normal(1 << 16)
     assert check.hear(noise.astype(np.float32), n)["band"] == pytest.approx(0, abs=0.2)
+
+
+def test_a_folder_may_have_any_name(corpus, capsys):
+    root, config, _ = corpus
+    (root / "train.txt").rename(root.parent / "train.txt")
+    root = root.rename(root.with_name("a: b #2, [c] ünd 🎙"))
+    assert check.main([str(root), "--jobs", "1", *corpus_keys(root.parent, config.dataset.cache)[1:]]) == 0
+    assert f"{N} clips" in capsys.readouterr().out
 
 
 def test_errors_are_one_line(tmp_path, capsys):

@@ -9,13 +9,13 @@ import pickle
 import random
 import re
 import threading
+from concurrent.futures import wait
 
 import pytest
 import torch
 
 from data_util import config as configuration
 from data_util.config import ROOT
-from runtime.files import write_atomic
 from training import checkpoint
 from training.checkpoint import (
     VERSION,
@@ -92,7 +92,6 @@ def test_a_voice_comes_back_in_float32(tmp_path):
     assert path == find(tmp_path / "run", "voice") and path.name == "voice_00000012.safetensors"
     voice = load_voice(path)
     assert (voice.config, voice.symbols, voice.step, voice.path) == (CONFIG, SYMBOLS, 12, path)
-    assert voice.statistics == {name: weights[name].item() for name in ("latent_mean", "latent_std", "logw_variance")}
     assert voice.weights.keys() == weights.keys()
     for name, value in voice.weights.items():
         assert value.dtype == torch.float32 and torch.equal(value, weights[name].detach().float())
@@ -232,7 +231,7 @@ def test_a_voice_is_two_whole_files(voice_path, suffix):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        *(({name: None}, "damaged") for name in ("config", "symbols", "step", "statistics")),
+        *(({name: None}, "damaged") for name in ("config", "symbols", "step")),
         ({"step": "many"}, "many"),
         ({"step": float("inf")}, "damaged"),
         ({"config": []}, "expected keys"),
@@ -255,23 +254,6 @@ def test_a_damaged_description_is_refused(voice_path, changes, match):
 def test_garbage_is_no_voice(voice_path, suffix, content):
     voice_path.with_suffix(suffix).write_bytes(content)
     refused(load_voice, voice_path, match="damaged")
-
-
-def test_a_file_is_written_over_as_a_whole(tmp_path):
-    path = tmp_path / "deep" / "file"
-    write_atomic(path, b"old")
-
-    def fail(file):
-        file.write(b"new")
-        assert path.read_bytes() == b"old"  # a reader meanwhile
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_atomic(path, fail)
-    assert path.read_bytes() == b"old"
-    write_atomic(path, lambda file: file.write(b"new"))
-    assert path.read_bytes() == b"new"
-    assert [one.name for one in path.parent.iterdir()] == ["file"]
 
 
 def test_a_disk_that_fills_up_while_a_checkpoint_is_written_says_so_and_leaves_the_old_one(tmp_path, monkeypatch):
@@ -320,7 +302,7 @@ def test_what_a_write_raises_is_raised_once_where_it_is_asked_for(how):
         raise OSError(errno.ENOSPC, "No space left on device", "here")
 
     writer.start(full)
-    writer._thread.join()
+    wait([writer._written])
     with pytest.raises(OSError, match="No space left"):
         writer.start(lambda: None) if how == "start" else getattr(writer, how)()
     writer.finish()  # it has been said

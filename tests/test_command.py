@@ -109,3 +109,10 @@ def test_an_error_is_one_line_or_with_debug_a_traceback(names, error, raised, ca
     else:
         assert command.exit_status(run, argparse.Namespace(**names), "it.py") == 1
         assert capsys.readouterr().err == "it.py: a b\n"
+
+
+def test_a_manifest_comes_back_whatever_the_texts_have_in_them(tmp_path):
+    entries = {f"{i}.wav": {"text": f"one{char}two"} for i, char in enumerate("\u2028\x85\x0c\r|ü")}
+    command.Manifest(tmp_path).add(entries)
+    content = (tmp_path / "manifest.jsonl").read_bytes()
+    assert command.Manifest(tmp_path).entries == entries and (tmp_path / "manifest.jsonl").read_bytes() == content

@@ -13,7 +13,7 @@ from data_util import features
 from data_util.audio import AudioError, MelSpectrogram, cut
 from data_util.corpus import prepare
 from data_util.dataset import Batch, BatchOrder, batches, draw, fixed_batch
-from tests.conftest import HOP, TINY_FRAMES, with_keys
+from tests.conftest import HOP, TINY_FRAMES, even_durations, with_keys
 
 N_TINY = len(TINY_FRAMES)
 
@@ -236,7 +236,7 @@ def test_two_processes_or_micro_batches_have_the_rows_of_one(tiny, tiny_config, 
 
 
 def test_durations_travel_with_their_clips(tiny, tiny_config):
-    tiny.durations = [np.diff(np.linspace(0, n, len(i) + 1).astype(int)) for n, i in zip(tiny.n_frames, tiny.ids)]
+    tiny.durations = even_durations(tiny)
     batch = take(1, with_keys(tiny_config, "system", num_workers=1), tiny)[0]
     assert batch.has_durations
     assert torch.equal(batch.durations.sum(1), batch.mel_lengths)

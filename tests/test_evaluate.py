@@ -375,7 +375,7 @@ def test_refusals_are_one_line_and_status_one(capsys, corpus, monkeypatch, argum
     (corpus / "damaged").mkdir()
     (corpus / "damaged" / "a.wav").write_bytes(b"RIFF nothing")
     for name, ids in (("unknown", "a\nz\n"), ("twice", "a\nb\na\n"), ("none", "\n")):
-        (corpus / f"{name}.txt").write_text(ids, "utf-8")
+        (corpus / f"{name}.txt").write_text(ids, "utf-16")
     status, _, errors = command(capsys, *arguments, "-o", "out")
     assert status == 1 and len(errors) == 1 and re.search(match, errors[0]), errors
     assert not (corpus / "out").exists()

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 
 import pytest
@@ -17,8 +16,8 @@ import train
 from data_util import audio
 from data_util import config as configuration
 from tests.runs import ALONE, break_losses, copied, differences, lines, load, moved, only, said, spy, steps
-from training import failures, validation
-from training.failures import Stopped, StopSignals, end_with_starter
+from training import validation
+from training.failures import Stopped, StopSignals
 from training.run_folder import begin_launch, end_launch, go_on_after_restart
 from training.schedule import stage_at
 
@@ -198,21 +197,6 @@ def test_what_can_be_done_again_ends_at_once():
             pytest.fail("it has gone on")
         assert stopped.value.status == 143 and stop.signal == signal.SIGTERM
         os.kill(os.getpid(), signal.SIGTERM)  # which is only noted again
-
-
-def test_a_process_whose_starter_is_gone_is_told_to_end(monkeypatch):
-    monkeypatch.setattr(failures, "STARTER_POLL", 0.01)
-    with subprocess.Popen(["sleep", "600"]) as starter, StopSignals() as stop:
-        monkeypatch.setenv(failures.STARTER, str(starter.pid))
-        end_with_starter()
-        time.sleep(0.1)
-        assert not stop.signal
-        starter.kill()
-        starter.wait()
-        until = time.monotonic() + 60
-        while not stop.signal and time.monotonic() < until:
-            time.sleep(0.01)
-        assert stop.signal == signal.SIGTERM
 
 
 # -- torchrun, which may start the processes again

@@ -1,6 +1,5 @@
 """training.fine_tuning: what a run takes of another's weights, what it says of the rest, and how it then trains."""
 
-import json
 import logging
 import shutil
 
@@ -13,7 +12,7 @@ from data_util import config as configuration
 from data_util.audio import save_wav
 from data_util.config import ROOT
 from model.nisets import NiSETS
-from tests.conftest import quick_runs
+from tests.conftest import corpus_keys, quick_runs
 from training import checkpoint, fine_tuning
 from training.schedule import stage_at
 
@@ -24,13 +23,12 @@ SOLVED = {"text_encoder.mu.weight", "text_encoder.mu.bias"}  # on a run's own re
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory):
     """A corpus of hums, as overrides that also make a run of two steps."""
-    root, lists = tmp_path_factory.mktemp("corpus"), ("train", "valid", "test")
+    root = tmp_path_factory.mktemp("corpus")
     for i, n_frames in enumerate((20, 33, 40, 64)):
         hum = np.sin(2 * np.pi * 220 * (i + 1) * np.arange(256 * n_frames) / 22050)
         save_wav(root / "wavs" / f"{i}.wav", 0.5 * hum, 22050)
     (root / "train.txt").write_text("".join(f"{i}.wav|{'abcdef'[: i + 2]}\n" for i in range(4)))
-    keys = [f"dataset.metafile_{name}={root / 'train.txt'}" for name in lists] + [f"dataset.prtpath={root}"]
-    return [*keys, f"dataset.cache={root / 'cache'}", "system.sample_clips=1", "training.train_num_steps=2"]
+    return [*corpus_keys(root, root / "cache"), "system.sample_clips=1", "training.train_num_steps=2"]
 
 
 @pytest.fixture(scope="module")
@@ -237,13 +235,3 @@ def test_rates_and_frozen_parts_count_with_a_start_alone():
         assert stage_at(without, step) == (stage, scale)
         assert tuned_scale == pytest.approx(0.1 * scale)
         assert set(stage.parts) - set(tuned_stage.parts) == {"generator", "discriminators"}
-
-
-def test_training_ends_when_nothing_gets_better(runs, arguments, monkeypatch):
-    numbers = iter([5.0, 4.0, 4.5, 4.2, 4.1, 4.05, 3.0, 2.0])
-    monkeypatch.setattr("training.validation.validate", lambda *_: {"latent_l1": next(numbers)})
-    keys = ["training.train_num_steps=8", "system.validation_step=1", "system.patience=3"]
-    assert train.main(["-from", "first", "-name", "second", *arguments, *keys]) == 0
-    log = [json.loads(line) for line in (runs / "second" / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in log if line["kind"] == "valid"] == [1, 2, 3, 4, 5]  # best at 2, three misses
-    assert checkpoint.steps(runs / "second", "project")[-1] == 5

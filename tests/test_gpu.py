@@ -14,7 +14,7 @@ from data_util import config as configuration
 from data_util.config import ROOT
 from data_util.corpus import prepare
 from data_util.dataset import fixed_batch
-from tests.conftest import with_keys
+from tests.conftest import even_durations, with_keys
 from tests.runs import ALONE, only, steps
 from training import checkpoint, gpu
 from training.data import Data
@@ -142,9 +142,7 @@ def test_a_step_does_not_wait_for_the_device(config, stub_front_end):
     assert stub_front_end
     config = with_keys(config, "alignment", init="em", init_steps=10**6)
     corpus = prepare(config, config.dataset.metafile_train, progress=False)
-    corpus.durations = [
-        np.diff(np.linspace(0, n, len(ids) + 1).astype(int)) for n, ids in zip(corpus.n_frames, corpus.ids)
-    ]
+    corpus.durations = even_durations(corpus)
     processes = Processes.join("cuda")
     state = build_state(config, processes, corpus.symbols)
     batch = fixed_batch(corpus, config, [1, 4, 6, 9]).to(processes.device)

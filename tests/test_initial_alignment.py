@@ -1,5 +1,7 @@
 """Flat start: an objective that never falls, synthetic speech recovered, durations that are valid, real clips."""
 
+import re
+import shutil
 from dataclasses import asdict
 from types import SimpleNamespace
 
@@ -23,7 +25,6 @@ from training.initial_alignment import (
     _split,
     _start,
     _utterance,
-    align_corpus,
     corpus_alignment,
     features,
     fit,
@@ -189,15 +190,17 @@ def test_synthetic_utterances_are_recovered():
     assert share_right(durations, truth, unit=1) >= 0.95
 
 
+def corpus_of(mels, x):
+    content = str([one.tolist() for one in x])
+    return SimpleNamespace(mels=mels, ids=x, n_frames=[mel.shape[1] for mel in mels], content=content)
+
+
 @pytest.fixture
 def in_units(tiny_config):
     """What corpus_alignment gives, with the cache in a folder of the test."""
 
     def alignment(units, mels, x):
-        content = str([one.tolist() for one in x])
-        corpus = SimpleNamespace(mels=mels, ids=x, n_frames=[mel.shape[1] for mel in mels], content=content)
-        config = with_keys(tiny_config, "text", units=units)
-        return corpus_alignment(config, corpus, progress=False)[0]
+        return corpus_alignment(with_keys(tiny_config, "text", units=units), corpus_of(mels, x), progress=False)[0]
 
     return alignment
 
@@ -311,7 +314,7 @@ def test_what_is_aligned_comes_from_the_cache_unless_it_is_damaged(in_units, tin
         content = {"cut short": path.read_bytes()[:-100], "empty": b"", "foreign": b"PK, and no more"}[damage]
         path.write_bytes(content)
     runs = [in_units("phones", mels, x)] if damage else []
-    monkeypatch.setattr(initial_alignment, "align_corpus", None)  # which none but a fit would miss
+    monkeypatch.setattr(initial_alignment, "_fit", None)
     for again in [*runs, in_units("phones", mels, x)]:
         for (ids, durations), (ids_again, durations_again) in zip(first, again, strict=True):
             np.testing.assert_array_equal(ids, ids_again)
@@ -320,9 +323,8 @@ def test_what_is_aligned_comes_from_the_cache_unless_it_is_damaged(in_units, tin
 
 def test_held_out_clips_are_aligned_as_the_corpus_was_by_what_the_cache_keeps(tiny_config):
     mels, x, _ = spoken_corpus(np.random.default_rng(2), n_utterances=8)
-    corpus = SimpleNamespace(mels=mels, ids=x, n_frames=[mel.shape[1] for mel in mels], content="eight clips")
     config = with_keys(tiny_config, "text", units="phones")
-    fitted, kept = (corpus_alignment(config, corpus, progress=False) for _ in range(2))
+    fitted, kept = (corpus_alignment(config, corpus_of(mels, x), progress=False) for _ in range(2))
     for name in ("units", "n_bases", *GAUSSIANS):
         np.testing.assert_array_equal(getattr(kept[1], name), getattr(fitted[1], name))
     for found, again in zip(fitted[0], kept[1].align(mels, x, config.shortest_pause), strict=True):
@@ -389,30 +391,44 @@ class Lazy(list):
         return super().__getitem__(i)
 
 
-def test_corpus_is_fitted_on_a_part_and_aligned_whole():
+@pytest.fixture
+def fitted_on(tiny_config):
+    """corpus_alignment of symbols with blanks, fitted on so many frames of the clips at most."""
+    frame = tiny_config.audio.hop_length / tiny_config.audio.sample_rate  # seconds
+
+    def alignment(n_frames, mels, x, iterations=3, seed=0, progress=False):
+        config = with_keys(with_keys(tiny_config, "text", units="blanks"), "system", seed=seed)
+        config = with_keys(config, "alignment", em_iterations=iterations, em_minutes=n_frames * frame / 60)
+        return corpus_alignment(config, corpus_of(mels, x), progress)
+
+    return alignment
+
+
+def test_corpus_is_fitted_on_a_part_and_aligned_whole(fitted_on, capsys):
     mels, x, truth = synthetic_corpus(np.random.default_rng(6))
-    lazy, calls = Lazy(mels), []
+    lazy, n_frames = Lazy(mels), sum(mel.shape[1] for mel in mels)
     lazy.asked = []
-    n_frames = sum(mel.shape[1] for mel in mels)
-    found, _ = align_corpus(lazy, x, units="blanks", iterations=12, fit_frames=n_frames // 2,
-                            shortest_pause=1, seed=0, progress=lambda *call: calls.append(call))  # fmt: skip
+    found, _ = fitted_on(n_frames // 2, lazy, x, iterations=12, progress=True)
     durations = durations_of(found)
     drawn = lazy.asked[: -len(mels)]  # the last of these was one too many
     assert sum(mels[i].shape[1] for i in drawn[:-1]) <= n_frames // 2 < sum(mels[i].shape[1] for i in drawn)
     assert lazy.asked[-len(mels) :] == list(range(len(mels)))
-    assert calls[23] == ("fit", 24, 24) and calls[-1] == ("align", len(mels), len(mels)) and len(calls) == 24 + 40
+    shown = capsys.readouterr().err
+    assert re.search("flat start: fit: 100%.* 24/24 ", shown) and re.search("flat start: align: 100%.* 40/40 ", shown)
     assert_valid(durations, mels, x)
     assert share_right(durations, truth, unit=2) >= 0.98
 
 
-def test_the_seed_decides():
+def test_the_seed_decides(fitted_on, tiny_config):
     mels, x = noise_corpus(np.random.default_rng(8), blanks=True)
-    settings = {"units": "blanks", "iterations": 3, "fit_frames": 100, "shortest_pause": 1}
-    runs = [align_corpus(mels, x, **settings, seed=seed) for seed in (1, 1, 2)]
+    kept, runs = ROOT / tiny_config.dataset.cache / "alignments", []
+    for seed in (1, 1, 2):
+        runs.append(fitted_on(100, mels, x, seed=seed))
+        shutil.rmtree(kept)
     for first, second in zip(durations_of(runs[0][0]), durations_of(runs[1][0])):
         np.testing.assert_array_equal(first, second)
     assert runs[0][1].objective == runs[1][1].objective != runs[2][1].objective
-    found, flat_start = align_corpus(mels, x, **settings | {"fit_frames": 1}, seed=0)  # one utterance is always taken
+    found, flat_start = fitted_on(1, mels, x)  # one utterance is always taken
     assert len(flat_start.objective) == 6
     assert_valid(durations_of(found), mels, x)
 

@@ -15,7 +15,7 @@ from model.alignment import length_regulate
 from model.losses import prior_loss
 from model.prosody import pitch_and_energy
 from tests.child import fake_f0
-from tests.conftest import with_keys
+from tests.conftest import even_durations, with_keys
 from tests.runs import ALONE, copied, differences
 from training import initialise
 from training.data import clip_tensors
@@ -34,9 +34,7 @@ def make(tiny_config, stub_front_end, monkeypatch):
         config = configuration.load(ROOT / "tests" / "tiny.yaml", ["prosody.kind=phone"] if kind == "pitch" else [])
         config = dataclasses.replace(config, dataset=tiny_config.dataset)
         corpus = prepare(config, config.dataset.metafile_train, progress=False)
-        corpus.durations = [
-            np.diff(np.arange(len(ids) + 1) * n // len(ids)) for ids, n in zip(corpus.ids, corpus.n_frames)
-        ]
+        corpus.durations = even_durations(corpus)
         if kind == "two voices":
             config = with_keys(config, "speakers", names=("ann", "ben"))
             corpus.speakers = np.arange(len(corpus)) % 2

@@ -11,13 +11,11 @@ import torch
 
 from data_util import config as configuration
 from data_util import demo
-from data_util.audio import MelSpectrogram, save_wav
+from data_util.audio import save_wav
 from data_util.config import ROOT
 from data_util.corpus import read_transcripts
-from data_util.features import compute_mel
 from evaluation import metrics
 from evaluation.metrics import Job, Sound
-from tests.conftest import without_judges
 
 pytest.importorskip("distillmos", reason="pip install -r requirements-extra.txt")
 pytest.importorskip("pocketsphinx", reason="pip install -r requirements-extra.txt")
@@ -32,10 +30,6 @@ def voiced(seconds=0.6, f0=200.0, depth=0.0, seed=0):
     phase = 2 * np.pi * np.cumsum(f0 * np.exp(depth * np.sin(2 * np.pi * 5 * t))) / RATE
     wav = sum(np.sin(k * phase) / k for k in range(1, 12))
     return (0.1 * wav + 1e-4 * np.random.default_rng(seed).standard_normal(len(t))).astype(np.float32)
-
-
-def mel_of(wav):
-    return compute_mel(MelSpectrogram(**vars(CONFIG.audio)), np.asarray(wav, dtype=np.float32))
 
 
 def mcd(mel, other):
@@ -216,17 +210,6 @@ def test_speech_is_recognised_whatever_was_heard_before(real_root):
     assert (metrics.recognise(wavs[0], RATE, "none"), metrics._decoder().hyp().best_score) == (heard, score)
     (edits, n), (wrong, _) = (metrics.error_rates(metrics.letters(texts[name]), heard)["cer"] for name in (one, other))
     assert edits < 0.5 * n and edits < wrong
-
-
-def test_the_recording_beside_itself(real_root, monkeypatch):
-    without_judges(monkeypatch)
-    path = real_root / "wavs" / "LJ001-0008.wav"
-    pairs = metrics.measure_clip(Job("", {"recording": path, "same": path}, CONFIG))["same"]["pairs"]
-    assert pairs["mcd"][0] == pairs["f0_shift"][0] == pairs["f0_rmse"][0] == pairs["voicing_error"][0] == 0
-    for name in ("duration", "duration_total", "f0_spread_ratio", "global_variance"):
-        assert pairs[name][0] == pairs[name][1] > 0
-    assert 0.05 < pairs["f0_spread"][0] < 0.6
-    assert "cer" not in pairs  # nothing to hear
 
 
 # -- every measure that is shown tells a good voice from one that is broken where it listens

@@ -36,8 +36,8 @@ def text_encoder(mark_sizes=()):
     return TextEncoder(SimpleNamespace(**TEXT_ENCODER), N_SYMBOLS, N_LATENTS, mark_sizes, 2)
 
 
-def convnext_vocoder(head, n_inputs=5, **changed):
-    sizes = {**BLOCKS, "head": head, **{name: value for name, value in changed.items() if name not in STFT}}
+def convnext_vocoder(n_inputs=5, **changed):
+    sizes = {**BLOCKS, **{name: value for name, value in changed.items() if name not in STFT}}
     stft = {name: changed.get(name, value) for name, value in STFT.items()}
     return ConvNeXtVocoder(SimpleNamespace(**sizes), n_inputs, **stft)
 
@@ -89,14 +89,8 @@ CASES = {
         lambda: HiFiGAN(5, **HIFIGAN), {"features": 5}, lambda network, mask, features: [network(features, mask)],
         masked=False,
     ),
-    "convnext plain": Case(
-        lambda: convnext_vocoder("plain"),
-        {"features": 5},
-        lambda network, mask, features: [network(features, mask)],
-        masked=False,
-    ),
-    "convnext source": Case(
-        lambda: convnext_vocoder("source"),
+    "convnext vocoder": Case(
+        convnext_vocoder,
         {"features": 5, "f0": "hertz", "voicing": "share", "noise": "noise"},
         sourced,
         masked=False,
@@ -113,7 +107,7 @@ CASES = {
     ),
 }  # fmt: skip
 EACH = pytest.mark.parametrize("name", CASES)
-VOCODERS = pytest.mark.parametrize("name", ["hifigan", "convnext plain", "convnext source"])
+VOCODERS = pytest.mark.parametrize("name", ["hifigan", "convnext vocoder"])
 
 
 def make(name, std=0.2):
@@ -226,7 +220,7 @@ def test_each_channel_of_each_input_is_heard(name):
 def test_everything_learns_and_nothing_from_padding(name):
     network, inputs = make(name), draw(name, 2, 9)
     inputs |= {"t": torch.tensor([1.0, 0.4])} if "t" in inputs else {}
-    untaught = {"x", "t", "noise"} | ({"f0", "voicing"} if name == "convnext source" else set())
+    untaught = {"x", "t", "noise"} | ({"f0", "voicing"} if name == "convnext vocoder" else set())
     given = [value.requires_grad_() for key, value in inputs.items() if key not in untaught]
     sources = [value.requires_grad_() for key, value in inputs.items() if key in untaught - {"x", "t"}]
     sum(out.square().sum() for out in run(name, network, inputs, [9, 5])).backward()
@@ -271,7 +265,7 @@ def test_a_vocoders_reach_is_as_far_as_a_frame_is_heard(name):
     for sample in (0, hop // 2, hop - 1):
         heard |= torch.autograd.grad(wav[30 * hop + sample], features, retain_graph=True)[0].abs().amax((0, 1)) > 0
     assert (heard.nonzero() - 30).abs().max() == network.reach
-    assert CASES[name].build().needs_source == (name == "convnext source")
+    assert CASES[name].build().needs_source == (name == "convnext vocoder")
 
 
 # The parts together

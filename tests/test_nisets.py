@@ -19,6 +19,7 @@ from model.prosody import N_VALUES, Counts, pitch_and_energy
 from model.sde import default_solver, result_time, solver_times
 from runtime import chunking
 from tests.conftest import HOP
+from tests.runs import stirred
 
 T_ONE, T_OTHER = 0.1, 0.9  # u that becomes t = 1, and one that does not
 LN_F0 = (5.2, 0.25)  # mean and standard deviation of ln Hz
@@ -66,12 +67,7 @@ def variant(name, **sections):
 
 def make_model(name, **sections):
     """A variant with random weights, none of which is at zero, as of a corpus."""
-    torch.manual_seed(0)
-    model = NiSETS(variant(name, **sections), N_SYMBOLS)
-    with torch.no_grad():
-        for parameter_of, parameter in model.named_parameters():
-            if "generator" not in parameter_of:
-                parameter.add_(0.1 * torch.randn(parameter.shape))
+    model = stirred(variant(name, **sections), N_SYMBOLS, 0.1)
     for statistic, value in (("latent_mean", -5.0), ("latent_std", 2.0), ("f0_mean", LN_F0[0]), ("f0_std", LN_F0[1])):
         getattr(model, statistic).fill_(value)
     if model.compression is not None:  # whatever corpus it may have been fitted on

@@ -23,12 +23,13 @@ from data_util.config import ROOT, ConfigError, Count, Inputs, Kind, Odd
 from model import networks
 from model.layers import TimeEmbedding, masked
 from model.networks import n_prosody_channels, sizes
-from model.nisets import NiSETS, drawn
+from model.nisets import drawn
 from model.prosody import N_VALUES
 from model.vocoder import Source, Vocoder
 from runtime import chunking
 from sampling import Voice
-from tests.conftest import HOP, without_judges
+from tests.conftest import HOP, corpus_keys, without_judges
+from tests.runs import stirred
 from tests.test_nisets import LN_F0, N_SYMBOLS, SPOKEN, drawn_batch
 from text import SYMBOLS
 from training import checkpoint, validation
@@ -182,12 +183,8 @@ def load(*kinds):
     return configuration.load(overlays, [f"{OWN[kind].section}.kind={kind}" for kind in kinds])
 
 
-def make_model(kind):
-    torch.manual_seed(0)
-    model = NiSETS(load(kind), N_SYMBOLS).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape))
+def make_model(*kinds, n_symbols=N_SYMBOLS):
+    model = stirred(load(*kinds), n_symbols, 0.05).eval()
     model.f0_mean.fill_(LN_F0[0])
     return model
 
@@ -244,9 +241,14 @@ def test_the_graphs_of_its_export_give_the_same_samples(kind):
 @pytest.mark.parametrize("vocoder", ["one_layer", "breath", "sine_and_noise"])
 def test_they_speak_without_pytorch(vocoder, tmp_path):
     pytest.importorskip("onnxscript")
-    model = NiSETS(load(vocoder, "two_layers", "neighbours"), len(SYMBOLS))
+    from tests.test_export import spoken_without_torch
+
+    model = make_model(vocoder, "two_layers", "neighbours", n_symbols=len(SYMBOLS))
     path = checkpoint.save_voice(tmp_path / "run", 1, model.state_dict(), model.config, SYMBOLS)
-    assert export.export(Voice.load(path), tmp_path / "out") <= 1e-4
+    module = export.export(Voice.load(path), tmp_path / "out")
+    made, speech = spoken_without_torch(module, ["A bee."], {"seed": 1}), Voice.load(path).speak("A bee.", seed=1)
+    assert np.array_equal(made["durations0"], speech.durations) and np.abs(speech.wav).max() > 1e-3
+    assert made["wav0"].shape == speech.wav.shape and np.abs(made["wav0"] - speech.wav).max() <= 1e-4
 
 
 def test_a_run_of_own_parts_alone_makes_a_voice(tiny_root, tmp_path, monkeypatch):
@@ -254,10 +256,9 @@ def test_a_run_of_own_parts_alone_makes_a_voice(tiny_root, tmp_path, monkeypatch
     without_judges(monkeypatch)
     for name in ("save_validation", "save_curves"):  # pictures, which take a while
         monkeypatch.setattr(validation, name, lambda *_: None)
-    lists = [f"dataset.metafile_{name}={tiny_root / 'train.txt'}" for name in ("train", "valid", "test")]
     kinds = [f"{OWN[kind].section}.kind={kind}" for kind in ("sine_and_noise", "two_layers", "neighbours")]
-    arguments = ["-name", "own", "-c", str(TINY), "-c", str(FRAMES), *kinds, *lists, "text.units=characters",
-                 "training.train_num_steps=2", f"dataset.prtpath={tiny_root}", f"dataset.cache={tmp_path}"]  # fmt: skip
+    arguments = ["-name", "own", "-c", str(TINY), "-c", str(FRAMES), *kinds, *corpus_keys(tiny_root, tmp_path),
+                 "text.units=characters", "training.train_num_steps=2"]  # fmt: skip
     assert train.main(arguments) == 0
     voice = Voice.load(tmp_path / "own")
     assert isinstance(voice.model.generator, SineAndNoise) and isinstance(voice.model.decoder, TwoLayers)

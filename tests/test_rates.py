@@ -12,6 +12,7 @@ from data_util.config import ROOT
 from data_util.corpus import prepare
 from data_util.dataset import batches
 from data_util.prepare import overlay_of
+from tests.conftest import corpus_keys
 from training.distributed import Processes
 from training.state import build_state
 
@@ -43,9 +44,7 @@ def corpus(tmp_path, stub_front_end):
     assert text.FrontEnd is stub_front_end
 
     def made(overlays):
-        keys = [f"dataset.metafile_{name}={tmp_path / 'train.txt'}" for name in ("train", "valid", "test")]
-        keys += [f"dataset.prtpath={tmp_path}", f"dataset.cache={tmp_path / 'cache'}"]
-        config = configuration.load(overlays, keys)
+        config = configuration.load(overlays, corpus_keys(tmp_path, tmp_path / "cache"))
         audio, lines = config.audio, []
         for i, n_frames in enumerate(N_FRAMES):
             times = np.arange(n_frames * audio.hop_length + 17) / audio.sample_rate

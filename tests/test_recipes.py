@@ -21,7 +21,7 @@ from data_util.config import PARTS, ROOT
 from evaluation import held_out
 from model.nisets import NiSETS
 from runtime.files import read_json
-from tests.conftest import quick_runs
+from tests.conftest import corpus_keys, quick_runs
 from training import checkpoint, extract, failures, initialise
 from training import data as training_data
 from training.distributed import Processes
@@ -92,11 +92,11 @@ class Project:
         self.environment = inherited | {"NOTES": str(self.notes), "VIRTUAL_ENV": str(bin_folder.parent),
                                         "PATH": f"{bin_folder}:{os.environ['PATH']}"}  # fmt: skip
 
-    def start(self, *arguments, cores=2, actions=(), **variables):
+    def start(self, *arguments, cores=2, actions=(), cwd=ROOT, **variables):
         self.notes.write_text("")
         environment = self.environment | variables | {"CORES": str(cores), "ACTIONS": json.dumps(dict(actions))}
         command = ["env", "--default-signal=INT", "bash", str(self.root / "run.sh"), *arguments]
-        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(command, env=environment, cwd=cwd, stderr=subprocess.PIPE, text=True)
 
     def run(self, *arguments, **keys):
         """The exit status, and what it says but of setting up."""
@@ -149,7 +149,7 @@ def read_by(line):
         ("small", 5, {}, (), 2, "2"),
         ("small", 1, {}, (), 1, None),
         ("demo", 4, {"GPU": "yes"}, (), 1, None),
-        ("demo", 3, {"GPU": "yes"}, ("--device", "cpu"), 2, "1"),
+        ("demo", 3, {"GPU": "yes"}, ("--device=cpu",), 2, "1"),
     ],
 )
 def test_steps_come_after_what_they_read_and_share_the_cores(project, recipe, cores, variables, more, at_once, threads):
@@ -174,7 +174,7 @@ def test_steps_come_after_what_they_read_and_share_the_cores(project, recipe, co
 def test_every_step_is_a_configuration_that_trains_what_the_voice_takes(project, overlays):
     """The user's arguments lie over the steps' own, but for those of a voice that is only put together."""
     given, n_steps = [word for name in overlays for word in ("-c", name)], "training.train_num_steps=7"
-    assert project.run(*given, "-name", "mine", n_steps, "-a", "true", cores=1)[0] == 0
+    assert project.run(*given, "-name=mine", n_steps, "-a", "true", cores=1)[0] == 0
     has = {}
     for step, words in project.trained().items():
         args = train.parse_args(words)
@@ -232,6 +232,23 @@ def test_a_voice_goes_on_with_the_arguments_that_it_was_begun_with(project):
     status, said = project.run("-c", "demo", "-name", "mine")
     assert status == 1 and not project.told() and len(said) == 1
     assert "checkpoint/mine was begun with other arguments (-c demo -c 24khz text.lexicon=my words.txt" in said[0]
+
+
+def test_a_configuration_is_looked_for_where_the_user_stands(project):
+    """Not where the steps run; its voice is called as its folder. -id goes on from any other folder."""
+    there = project.root / "there"
+    (there / "ann: one").mkdir(parents=True)
+    (there / "ann: one" / "voice.yaml").write_text("speakers: {names: [ann]}")
+    given = ("-c=small", "-c", "./voice.yaml")
+    assert project.run(*given, actions={"fold_odd": 3}, cores=1, cwd=there / "ann: one")[0] == 3
+    before, folder = project.trained(), project.root / "checkpoint" / "ann: one"
+    assert project.run("-id", "ann: one", cores=1, cwd=there)[0] == 0 and project.trained().items() > before.items()
+    for words in project.trained().values():
+        args = train.parse_args(words)
+        assert args.c[0] == "small" and os.path.samefile(args.c[1], there / "ann: one" / "voice.yaml")
+        config = configuration.load(args.c, args.overrides)
+        assert all(name.startswith(f"checkpoint/{folder.name}/fold_") for name in config.training.gta_folders)
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
 @pytest.mark.parametrize("arguments", [("-c", "light"), ("-c", "small", "-from", "another"), ("-id", "off_1")])
@@ -313,8 +330,7 @@ def whole(corpus_root, tmp_path_factory):
     """The steps of recipes/small.sh, trained here one after another: the voice's folder, the Watch, the commands."""
     project, root, commands = Project(tmp_path_factory.mktemp("stub")), tmp_path_factory.mktemp("whole"), {}
     tiny = [word for name in ("tiny", "tiny_frames") for word in ("-c", str(ROOT / "tests" / f"{name}.yaml"))]
-    given = [f"dataset.metafile_{name}={corpus_root / 'train.txt'}" for name in ("train", "valid", "test")]
-    given += [f"dataset.prtpath={corpus_root}", f"dataset.cache={tmp_path_factory.mktemp('cache')}"]
+    given = corpus_keys(corpus_root, tmp_path_factory.mktemp("cache"))
     given += ["prosody.residual_layers=1", "training.train_num_steps=4"]
     assert project.run("-c", "small", *given, cores=1)[0] == 0
     with pytest.MonkeyPatch.context() as patch:
@@ -476,7 +492,7 @@ def test_training_saves_and_ends_when_its_recipe_is_gone(here, whole, monkeypatc
     ("step", "old", "new", "message"),
     [
         ("vocoder", "fold_even/gta", "fold_even", "fold_even: no latents of these clips: write them with"),
-        ("vocoder", ", checkpoint/small/fold_odd/gta", "", "no latents of clip 0 of dataset.metafile_train"),
+        ("vocoder", ', "checkpoint/small/fold_odd/gta"', "", "no latents of clip 0 of dataset.metafile_train"),
         ("vocoder", "train.txt", "shorter.txt", "fold_even/gta: no latents of these clips"),
         ("vocoder", "vocoder_pretraining", "nobody", "no run nobody in"),
         ("voice", "text_encoder,prosody", "vocoder", "vocoder,f0_residual,decoder=small"),

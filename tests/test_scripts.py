@@ -143,9 +143,12 @@ def test_the_gpus_that_the_driver_shows_are_those_that_pytorch_can_use(active, u
 @pytest.mark.parametrize(
     ("arguments", "end"),
     [(["--config", "demo"], "[-c] [demo]"), (["--config=demo"], "[-c] [demo]"), (["--id=off_1"], "[-id] [off_1]"),
-     (["--id", "checkpoint/off_1/"], "[-id] [checkpoint/off_1/]")],
+     (["-c=demo"], "[-c] [demo]"), (["-cdemo"], "[-c] [demo]"), (["-id=off_1"], "[-id] [off_1]"),
+     (["-i", "off_1"], "[-id] [off_1]"), (["--id", "checkpoint/off_1/"], "[-id] [checkpoint/off_1/]"),
+     (["-c=demo", "-n", "x", "-fr", "a=b"], "[-c] [demo] [-name] [x] [-from] [a=b]"),
+     (["-id=off_1", "-ckpt=3", "-atrue", "a.b=-c=d"], "[-id] [off_1] [-ckpt] [3] [-atrue] [a.b=-c=d]")],
 )  # fmt: skip
-def test_long_flags_are_the_short_ones(active, arguments, end):
+def test_every_form_of_a_flag_is_the_short_one(active, arguments, end):
     (active.root / "checkpoint" / "off_1").mkdir(parents=True)
     (active.root / "checkpoint" / "off_1" / "config.yaml").write_text("dataset:\n  prtpath: cache/demo\n")
     asked = active.start("run.sh", *arguments)[1]

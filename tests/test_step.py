@@ -11,7 +11,7 @@ import train
 from data_util.dataset import batches, fixed_batch
 from model import monotonic_align
 from model.nisets import NiSETS
-from tests.conftest import with_keys
+from tests.conftest import even_durations, with_keys
 from tests.runs import ALONE, break_losses, copied, differences, moved
 from training import step as step_module
 from training.data import prepare_data
@@ -228,17 +228,9 @@ def test_what_does_not_train_is_read_without_dropout(prosody_config):
 @pytest.mark.parametrize(("has_durations", "steps"), [(True, [2, 3]), (False, [0, 1, 2, 3])])
 def test_the_search_takes_over_from_the_flat_start(config, tiny, monkeypatch, has_durations, steps):
     """After alignment.init_steps, which are 2."""
-    tiny.durations = None
-    if has_durations:
-        tiny.durations = [
-            np.diff(np.linspace(0, n, len(ids) + 1).astype(int)) for n, ids in zip(tiny.n_frames, tiny.ids)
-        ]
-    state, stream, searches, search = (
-        build_state(config, ALONE, tiny.symbols),
-        batches(tiny, config),
-        [],
-        monotonic_align.search,
-    )
+    tiny.durations = even_durations(tiny) if has_durations else None
+    state, stream = build_state(config, ALONE, tiny.symbols), batches(tiny, config)
+    searches, search = [], monotonic_align.search
     monkeypatch.setattr(monotonic_align, "search", lambda *rest: searches.append(state.step) or search(*rest))
     for _ in range(4):
         train.train_step(state, next(stream))

@@ -180,6 +180,13 @@ def test_flags_say_what_the_columns_are(root):
             table(root, content, text=wanted_column)
 
 
+@pytest.mark.parametrize("flags", [("Datei", "Größe 2"), ("datei", "GRO\u0308SSE 2")])
+def test_flags_name_columns_whatever_the_case_also_of_recordings_that_are_not_there(root, flags):
+    content = lines("take{i}|{text}", "Datei|Größe 2")
+    rows = table(root, content, audio=flags[0], text=flags[1]).rows
+    assert [(row.audio, row.text) for row in rows] == [(f"take{i}", text) for i, text in enumerate(TEXTS)]
+
+
 def test_a_header_is_no_clip_and_a_first_clip_no_header(root):
     for header in ("file|text", "Datei|Satz", "wav_path|normalized_text", "ID|Transcript"):
         assert len(table(root, lines("clip{i}|{text}", header)).rows) == len(TEXTS)

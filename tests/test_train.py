@@ -98,18 +98,6 @@ def test_a_run_of_no_steps_writes_the_voice_that_it_begins_with(arguments, runs)
 
 
 @pytest.mark.usefixtures("fast")
-def test_a_named_run_is_begun_resumed_and_left_when_it_is_finished(quick, runs, monkeypatch, capsys):
-    named, stepped = [*quick, "-name", "mine"], []
-    spy(monkeypatch, train, "train_step", lambda state, *_: stepped.append(state.step))
-    with monkeypatch.context() as patch:
-        patch.setattr(validation, "validate", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or {"latent_l1": 1.0})
-        assert train.main(named) == 143
-    assert train.main(named) == 0 and stepped == list(range(8)) and only(runs).name == "mine"
-    capsys.readouterr()
-    assert train.main(named) == 0 and "mine is finished" in capsys.readouterr().out and len(stepped) == 8
-
-
-@pytest.mark.usefixtures("fast")
 def test_the_bar_says_where_the_time_went(arguments, runs, monkeypatch):
     shown, shares = [], Stopwatch.shares
     monkeypatch.setattr(Stopwatch, "shares", lambda watch: shown.append(shares(watch)) or shown[-1])
@@ -124,31 +112,30 @@ def test_the_bar_says_where_the_time_went(arguments, runs, monkeypatch):
     assert postfix["mel"] == f"{lines(only(runs), 'train')[-1]['loss_mel']:.3g}"
 
 
-@pytest.mark.usefixtures("fast")
-def test_wandb_is_asked_before_anything_is_made(quick, runs, monkeypatch, capsys):
-    monkeypatch.setattr(train, "prepare_data", lambda *_: pytest.fail("clips are read"))
-    for installed, said_of_it in ((None, "wandb is not installed"), (wandb_that_refuses(), "wandb: nobody logged in")):
-        monkeypatch.setitem(sys.modules, "wandb", installed)
-        assert train.main([*quick, "-test", "false"]) == 1
-        assert f"train.py: {said_of_it}" in said(capsys) and not runs.exists()
+class Refusal(Exception):
+    pass
+
+
+def refuse(**_):
+    raise Refusal("nobody logged in")
 
 
 @pytest.mark.usefixtures("fast")
-def test_tensorboard_is_asked_before_anything_is_made(quick, runs, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("module", "installed", "more", "words"),
+    [
+        ("wandb", None, ["-test", "false"], "train.py: wandb is not installed"),
+        ("wandb", SimpleNamespace(errors=SimpleNamespace(Error=Refusal), init=refuse), ["-test", "false"],
+         "train.py: wandb: nobody logged in"),
+        ("torch.utils.tensorboard", None, ["system.tensorboard=true"],
+         "requirements-extra.txt, or train with system.tensorboard=false"),
+    ],
+)  # fmt: skip
+def test_who_logs_is_asked_before_anything_is_made(quick, runs, monkeypatch, capsys, module, installed, more, words):
     monkeypatch.setattr(train, "prepare_data", lambda *_: pytest.fail("clips are read"))
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    assert train.main([*quick, "system.tensorboard=true"]) == 1
-    assert "requirements-extra.txt, or train with system.tensorboard=false" in said(capsys) and not runs.exists()
-
-
-def wandb_that_refuses():
-    class Refusal(Exception):
-        pass
-
-    def init(**_):
-        raise Refusal("nobody logged in")
-
-    return SimpleNamespace(errors=SimpleNamespace(Error=Refusal), init=init)
+    monkeypatch.setitem(sys.modules, module, installed)
+    assert train.main([*quick, *more]) == 1
+    assert words in said(capsys) and not runs.exists()
 
 
 def test_wandb_goes_on_in_the_same_run(quick, runs, tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 checkpoint/<id>/  config.yaml  log.jsonl  skipped.txt  samples/<step>/
                   project_<step:08d>.pt                    all of training, for resuming
-                  voice_<step:08d>.safetensors and .json   EMA weights, config, symbols, statistics, for speaking
+                  voice_<step:08d>.safetensors and .json   EMA weights, config, symbols, for speaking
 """
 
 import dataclasses
@@ -11,15 +11,16 @@ import json
 import logging
 import re
 import secrets
-import threading
 import zipfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from data_util import config as configuration
 from data_util.config import ROOT, Config
@@ -46,14 +47,12 @@ class DamagedError(CheckpointError):
 
 @dataclass(frozen=True)
 class Voice:
-    """weights: the state of a NiSETS; statistics: latent_mean, latent_std, logw_variance, which weights hold too;
-    sha256: of their file."""
+    """weights: the state of a NiSETS; sha256: of their file."""
 
     weights: dict[str, Tensor]
     config: Config
     symbols: tuple[str, ...]
     step: int
-    statistics: dict[str, float]
     path: Path
     sha256: str
 
@@ -120,10 +119,7 @@ def set_aside(folder: Path, step: int) -> None:
 
 def n_bytes(tree) -> int:
     """What the tensors in a tree of plain values take."""
-    if isinstance(tree, Tensor):
-        return tree.nbytes
-    values = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, (list, tuple)) else ()
-    return sum(map(n_bytes, values))
+    return sum(leaf.nbytes for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
 
 
 def check_room(folder: Path, ckpt: dict | list) -> None:
@@ -149,42 +145,30 @@ class Writer:
     """Writes in a thread of its own, one thing at a time, so that nothing waits for the disk."""
 
     def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
-        self._failure: Exception | None = None
+        self._thread = ThreadPoolExecutor(1, "writer")
+        self._written: Future[None] | None = None  # until what it raised is raised here
 
     def start(self, write: Callable[[], None]) -> None:
         """Call write in the background, once what was begun before has ended; raises what that raised."""
         self.finish()
-        self._thread = threading.Thread(target=self._run, args=(write,), name="writer")
-        self._thread.start()
+        self._written = self._thread.submit(write)
 
     def check(self) -> None:
         """Raise what the last write raised, if it has ended with that; does not wait."""
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
+        if self._written is not None and self._written.done():
+            written, self._written = self._written, None
+            written.result()
 
     def finish(self) -> None:
         """Wait until all is written. Raises what the last write raised."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        if self._written is not None:
+            wait([self._written])
         self.check()
-
-    def _run(self, write):
-        try:
-            write()
-        except Exception as error:
-            self._failure = error
 
 
 def to_host(tree):
     """A tree of plain values and tensors, the tensors copied to the CPU."""
-    if isinstance(tree, Tensor):
-        return tree.detach().to("cpu", copy=True)
-    if isinstance(tree, dict):
-        return {key: to_host(value) for key, value in tree.items()}
-    return [to_host(value) for value in tree] if isinstance(tree, list) else tree
+    return tree_map_only(Tensor, lambda tensor: tensor.detach().to("cpu", copy=True), tree)
 
 
 def _save(ckpt, file):
@@ -236,11 +220,10 @@ def load_checkpoint(path: Path) -> dict:
 
 def save_voice(folder: Path, step: int, weights: dict[str, Tensor], config: Config, symbols: tuple[str, ...]) -> Path:
     """Write weights and, beside them, the JSON that says how to use them. Raises OSError."""
-    statistics = {name: weights[name].item() for name in ("latent_mean", "latent_std", "logw_variance")}
     path = folder / f"voice_{step:08d}.safetensors"
     content = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
-    about = {"version": VERSION, "step": step, "symbols": list(symbols), "statistics": statistics,
-             "config": configuration.to_dict(config), "sha256": hashlib.sha256(content).hexdigest()}  # fmt: skip
+    about = {"version": VERSION, "step": step, "symbols": list(symbols), "config": configuration.to_dict(config),
+             "sha256": hashlib.sha256(content).hexdigest()}  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     check_space(folder, len(content) + 1_000_000)
     write_json(path.with_suffix(".json"), about)
@@ -266,8 +249,7 @@ def load_voice(path: Path, overrides: Sequence[str] = ()) -> Voice:
         check_version(path, about.get("version"))
         weights = {name: tensor.float() for name, tensor in safetensors.torch.load(content).items()}
         config = configuration.from_dict(about["config"])
-        voice = Voice(weights, config, tuple(about["symbols"]), int(about["step"]), about["statistics"], path,
-                      about["sha256"])  # fmt: skip
+        voice = Voice(weights, config, tuple(about["symbols"]), int(about["step"]), path, about["sha256"])
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{error.filename or path}: no such file; a voice is a .safetensors and a .json"

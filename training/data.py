@@ -67,7 +67,7 @@ def read_data(config: Config, progress: bool) -> Data:
     indices = fold_indices(config.dataset.fold, len(clips))
     latents = None
     if config.training.gta_folders:
-        latents = GTALatents([ROOT / folder for folder in config.training.gta_folders], clips.content).of(indices)
+        latents = GTALatents([ROOT / folder for folder in config.training.gta_folders], clips.content, indices)
     return Data(clips, clips.subset(indices), valid, valid_alignment, latents)
 
 

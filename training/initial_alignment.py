@@ -10,18 +10,16 @@ import contextlib
 import logging
 import math
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from scipy.fft import dct
-from tqdm import tqdm
 
 from data_util.config import ROOT, Config
 from data_util.corpus import Corpus
-from data_util.features import digest
+from data_util.features import bar, digest
 from model.monotonic_align import search
-from runtime.command import columns
 from runtime.files import write_atomic
 from text.symbols import BLANK, MARKS, SYMBOLS, unpack, word_gaps
 
@@ -36,7 +34,6 @@ GAUSSIANS = ("mean", "variance", "log_weight")  # of FlatStart, which the cache 
 SPLIT = 0.2  # standard deviations that two Gaussians are moved apart by when one becomes two
 
 log = logging.getLogger(__name__)
-Progress = Callable[[str, int, int], None]
 Aligned = tuple[np.ndarray, np.ndarray]  # ids (T_x,) and their durations (T_x,) in frames
 
 
@@ -57,24 +54,22 @@ class FlatStart:
     objective: list[float] = field(default_factory=list)
 
     def align(
-        self, mels: Sequence[np.ndarray], x: Sequence[np.ndarray], shortest_pause: int, progress: Progress | None = None
+        self, mels: Sequence[np.ndarray], x: Sequence[np.ndarray], shortest_pause: int, progress: bool = False
     ) -> list[Aligned]:
         """The most likely durations, utterance by utterance; mels may load each item as it is asked for.
 
         mels[i]: (n_mels, T_mel) natural log of amplitude; x[i]: (T_x,) ids, of which unseen ones have the Gaussian of
         all frames; shortest_pause: frames of silence between two words from which on they are a pause, see _aligned();
-        progress: called as progress("align", done, total).
+        progress: show a bar.
         Returns ids and durations (T_x,), int64, in frames, each at least 1, with sum T_mel; the ids are x[i], and where
         they are phones, with a space in them for each pause. Raises ValueError, which names the utterance, for fewer
         frames than symbols and for mels that are not finite.
         """
         found = []
-        for i in range(len(mels)):
+        for i in bar(range(len(mels)), len(mels), "flat start: align", progress):
             utterance = _utterance(i, features(mels[i]), x[i], self.units)
             _realign(self, utterance, tied=False)
             found.append(_aligned(utterance, shortest_pause))
-            if progress is not None:
-                progress("align", i + 1, len(mels))
         return found
 
 
@@ -109,14 +104,7 @@ def features(mel: np.ndarray) -> np.ndarray:
     return np.concatenate([cepstra, slope, _slope(slope)]).T.copy()
 
 
-def fit(
-    mels: Sequence[np.ndarray],
-    x: Sequence[np.ndarray],
-    *,
-    units: str,
-    iterations: int,
-    progress: Progress | None = None,
-) -> FlatStart:
+def fit(mels: Sequence[np.ndarray], x: Sequence[np.ndarray], *, units: str, iterations: int) -> FlatStart:
     """Fit the Gaussians on a corpus.
 
     mels[i]: (n_mels, T_mel) natural log of amplitude, loaded one by one: only features stay in memory; x[i]: (T_x,)
@@ -124,48 +112,19 @@ def fit(
     blank after it (id 0) are the two states of one sound; phones: PHONE_STATES a phone, PAUSE_STATES a pause and, where
     no pause stands between two words, one that may be skipped. For `iterations` iterations all states of a sound share
     a Gaussian, unless it has but one; then for as many each has its own, which become two and four on the way.
-    progress: called as progress("fit", done, total).
     Raises ValueError, which names the utterance, for fewer frames than symbols and for mels that are not finite.
     """
-    return _fit([_utterance(i, features(mels[i]), x[i], units) for i in range(len(mels))], units, iterations, progress)
-
-
-def align_corpus(
-    mels: Sequence[np.ndarray],
-    x: Sequence[np.ndarray],
-    *,
-    units: str,
-    iterations: int,
-    fit_frames: int,
-    shortest_pause: int,
-    seed: int,
-    progress: Progress | None = None,
-) -> tuple[list[Aligned], FlatStart]:
-    """Fit on some utterances, drawn by `seed`, and align all of them.
-
-    fit_frames: the utterances drawn have at most so many frames together, but one is always taken. The rest as for
-    fit() and FlatStart.align(), whose result comes first in what is returned.
-    """
-    drawn: list[_Utterance] = []
-    total = 0
-    for i in np.random.default_rng(seed).permutation(len(mels)):
-        utterance = _utterance(i, features(mels[i]), x[i], units)
-        total += len(utterance.frames)
-        if drawn and total > fit_frames:
-            break
-        drawn.append(utterance)
-    flat_start = _fit(drawn, units, iterations, progress)
-    return flat_start.align(mels, x, shortest_pause, progress), flat_start
+    return _fit([_utterance(i, features(mels[i]), x[i], units) for i in range(len(mels))], units, iterations)
 
 
 def corpus_alignment(config: Config, corpus: Corpus, progress: bool) -> tuple[list[Aligned], FlatStart]:
-    """align_corpus as the configuration has it, or from the cache where it has run on the same clips and texts.
+    """Fit on clips drawn by the seed, which have alignment.em_minutes together at most, and align all of them; or from
+    the cache, where that has been done with the same clips and texts.
 
-    progress: show a bar. Returns ids, with pauses where they are phones, and durations (T_x,) int64 in frames for each
+    progress: show bars. Returns ids, with pauses where they are phones, and durations (T_x,) int64 in frames for each
     clip, and what others are aligned with; raises OSError where the cache cannot be written.
     """
     alignment, audio = config.alignment, config.audio
-    rate = audio.sample_rate / audio.hop_length
     fitting = (alignment.em_iterations, alignment.em_minutes, alignment.shortest_pause)
     settings = (fitting, config.text.units, config.system.seed, asdict(audio))
     path = ROOT / config.dataset.cache / "alignments" / f"{digest(corpus.content, str(settings))}.npz"
@@ -176,22 +135,8 @@ def corpus_alignment(config: Config, corpus: Corpus, progress: bool) -> tuple[li
         gaussians = {name: known[name] for name in GAUSSIANS}
         if [d.sum() for _, d in found] == list(corpus.n_frames):
             return found, FlatStart(config.text.units, int(known["n_bases"]), **gaussians)
-    with tqdm(desc="flat start", unit="step", disable=not progress, ncols=columns()) as bar:
-
-        def show(phase: str, done: int, total: int) -> None:
-            bar.set_postfix_str(f"{phase} {done}/{total}", refresh=False)
-            bar.update()
-
-        found, fitted = align_corpus(
-            corpus.mels,
-            corpus.ids,
-            units=config.text.units,
-            iterations=alignment.em_iterations,
-            fit_frames=round(alignment.em_minutes * 60 * rate),
-            shortest_pause=config.shortest_pause,
-            seed=config.system.seed,
-            progress=show,
-        )
+    fitted = _fit(_drawn(corpus, config), config.text.units, alignment.em_iterations, progress)
+    found = fitted.align(corpus.mels, corpus.ids, config.shortest_pause, progress)
     n_pauses = sum(len(ids) for ids, _ in found) - sum(map(len, corpus.ids))
     log.info("flat start: log-likelihood from %.4g to %.4g; %d pauses without punctuation",
              fitted.objective[0], fitted.objective[-1], n_pauses)  # fmt: skip
@@ -289,13 +234,26 @@ def _aligned(utterance, shortest_pause):
 # -- fitting
 
 
-def _fit(utterances, units, iterations, progress):
+def _drawn(corpus, config):
+    """Utterances in an order that the seed decides, as many as have alignment.em_minutes together, but always one."""
+    n_frames = round(config.alignment.em_minutes * 60 * (config.audio.sample_rate / config.audio.hop_length))
+    drawn, total = [], 0
+    for i in np.random.default_rng(config.system.seed).permutation(len(corpus.mels)):
+        utterance = _utterance(i, features(corpus.mels[i]), corpus.ids[i], config.text.units)
+        total += len(utterance.frames)
+        if drawn and total > n_frames:
+            break
+        drawn.append(utterance)
+    return drawn
+
+
+def _fit(utterances, units, iterations, progress=False):
     if not utterances or iterations < 1:
         raise ValueError(f"{len(utterances)} utterances, {iterations} iterations: a fit needs at least one of each")
     model, floor = _start(utterances, units)
     n_tied = 0 if units == "characters" else iterations
     splits = [n_tied + k * iterations // 3 for k in (1, 2)] if iterations >= 3 else []
-    for iteration in range(n_tied + iterations):
+    for iteration in bar(range(n_tied + iterations), n_tied + iterations, "flat start: fit", progress):
         tied = iteration < n_tied
         if iteration == n_tied:
             for utterance in utterances:
@@ -304,8 +262,6 @@ def _fit(utterances, units, iterations, progress):
         if iteration in splits:
             _split(model, utterances)
         model.objective.append(math.fsum(_realign(model, utterance, tied) for utterance in utterances))
-        if progress is not None:
-            progress("fit", iteration + 1, n_tied + iterations)
     return model
 
 

@@ -1,6 +1,5 @@
 """Pictures for people who would rather look than read."""
 
-import io
 import math
 import re
 from pathlib import Path
@@ -40,11 +39,14 @@ FIRST = 0.03  # of the steps that are shown, those whose values do not set the l
 
 
 def save_curves(path: Path, lines: list[dict]) -> None:
-    """The log of a run, its values in groups: in training lines, on held-out clips dots of the same colour."""
+    """The log of a run, its values in groups: in training lines, on held-out clips dots of the same colour. Without any
+    value there is no picture."""
     from matplotlib.figure import Figure  # here, since a training process need not pay for it at its start
 
     lines = [line for line in lines if line["kind"] in ("train", "valid")]
     groups = panels_of(lines)
+    if not groups:
+        return
     n_columns = min(3, len(groups))
     n_rows = -(-len(groups) // n_columns)
     figure = Figure(figsize=(5.4 * n_columns, 3.2 * n_rows), layout="constrained")
@@ -53,9 +55,7 @@ def save_curves(path: Path, lines: list[dict]) -> None:
         axis.set_axis_off()
     for axis, (panel, names) in zip(axes, groups.items()):
         _draw_panel(axis, panel, names, lines)
-    memory = io.BytesIO()
-    figure.savefig(memory, format="png", dpi=100)
-    write_atomic(path, memory.getvalue(), durable=False)
+    write_atomic(path, lambda file: figure.savefig(file, format="png", dpi=100), durable=False)
 
 
 def panels_of(lines: list[dict]) -> dict[Panel, list[str]]:
@@ -125,9 +125,7 @@ def save_validation(
         axis.tick_params(labelbottom=True)
     panels[-1].set_xlabel("seconds")
     figure.colorbar(image, ax=panels, label="ln amplitude", pad=0.01, fraction=0.02)
-    memory = io.BytesIO()
-    figure.savefig(memory, format="png", dpi=100)
-    write_atomic(path, memory.getvalue(), durable=False)
+    write_atomic(path, lambda file: figure.savefig(file, format="png", dpi=100), durable=False)
 
 
 def _alignment(axis, durations, symbols, seconds):

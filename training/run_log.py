@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from runtime.files import write_atomic
+from runtime.files import read_json_lines, write_atomic
 from training.trackers import Tracker
 
 
@@ -26,7 +26,8 @@ class RunLog:
         """Forget what comes after a step."""
         self.sums, self.counts = {}, {}
         if self.path.exists():
-            write_atomic(self.path, b"".join(_lines_until(self.path, step)))
+            kept = [line for line in read_lines(self.path) if line["step"] <= step]
+            write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         for tracker in self.trackers:
             tracker.open(self.path.parent, step)
 
@@ -73,10 +74,7 @@ class RunLog:
 
 def read_lines(path: Path) -> list[dict]:
     """The lines of a log, but for one that a running process has not finished; [] where there is no log."""
-    if not path.exists():
-        return []
-    whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-    return [json.loads(line) for line in whole]
+    return [line for line in read_json_lines(path) if isinstance(line.get("step"), int)]
 
 
 class Stopwatch:
@@ -104,13 +102,3 @@ class Stopwatch:
         shares = {name: f"{seconds / total:.0%}" for name, seconds in self.seconds.items()}
         self.seconds = {}
         return shares
-
-
-def _lines_until(path: Path, step: int) -> Iterator[bytes]:
-    """The whole lines of a log up to a step; what a killed process wrote beyond its last checkpoint is made again."""
-    for line in path.read_bytes().splitlines(keepends=True):
-        try:
-            if json.loads(line)["step"] <= step and line.endswith(b"\n"):
-                yield line
-        except (ValueError, KeyError, TypeError):
-            continue

@@ -3,24 +3,11 @@
 import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from data_util import config as configuration
 from data_util.audio import load_sound
 from data_util.config import Config, ConfigError
-
-
-class Tracker(Protocol):
-    """What is told of a run by its first process."""
-
-    def open(self, folder: Path, step: int) -> None:
-        """Be ready for what comes after a step of the run in folder. Later steps that it was told of come again."""
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Numbers by name."""
-
-    def log_samples(self, step: int, folder: Path) -> None:
-        """The WAVs and PNGs that a validation left in a folder."""
 
 
 class Wandb:
@@ -48,12 +35,14 @@ class Wandb:
         return cls(run, wandb.Audio, wandb.Image)
 
     def open(self, folder: Path, step: int) -> None:
-        pass
+        """Of the run in folder what comes after a step is told next; later steps that were told of come again."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Numbers by name."""
         self.run.log({"step": step, **values})
 
     def log_samples(self, step: int, folder: Path) -> None:
+        """The WAVs and PNGs that a validation left in a folder."""
         media = {path: self.audio if path.suffix == ".wav" else self.image for path in samples(folder)}
         self.run.log({"step": step, **{f"samples/{path.stem}": kind(str(path)) for path, kind in media.items()}})
 
@@ -73,6 +62,7 @@ class TensorBoard:
         self.writer: Any = None
 
     def open(self, folder: Path, step: int) -> None:
+        """As of Wandb, as are log and log_samples."""
         if self.writer is not None:
             self.writer.close()
         self.writer = self.new_writer(folder / "tensorboard", purge_step=step + 1)
@@ -92,6 +82,9 @@ class TensorBoard:
             else:
                 self.writer.add_image(f"samples/{path.stem}", imread(path), step, dataformats="HWC")
         self.writer.flush()
+
+
+Tracker = Wandb | TensorBoard  # what a run's first process tells of it
 
 
 def samples(folder: Path) -> list[Path]:

@@ -60,11 +60,6 @@ def implementation() -> str:
     return "numpy" if _module() is fallback else "cython"
 
 
-def is_parallel() -> bool:
-    """Whether items are searched side by side: not in numpy, and not where the compiler had no OpenMP."""
-    return getattr(_module(), "WITH_OPENMP", False)
-
-
 def _scores(scores):
     """(B, T_x, T_mel) float32 in numpy, frame after frame in memory."""
     if isinstance(scores, torch.Tensor):  # which copies on all cores

@@ -12,22 +12,11 @@ from cython.parallel cimport prange
 from libc.math cimport INFINITY
 from libc.stdlib cimport free, malloc
 
-cdef extern from *:
-    """
-    #ifdef _OPENMP
-    #define BUILT_WITH_OPENMP 1
-    #else
-    #define BUILT_WITH_OPENMP 0
-    #endif
-    """
-    const int BUILT_WITH_OPENMP
-
-WITH_OPENMP = bool(BUILT_WITH_OPENMP)  # else prange is a plain loop
-
 
 def search(const float[:, :, ::1] scores, const int[::1] x_lengths, const int[::1] mel_lengths, optional,
            int n_threads=1):
-    """The same contract as fallback.search, and the same result to the frame; n_threads share the items."""
+    """The same contract as fallback.search, and the same result to the frame; n_threads share the items, where the
+    compiler had OpenMP: else prange is a plain loop."""
     cdef const unsigned char[:, ::1] skippable = np.ascontiguousarray(optional, dtype=np.uint8)
     cdef Py_ssize_t n_items = scores.shape[0], item
     cdef int failed = 0

@@ -40,10 +40,11 @@ def load(overlay: str, stages: Sequence[dict], steps: int, more: Sequence[str], 
     return configuration.load(overlay, [*of_stages, *own, *more, *overrides])
 
 
-def of_corpus(folder: Path, cache: Path, train: str = "train.txt") -> list[str]:
-    """Overrides that name a corpus as data_util.demo makes it. train: its list of clips to train on."""
-    return [f"dataset.prtpath={folder}", f"dataset.cache={cache}", f"dataset.metafile_train={folder / train}",
-            f"dataset.metafile_valid={folder / 'valid.txt'}"]  # fmt: skip
+def of_corpus(folder: Path, cache: Path) -> list[str]:
+    """Overrides that name a corpus as data_util.demo makes it."""
+    paths = {"prtpath": folder, "cache": cache, "metafile_train": folder / "train.txt",
+             "metafile_valid": folder / "valid.txt"}  # fmt: skip
+    return [f"dataset.{name}={json.dumps(str(path))}" for name, path in paths.items()]  # a value is read as YAML
 
 
 def run(config: Config, folder: Path, processes: Processes) -> list[dict]:

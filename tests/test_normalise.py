@@ -15,10 +15,10 @@ CORPUS = Path(__file__).resolve().parents[2] / "shared" / "ljspeech" / "metadata
 
 SPOKEN = {
     "cardinal": [
-        ("We sold 40 chairs and 1,206 lamps.", "We sold forty chairs and one thousand two hundred six lamps."),
-        ("It takes 1000000 steps.", "It takes one million steps."),
         ("a crowd of 5 000 000", "a crowd of five million"),
         ("1500 people marched", "one thousand five hundred people marched"),
+        ("2100", "two thousand one hundred"),
+        ("1" * 20, " ".join(["one"] * 20)),
         ("-7 and −12", "minus seven and minus twelve"),
         ("1,000,000,000,000,000,001", "one quintillion one"),
         ("0, 00 and 007", "zero, zero and zero zero seven"),
@@ -26,20 +26,16 @@ SPOKEN = {
         ("the ٣٤ pages of １２", "the thirty-four pages of twelve"),
     ],
     "ordinal": [
-        ("the 2nd of 23rd", "the second of twenty-third"),
         ("her 101st call", "her one hundred first call"),
         ("the 1,000th guest", "the one thousandth guest"),
         ("the 5th-6th centuries", "the fifth to sixth centuries"),
         ("on the 12TH floor", "on the twelfth floor"),
     ],
     "decimal": [
-        ("It fell 0.05 to 3.60.", "It fell zero point zero five to three point six zero."),
         ("a .5 share", "a point five share"),
-        ("5.2 million cars", "five point two million cars"),
         ("a .38-caliber pistol", "a thirty-eight-caliber pistol"),
     ],
     "fraction": [
-        ("1/2 of 3/4", "one half of three quarters"),
         ("5/8, 2/3, 1/100", "five eighths, two thirds, one hundredth"),
         ("2 1/2 or 7¼", "two and a half or seven and a quarter"),
         ("½ and ⅛", "one half and one eighth"),
@@ -60,9 +56,7 @@ SPOKEN = {
     "dates": [
         ("In June 13, 323 B.C., he died", "In June thirteen, three twenty-three B C, he died"),
         ("On Oct. 3, 1999", "On October third, nineteen ninety-nine"),
-        ("on 5 July 1810", "on the fifth of July, eighteen ten"),
         ("the 5 July talks", "the fifth of July talks"),
-        ("July 4th, 1776", "July fourth, seventeen seventy-six"),
         ("2010-07-05 or 7/25/2010", "July fifth, twenty ten or July twenty-fifth, twenty ten"),
         ("25/12/1990", "the twenty-fifth of December, nineteen ninety"),
         ("July 4. On July 4 and July 4 2010.", "July fourth. On July four and July fourth twenty ten."),
@@ -87,15 +81,11 @@ SPOKEN = {
         ("15 Mar–2 Apr", "the fifteenth of March to the second of April"),
     ],
     "times": [
-        ("At 12:36 p.m. they left.", "At twelve thirty-six PM they left."),
         ("at 8am or 8 P.M.", "at eight AM or eight PM."),
         ("It was 5 p.m. He left.", "It was five PM. He left."),
-        ("9:00 or 9:05 or 21:00", "nine o'clock or nine oh five or twenty-one o'clock"),
         ("10:30-11:30 a.m.", "ten thirty to eleven thirty AM."),
-        ("a run of 2:04:09", "a run of two hours four minutes and nine seconds"),
         ("at 7.15 p.m. sharp", "at seven fifteen PM sharp"),
         ("4:00 am - 8:12 pm e.s.t.", "four AM to eight twelve PM EST."),
-        ("10:00:05 p.m", "ten hours zero minutes and five seconds PM"),
         ("I am 5 amazing years old", "I am five amazing years old"),
         ("2h 15m, 1h30, 3h 5m 10s", "two hours fifteen minutes, one hour thirty, three hours five minutes ten seconds"),
         ("90m 20s, 1d 4h", "ninety minutes twenty seconds, one day four hours"),
@@ -108,7 +98,6 @@ SPOKEN = {
         ("2145 hours", "twenty-one forty-five hours"),
     ],
     "money": [
-        ("£100,000; $3.50; €0.05", "one hundred thousand pounds; three dollars, fifty cents; five cents"),
         ("£1 10s. 6d. a week", "one pound, ten shillings, six pence a week"),
         ("a debt of 4s. 2d. only", "a debt of four shillings, two pence only"),
         ("$460 billion, £2.5m, $5bn", "four hundred sixty billion dollars, two point five million pounds, "
@@ -119,6 +108,7 @@ SPOKEN = {
         ("99¢ and 20p", "ninety-nine cents and twenty pence"),
         ("-$5 and $30/day", "minus five dollars and thirty dollars per day"),
         ("¥500", "five hundred yen"),
+        ("£2000, £0.01", "two thousand pounds, one penny"),
         ("$20.5, $20.500 and $0.010", "twenty dollars, fifty cents, twenty dollars, fifty cents and one cent"),
         ("$250-$300 and $1.50-$2", "two hundred fifty dollars to three hundred dollars and "
          "one dollar, fifty cents to two dollars"),
@@ -130,7 +120,6 @@ SPOKEN = {
         ("CHF 1, SEK 200, 300 NOK", "one Swiss franc, two hundred Swedish kronor, three hundred Norwegian kroner"),
         ("₪20, ₺10, ₱40, ₴60", "twenty shekels, ten lira, forty pesos, sixty hryvnias"),
         ("MX$8, R$2, Rs. 500", "eight Mexican pesos, two reais, five hundred rupees"),
-        ("5€, 10 £, 20$", "five euros, ten pounds, twenty dollars"),
         ("€1.234,56 or 1,50 €", "one thousand two hundred thirty-four euros, fifty-six cents or one euro, fifty cents"),
         ("about $5k–$10k, a $12.50 lunch", "about five thousand dollars to ten thousand dollars, a twelve dollar, "
          "fifty cent lunch"),
@@ -144,19 +133,15 @@ SPOKEN = {
         ("45°F, -3 °C, 1°", "forty-five degrees Fahrenheit, minus three degrees Celsius, one degree"),
         ("12 m², 3 sq. ft. and 5 cm3", "twelve square meters, three square feet and five cubic centimeters"),
         ("a 6.5-mm rifle", "a six point five millimeter rifle"),
-        ("50%, 5-10% and 1 %", "fifty percent, five to ten percent and one percent"),
         ("1/2 mi and 2 1/2 hrs", "one half mile and two and a half hours"),
         ("100 million kg and 12/kg", "one hundred million kilograms and twelve per kilogram"),
         ("500MB at 2.4 GHz", "five hundred megabytes at two point four gigahertz"),
     ],
     "ranges": [
         ("30-45 or 1.5–2.5", "thirty to forty-five or one point five to two point five"),
-        ("pages 5-7", "pages five to seven"),
-        ("10-20 km", "ten to twenty kilometers"),
         ("1980-1970 kg", "one thousand nine hundred eighty to one thousand nine hundred seventy kilograms"),
         ("$10-20", "ten to twenty dollars"),
         ("a 3:1 lead", "a three to one lead"),
-        ("John 3:16", "John three sixteen"),
     ],
     "roman": [
         ("William IV. was king.", "William the fourth was king."),
@@ -170,7 +155,6 @@ SPOKEN = {
         ("Malcolm X, an IV drip, the DVD mix", "Malcolm X, an IV drip, the DVD mix"),
         ("The part I played", "The part I played"),
         ("Rocky IV, Iron Man III, Malcolm Young II", "Rocky four, Iron Man three, Malcolm Young two"),
-        ("King Charles III, Pope John Paul II", "King Charles the third, Pope John Paul the second"),
         ("page xii, verses i and ii, pp. ix-xi", "page twelve, verses one and two, pages nine to eleven"),
         ("MCMXCIX, XCI and LXXXIX", "nineteen ninety-nine, XCI and eighty-nine"),
         ("Super Bowl XCI, Chapter CXII", "Super Bowl ninety-one, Chapter one hundred twelve"),
@@ -179,12 +163,10 @@ SPOKEN = {
         ("a DVD MIX of CIVIL CDs", "a DVD MIX of CIVIL CDs"),
         ("the XVIIIth and XIXth centuries", "the eighteenth and nineteenth centuries"),
         ("Volume XC, World Wars I and II, WWII", "Volume ninety, World Wars one and two, World War two"),
-        ("the F.P.C.C.", "the F P C C."),
     ],
     "addresses": [
         ("544 Camp Street", "five four four Camp Street"),
         ("at 1026 North Beckley", "at ten twenty-six North Beckley"),
-        ("500 North Beckley and the 500 block", "five hundred North Beckley and the five hundred block"),
         ("12 Elm St., Apt. 5, Gary, IN 46401", "twelve Elm street, Apartment five, "
          "Gary, Indiana four six four zero one"),
         ("Dallas, TX, or Austin, Tex., today", "Dallas, Texas, or Austin, Texas, today"),
@@ -200,13 +182,11 @@ SPOKEN = {
         ("an F-16, an AK-47, COVID-19", "an F sixteen, an A K forty-seven, COVID nineteen"),
         ("your code is 8876, ab9453", "your code is eight eight seven six, ab nine four five three"),
         ("a 401(k)", "a four oh one k"),
-        ("H2O, mp3 and 3D", "H two O, mp three and three D"),
         ("P.S. 117 and a 747", "P S one seventeen and a seven hundred forty-seven"),
         ("version 3.10.2 at 10.0.0.1", "version three point ten point two at one zero dot zero dot zero dot one"),
         ("H.265, x86-64, v1.2.3, A1c", "H two sixty-five, x eighty-six sixty-four, v one point two point three, "
          "A-one c"),
         ("Section G.2, Table B.12", "Section G two, Table B twelve"),
-        ("MP3s and F-35s", "M P threes and F thirty-fives"),
         ("Fig. 12c", "Figure twelve c"),
     ],
     "telephone": [
@@ -217,8 +197,6 @@ SPOKEN = {
         ("call 911", "call nine one one"),
         ("1-800-555-0199 or 1 (800) 555-0199", "one, eight hundred, five five five, zero one nine nine or "
          "one, eight hundred, five five five, zero one nine nine"),
-        ("(800) 555-0199 or 800-555-0199", "eight hundred, five five five, zero one nine nine or "
-         "eight hundred, five five five, zero one nine nine"),
         ("call 5550100477", "call five five five zero one zero zero four seven seven"),
         ("1234 5678 9012 3456", "one two three four, five six seven eight, nine zero one two, three four five six"),
         ("078-05-1120", "zero seven eight, zero five, one one two zero"),
@@ -237,13 +215,14 @@ SPOKEN = {
     "abbreviations": [
         ("Mr. & Mrs. Poe, Dr Lee and St. Paul", "mister and missus Poe, doctor Lee and saint Paul"),
         ("on Elm St. He ran.", "on Elm street. He ran."),
+        ("Dr. King, Jr., of St. Paul", "doctor King, junior, of saint Paul"),
+        ("No. 7. No. I did", "number seven. No. I did"),
         ("Mulholland Dr. is long; Dr. Hall is not.", "Mulholland drive is long; doctor Hall is not."),
         ("at St. Paul and Elm Streets in Bury St. Edmunds", "at saint Paul and Elm Streets in Bury saint Edmunds"),
         ("salt, etc. It was, i.e. it is.", "salt, et cetera. It was, that is it is."),
         ("e.g., Rose & Co. They sell.", "for example, Rose and company. They sell."),
         ("Roe v. Wade; Ali vs. Frazier", "Roe versus Wade; Ali versus Frazier"),
         ("pp. 5-6, fig. 3, approx. 9", "pages five to six, figure three, approximately nine"),
-        ("J. R. Hall, M.P., of the U.S. Army", "J R Hall, M P, of the U S Army"),
         ("the FBI and NASA", "the FBI and NASA"),
         ("a Ph.D. from Ft. Worth", "a P H D from fort Worth"),
         ("Figs. 3 and 4; Eqs. 2-3; Chs. 1-2", "Figures three and four; Equations two to three; Chapters one to two"),
@@ -263,7 +242,6 @@ SPOKEN = {
     ],
     "signs": [
         ("3-1=2", "three minus one equals two"),
-        ("2+2=4, 3×4, x > y", "two plus two equals four, three times four, x greater than y"),
         ("±5, ~7, 10^6 and 5²", "plus or minus five, about seven, ten to the power of six and five squared"),
         ("*so* _good_ **now**", "so good now"),
         ("[sic] {so} <b>bold</b>", "(sic) (so) bold"),

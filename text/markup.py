@@ -128,7 +128,7 @@ def read_lexicon(path: str | Path) -> Lexicon:
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise TextError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from error
+        raise TextError(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8: save it as UTF-8'}") from error
     entries: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         if _COMMENT.sub("", line).strip():

@@ -305,17 +305,30 @@ def test_the_page_needs_nothing_from_elsewhere(served):
     assert not re.search(rb"https?://|src=|@import", content)
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium")
-def test_the_page_plays_and_shows_words_and_a_spectrogram(bundled, tmp_path):
-    address = f"http://127.0.0.1:{bundled.port}/?text=Hello+there."
+def shown(service, profile):
+    """The page after it was asked to say a text, as a browser has it."""
+    address = f"http://127.0.0.1:{service.port}/?text=Hello+there."
     done = subprocess.run(
         ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required",
-         f"--user-data-dir={tmp_path}", "--timeout=20000", "--virtual-time-budget=15000", "--dump-dom", address],
+         f"--user-data-dir={profile}", "--timeout=20000", "--virtual-time-budget=15000", "--dump-dom", address],
         capture_output=True, text=True, check=False, timeout=120)  # fmt: skip
-    body = re.search(r"<body[^>]*>", done.stdout)[0]
+    return done.stdout
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium")
+def test_the_page_plays_and_shows_words_and_a_spectrogram(bundled, tmp_path):
+    page = shown(bundled, tmp_path)
+    body = re.search(r"<body[^>]*>", page)[0]
     assert re.search('data-state="(playing|played)"', body), body
     assert int(re.search(r'data-columns="(\d+)"', body)[1]) > 50
-    assert re.findall(r"<span [^>]*>(\w+)</span>", done.stdout) == ["Hello", "there"]
+    assert re.findall(r"<span [^>]*>(\w+)</span>", page) == ["Hello", "there"]
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium")
+def test_the_page_shows_an_answer_that_is_no_json(stub, served, tmp_path, monkeypatch):
+    monkeypatch.setattr(stub, "stream", None)  # which the server has no words for
+    page = shown(served, tmp_path)
+    assert 'data-state="failed"' in page and "500: Internal Server Error" in page
 
 
 # -- the command

@@ -25,7 +25,7 @@ for argument in "$@"; do  # as train.py reads them, the flags in their short for
     case "$flag" in
         --config) flag=-c ;;
         --id | --from | --name | --ckpt) flag="${flag#-}" ;;
-        -i) flag=-id ;;  # which train.py takes where only one begins so
+        -i) flag=-id ;;  # this and the next are abbreviations that argparse takes
         -f | -fr | -fro) flag=-from ;;
         -n | -na | -nam) flag=-name ;;
     esac

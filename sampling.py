@@ -18,7 +18,7 @@ from model.nisets import NiSETS, Plan
 from model.sde import SOLVERS, default_solver, solver_times
 from model.tiled import tile
 from runtime import chunking, command
-from runtime.chunking import Reader, Speaker, Speech, noise_of, speaker_id
+from runtime.chunking import BaseVoice, Reader, Speech, noise_of, speaker_id
 from text import TextError
 from training import checkpoint, gpu, voices
 
@@ -49,7 +49,7 @@ class NoCopy(ValueError):
     """A voice whose vocoder reads more than a recording has."""
 
 
-class Voice(Speaker):
+class Voice(BaseVoice):
     """A trained model and its front end, ready to speak."""
 
     settings = Settings

@@ -264,7 +264,7 @@ class ConvNeXtSizes(Kind):
     hidden_channels: Count = 1152
     n_layers: Count = 8
     kernel: Odd = 7
-    head: Literal["source"] = "source"
+    head: Literal["source"] = "source"  # the only one; the bundled voice and older runs name it
     needs_source = True
 
     def checks(self, config):

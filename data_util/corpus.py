@@ -46,7 +46,7 @@ class Corpus:
     speakers: (n_clips,) int64 indices of speakers.names, 0 for a single voice;
     skipped: (id, reason) of the clips left out; mels: their features as a sequence that reads on access;
     has_f0: prepared with F0; durations: (T_x,) int64 frames a symbol, one array a clip that sums to its n_frames, None
-    until somebody has aligned; batches() hands out those that are set when it is called.
+    before the alignment; batches() hands out those that are set when it is called.
     """
 
     def __init__(

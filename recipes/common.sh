@@ -17,7 +17,7 @@ for argument in "$@"; do  # the voice is called what -name says, or as the last 
     case "$previous" in
         -name) NAMED="$argument" ;;
         -c)
-            case "$argument" in  # the user need not stand in ROOT, as the steps do
+            case "$argument" in  # a path counts from the folder of the user, and the steps run in ROOT
                 /*) ;;
                 *) [ . -ef "$ROOT" ] || [ -f "$ROOT/configs/$argument.yaml" ] || argument="$PWD/$argument" ;;
             esac

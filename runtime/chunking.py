@@ -156,9 +156,10 @@ class Reader:
         return round(seconds * self.sample_rate / self.hop_length)
 
 
-class Speaker:
-    """A voice on any runtime. A subclass has of a piece and settings: _whole, its sound (T_wav,) and durations (T_x,);
-    _chunks, its sound as it is made; _durations, without its sound."""
+class BaseVoice:
+    """What a voice does with a text on any runtime. A subclass says how a piece is spoken under settings: _whole gives
+    its wav (T_wav,) and durations (T_x,) in frames, _chunks its wav in parts as they are made, _durations the durations
+    alone, without the work for the wav."""
 
     reader: Reader
     settings: type[Settings] = Settings
@@ -166,7 +167,8 @@ class Speaker:
     def speak(self, text: str, **settings) -> Speech:
         """Speak a text, which may have phonemes in it, `[[ fəˈniːmz ]]`, and pauses, `<break time="300ms"/>`.
 
-        settings: the fields of self.settings. A text longer than text.longest is spoken in pieces, one after another.
+        settings: the fields of the voice's Settings. A text longer than text.longest is spoken in pieces, one after
+        another.
         Raises TextError where there is nothing to say or too much, ValueError for a setting out of range.
         """
         pieces, chosen = self._read(text, settings)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from runtime import command
-from runtime.chunking import Piece, Reader, Settings, Speaker, chunks, in_samples, noise_of, speaker_id, windows
+from runtime.chunking import BaseVoice, Piece, Reader, Settings, chunks, in_samples, noise_of, speaker_id, windows
 from text import FrontEnd
 
 GRAPHS = ("encoder", "decoder", "vocoder")
@@ -25,7 +25,7 @@ class VoiceError(ValueError):
     """An exported voice that is not there, or damaged; the message says what to do."""
 
 
-class Voice(Speaker):
+class Voice(BaseVoice):
     """An exported voice, ready to speak."""
 
     def __init__(self, folder: str | Path = PACKAGE, lexicon: str | Path | None = None, n_threads: int | None = None):

@@ -69,7 +69,7 @@ def stream(wavs: Iterable[np.ndarray], sample_rate: int, kind: str) -> Iterator[
         return
     memory, n_sent = io.BytesIO(), 0
 
-    def fresh():  # what the encoder changes in what was sent is not sent again
+    def fresh():  # the bytes that were not sent yet; where the encoder goes back to change a header, that is not sent
         nonlocal n_sent
         content = bytes(memory.getbuffer()[n_sent:])
         n_sent += len(content)

@@ -75,7 +75,7 @@ def test_the_command_measures_a_configuration(monkeypatch, capsys, runtimes):
     assert synthesis.main([*arguments]) == 0
     out = capsys.readouterr().out
     sizes, speeds, starts = (cells(part) for part in re.split("Real-time|The first", out))
-    name = "tiny+tiny_frames"  # which another overlay over the same does not share
+    name = "tiny+tiny_frames"  # all overlays: two configurations with the same last one stay apart
     n_million, *gflop, total = map(float, sizes[name])
     assert 0 < n_million < 1 and total == pytest.approx(sum(gflop), abs=0.02) and 0 < total < 1
     assert "NOT" not in out and speeds[name][0] == starts[name][0] == runtimes[-1]

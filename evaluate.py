@@ -216,7 +216,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--page", action="store_true", help="only index.html: of the report in DIR, or, "
                         "without measures, of what --systems, --metadata, --wavs or -id name")  # fmt: skip
     parser.add_argument("--page-clips", type=int, default=24, metavar="N", help="sentences on the page at most")
-    parser.add_argument("--recogniser", metavar="MODEL", help="of faster-whisper: its name, as base.en, or a folder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where the voice speaks"
@@ -271,9 +270,6 @@ def evaluate(args: argparse.Namespace) -> dict:
     voice, about_voice = _load_voice(args) if args.with_voice else (None, None)
     base = configuration.load() if voice is None else voice.saved.config
     config = configuration.change(base, args.overrides)
-    if args.recogniser is not None:
-        system = dataclasses.replace(config.system, recogniser=args.recogniser)
-        config = dataclasses.replace(config, system=system)
     clips = clips_of(args, config)
     if voice is not None:
         for clip in clips:

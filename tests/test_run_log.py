@@ -78,6 +78,23 @@ def test_wandb_gets_the_same(tmp_path):
     assert [line["kind"] for line in lines(tmp_path)] == ["train", "skipped", "valid"]
 
 
+def test_a_tracker_that_fails_ends_no_training(tmp_path, caplog):
+    """It is told no more; the other one and the log go on."""
+
+    def fail(values):
+        raise ConnectionError(f"no route for step {values['step']}")
+
+    broken, well = FakeWandb(), FakeWandb()
+    log = RunLog(tmp_path, 0, [Wandb(run, audio=None, image=None) for run in (broken, well)])
+    log.write("train", 2, {"loss_mel": 1.0})
+    broken.log = fail
+    for step in (4, 6):
+        log.write("train", step, {"loss_mel": 1.0})
+    assert [step for step, _ in broken.logged] == [2] and [step for step, _ in well.logged] == [2, 4, 6]
+    assert [line["step"] for line in lines(tmp_path)] == [2, 4, 6]
+    assert [record.getMessage() for record in caplog.records] == ["Wandb is told no more of this run: no route for step 4"]
+
+
 def test_tensorboard_shows_what_the_log_says(tmp_path):
     """Numbers, sounds and pictures; of a run that went back, each step once."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")

@@ -2,8 +2,9 @@
 
 import contextlib
 import json
+import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,17 @@ from torch import Tensor
 from runtime.files import read_json_lines, write_atomic
 from training.trackers import Tracker
 
+log = logging.getLogger(__name__)
+
 
 class RunLog:
-    """log.jsonl in a run's folder, and what it says in trackers. Lines past `step` are dropped: they come again."""
+    """log.jsonl in a run's folder, and what it says in trackers. Lines past `step` are dropped: they come again.
+
+    A tracker that fails is told no more, with a warning: log.jsonl has it all, and training goes on.
+    """
 
     def __init__(self, folder: Path, step: int, trackers: Sequence[Tracker] = ()):
-        self.path, self.trackers = folder / "log.jsonl", trackers
+        self.path, self.trackers = folder / "log.jsonl", list(trackers)
         self.sums: dict[str, Tensor | float] = {}
         self.counts: dict[str, int] = {}
         self.rewind(step)
@@ -28,8 +34,7 @@ class RunLog:
         if self.path.exists():
             kept = [line for line in read_lines(self.path) if line["step"] <= step]
             write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        for tracker in self.trackers:
-            tracker.open(self.path.parent, step)
+        self._tell(lambda tracker: tracker.open(self.path.parent, step))
 
     def unwritten(self) -> dict[str, dict[str, float]]:
         """What has been counted in since the last line, in plain values, for go_on."""
@@ -63,13 +68,21 @@ class RunLog:
         or training went back, why and for which clips, which is not for trackers."""
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
-        for tracker in self.trackers if kind in ("train", "valid") else ():
-            tracker.log(step, {f"{kind}/{name}": value for name, value in values.items()})
+        if kind in ("train", "valid"):
+            named = {f"{kind}/{name}": value for name, value in values.items()}
+            self._tell(lambda tracker: tracker.log(step, named))
 
     def write_samples(self, step: int, folder: Path) -> None:
         """What a validation left in a folder, for trackers."""
-        for tracker in self.trackers:
-            tracker.log_samples(step, folder)
+        self._tell(lambda tracker: tracker.log_samples(step, folder))
+
+    def _tell(self, tell: Callable[[Tracker], None]) -> None:
+        for tracker in list(self.trackers):
+            try:
+                tell(tracker)
+            except Exception as error:  # of a library, a network or a disk: whatever it is, no day of training ends
+                log.warning("%s is told no more of this run: %.300s", type(tracker).__name__, error or type(error))
+                self.trackers.remove(tracker)
 
 
 def read_lines(path: Path) -> list[dict]:

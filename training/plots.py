@@ -93,8 +93,7 @@ def shown(points: list[tuple[int, float]]) -> list[float]:
 
     points: (step, value), by step.
     """
-    begin = points[0][0] + FIRST * (points[-1][0] - points[0][0])
-    kept = [value for step, value in points if step > begin and math.isfinite(value)]
+    kept = [value for step, value in points if step > FIRST * points[-1][0] and math.isfinite(value)]
     return kept or [value for _, value in points if math.isfinite(value)] or [0.0]
 
 

@@ -130,7 +130,7 @@ class Pitch(Section):
 class Text(Section):
     language: str
     phonemizer: Literal["espeak", "cmudict"]
-    units: Literal["blanks", "characters", "phones"]
+    units: Literal["blanks", "characters", "phones", "states"]
     longest: Count
     lexicon: str
 

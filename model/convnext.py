@@ -162,9 +162,8 @@ class Excitation(nn.Module):
         window = torch.hann_window(size, periodic=False, device=cycles.device)
         angle = 2 * math.pi * (cycles - cycles.round()).to(window.dtype)
         shifted = torch.cat([recording * angle.cos(), -recording * angle.sin()])  # down by F0
-        real, imag = fftconvolve(to_float32(shifted), window[None, None], "same").chunk(
-            2
-        )  # eight times as fast as conv1d
+        # eight times as fast as conv1d
+        real, imag = fftconvolve(to_float32(shifted), window[None, None], "same").chunk(2)
         return torch.atan2(imag, real) / (2 * math.pi)
 
 

@@ -96,7 +96,7 @@ class Networks(nn.Module):
         n_latents, prosody = config.n_latents, config.prosody
         self.compression = None if config.latent.kind == "normalised" else Compression(config.audio.n_mels, n_latents)
         self.sde = SDE(**asdict(config.sde))
-        self.mark_sizes = MARK_SIZES if config.text.units == "phones" else ()
+        self.mark_sizes = MARK_SIZES.get(config.text.units, ())
         self.text_encoder = TEXT_ENCODERS[config.text_encoder.kind](config, n_symbols, self.mark_sizes)
         self.frame_encoder = None
         if config.frame_encoder.kind != "none":

@@ -14,7 +14,7 @@ from runtime import loudness, timestamps
 from text import FrontEnd, TextError
 from text.markup import LONGEST_BREAK
 from text.splitting import ends, split
-from text.symbols import label
+from text.symbols import label, phones_along
 
 LONGEST_TEXT = 1_000_000  # characters, some twenty hours of speech
 SENTENCE_PAUSE, CLAUSE_PAUSE = 0.4, 0.15  # seconds between two pieces of a long text, after what they end
@@ -128,10 +128,10 @@ class Reader:
         """sounds: of each piece wav (T_wav,), finished, and durations (T_x,) frames."""
         durations, symbols, words, n_words = [], [], [], 0
         for piece, (_, frames) in zip(pieces, sounds):
-            of = self.front_end.words_of(piece.ids)
-            durations += [*frames, piece.gap] if piece.gap else [*frames]
-            symbols += [label(i) for i in piece.ids] + [""] * bool(piece.gap)
-            words += [None if word is None else word + n_words for word in of] + [None] * bool(piece.gap)
+            of, (firsts, lasting) = self.front_end.words_of(piece.ids), phones_along(piece.ids, frames)
+            durations += [*lasting, piece.gap] if piece.gap else lasting
+            symbols += [label(piece.ids[k]) for k in firsts] + [""] * bool(piece.gap)
+            words += [None if of[k] is None else of[k] + n_words for k in firsts] + [None] * bool(piece.gap)
             n_words += 1 + max((word for word in of if word is not None), default=-1)
         wav = np.concatenate([wav for wav, _ in sounds])
         phonemes = " ".join(piece.phonemes for piece in pieces)

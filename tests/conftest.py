@@ -51,8 +51,6 @@ class StubFrontEnd:
     symbols = ("_", *"abcdefghijklmnopqrstuvwxyz")
     asked: list[str] = []
 
-    mark_sizes = ()
-
     def __init__(self, language, units, phonemizer="espeak", lexicon=None):
         self.language, self.units, self.phonemizer, self.lexicon = language, units, phonemizer, lexicon
 

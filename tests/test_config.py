@@ -26,7 +26,7 @@ FAULTS = [
     ("system.log_step=0", "system.log_step = 0", "positive"),
     ("system.wandb_project=5", "system.wandb_project = 5", "text"),
     ("dataset.fold=both", "dataset.fold = 'both'", "all, even, odd"),
-    ("text.units=1", "text.units = 1", "one of blanks, characters, phones"),
+    ("text.units=1", "text.units = 1", "one of blanks, characters, phones, states"),
     ("speakers.names=[a, a]", "speakers.names = ['a', 'a']", "different ones"),
     ("speakers.names=['a|b']", "speakers.names[0] = 'a|b'", "without | and spaces around"),
     ("speakers.names=['']", "speakers.names[0] = ''", "without | and spaces around"),

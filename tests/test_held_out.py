@@ -176,7 +176,7 @@ def test_silences_between_words_become_pauses_where_ids_are_phones():
     for silence, wanted in ((n + 3, [a, space, b, c, d]), (n - 1, [a, b, c, d])):
         spoken = [a] * 9 + [space] * silence + [b] * 5 + [c] * 7 + [d] * 6
         model = SimpleNamespace(
-            mark_sizes=MARK_SIZES, prosody=None, config=config, latent=lambda mel: mel,
+            mark_sizes=MARK_SIZES["phones"], prosody=None, config=config, latent=lambda mel: mel,
             encode_text=lambda ids, *_: (sounds[unpack(ids[0])[0]].T[None], None, None),
         )  # fmt: skip
         found = with_pauses(model, x, sounds[torch.tensor(spoken)].T[None])

@@ -15,7 +15,7 @@ from data_util.corpus import read_transcripts
 from data_util.features import compute_mel
 from model.monotonic_align import search
 from tests.conftest import with_keys
-from text.symbols import FIRST, INSIDE, LAST, ONLY, SYMBOLS, pack
+from text.symbols import FIRST, INSIDE, LAST, ONLY, SYMBOLS, pack, phones_along, states
 from training import initial_alignment
 from training.initial_alignment import (
     FRAMES_PER_GAUSSIAN,
@@ -265,6 +265,17 @@ def test_phones_and_the_pauses_between_words_are_recovered(in_units):
     assert (labels(found) == labels(truth)).mean() >= 0.98
     fitted = fit(mels, x, units="phones", iterations=4)
     assert_never_falls(fitted.objective, 4, n_tied=4)
+
+
+def test_states_are_aligned_as_their_phones(in_units):
+    """Each id is one of the three states that a phone has anyway."""
+    mels, x, _ = spoken_corpus(np.random.default_rng(2), n_utterances=8)
+    for (ids, durations), (phones, lasting) in zip(
+        in_units("states", mels, [np.array(states(one)) for one in x]), in_units("phones", mels, x), strict=True
+    ):
+        firsts, together = phones_along(ids, durations)
+        assert ids[firsts].tolist() == phones.tolist() and together == lasting.tolist()
+        assert len(ids) > len(phones) and durations.min() >= 1
 
 
 def test_a_silence_shorter_than_a_pause_is_the_end_of_the_phone_before():

@@ -44,7 +44,7 @@ VARIANTS = {
         "latent": {"kind": "pooled", "channels": 40},
         "generator": {"inputs": ["f0", "z0_hat"]},
     },
-    "full": {"text": {"units": "phones"}, "loss": {"stft": 1.0, "phase": 1.0}},
+    "full": {"text": {"units": "states"}, "loss": {"stft": 1.0, "phase": 1.0}},
 }  # fmt: skip
 NETWORKS = {  # that learn
     "plain": {"text_encoder", "decoder", "generator"},

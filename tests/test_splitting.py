@@ -2,12 +2,14 @@
 
 import random
 
+import numpy as np
 import pytest
 
+from runtime.chunking import Reader, Settings
 from text.front_end import FrontEnd
 from text.markup import pauses
 from text.splitting import ends, split
-from text.symbols import LENGTHS, MARKS, MODIFIERS
+from text.symbols import LENGTHS, MARKS, MODIFIERS, is_pause
 
 STORY = 'wˈʌn tˈuː, θɹˈiː fˈoːɹ. "fˈaɪv!" sˈɪks <300ms> sˈɛvən; ˈeɪt nˈaɪn? <2000ms> tˈɛn.'
 
@@ -83,3 +85,20 @@ def test_each_id_knows_its_word(units):
     letters = ["".join(c for c in word if c.isalpha() and c not in "ˈˌː") for word in spoken(phonemes).split()]
     letters = ["".join(c for c in each if c in front_end.symbols) for each in letters if each]
     assert ["".join(c for c in each if c.isalpha() and c not in "ˈˌː") for each in said] == letters
+
+
+def test_speech_in_states_has_the_symbols_and_times_of_its_phones():
+    said = {}
+    for units, n_frames in (("states", 2), ("phones", 6)):
+        reader = Reader(FrontEnd(units=units, phonemizer="cmudict"), 22050, 256, longest=200)
+        settings = Settings(sentence_pause=0.5)
+        pieces = reader.pieces("One, two. Three.", settings)
+        sounds = []
+        for piece in pieces:
+            durations = np.array([6 if is_pause(i) else n_frames for i in piece.ids])
+            sounds.append((np.zeros(256 * (durations.sum() + piece.gap), dtype=np.float32), durations))
+        said[units] = reader.joined("One, two. Three.", pieces, sounds)
+    states, phones = said["states"], said["phones"]
+    assert states.symbols == phones.symbols and states.words == phones.words and len(phones.symbols) > 10
+    assert states.durations.tolist() == phones.durations.tolist() and states.seconds == phones.seconds
+    assert states.durations.sum() * 256 == len(states.wav)

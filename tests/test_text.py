@@ -13,7 +13,20 @@ import pytest
 import text
 from text import SYMBOLS, FrontEnd, TextError
 from text.__main__ import main
-from text.symbols import FIRST, INSIDE, LAST, MARK_SIZES, ONLY, VOWELS, label, pack, unpack
+from text.symbols import (
+    FIRST,
+    INSIDE,
+    LAST,
+    MARK_SIZES,
+    ONLY,
+    VOWELS,
+    is_pause,
+    label,
+    pack,
+    phones_along,
+    unpack,
+    word_gaps,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "ljspeech"
@@ -120,30 +133,45 @@ def test_blanks_stand_before_between_and_after(front_end):
     assert [SYMBOLS[i] for i in plain] == list("kˈæt")
     assert front_end.to_ids("kˈæt") == [0, plain[0], 0, plain[1], 0, plain[2], 0, plain[3], 0]
     assert front_end.symbols == SYMBOLS
-    assert front_end.mark_sizes == FrontEnd(units="characters").mark_sizes == ()
 
 
 def test_ids_pack_a_symbol_and_its_marks():
-    sizes = (len(SYMBOLS), *MARK_SIZES)
+    sizes = (len(SYMBOLS), *MARK_SIZES["states"])
     packed = [pack(*one) for one in itertools.product(*map(range, sizes))]
-    assert sorted(packed) == list(range(len(SYMBOLS) * 3 * 2 * 4))
+    assert sorted(packed) == list(range(len(SYMBOLS) * 3 * 2 * 4 * 3))
     assert [unpack(one) for one in packed] == list(itertools.product(*map(range, sizes)))
-    assert pack(7, 2, 1, 3) == 7 + len(SYMBOLS) * (2 + 3 * (1 + 2 * 3))
+    assert pack(7, 2, 1, 3) == 7 + len(SYMBOLS) * (2 + 3 * (1 + 2 * 3)) and MARK_SIZES["phones"] == (3, 2, 4)
     assert [pack(i, 0, 0, 0) for i in range(len(SYMBOLS))] == list(range(len(SYMBOLS)))
 
 
 def spelt(ids):
     """(symbol, stress, long, place) of each id."""
-    return [(SYMBOLS[symbol], *marks) for symbol, *marks in map(unpack, ids)]
+    return [(SYMBOLS[symbol], *marks) for symbol, *marks, _ in map(unpack, ids)]
 
 
 def test_phones_by_hand(phones):
-    assert phones.mark_sizes == MARK_SIZES and phones.symbols == SYMBOLS
+    assert phones.symbols == SYMBOLS
     ids = phones.ids("hello world!")
     assert [place for *_, place in spelt(ids)] == [INSIDE, FIRST, INSIDE, INSIDE, INSIDE, LAST, FIRST, INSIDE, INSIDE,
                                                    LAST, INSIDE]  # fmt: skip
     assert " ".join(map(label, ids)) == "_ h ə l ˈo ʊ w ˈɜː l d !"
     assert [label(pack(SYMBOLS.index("ɑ"), *marks)) for marks in ((2, 1, 0), (1, 0, 3))] == ["ˈɑː", "ˌɑ"]
+
+
+def test_states_are_three_of_each_phone_and_one_of_a_pause(phones):
+    """They are of the same words, between the same gaps, and their durations are the phones'; so are pauses asked
+    for."""
+    states, text = FrontEnd(units="states"), "əhˈə bˈi, <300ms> kˈæt."
+    ids, of_phones = states.to_ids(text), phones.to_ids(text)
+    marks = [(pack(*one[:-1]), one.state) for one in map(unpack, ids)]
+    assert marks == [(i, k) for i in of_phones for k in range(1 if is_pause(i) else 3)]
+    assert [label(i) for i in ids if is_pause(i)] == ["_", ",", "."]
+    firsts, durations = phones_along(ids, range(len(ids)))
+    assert [ids[k] for k in firsts] == of_phones and durations[:3] == [0, 1 + 2 + 3, 4 + 5 + 6]
+    assert [states.words_of(ids)[k] for k in firsts] == phones.words_of(of_phones)
+    assert [firsts.index(gap - 2) for gap in word_gaps(ids)] == word_gaps(of_phones) != []
+    assert {firsts.index(k): seconds for k, seconds in states.pauses(text).items()} == phones.pauses(text) != {}
+    assert phones_along(of_phones, range(len(of_phones))) == ([*range(len(of_phones))], [*range(len(of_phones))])
 
 
 @pytest.mark.parametrize(

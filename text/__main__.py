@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
                         help="what makes phonemes of words (default: %(default)s)")  # fmt: skip
     parser.add_argument("-l", "--lexicon", metavar="FILE", help="words and how they are said: word = respelling")
     parser.add_argument(
-        "-u", "--units", default="blanks", choices=("blanks", "characters", "phones"),
+        "-u", "--units", default="blanks", choices=("blanks", "characters", "phones", "states"),
         help="what an id is (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--explain", action="store_true", help="the rules that change an English text, one by one")

@@ -25,7 +25,9 @@ from text.symbols import (
     SYMBOLS,
     VOWELS,
     canonical,
+    is_pause,
     pack,
+    states,
     unpack,
 )
 
@@ -46,13 +48,14 @@ class FrontEnd:
     lexicon: a file of lines `words = respelling` or `words = [[ phonemes ]]`; TextError where one is neither.
     units: what an id is. characters: a character of IPA; blanks: the same, with a blank before, between and after;
         phones: a letter with its marks (stress, length, place in the word) packed into one number, or a pause: the
-        punctuation between two words, and both ends. Spaces are no units of their own there.
+        punctuation between two words, and both ends. Spaces are no units of their own there; states: the same, with
+        three ids for each phone.
     """
 
     def __init__(
         self,
         language: str = "en-us",
-        units: Literal["blanks", "characters", "phones"] = "blanks",
+        units: Literal["blanks", "characters", "phones", "states"] = "blanks",
         phonemizer: Literal["espeak", "cmudict"] = "espeak",
         lexicon: str | Path | None = None,
     ):
@@ -74,11 +77,6 @@ class FrontEnd:
     def symbols(self) -> tuple[str, ...]:
         """The symbol of each id, or of each remainder of an id by their number where ids have marks."""
         return SYMBOLS
-
-    @property
-    def mark_sizes(self) -> tuple[int, ...]:
-        """How many values each of the marks has that an id packs; none where ids are symbols."""
-        return MARK_SIZES if self.units == "phones" else ()
 
     def signed(self, voice: str) -> str:
         """A voice's name, with a digest of the lexicon that it speaks with where that has words."""
@@ -130,12 +128,12 @@ class FrontEnd:
         """Which word, counted from 0, each id is of; None for pauses and for what stands between words."""
         words, n_words, inside = [], 0, False
         for i in ids:
-            symbol, _, _, place = unpack(i)
-            if SYMBOLS[symbol] == BLANK and self.units == "blanks":
+            if i == _IDS[BLANK] and self.units == "blanks":
                 words.append(None)  # filled below where it stands inside a word
                 continue
-            speaks = SYMBOLS[symbol] != BLANK and SYMBOLS[symbol] not in MARKS
-            n_words += speaks and (not inside or self.units == "phones" and place in (FIRST, ONLY))
+            one, speaks = unpack(i), not is_pause(i)
+            begins = one.place in (FIRST, ONLY) and one.state == 0  # which symbols without marks never say
+            n_words += speaks and (not inside or begins)
             inside = speaks
             words.append(n_words - 1 if speaks else None)
         if self.units == "blanks":
@@ -152,7 +150,7 @@ class FrontEnd:
                 ids += self._pack(_paused(known) if i < len(seconds) else known, begun=bool(ids))
             if i < len(seconds):
                 if not ids:
-                    ids = [_IDS[BLANK if self.units == "phones" else ","]]  # a pause before the first word
+                    ids = [_IDS[BLANK if self.units in MARK_SIZES else ","]]  # a pause before the first word
                 pauses[len(ids) - 1] = pauses.get(len(ids) - 1, 0.0) + seconds[i]
         if not ids:
             raise TextError(f"none of these phonemes is a symbol: {_short(phonemes)}")
@@ -164,9 +162,10 @@ class FrontEnd:
 
     def _pack(self, known, begun):
         """Ids without blanks between; where they go on after others, without the blank at the beginning."""
-        if self.units != "phones":
+        if self.units not in MARK_SIZES:
             return [_IDS[symbol] for symbol in known]
-        return _phones(known)[1:] if begun else _phones(known)
+        phones = _phones(known)[1:] if begun else _phones(known)
+        return states(phones) if self.units == "states" else phones
 
     def _parts(self, text):
         """Words and phonemes by turns, with the spaces that were around them."""

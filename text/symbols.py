@@ -1,6 +1,7 @@
 """The symbols a voice knows: a phoneme string becomes ids one character at a time, so each symbol is one character.
 
-Where ids are phones, an id packs a symbol with its marks: stress, length and the place in the word.
+Where ids are phones, an id packs a symbol with its marks: stress, length and the place in the word; where they are
+states, which part of the phone it is, too.
 
 The list covers what espeak-ng can emit in all its languages. A checkpoint carries its own list, and the order
 is the meaning of the ids: append, never insert.
@@ -8,6 +9,7 @@ is the meaning of the ids: append, never insert.
 
 import unicodedata
 from collections.abc import Sequence
+from typing import NamedTuple
 
 BLANK = "_"  # id 0: the padding of a batch, and the blank between symbols
 
@@ -54,31 +56,63 @@ STRESS = ("", "ˌ", "ˈ")  # the characters of a phone's marks, by their number
 LENGTH = ("", "ː")
 LENGTHS = frozenset("ːˑ")  # half as long is long too
 INSIDE, FIRST, LAST, ONLY = range(4)  # a phone's place in its word
-MARK_SIZES = (len(STRESS), len(LENGTH), 4)
+N_STATES = 3  # of a phone, where ids are states: its beginning, middle and end
+MARK_SIZES = {"phones": (len(STRESS), len(LENGTH), 4), "states": (len(STRESS), len(LENGTH), 4, N_STATES)}  # by units
 
 
-def pack(symbol: int, stress: int, long: int, place: int) -> int:
-    """The id of a phone: symbol + n_symbols (stress + 3 (long + 2 place)), as layers.SymbolEmbedding reads it.
+class Packed(NamedTuple):
+    """What an id packs: an index of SYMBOLS; stress, 0 none, 1 secondary, 2 primary; long, 0 or 1; place, INSIDE,
+    FIRST, LAST or ONLY; state, from 0. A pause has no marks, so that its id is its symbol's."""
 
-    symbol: an index of SYMBOLS; stress: 0 none, 1 secondary, 2 primary; long: 0 or 1; place: INSIDE, FIRST, LAST or
-    ONLY. A pause has no marks, so that its id is its symbol's.
-    """
-    return symbol + len(SYMBOLS) * (stress + MARK_SIZES[0] * (long + MARK_SIZES[1] * place))
+    symbol: int
+    stress: int = 0
+    long: int = 0
+    place: int = INSIDE
+    state: int = 0
 
 
-def unpack(packed):
-    """The reverse: symbol, stress, long, place; of an int, or of each in an array."""
-    rest, symbol = packed // len(SYMBOLS), packed % len(SYMBOLS)
-    rest, stress = rest // MARK_SIZES[0], rest % MARK_SIZES[0]
-    return symbol, stress, rest % MARK_SIZES[1], rest // MARK_SIZES[1]
+def pack(symbol: int, stress: int = 0, long: int = 0, place: int = INSIDE, state: int = 0) -> int:
+    """The id of a phone, or of a state: symbol + n_symbols (stress + 3 (long + 2 (place + 4 state))), as
+    layers.SymbolEmbedding reads it."""
+    n_stress, n_long, n_places, _ = MARK_SIZES["states"]
+    return symbol + len(SYMBOLS) * (stress + n_stress * (long + n_long * (place + n_places * state)))
+
+
+def unpack(packed) -> Packed:
+    """The reverse, of an int, or of each in an array."""
+    values = []
+    for size in (len(SYMBOLS), *MARK_SIZES["states"]):
+        values.append(packed % size)
+        packed = packed // size
+    return Packed(*values)
+
+
+def is_pause(packed: int) -> bool:
+    symbol = SYMBOLS[unpack(packed).symbol]
+    return symbol == BLANK or symbol in MARKS
+
+
+def states(ids: Sequence[int]) -> list[int]:
+    """The ids of phones as those of their states; a pause is one."""
+    found = []
+    for one in ids:
+        found += [one] if is_pause(one) else [pack(*unpack(one)[:-1], state) for state in range(N_STATES)]
+    return found
+
+
+def phones_along(ids: Sequence[int], durations: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Of states the phones' first ones, and the phones' durations; anything else as it is."""
+    firsts = [k for k, one in enumerate(ids) if unpack(one).state == 0]
+    ends = [*firsts[1:], len(ids)]
+    return firsts, [sum(int(one) for one in durations[begin:end]) for begin, end in zip(firsts, ends)]
 
 
 def word_gaps(ids: Sequence[int]) -> list[int]:
-    """Where ids are phones, the index of each that ends a word and that another word follows without a pause."""
-    marks = [unpack(int(one)) for one in ids]
-    pauses = [SYMBOLS[symbol] == BLANK or SYMBOLS[symbol] in MARKS for symbol, *_ in marks]
-    ends = [place in (LAST, ONLY) and not pause for (*_, place), pause in zip(marks, pauses)]
-    begins = [place in (FIRST, ONLY) and not pause for (*_, place), pause in zip(marks, pauses)]
+    """Where ids are phones or states, the index of each that ends a word and that another word follows without a
+    pause."""
+    marks = [(unpack(int(one)), is_pause(int(one))) for one in ids]
+    ends = [one.place in (LAST, ONLY) and not pause for one, pause in marks]
+    begins = [one.place in (FIRST, ONLY) and one.state == 0 and not pause for one, pause in marks]
     return [k for k in range(len(marks) - 1) if ends[k] and begins[k + 1]]
 
 
@@ -89,5 +123,5 @@ def canonical(phonemes: str) -> str:
 
 def label(packed: int) -> str:
     """The characters that an id stands for, for example ˈɑː."""
-    symbol, stress, long, _ = unpack(packed)
-    return STRESS[stress] + SYMBOLS[symbol] + LENGTH[long]
+    one = unpack(packed)
+    return STRESS[one.stress] + SYMBOLS[one.symbol] + LENGTH[one.long]

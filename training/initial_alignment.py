@@ -21,13 +21,13 @@ from data_util.corpus import Corpus
 from data_util.features import bar, digest
 from model.monotonic_align import search
 from runtime.files import write_atomic
-from text.symbols import BLANK, MARKS, SYMBOLS, unpack, word_gaps
+from text.symbols import BLANK, MARKS, N_STATES, SYMBOLS, unpack, word_gaps
 
 N_CEPSTRA = 13
 DELTA_FRAMES = 2  # on either side
 VARIANCE_FLOOR = 0.01  # of the variance over all frames
 SMALLEST_VARIANCE = 1e-6  # where a feature never changes
-PHONE_STATES, PAUSE_STATES = 3, 2  # parts of a phone and of a pause, one after another, with Gaussians of their own
+PAUSE_STATES = 2  # parts of a pause, one after another, with Gaussians of their own, as a phone has N_STATES
 MAX_GAUSSIANS = 4  # of a state, a power of two
 FRAMES_PER_GAUSSIAN = 60  # with fewer a state is not given more Gaussians
 GAUSSIANS = ("mean", "variance", "log_weight")  # of FlatStart, which the cache keeps
@@ -107,12 +107,13 @@ def features(mel: np.ndarray) -> np.ndarray:
 def fit(mels: Sequence[np.ndarray], x: Sequence[np.ndarray], *, units: str, iterations: int) -> FlatStart:
     """Fit the Gaussians on a corpus.
 
-    mels[i]: (n_mels, T_mel) natural log of amplitude, loaded one by one: only features stay in memory; x[i]: (T_x,)
-    ids from 0, what they are is in units, as in text.FrontEnd. characters: a state a symbol; blanks: a symbol and the
-    blank after it (id 0) are the two states of one sound; phones: PHONE_STATES a phone, PAUSE_STATES a pause and, where
-    no pause stands between two words, one that may be skipped. For `iterations` iterations all states of a sound share
-    a Gaussian, unless it has but one; then for as many each has its own, which become two and four on the way.
-    Raises ValueError, which names the utterance, for fewer frames than symbols and for mels that are not finite.
+    mels[i]: (n_mels, T_mel) natural log of amplitude, loaded one by one: only features stay in memory; x[i]: (T_x,) ids
+    from 0, what they are is in units, as in text.FrontEnd. characters: a state a symbol; blanks: a symbol and the blank
+    after it (id 0) are the two states of one sound; phones: N_STATES a phone, PAUSE_STATES a pause and, where no pause
+    stands between two words, one that may be skipped; states: the same, each with an id of its own. For `iterations`
+    iterations all states of a sound share a Gaussian, unless it has but one; then for as many each has its own, which
+    become two and four on the way. Raises ValueError, which names the utterance, for fewer frames than symbols and for
+    mels that are not finite.
     """
     return _fit([_utterance(i, features(mels[i]), x[i], units) for i in range(len(mels))], units, iterations)
 
@@ -178,7 +179,8 @@ def _utterance(index, frames, x, units):
         raise ValueError(f"utterance {index}: id {x.min()}: ids start at 0")
     if not np.isfinite(frames).all():
         raise ValueError(f"utterance {index}: the mel holds NaN or infinity")
-    states = {"characters": _character_states, "blanks": _blank_states, "phones": _phone_states}[units]
+    states = {"characters": _character_states, "blanks": _blank_states, "phones": _phone_states,
+              "states": _phone_states}[units]  # fmt: skip
     base, part, owner = states(x, len(frames))
     durations = np.zeros(len(base), dtype=np.int64)
     durations[owner >= 0] = _evenly(len(frames), (owner >= 0).sum())
@@ -204,17 +206,17 @@ def _blank_states(x, n_frames):
 def _phone_states(x, n_frames):
     """A phone sounds much the same under stress and wherever it stands: its sound is its symbol and its length, for
     each needs frames of its own; and all pauses are one sound, 0. A clip too short for it has a state a symbol."""
-    symbol, _, long, _ = unpack(x)
+    symbol, _, long, _, state = unpack(x)
     pause = np.isin(symbol, [SYMBOLS.index(mark) for mark in (BLANK, *MARKS)])
     sound = np.where(pause, 0, 1 + symbol + len(SYMBOLS) * long)
-    n_parts = np.where(pause, PAUSE_STATES, PHONE_STATES)
+    n_parts = np.where(pause, PAUSE_STATES, 1 if state.any() else N_STATES)
     if n_parts.sum() > n_frames:
         n_parts[:] = 1
     ends = np.isin(np.arange(len(x)), word_gaps(x))
     base, part, owner = [], [], []
     for k, n in enumerate(n_parts):
         base += [sound[k]] * n + [0] * int(ends[k])
-        part += [*range(n)] + [0] * int(ends[k])
+        part += [*range(state[k], state[k] + n)] + [0] * int(ends[k])
         owner += [k] * n + [-1 - k] * int(ends[k])
     return np.array(base), np.array(part), np.array(owner)
 
@@ -272,7 +274,7 @@ def _start(utterances, units):
     variance = sum(((utterance.frames - mean) ** 2).sum(axis=0) for utterance in utterances) / count
     floor = np.maximum(VARIANCE_FLOOR * variance, SMALLEST_VARIANCE)
     n_bases = 1 + max(int(utterance.base.max()) for utterance in utterances)
-    n_classes = (n_bases + 1) * PHONE_STATES  # the last are of sounds unseen
+    n_classes = (n_bases + 1) * N_STATES  # the last are of sounds unseen
     shape = (n_classes, 1, len(mean))
     log_weight = np.zeros((n_classes, 1))
     model = FlatStart(units, n_bases, np.full(shape, mean), np.full(shape, np.maximum(variance, floor)), log_weight)
@@ -281,7 +283,7 @@ def _start(utterances, units):
 
 def _classes(model, utterance, tied):
     """(S,): of each state, the row of the model's arrays; of the parts of a sound the same one while tied."""
-    return np.minimum(utterance.base, model.n_bases) * PHONE_STATES + (0 if tied else utterance.part)
+    return np.minimum(utterance.base, model.n_bases) * N_STATES + (0 if tied else utterance.part)
 
 
 def _divide(utterance):

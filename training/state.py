@@ -16,6 +16,7 @@ from model import discriminator
 from model.discriminator import Discriminators
 from model.networks import build_discriminators
 from model.nisets import NiSETS
+from text.symbols import MARK_SIZES
 from training import checkpoint, gpu, initial_alignment
 from training.checkpoint import Writer
 from training.data import Data, corpus_compression
@@ -128,7 +129,7 @@ def make_state(
             model.compression.load_state_dict(compression)
         model.latent_mean.fill_(data.clips.statistics()[0])
         model.latent_std.fill_(data.clips.statistics()[1])
-        if config.text.units == "phones" and data.clips.durations is not None:
+        if config.text.units in MARK_SIZES and data.clips.durations is not None:
             model.pause_scale.fill_(initial_alignment.pause_scale(data.clips.ids, data.clips.durations))
         if config.with_f0:
             model.f0_mean.fill_(data.clips.f0_statistics()[0])

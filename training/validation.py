@@ -13,7 +13,7 @@ from data_util.config import Config
 from data_util.corpus import Corpus
 from evaluation import held_out, metrics
 from model.nisets import Plan
-from text.symbols import label
+from text.symbols import label, phones_along
 from training import checkpoint
 from training.data import Data, clip_tensors
 from training.distributed import seed_everything
@@ -169,10 +169,10 @@ def save_sample(
         save_wav(folder / f"{name}_{kind}.wav", samples, audio.sample_rate)
         mel = model.features(torch.from_numpy(samples)[None].to(state.processes.device))
         mels[f"{name}: {kind}"] = mel[0].cpu().numpy()
-    symbols = [label(int(i)) for i in corpus.ids[index]]
-    seconds = audio.hop_length / audio.sample_rate
-    path = None if durations is None else durations[0].cpu().numpy()
-    save_validation(folder / f"{name}.png", mels, path, symbols, seconds)
+    ids, seconds = corpus.ids[index].tolist(), audio.hop_length / audio.sample_rate
+    firsts, path = phones_along(ids, [0] * len(ids) if durations is None else durations[0].tolist())
+    symbols = [label(ids[k]) for k in firsts]
+    save_validation(folder / f"{name}.png", mels, None if durations is None else np.array(path), symbols, seconds)
 
 
 def watch_prosody(state: State, numbers: dict[str, float]) -> bool:

@@ -128,6 +128,9 @@ def of_recordings(voice: Voice, clips: list[Clip], out: Path, seed: int) -> dict
             except NoCopy as error:
                 log.warning("%s", error)
                 break
+            except ValueError as error:  # such as fewer frames than symbols
+                log.warning("%s of %s is left out: %s", name, clip.id, error)
+                continue
             wavs[clip.id] = out / name / f"{clip.id}.wav"
             save_wav(wavs[clip.id], wav, rate)
         systems[name] = wavs

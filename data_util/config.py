@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 Part = Literal["text_encoder", "prosody", "f0_residual", "decoder", "generator", "discriminators"]
 PARTS = get_args(Part)
 # what the numbers stand for that networks read and give: with another of these the same weights mean something else
-MEANING = ("latent.kind", "latent.channels", "sde.parametrisation")
+MEANING = ("text.units", "latent.kind", "latent.channels", "sde.parametrisation")
 
 
 class ConfigError(ValueError):
@@ -202,7 +202,7 @@ class Alignment(Section):
     refresh_steps: Whole
     em_iterations: Count
     em_minutes: Positive = 60.0  # of speech that the Gaussians are fitted on; all of it is aligned
-    shortest_pause: Positive = 0.07  # seconds of silence between two words that are a pause, where units are phones
+    shortest_pause: Positive = 0.07  # seconds of silence between two words that are a pause, in units phones, states
     solve_minutes: NotNegative
     solve_ridge: Positive = 0.03  # on how far mu's weights go from 0, or -from's; times the mean square of their inputs
 

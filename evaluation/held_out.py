@@ -80,7 +80,7 @@ def plan_along(model: NiSETS, clip: tuple[Tensor, Tensor, Tensor], generator: np
 
 
 def with_pauses(model: NiSETS, x: Tensor, mel: Tensor) -> Tensor:
-    """The ids (1, T_x) of a clip with a space for each silence between two words, where they are phones; else x."""
+    """The ids (1, T_x) of a clip, where they are phones or states with a space for each silence between two words."""
     if not model.mark_sizes:
         return x
     gaps = 1 + np.array(word_gaps(x[0].tolist()), dtype=np.int64)

@@ -41,7 +41,7 @@ def length_regulate(values: Tensor, durations: Tensor, mel_mask: Tensor) -> Tens
 
 
 def phone_positions(durations: Tensor, mask: Tensor) -> Tensor:
-    """Where each frame stands in its phone.
+    """Where each frame stands in its phone, or in its state where ids are those.
 
     durations: (B, T_x) int64 frames, zeros allowed, which sum to the frames of mask (B, 1, T_mel). Returns (B, 3,
     T_mel), zero past each end. Of frame k of a phone of d frames, seen at its centre: the part of the phone before it,

@@ -68,8 +68,8 @@ class Piece:
 @dataclass(frozen=True)
 class Speech:
     """wav: (T_wav,) float32 in [-1, 1]; sample_rate: Hz; phonemes: IPA, pieces of a long text joined by spaces;
-    durations: (T_x,) frames of each symbol, which sum to the whole; symbols: T_x labels, "" for the silence between
-    pieces; words: of each symbol, which word it is of, None for what is between words."""
+    symbols: T_x labels, "" for the silence between pieces, of states those of their phones; durations: (T_x,) frames of
+    each, which sum to the whole; words: of each, which word it is of, None for what is between words."""
 
     wav: np.ndarray
     sample_rate: int

@@ -330,6 +330,21 @@ def test_each_clip_is_spoken_and_copied_as_who_says_it(capsys, corpus, stub_voic
         assert errors == ["evaluate.py: speaker 'cid': the voice has not learnt it (it knows ben, ann)"]
 
 
+def test_a_recording_that_no_alignment_fits_is_left_out(capsys, corpus, stub_voice, caplog, monkeypatch):
+    """As one of fewer frames than its text has symbols."""
+    along = stub_voice.speak_along
+
+    def speak_along(self, wav, text, *others):
+        if text == TEXTS["a"]:
+            raise ValueError("fewer frames than symbols")
+        return along(self, wav, text, *others)
+
+    monkeypatch.setattr(stub_voice, "speak_along", speak_along)
+    assert command(capsys, "-id", "off_a", "-o", "out")[0] == 0
+    assert [path.stem for path in (corpus / "out" / "recorded_timing").iterdir()] == ["b"]
+    assert caplog.messages == ["recorded_timing of a is left out: fewer frames than symbols"]
+
+
 def test_texts_without_recordings_and_voices_that_cannot_copy(capsys, corpus, stub_voice, caplog, monkeypatch):
     def copy(*_):
         raise NoCopy("no copy synthesis: this voice reads more")

@@ -24,6 +24,7 @@ from text.symbols import (
     label,
     pack,
     phones_along,
+    states,
     unpack,
     word_gaps,
 )
@@ -161,16 +162,16 @@ def test_phones_by_hand(phones):
 def test_states_are_three_of_each_phone_and_one_of_a_pause(phones):
     """They are of the same words, between the same gaps, and their durations are the phones'; so are pauses asked
     for."""
-    states, text = FrontEnd(units="states"), "əhˈə bˈi, <300ms> kˈæt."
-    ids, of_phones = states.to_ids(text), phones.to_ids(text)
+    front_end, text = FrontEnd(units="states"), "əhˈə bˈi, <300ms> kˈæt."
+    ids, of_phones = front_end.to_ids(text), phones.to_ids(text)
     marks = [(pack(*one[:-1]), one.state) for one in map(unpack, ids)]
     assert marks == [(i, k) for i in of_phones for k in range(1 if is_pause(i) else 3)]
     assert [label(i) for i in ids if is_pause(i)] == ["_", ",", "."]
     firsts, durations = phones_along(ids, range(len(ids)))
     assert [ids[k] for k in firsts] == of_phones and durations[:3] == [0, 1 + 2 + 3, 4 + 5 + 6]
-    assert [states.words_of(ids)[k] for k in firsts] == phones.words_of(of_phones)
+    assert [front_end.words_of(ids)[k] for k in firsts] == phones.words_of(of_phones)
     assert [firsts.index(gap - 2) for gap in word_gaps(ids)] == word_gaps(of_phones) != []
-    assert {firsts.index(k): seconds for k, seconds in states.pauses(text).items()} == phones.pauses(text) != {}
+    assert {firsts.index(k): seconds for k, seconds in front_end.pauses(text).items()} == phones.pauses(text) != {}
     assert phones_along(of_phones, range(len(of_phones))) == ([*range(len(of_phones))], [*range(len(of_phones))])
 
 
@@ -331,3 +332,11 @@ def test_command_line_explains_and_scores(tmp_path, capsys):
     for path, said in ((tmp_path / "none.csv", "No such file"), (ROOT / "README.md", "expected id")):
         status, lines, (error,) = told("--score", path)
         assert (status, lines) == (1, []) and said in error
+
+
+def test_a_word_that_ends_in_a_modifier_has_a_gap_behind_it(phones):
+    """ɔ̃ and n̩ end with marks that are phones of their own."""
+    ids = phones.to_ids("bˈɔ̃ bˈʌtn̩, bˈɔ̃ʒ ɔ̃")
+    assert [[label(i) for i in ids[k : k + 2]] for k in word_gaps(ids)] == [["̃", "b"], ["ʒ", "ɔ"]]
+    ids = states(ids)
+    assert [[label(i) for i in ids[k : k + 2]] for k in word_gaps(ids)] == [["̃", "b"], ["ʒ", "ɔ"]]

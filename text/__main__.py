@@ -12,7 +12,7 @@ from collections import Counter
 from text import FrontEnd, TextError
 from text.english.normalise import english, explain
 from text.score import is_table, score, score_cases
-from text.symbols import label
+from text.symbols import MARK_SIZES, label, phones_along
 
 _UNKNOWN = {
     "cmudict": "not in CMUdict, read by letter-to-sound rules",
@@ -21,8 +21,8 @@ _UNKNOWN = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print each text, its words, its phonemes (phones apart, where ids are phones), its ids, and the words that nobody
-    knew.
+    """Print each text, its words, its phonemes (apart, where ids are phones or states), its ids, and the words that
+    nobody knew.
 
     Returns the exit status.
     """
@@ -56,7 +56,8 @@ def _phonemise(texts, options):
         try:
             phonemes = front_end.phonemise(text)
             ids = front_end.to_ids(phonemes)
-            said = " ".join(map(label, ids)) if options.units == "phones" else phonemes
+            phones = [ids[k] for k in phones_along(ids, [1] * len(ids))[0]]
+            said = " ".join(map(label, phones)) if options.units in MARK_SIZES else phonemes
             print("text     ", text.rstrip("\n"))
             print("words    ", front_end.normalise(text))
             print("phonemes ", said)

@@ -109,11 +109,15 @@ def phones_along(ids: Sequence[int], durations: Sequence[int]) -> tuple[list[int
 
 def word_gaps(ids: Sequence[int]) -> list[int]:
     """Where ids are phones or states, the index of each that ends a word and that another word follows without a
-    pause."""
-    marks = [(unpack(int(one)), is_pause(int(one))) for one in ids]
-    ends = [one.place in (LAST, ONLY) and not pause for one, pause in marks]
-    begins = [one.place in (FIRST, ONLY) and one.state == 0 and not pause for one, pause in marks]
-    return [k for k in range(len(marks) - 1) if ends[k] and begins[k + 1]]
+    pause. Modifiers after a word's last letter end it."""
+    gaps, ends = [], False
+    for k, one in enumerate(unpack(int(packed)) for packed in ids):
+        begins = one.place in (FIRST, ONLY) and one.state == 0
+        if ends and begins:
+            gaps.append(k - 1)
+        if SYMBOLS[one.symbol] not in MODIFIERS:
+            ends = one.place in (LAST, ONLY)
+    return gaps
 
 
 def canonical(phonemes: str) -> str:

@@ -94,8 +94,7 @@ def configuration_of(args: argparse.Namespace) -> Config:
         base = whole | {"fine_tuning": base["fine_tuning"]}
     config = configuration.load(args.c, [*args.overrides, f"fine_tuning.start={json.dumps(entries)}"], base=base)
     for path, before in trees.items():
-        advice = "; prepare the recordings for that"
-        configuration.check_same(config, before, ("audio", "text.units"), path.name, advice)
+        configuration.check_same(config, before, ("audio",), path.name, "; prepare the recordings for that")
         configuration.check_same(config, before, configuration.MEANING, path.name)
     return config
 

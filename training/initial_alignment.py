@@ -62,8 +62,8 @@ class FlatStart:
         all frames; shortest_pause: frames of silence between two words from which on they are a pause, see _aligned();
         progress: show a bar.
         Returns ids and durations (T_x,), int64, in frames, each at least 1, with sum T_mel; the ids are x[i], and where
-        they are phones, with a space in them for each pause. Raises ValueError, which names the utterance, for fewer
-        frames than symbols and for mels that are not finite.
+        they are phones or states, with a space in them for each pause. Raises ValueError, which names the utterance,
+        for fewer frames than symbols and for mels that are not finite.
         """
         found = []
         for i in bar(range(len(mels)), len(mels), "flat start: align", progress):
@@ -122,8 +122,8 @@ def corpus_alignment(config: Config, corpus: Corpus, progress: bool) -> tuple[li
     """Fit on clips drawn by the seed, which have alignment.em_minutes together at most, and align all of them; or from
     the cache, where that has been done with the same clips and texts.
 
-    progress: show bars. Returns ids, with pauses where they are phones, and durations (T_x,) int64 in frames for each
-    clip, and what others are aligned with; raises OSError where the cache cannot be written.
+    progress: show bars. Returns ids, with pauses where they are phones or states, and durations (T_x,) int64 in frames
+    for each clip, and what others are aligned with; raises OSError where the cache cannot be written.
     """
     alignment, audio = config.alignment, config.audio
     fitting = (alignment.em_iterations, alignment.em_minutes, alignment.shortest_pause)
@@ -152,7 +152,7 @@ def corpus_alignment(config: Config, corpus: Corpus, progress: bool) -> tuple[li
 def pause_scale(ids: Sequence[np.ndarray], durations: Sequence[np.ndarray]) -> float:
     """How much longer clips are than their symbols without the pauses that corpus_alignment has found; at least 1.
 
-    ids, durations: (T_x,) of each clip, where units are phones.
+    ids, durations: (T_x,) of each clip, where units are phones or states.
     """
     total = sum(int(one.sum()) for one in durations)
     pauses = sum(int(d[x == SYMBOLS.index(" ")].sum()) for x, d in zip(ids, durations))

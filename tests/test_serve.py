@@ -310,7 +310,7 @@ def shown(service, profile):
     address = f"http://127.0.0.1:{service.port}/?text=Hello+there."
     done = subprocess.run(
         ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required",
-         f"--user-data-dir={profile}", "--timeout=20000", "--virtual-time-budget=15000", "--dump-dom", address],
+         f"--user-data-dir={profile}", "--timeout=100000", "--virtual-time-budget=15000", "--dump-dom", address],
         capture_output=True, text=True, check=False, timeout=120)  # fmt: skip
     return done.stdout
 

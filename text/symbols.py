@@ -65,13 +65,13 @@ class Packed(NamedTuple):
     FIRST, LAST or ONLY; state, from 0. A pause has no marks, so that its id is its symbol's."""
 
     symbol: int
-    stress: int = 0
-    long: int = 0
-    place: int = INSIDE
-    state: int = 0
+    stress: int
+    long: int
+    place: int
+    state: int
 
 
-def pack(symbol: int, stress: int = 0, long: int = 0, place: int = INSIDE, state: int = 0) -> int:
+def pack(symbol: int, stress: int, long: int, place: int, state: int = 0) -> int:
     """The id of a phone, or of a state: symbol + n_symbols (stress + 3 (long + 2 (place + 4 state))), as
     layers.SymbolEmbedding reads it."""
     n_stress, n_long, n_places, _ = MARK_SIZES["states"]

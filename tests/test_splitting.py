@@ -9,7 +9,7 @@ from runtime.chunking import Reader, Settings
 from text.front_end import FrontEnd
 from text.markup import pauses
 from text.splitting import ends, split
-from text.symbols import LENGTHS, MARKS, MODIFIERS, is_pause
+from text.symbols import LENGTHS, MARKS, MODIFIERS, PAUSES
 
 STORY = 'wˈʌn tˈuː, θɹˈiː fˈoːɹ. "fˈaɪv!" sˈɪks <300ms> sˈɛvən; ˈeɪt nˈaɪn? <2000ms> tˈɛn.'
 
@@ -95,7 +95,7 @@ def test_speech_in_states_has_the_symbols_and_times_of_its_phones():
         pieces = reader.pieces("One, two. Three.", settings)
         sounds = []
         for piece in pieces:
-            durations = np.array([6 if is_pause(i) else n_frames for i in piece.ids])
+            durations = np.array([6 if i in PAUSES else n_frames for i in piece.ids])
             sounds.append((np.zeros(256 * (durations.sum() + piece.gap), dtype=np.float32), durations))
         said[units] = reader.joined("One, two. Three.", pieces, sounds)
     states, phones = said["states"], said["phones"]

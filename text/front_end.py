@@ -21,11 +21,11 @@ from text.symbols import (
     MARKS,
     MODIFIERS,
     ONLY,
+    PAUSES,
     STRESS,
     SYMBOLS,
     VOWELS,
     canonical,
-    is_pause,
     pack,
     states,
     unpack,
@@ -131,7 +131,7 @@ class FrontEnd:
             if i == _IDS[BLANK] and self.units == "blanks":
                 words.append(None)  # filled below where it stands inside a word
                 continue
-            one, speaks = unpack(i), not is_pause(i)
+            one, speaks = unpack(i), i not in PAUSES
             begins = one.place in (FIRST, ONLY) and one.state == 0  # which symbols without marks never say
             n_words += speaks and (not inside or begins)
             inside = speaks

@@ -50,6 +50,7 @@ _GROUPS = (
 
 SYMBOLS = tuple("".join(_GROUPS))
 MARKS = frozenset(" " + _PUNCTUATION)  # what is not spoken
+PAUSES = tuple(i for i, symbol in enumerate(SYMBOLS) if symbol == BLANK or symbol in MARKS)
 VOWELS = frozenset(_VOWELS)
 MODIFIERS = frozenset(_MODIFIERS + _ASCII_MODIFIERS)  # what says something of the letter beside it
 STRESS = ("", "ˌ", "ˈ")  # the characters of a phone's marks, by their number
@@ -87,21 +88,19 @@ def unpack(packed) -> Packed:
     return Packed(*values)
 
 
-def is_pause(packed: int) -> bool:
-    symbol = SYMBOLS[unpack(packed).symbol]
-    return symbol == BLANK or symbol in MARKS
-
-
 def states(ids: Sequence[int]) -> list[int]:
-    """The ids of phones as those of their states; a pause is one."""
+    """The ids of each phone's states, from the ids of phones; a pause keeps its one."""
     found = []
     for one in ids:
-        found += [one] if is_pause(one) else [pack(*unpack(one)[:-1], state) for state in range(N_STATES)]
+        found += [one] if one in PAUSES else [pack(*unpack(one)[:-1], state) for state in range(N_STATES)]
     return found
 
 
 def phones_along(ids: Sequence[int], durations: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Of states the phones' first ones, and the phones' durations; anything else as it is."""
+    """The index of each phone's first state, and how long the phone lasts; of ids without states, each is a first one.
+
+    ids: T_x of them; durations: T_x numbers.
+    """
     firsts = [k for k, one in enumerate(ids) if unpack(one).state == 0]
     ends = [*firsts[1:], len(ids)]
     return firsts, [sum(int(one) for one in durations[begin:end]) for begin, end in zip(firsts, ends)]
@@ -109,7 +108,7 @@ def phones_along(ids: Sequence[int], durations: Sequence[int]) -> tuple[list[int
 
 def word_gaps(ids: Sequence[int]) -> list[int]:
     """Where ids are phones or states, the index of each that ends a word and that another word follows without a
-    pause. Modifiers after a word's last letter end it."""
+    pause. A modifier behind a word's last letter is of that word."""
     gaps, ends = [], False
     for k, one in enumerate(unpack(int(packed)) for packed in ids):
         begins = one.place in (FIRST, ONLY) and one.state == 0

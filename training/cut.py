@@ -26,7 +26,7 @@ from data_util.features import bar, compute_mel
 from evaluation import metrics
 from runtime import command
 from runtime.files import write_atomic
-from text.symbols import BLANK, MARKS, SYMBOLS, VOWELS, unpack
+from text.symbols import BLANK, PAUSES, SYMBOLS, VOWELS, unpack
 from training import initial_alignment
 from training.initial_alignment import FlatStart
 
@@ -95,10 +95,6 @@ def _inner(ids):
     blank = SYMBOLS.index(BLANK)
     ids = ids[int(ids[0] == blank) :]
     return ids[: len(ids) - int(ids[-1] == blank)]
-
-
-def _are_pauses(ids):
-    return np.isin(unpack(ids)[0], [SYMBOLS.index(mark) for mark in (BLANK, *MARKS)])
 
 
 # -- alignment
@@ -190,7 +186,7 @@ def _ids(take, span, of_class):
     if of_class:
         symbols = unpack(x)[0]
         standing = [next((one for one, members in CLASSES.items() if SYMBOLS[i] in members), OTHERS) for i in symbols]
-        x += np.where(_are_pauses(x), 0, [SYMBOLS.index(one) for one in standing] - symbols)
+        x += np.where(np.isin(x, PAUSES), 0, [SYMBOLS.index(one) for one in standing] - symbols)
     return x
 
 
@@ -218,7 +214,7 @@ def _align_window(model, take, span, of_class):
     starts = ends - durations[own]
     ids = take.ids[span.first : span.last]
     tokens = np.repeat(np.arange(len(ids)), [len(one) for one in ids])
-    said = np.flatnonzero(~_are_pauses(np.concatenate(ids)))
+    said = np.flatnonzero(~np.isin(np.concatenate(ids), PAUSES))
     first = np.searchsorted(tokens[said], np.arange(len(ids)))
     last = np.append(first[1:], len(said)) - 1
     return starts[1 + said[first]], ends[1 + said[last]]  # after the blank at the beginning
@@ -258,7 +254,7 @@ def cuts(take: Take, rate: float, shortest: float, longest: float) -> list[Span]
 def _worth(take, place):
     """Of a cut before a token, by the mark of the token before it."""
     mark = take.ids[place - 1][-1]
-    if not _are_pauses(take.ids[place - 1])[-1]:
+    if take.ids[place - 1][-1] not in PAUSES:
         return 0.0
     return SENTENCE if SYMBOLS[mark] in ".?!" else CLAUSE
 

@@ -21,7 +21,7 @@ from data_util.corpus import Corpus
 from data_util.features import bar, digest
 from model.monotonic_align import search
 from runtime.files import write_atomic
-from text.symbols import BLANK, MARKS, N_STATES, SYMBOLS, unpack, word_gaps
+from text.symbols import N_STATES, PAUSES, SYMBOLS, unpack, word_gaps
 
 N_CEPSTRA = 13
 DELTA_FRAMES = 2  # on either side
@@ -207,7 +207,7 @@ def _phone_states(x, n_frames):
     """A phone sounds much the same under stress and wherever it stands: its sound is its symbol and its length, for
     each needs frames of its own; and all pauses are one sound, 0. A clip too short for it has a state a symbol."""
     symbol, _, long, _, state = unpack(x)
-    pause = np.isin(symbol, [SYMBOLS.index(mark) for mark in (BLANK, *MARKS)])
+    pause = np.isin(x, PAUSES)
     sound = np.where(pause, 0, 1 + symbol + len(SYMBOLS) * long)
     n_parts = np.where(pause, PAUSE_STATES, 1 if state.any() else N_STATES)
     if n_parts.sum() > n_frames:

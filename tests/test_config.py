@@ -100,7 +100,7 @@ FAULTS_OF_KINDS = [
     ("latent.kind=pca", "latent.kind = pca", "normalised or pooled for decoder.kind (unet2d)"),
     ("generator.kind=convnext", "prosody.kind = none", "frame, since generator.kind (convnext)"),
     ("generator.kind=convnext prosody.kind=frame audio.hop_length=384", "audio.n_fft = 1024", "hop_length (384)"),
-    ("discriminators.periods=[] discriminators.scales=0", "discriminators.periods = []", "at least one"),
+    ("discriminators.periods=[] discriminators.resolutions=[]", "discriminators.periods = []", "at least one"),
     ("system.best_metric=cer text.language=de", "system.best_metric = cer", "not text.language (de)"),
 ]  # fmt: skip
 

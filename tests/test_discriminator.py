@@ -142,14 +142,18 @@ def test_the_losses_are_those_of_each_sound_for_itself_in_float32(discriminators
     assert feature.item() == pytest.approx(losses.feature_loss(real, generated).item(), **close)
 
 
-def test_the_shipped_ones_are_hifigans():
-    sizes = dataclasses.asdict(configuration.load().discriminators)  # those of waveforms are HiFi-GAN's
-    assert sizes["period_channels"][-1] == sizes["scale_channels"][-1] == 1024 and sizes["resolutions"] == ()
+@pytest.mark.parametrize("overrides, n_scales, n_fft", [
+    ([], 0, [2048, 1024, 512]),
+    (["discriminators.scales=3", "discriminators.resolutions=[]"], 3, []),  # HiFi-GAN's
+])  # fmt: skip
+def test_the_shipped_ones_are_hifigans_periods_and_spectrograms(overrides, n_scales, n_fft):
+    sizes = dataclasses.asdict(configuration.load(None, overrides).discriminators)
+    assert sizes["period_channels"][-1] == sizes["scale_channels"][-1] == 1024
     narrow = {name: tuple(16 for _ in sizes[name]) for name in ("period_channels", "scale_channels")}
     members = Discriminators(**{**sizes, **narrow}).members
-    periods = [member.period for member in members if isinstance(member, PeriodDiscriminator)]
-    scales = [member.scale for member in members if isinstance(member, ScaleDiscriminator)]
-    assert (periods, scales, len(members)) == ([2, 3, 5, 7, 11], [0, 1, 2], 8)
+    assert [member.period for member in members if isinstance(member, PeriodDiscriminator)] == [2, 3, 5, 7, 11]
+    assert [member.scale for member in members if isinstance(member, ScaleDiscriminator)] == list(range(n_scales))
+    assert [member.n_fft for member in members if isinstance(member, SpectrogramDiscriminator)] == n_fft
     assert [conv.stride[0] for conv in members[0].stack.convs] == [3, 3, 3, 3, 1]
 
 

@@ -19,7 +19,9 @@ from data_util import gta
 from data_util.audio import save_wav
 from data_util.config import PARTS, ROOT
 from evaluation import held_out
+from model.alignment import length_regulate
 from model.nisets import NiSETS
+from model.prosody import pitch_and_energy
 from runtime.files import read_json
 from tests.conftest import corpus_keys, quick_runs
 from training import checkpoint, extract, failures, initialise
@@ -394,6 +396,31 @@ def test_a_fold_writes_the_teacher_forced_latents_of_the_other_one(here, fold, o
         latents = held_out.teacher_forced(model, clip, torch.from_numpy(clips.durations[i])[None], TIMES, noise)
         assert latents.shape == (len(TIMES), 80, LENGTHS[i])
         np.testing.assert_allclose(np.load(folder / f"{i:06d}.npy"), latents.numpy(), rtol=2**-10, atol=2**-10)
+
+
+def test_latents_are_made_along_the_durations_that_the_run_learnt_with(here, whole, monkeypatch):
+    """Its own search's, once it searches: by what the text says of the symbols, no path fits the recording better."""
+    made, made_of = [], held_out.teacher_forced
+
+    def watched(model, clip, durations, *others):
+        made.append((model, clip, durations))
+        return made_of(model, clip, durations, *others)
+
+    def error(model, clip, durations, along):
+        """Squared error of mu along durations, of which pitch and energy are along others."""
+        x, mel, f0 = clip
+        values = pitch_and_energy(model.normalised(mel), model.normalised_f0(f0), along)
+        mu_x, _, _ = model.encode_text(x, torch.ones_like(x[:, None], dtype=mel.dtype), values)
+        return float((model.latent(mel) - length_regulate(mu_x, durations, torch.ones_like(mel[:, :1]))).square().sum())
+
+    monkeypatch.setattr(extract, "teacher_forced", watched)
+    command = whole[2]["fold_even/gta"]
+    assert extract.main([*command, "-o", str(here / "initial")]) == 0
+    assert extract.main([*command, "-o", str(here / "own"), "alignment.init_steps=0"]) == 0
+    n = len(FOLDS["odd"])
+    for (model, clip, initial), (_, _, own) in zip(made[:n], made[n:]):
+        assert own.sum() == initial.sum() and own.min() >= 1
+        assert error(model, clip, own, initial) < error(model, clip, initial, initial)
 
 
 def test_the_vocoder_reads_the_latents_of_the_fold_that_has_not_seen_the_clip(whole):

@@ -1,7 +1,8 @@
 """Write the teacher-forced (GTA) latents that a vocoder trains on: python -m training.extract ID -o FOLDER.
 
 They are the one-step posterior means of the clips that a run has not trained on (dataset.fold; all, where it trained on
-all), from its averaged weights, along the flat start's durations, at the diffusion times that --times names.
+all), from its averaged weights, at the diffusion times that --times names. Their durations are such as the run has
+learnt with: the initial alignment's up to alignment.init_steps, from then on those that it searches for itself.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from training import checkpoint, voices
 from training.data import Data, clip_tensors, held_back_indices, prepare_data
 from training.distributed import Processes
 from training.failures import described, end_with_starter
+from training.realign import realigned
 from training.state import State, make_state
 
 
@@ -34,12 +36,13 @@ def extract(state: State, data: Data, folder: Path, about: gta.About) -> None:
     if data.clips.durations is None:
         raise ConfigError("alignment.init = none: must be em, whose durations the latents are made along")
     indices = held_back_indices(state.config.dataset.fold, len(data.clips))
+    searches = state.step > state.config.alignment.init_steps
     for i in tqdm(indices, desc=f"{folder.name}: latents", unit="clip", ncols=command.columns()):
-        durations = torch.from_numpy(data.clips.durations[i])[None].to(state.processes.device)
+        durations = realigned(state, data.clips, [i])[0] if searches else torch.from_numpy(data.clips.durations[i])
         generator = torch.Generator().manual_seed(state.config.system.seed + i)
         with state.ema.speaking_as(int(data.clips.speakers[i])):
             clip = clip_tensors(state.config, data.clips, i, state.processes.device)
-            latents = teacher_forced(state.ema, clip, durations, about.times, generator)
+            latents = teacher_forced(state.ema, clip, durations[None].to(clip[0].device), about.times, generator)
         gta.save(folder, i, latents.cpu().numpy())
     gta.complete(folder, data.clips.content, indices, about)
 

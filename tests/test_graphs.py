@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 import train
 from data_util import config as configuration
@@ -28,7 +28,10 @@ class Tape(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        self.operations.append((func, args, kwargs or {}, out))
+        if torch.Tag.inplace_view not in func.tags:  # which runs no kernel
+            # a view of each result keeps the shape that a later inplace_view, as in torch.stft, takes from the tensor
+            kept = tree_map(lambda one: one.detach() if isinstance(one, torch.Tensor) else one, out)
+            self.operations.append((func, args, kwargs or {}, kept))
         return out
 
     def pool(self):

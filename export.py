@@ -75,7 +75,7 @@ class Encoder(Graph):
         self.model = model
         sampled = ("noise_values",) if model.prosody is not None else ()
         self.inputs = ("x", "length_scale", *sampled, *speaker_of(model))
-        self.outputs = ("durations", "mu_x", "h") + (("c", "values") if model.prosody is not None else ())
+        self.outputs = ("durations", "mu_x") + (("c", "values") if model.prosody is not None else ())
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         given = dict(zip(self.inputs, inputs))
@@ -103,10 +103,10 @@ class Decoder(Graph):
         noise, durations = given.pop("noise_latents"), given.pop("durations")
         mask = (torch.arange(noise.shape[-1], device=noise.device) < durations.sum())[None, None].to(noise.dtype)
         with model.speaking_as(given.get("speaker", 0)):
-            encoded = Encoded(given["mu_x"], given["h"], given.get("c"), given.get("values"))
+            encoded = Encoded(given["mu_x"], given.get("c"), given.get("values"))
             mu, f0 = model.expand(encoded, durations, mask, lambda _: given["noise_f0"])
-            t, conditions = torch.ones(1, device=noise.device), {"mu": mu, "f0": model.frame_f0(f0)}
-            z0_hat = mu + model.denoiser.denoise(noise * mask, t, mask, **conditions)[0]
+            t = torch.ones(1, device=noise.device)
+            z0_hat = mu + model.denoiser.denoise(noise * mask, t, mask, mu=mu, f0=f0)[0]
         features = model.vocoder_features(z0_hat, t, mu, f0)
         source = model.source(f0)
         if source is None:

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
@@ -91,16 +90,16 @@ class Stopwatch:
 
     def watch(self, state: State) -> None:
         """Have each part of a state say when it begins and ends, forwards and backwards."""
-        model, networks = state.model, state.model.parts() | {"discriminators": [state.discriminators]}
-        calls = [(model, "encode_text", "text_encoder"), (model, "refine", "text_encoder"),
-                 (model, "align", "alignment"), (model.prosody, "losses", "prosody"),
+        model, networks = state.model, state.model.parts() | {"discriminators": state.discriminators}
+        calls = [(model, "encode_text", "text_encoder"), (model, "align", "alignment"),
+                 (model.prosody, "losses", "prosody"),
                  (model.denoiser, "denoise", "decoder"), (model, "vocode", "generator"),
                  (state.discriminators, "forward", "discriminators")]  # fmt: skip
         for owner, name, row in calls:
             if owner is not None:
                 setattr(owner, name, self.watched(getattr(owner, name), row))
-        for row, part in networks.items():  # gradients come one after another, part by part
-            for parameter in nn.ModuleList(part).parameters():
+        for row, network in networks.items():  # gradients come one after another, part by part
+            for parameter in network.parameters():
                 parameter.register_post_accumulate_grad_hook(lambda _, row=row: self.lap(row))
         for optimiser in (state.optimiser, state.optimiser_discriminators):
             optimiser.register_step_post_hook(lambda *_: self.lap("optimiser"))
@@ -108,7 +107,7 @@ class Stopwatch:
 
 def joint(config: Config) -> Config:
     """The configuration with one stage, in which all of JOINT train; searching for the path wherever it ever does."""
-    parts = ", ".join(f"{part}: {RATE}" for part in JOINT if part != "prosody" or config.prosody.kind != "none")
+    parts = ", ".join(f"{part}: {RATE}" for part in JOINT if part != "prosody" or config.with_f0)
     searches = config.alignment.init_steps < config.training.train_num_steps
     return configuration.change(config, [
         f"training.stages=[{{parts: {{{parts}}}}}]", "training.gta_folders=[]", "dataset.fold=all",

@@ -93,9 +93,7 @@ class System(Section):
     sample_clips: Count
     save_ckpt: Count
     keep_ckpt: Count
-    best_metric: Literal[
-        "latent_l1", "copy_mel_l1", "loss_prior", "loss_frame", "loss_duration", "cer", "distillmos", "mcd"
-    ]
+    best_metric: Literal["latent_l1", "copy_mel_l1", "loss_prior", "loss_duration", "cer", "distillmos", "mcd"]
     patience: Whole
     keep_best: Count
     wandb_project: str
@@ -157,14 +155,8 @@ class TransformerSizes(Kind):
         yield self.channels % self.n_heads == 0, "text_encoder.channels", "a multiple of text_encoder.n_heads"
 
 
-class ConvNeXtFramesSizes(Kind):
-    n_layers: Count = 2
-    hidden_channels: Count = 384
-    kernel: Odd = 5
-
-
 class Prosody(Kind):
-    """Pitch and energy of each symbol."""
+    """Pitch and energy of each symbol, F0 and voicing of each frame."""
 
     channels: Count = 128
     hidden_channels: Count = 256
@@ -175,11 +167,6 @@ class Prosody(Kind):
     pitch_temperature: NotNegative = 1.0
     energy_temperature: NotNegative = 0.0
     patience: Count = 4  # validations without a gain on held-out clips, after which this part stops training
-
-
-class FrameProsody(Prosody):
-    """F0 and voicing of each frame, too."""
-
     frame_layers: Count = 2
     residual_layers: Whole = 0  # of the part f0_residual, a score network over F0 about its contour; 0: there is none
     residual_timesteps: Evaluations = 1  # as n_timesteps
@@ -264,7 +251,6 @@ class ConvNeXtSizes(Kind):
     hidden_channels: Count = 1152
     n_layers: Count = 8
     kernel: Odd = 7
-    head: Literal["source"] = "source"  # the only one; the bundled voice and older runs name it
     needs_source = True
 
     def checks(self, config):
@@ -290,7 +276,6 @@ class Loss(Section):
 
     duration: NotNegative
     prior: NotNegative
-    frame: NotNegative = 1.0  # the prior's loss once more, of the refined mu
     prosody: NotNegative = 1.0  # pitch and energy
     f0: NotNegative = 1.0
     voicing: NotNegative = 1.0
@@ -299,8 +284,7 @@ class Loss(Section):
     adversarial: NotNegative
     feature: NotNegative
     mel: NotNegative
-    mel_blur: NotNegative
-    stft: NotNegative = 0.0  # of several resolutions, weighed over t as mel is
+    stft: NotNegative = 0.0  # of several resolutions
     stft_resolutions: Annotated[N_FFTs, NotEmpty] = (512, 1024, 2048)  # samples, the n_fft of each
     phase: NotNegative = 0.0  # of voiced frames; for generator.kind convnext, whose pulses follow the recording
 
@@ -321,9 +305,12 @@ class Stage(Section):
     def checks(self, config: "Config", key: str) -> Checks:
         parts, latents, trains = f"{key}.parts", f"{key}.latents", set(self.parts)
         yield "generator" in trains or "discriminators" not in trains, parts, "with generator beside discriminators"
-        has_prosody, has_residual = config.prosody.kind != "none", config.has_f0_residual
-        yield has_prosody or "prosody" not in trains, parts, "without prosody for prosody.kind"
-        yield has_residual or "f0_residual" not in trains, parts, "without f0_residual where it has no residual_layers"
+        yield config.with_f0 or "prosody" not in trains, parts, "without prosody for prosody.kind"
+        yield (
+            config.has_f0_residual or "f0_residual" not in trains,
+            parts,
+            "without f0_residual where it has no residual_layers",
+        )
         is_off, reached = self.feature_gradient == "off", bool(trains & {"decoder", "generator"})
         yield is_off or reached, f"{key}.feature_gradient", "off where neither decoder nor generator trains"
         if self.latents != "joint":
@@ -356,15 +343,14 @@ class Training(Section):
 
 class FineTuning(Section):
     start: tuple[str, ...] = ()  # what -from gives: CHECKPOINT, all that it has, or PART,PART=CHECKPOINT
-    rate: Positive  # counts, as frozen does, with one whole checkpoint alone
+    rate: Positive  # counts, as frozen does, with -from alone
     frozen: Annotated[tuple[Part, ...], Rule("some of the parts, not all", lambda parts: set(parts) < set(PARTS))] = ()
 
 
 # of the sections that have a kind, what each kind's keys are; a kind of your own is one more entry
 KINDS: dict[str, dict[str, type]] = {
     "text_encoder": {"transformer": TransformerSizes},
-    "frame_encoder": {"none": Kind, "convnext1d": ConvNeXtFramesSizes},
-    "prosody": {"none": Kind, "phone": Prosody, "frame": FrameProsody},
+    "prosody": {"none": Kind, "frame": Prosody},
     "latent": {"normalised": Kind, "pooled": FewerChannels, "pca": FewerChannels},
     "decoder": {"unet2d": UNet2dSizes, "convnext1d": ConvNeXt1dSizes},
     "generator": {"hifigan": HiFiGANSizes, "convnext": ConvNeXtSizes},
@@ -379,7 +365,6 @@ class Config(Section):
     text: Text
     speakers: Speakers
     text_encoder: Any  # where it says Any: of the kind that KINDS has under the section's name
-    frame_encoder: Any
     prosody: Any
     latent: Any
     alignment: Alignment
@@ -441,8 +426,11 @@ class Config(Section):
         yield 2 * pitch.f_min <= pitch.f_max <= rate / 4, "pitch.f_max", right
         yield sde.beta_min < sde.beta_max, "sde.beta_min", "under sde.beta_max"
         yield sde.t_one + sde.t_uniform <= 1, "sde.t_uniform", "at most 1 - sde.t_one"
-        has_f0 = self.prosody.kind == "frame" or not self.vocoder_needs_f0
-        yield has_f0, "prosody.kind", "frame, since generator.kind with generator.inputs needs F0"
+        yield (
+            self.with_f0 or not self.vocoder_needs_f0,
+            "prosody.kind",
+            "frame, since generator.kind with generator.inputs needs F0",
+        )
         for name in KINDS:
             yield from getattr(self, name).checks(self)
         networks = self.discriminators

@@ -35,24 +35,22 @@ def measure(
     """
     x, mel, f0 = clip
     mask, z0, f0 = torch.ones_like(mel[:, :1]), model.latent(mel), model.normalised_f0(f0)
-    durations, values, (mu_x, logw, h) = align_held_out(model, x, mel, f0)
-    coarse, mu = length_regulate(mu_x, durations, mask), model.mu_along(mu_x, h, durations, mask, f0)
+    durations, values, (mu_x, logw) = align_held_out(model, x, mel, f0)
+    mu = length_regulate(mu_x, durations, mask)
     noise = torch.randn(z0.shape, generator=generator).to(z0.device)
     length = predict_durations(logw, model.logw_variance, model.pause_scale.item()).sum()
     numbers = {
-        "loss_prior": losses.prior_loss(z0, coarse, mask, mask.sum()),
+        "loss_prior": losses.prior_loss(z0, mu, mask, mask.sum()),
         "loss_duration": duration_loss(model, mel, f0, alignment or (x, durations)),
         "duration_ratio": length / mask.sum(),
     }
-    if model.frame_encoder is not None:
-        numbers["loss_frame"] = losses.prior_loss(z0, mu, mask, mask.sum())
     if model.prosody is not None:
         numbers |= measure_prosody(model, x, values, f0, durations, generator)
     r_0, edm = z0 - mu, replace(model.sde, parametrisation="edm")
     for time in PROBED_TIMES:
         t = torch.full((1,), time, device=z0.device)
         r_t = model.sde.perturb(r_0, noise, t)
-        r_0_hat, _ = model.denoiser.denoise(r_t, t, mask, mu=mu, f0=model.frame_f0(f0))
+        r_0_hat, _ = model.denoiser.denoise(r_t, t, mask, mu=mu, f0=f0)
         least = expand(edm.coefficients(t)[0]) * r_t  # what is known of r_0 without a network
         numbers[f"score_ratio_{time:g}"] = ((r_0_hat - r_0) ** 2).sum() / ((least - r_0) ** 2).sum()
         if time == 1.0:
@@ -65,7 +63,7 @@ def duration_loss(model: NiSETS, mel: Tensor, f0: Tensor | None, alignment: tupl
     x, durations = alignment
     x_mask = torch.ones_like(x[:, None], dtype=mel.dtype)
     values = None if model.prosody is None else pitch_and_energy(model.normalised(mel), f0, durations)
-    _, logw, _ = model.encode_text(x, x_mask, values)
+    _, logw = model.encode_text(x, x_mask, values)
     return losses.duration_loss(logw, durations, x_mask, x_mask.sum())
 
 
@@ -74,8 +72,8 @@ def plan_along(model: NiSETS, clip: tuple[Tensor, Tensor, Tensor], generator: np
     """A clip's text along the clip's own best alignment, with its pauses, pitch, energy and F0. clip: as of measure."""
     x, mel, f0 = clip
     mask, f0 = torch.ones_like(mel[:, :1]), model.normalised_f0(f0)
-    durations, _, (mu_x, _, h) = align_held_out(model, with_pauses(model, x, mel), mel, f0)
-    mu = model.mu_along(mu_x, h, durations, mask, f0)
+    durations, _, (mu_x, _) = align_held_out(model, with_pauses(model, x, mel), mel, f0)
+    mu = length_regulate(mu_x, durations, mask)
     return Plan(mu, durations, f0, drawn(generator, mu.shape).to(mu.device), generator)
 
 
@@ -96,7 +94,7 @@ def with_pauses(model: NiSETS, x: Tensor, mel: Tensor) -> Tensor:
 
 def align_held_out(
     model: NiSETS, x: Tensor, mel: Tensor, f0: Tensor | None
-) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor, Tensor]]:
+) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor]]:
     """The best path (1, T_x) in frames, and pitch and energy (1, 2, T_x) along it, None where there are none, with
     what encode_text gives for them. f0: (1, 2, T_mel) normalised."""
     z0, mel, x_mask = model.latent(mel), model.normalised(mel), torch.ones_like(x[:, None], dtype=mel.dtype)
@@ -129,9 +127,8 @@ def measure_prosody(
     noise = torch.randn(n, *values.shape[1:], generator=generator).to(values.device)
     given = [repeated(each) for each in (values, c, x_mask)]
     numbers = {"loss_prosody": prosody.pitch_energy_loss(*given, u, noise, n * x_mask.sum())}
-    if prosody.has_frames:
-        frames = Frames.along(c, values, durations, mask)
-        numbers |= prosody.contour_losses(f0, frames, mask.sum())
+    frames = Frames.along(c, values, durations, mask)
+    numbers |= prosody.contour_losses(f0, frames, mask.sum())
     if prosody.residual is not None:
         noise = torch.randn(n, *mask.shape[1:], generator=generator).to(mask.device)
         numbers["loss_f0_residual"] = prosody.residual_loss(
@@ -157,12 +154,12 @@ def teacher_forced(
     x_mask, mask = torch.ones_like(x[:, None], dtype=mel.dtype), torch.ones_like(mel[:, :1])
     z0, f0 = model.latent(mel), model.normalised_f0(f0)
     values = None if f0 is None else pitch_and_energy(model.normalised(mel), f0, durations)
-    mu_x, _, h = model.encode_text(x, x_mask, values)
-    mu = model.mu_along(mu_x, h, durations, mask, f0)
+    mu_x, _ = model.encode_text(x, x_mask, values)
+    mu = length_regulate(mu_x, durations, mask)
     z0_hats = []
     for time in times:
         t = torch.full((1,), time, device=z0.device)
         noise = torch.randn(z0.shape, generator=generator).to(z0.device)
         r_t = model.sde.perturb(z0 - mu, noise, t)
-        z0_hats.append(mu + model.denoiser.denoise(r_t, t, mask, mu=mu, f0=model.frame_f0(f0))[0])
+        z0_hats.append(mu + model.denoiser.denoise(r_t, t, mask, mu=mu, f0=f0)[0])
     return torch.cat(z0_hats)

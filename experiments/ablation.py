@@ -22,14 +22,12 @@ ARMS = {  # what is changed in the base, which is the overlay of -c
     "noise": ["sde.parametrisation=noise"],
     "uniform_t": ["sde.t_one=0", "sde.t_uniform=1"],
     "pooled": ["latent.kind=pooled"],
-    "pca": ["latent.kind=pca"],
     "drawn": ["alignment.solve_minutes=0"],
     "search": ["alignment.solve_minutes=0", "alignment.init_steps=0"],  # differs from `drawn`
 }
-DEFAULT_ARMS = ("base", "noise", "uniform_t", "pca", "search")
+DEFAULT_ARMS = ("base", "noise", "uniform_t", "pooled", "search")
 COLUMNS = {  # of the last validation: title
     "loss_prior": "prior",
-    "loss_frame": "prior, refined",
     "score_ratio_1": "F-loss at 1",
     "score_ratio_0.5": "at .5",
     "score_ratio_0.2": "at .2",
@@ -46,7 +44,7 @@ def stages(args: argparse.Namespace, base: Config) -> list[dict]:
     text = {"text_encoder": 1e-3, "decoder": 1e-3}
     if args.sound is None:
         return [{"parts": text, "final": 0.02}]
-    prosody = {"prosody": 1e-3} if base.prosody.kind != "none" else {}
+    prosody = {"prosody": 1e-3} if base.with_f0 else {}
     sound = {"generator": 5e-4, "discriminators": 2e-3}
     shares = [n / (args.steps + sum(args.sound)) for n in (args.steps, *args.sound)]
     return [{"parts": text | prosody, "final": 0.02, "share": shares[0]},

@@ -34,25 +34,25 @@ def score_loss(output: Tensor, target: Tensor, mask: Tensor, n_frames: Tensor) -
     return ((output - target) ** 2 * mask).sum() / (n_frames * output.shape[1])
 
 
-def mel_loss(mel_hat: Tensor, mel: Tensor, weight: Tensor, mask: Tensor, n_frames: Tensor) -> Tensor:
-    """L1 of log-mels, each item weighed. mel_hat, mel: (B, n_mels, T) natural log, weight: (B,) at most 1."""
-    return ((mel_hat - mel).abs() * mask * weight[:, None, None]).sum() / (n_frames * mel.shape[1])
+def mel_loss(mel_hat: Tensor, mel: Tensor, mask: Tensor, n_frames: Tensor) -> Tensor:
+    """L1 of log-mels. mel_hat, mel: (B, n_mels, T) natural log."""
+    return ((mel_hat - mel).abs() * mask).sum() / (n_frames * mel.shape[1])
 
 
-def stft_loss(wav_hat: Tensor, wav: Tensor, resolutions: tuple[int, ...], weight: Tensor) -> Tensor:
-    """Multi-resolution STFT loss (Yamamoto et al. 2020, equations 3 to 6), the mean over items, each weighed.
+def stft_loss(wav_hat: Tensor, wav: Tensor, resolutions: tuple[int, ...]) -> Tensor:
+    """Multi-resolution STFT loss (Yamamoto et al. 2020, equations 3 to 6), the mean over items.
 
-    wav_hat, wav: (B, 1, T_wav) in [-1, 1], zeros in both past an item's end; resolutions: n_fft of each, samples;
-    weight: (B,) at most 1. In float32, also under autocast; gradients are finite, also for silence.
+    wav_hat, wav: (B, 1, T_wav) in [-1, 1], zeros in both past an item's end; resolutions: n_fft of each, samples. In
+    float32, also under autocast; gradients are finite, also for silence.
     """
     with torch.autocast(wav.device.type, enabled=False):
-        items = 0
+        items = []
         for n_fft in resolutions:
             magnitude_hat, magnitude = _stft_magnitude(wav_hat, n_fft), _stft_magnitude(wav, n_fft)
             quiet = STFT_QUIET * math.sqrt(magnitude[0].numel())
             convergence = _norm(magnitude - magnitude_hat) / _norm(magnitude).clamp(min=quiet)
-            items = items + convergence + (magnitude.log() - magnitude_hat.log()).abs().mean((1, 2))
-        return (items / len(resolutions) * weight).mean()
+            items.append(convergence + (magnitude.log() - magnitude_hat.log()).abs().mean((1, 2)))
+        return torch.stack(items).mean()
 
 
 def phase_loss(wav_hat: Tensor, wav: Tensor, voiced: Tensor, n_fft: int) -> Tensor:

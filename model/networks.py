@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from data_util.audio import MelSpectrogram
-from model.alignment import align, length_regulate, phone_positions
+from model.alignment import align
 from model.convnext import ConvNeXtScore, ConvNeXtVocoder
 from model.denoiser import Denoiser
 from model.discriminator import Discriminators
@@ -18,7 +18,7 @@ from model.latent import Compression
 from model.layers import SpeakerEmbedding, TimeEmbedding, precision, to_float32
 from model.prosody import N_VALUES, Prosody
 from model.sde import SDE
-from model.text_encoder import FrameEncoder, TextEncoder
+from model.text_encoder import TextEncoder
 from model.unet import UNet
 from model.vocoder import Source, Vocoder
 from text.symbols import MARK_SIZES
@@ -38,8 +38,9 @@ def sizes(section) -> dict:
 
 
 def n_prosody_channels(config: "Config") -> int:
-    """Numbers of each frame that decoder and frame encoder are told: F0 and voicing, or none."""
-    return N_VALUES if config.prosody.kind == "frame" else 0
+    """Numbers of each symbol that the text encoder is told, pitch and energy, and of each frame that the decoder is, F0
+    and voicing; 0 without prosody."""
+    return N_VALUES if config.with_f0 else 0
 
 
 def unet2d_decoder(config: "Config") -> nn.Module:
@@ -47,8 +48,8 @@ def unet2d_decoder(config: "Config") -> nn.Module:
 
 
 def convnext1d_decoder(config: "Config") -> nn.Module:
-    n_conditions = n_prosody_channels(config)
-    return ConvNeXtScore(config.n_latents, n_conditions, **sizes(config.decoder), n_speakers=config.n_speakers)
+    widths = (config.n_latents, n_prosody_channels(config))
+    return ConvNeXtScore(*widths, **sizes(config.decoder), n_speakers=config.n_speakers)
 
 
 def hifigan_vocoder(config: "Config", n_inputs: int) -> Vocoder:
@@ -61,8 +62,7 @@ def convnext_vocoder(config: "Config", n_inputs: int) -> Vocoder:
 
 
 def transformer_encoder(config: "Config", n_symbols: int, mark_sizes: tuple[int, ...]) -> TextEncoder:
-    n_conditions = 0 if config.prosody.kind == "none" else N_VALUES
-    widths = (n_symbols, config.n_latents, mark_sizes, n_conditions)
+    widths = (n_symbols, config.n_latents, mark_sizes, n_prosody_channels(config))
     return TextEncoder(config.text_encoder, *widths, n_speakers=config.n_speakers)
 
 
@@ -98,12 +98,8 @@ class Networks(nn.Module):
         self.sde = SDE(**asdict(config.sde))
         self.mark_sizes = MARK_SIZES.get(config.text.units, ())
         self.text_encoder = TEXT_ENCODERS[config.text_encoder.kind](config, n_symbols, self.mark_sizes)
-        self.frame_encoder = None
-        if config.frame_encoder.kind != "none":
-            widths = (config.text_encoder.channels, n_prosody_channels(config), n_latents)
-            self.frame_encoder = FrameEncoder(*widths, **sizes(config.frame_encoder))
         self.prosody = None
-        if prosody.kind != "none":
+        if config.with_f0:
             self.prosody = Prosody(prosody, n_symbols, self.mark_sizes, self.sde, amp, config.n_speakers)
         self.decoder = DECODERS[config.decoder.kind](config)
         n_channels = {"z0_hat": n_latents, "mu": n_latents, "f0": N_VALUES, "t": T_CHANNELS}
@@ -127,22 +123,20 @@ class Networks(nn.Module):
         if self.prosody is not None:
             self.prosody.set_precision(amp)
 
-    def parts(self) -> dict[str, list[nn.Module]]:
-        """The networks of each part that can be named in training.stages."""
-        found: dict[str, list[nn.Module]] = {"text_encoder": [self.text_encoder]}
-        if self.frame_encoder is not None:
-            found["text_encoder"].append(self.frame_encoder)
+    def parts(self) -> dict[str, nn.Module]:
+        """The network of each part that can be named in training.stages."""
+        found: dict[str, nn.Module] = {"text_encoder": self.text_encoder}
         if self.prosody is not None:
-            found["prosody"] = [self.prosody.network]
+            found["prosody"] = self.prosody.network
             if self.prosody.residual is not None:
-                found["f0_residual"] = [self.prosody.residual]
-        return found | {"decoder": [self.decoder], "generator": [self.generator]}
+                found["f0_residual"] = self.prosody.residual
+        return found | {"decoder": self.decoder, "generator": self.generator}
 
     def part_of(self, name: str) -> str:
         """The part that an entry of the state dict belongs to; "" for those of the corpus."""
         if name == "logw_variance":
             return "text_encoder"
-        owners = {id(network): part for part, networks in self.parts().items() for network in networks}
+        owners = {id(network): part for part, network in self.parts().items()}
         for path, module in self.named_modules():
             if id(module) in owners and name.startswith(f"{path}."):
                 return owners[id(module)]
@@ -189,33 +183,16 @@ class Networks(nn.Module):
             return None
         return torch.cat([(f0[:, :1] - self.f0_mean) / self.f0_std, f0[:, 1:]], dim=1)
 
-    def frame_f0(self, f0: Tensor | None) -> Tensor | None:
-        """What decoder and frame encoder are told of normalised F0 (B, 2, T_mel)."""
-        return f0 if self.config.prosody.kind == "frame" else None
-
     # -- single calls
 
-    def encode_text(self, x: Tensor, x_mask: Tensor, values: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def encode_text(self, x: Tensor, x_mask: Tensor, values: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x: (B, T_x) ids, x_mask: (B, 1, T_x), values: (B, 2, T_x) pitch and energy, or None.
 
-        Returns mu_x (B, n_latents, T_x), logw (B, 1, T_x) log-frames and the features h (B, C, T_x) behind mu_x.
+        Returns mu_x (B, n_latents, T_x) and logw (B, 1, T_x), log-frames.
         """
         with precision(x, self.amp):
-            mu_x, logw, h = self.text_encoder(x, x_mask, values)
-        return to_float32(mu_x), to_float32(logw), h
-
-    def refine(self, mu: Tensor, h: Tensor, position: Tensor, mask: Tensor, f0: Tensor | None) -> Tensor:
-        """mu as it moves within each symbol. mu: (B, n_latents, T_mel), h: (B, C, T_mel), position: (B, 3, T_mel)."""
-        if self.frame_encoder is None:
-            return mu
-        with precision(mu, self.amp):
-            delta = self.frame_encoder(h, position, mask, self.frame_f0(f0))
-        return mu + to_float32(delta)
-
-    def mu_along(self, mu_x: Tensor, h: Tensor, durations: Tensor, mask: Tensor, f0: Tensor | None) -> Tensor:
-        """The refined mu (B, n_latents, T_mel) of durations (B, T_x); mu_x, h: of encode_text, mask: (B, 1, T_mel)."""
-        mu, h = (length_regulate(each, durations, mask) for each in (mu_x, h))
-        return self.refine(mu, h, phone_positions(durations, mask), mask, f0)
+            mu_x, logw, _ = self.text_encoder(x, x_mask, values)
+        return to_float32(mu_x), to_float32(logw)
 
     def vocoder_features(
         self, z0_hat: Tensor, t: Tensor | None = None, mu: Tensor | None = None, f0: Tensor | None = None

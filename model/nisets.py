@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from data_util.audio import cut, sequence_mask
 from model import losses
-from model.alignment import length_regulate, phone_positions, predict_durations
+from model.alignment import length_regulate, predict_durations
 from model.networks import Networks
 from model.prosody import Counts, Frames, Recorded, pitch_and_energy
 from model.sde import Draw, expand, result_time
@@ -38,11 +38,10 @@ class Output:
 
 @dataclass
 class Encoded:
-    """A text's symbols: mu_x (1, n_latents, T_x), h (1, C, T_x) behind it, c (1, C, T_x) and pitch and energy (1, 2,
-    T_x), None where there are none."""
+    """A text's symbols: mu_x (1, n_latents, T_x), c (1, C, T_x) and pitch and energy (1, 2, T_x), None where there are
+    none."""
 
     mu_x: Tensor
-    h: Tensor
     c: Tensor | None
     values: Tensor | None
 
@@ -104,11 +103,11 @@ class NiSETS(Networks):
         x_mask = sequence_mask(batch.x_lengths, batch.x.shape[1]).to(mel_mask.dtype)  # (B, 1, T_x)
         mel, durations = self.normalised(batch.mel) * mel_mask, batch.durations
         values = None if f0 is None else pitch_and_energy(mel, f0, durations) * x_mask
-        mu_x, logw, h = self.encode_text(batch.x, x_mask, values)
+        mu_x, logw = self.encode_text(batch.x, x_mask, values)
         if realign:
             durations = self.align(mu_x, z0, batch.x_lengths, batch.mel_lengths)
         if realign and values is not None:  # those of the path that is learnt; the batch may have none at all
-            mu_x, logw, h = self.encode_text(batch.x, x_mask, pitch_and_energy(mel, f0, durations))
+            mu_x, logw = self.encode_text(batch.x, x_mask, pitch_and_energy(mel, f0, durations))
         mu = length_regulate(mu_x, durations, mel_mask)
         found = {
             "loss_duration": losses.duration_loss(logw, durations, x_mask, counts.symbols),
@@ -117,20 +116,14 @@ class NiSETS(Networks):
         z0_cut, mu_cut = (cut(each, batch.cut_starts, n_cut) for each in (z0, mu))  # (B, n_latents, cut_frames)
         f0_cut = None if f0 is None else cut(f0, batch.cut_starts, n_cut)
         cut_mask = sequence_mask(batch.cut_lengths, n_cut).to(x_mask.dtype)
-        if self.frame_encoder is not None:
-            position = cut(phone_positions(durations, mel_mask), batch.cut_starts, n_cut)
-            h_cut = cut(length_regulate(h, durations, mel_mask), batch.cut_starts, n_cut)
-            mu_cut = self.refine(mu_cut, h_cut, position, cut_mask, f0_cut)
-            found["loss_frame"] = losses.prior_loss(z0_cut, mu_cut, cut_mask, counts.cut_frames)
         if {"prosody", "f0_residual"} & set(stage.parts):
             found |= self._prosody_losses(batch, counts, stage, durations, f0, mel_mask)
         if not stage.mu_gradient:
             mu_cut = mu_cut.detach()  # the text encoder learns from durations and prior alone
         t = self.sde.t_from_uniform(batch.u)
         found["loss_score"], r_0_hat = self.denoiser.loss(
-            z0_cut - mu_cut, batch.noise, t, cut_mask, counts.cut_frames, full=batch.cuts_full,
-            mu=mu_cut, f0=self.frame_f0(f0_cut),
-        )  # fmt: skip
+            z0_cut - mu_cut, batch.noise, t, cut_mask, counts.cut_frames, full=batch.cuts_full, mu=mu_cut, f0=f0_cut
+        )
         return found, (mu_cut + r_0_hat, mu_cut, t)
 
     def _prosody_losses(self, batch, counts, stage, durations, f0, mel_mask):
@@ -163,20 +156,13 @@ class NiSETS(Networks):
         loss, mask = self.config.loss, sequence_mask(batch.segment_lengths, n_segment).to(z0.dtype)
         features = self.vocoder_features(z0_hat, t, mu, f0)
         wav_hat = self.vocode(features, None if batch.segments_full else mask, self.source(f0, recording=batch.wav))
-        weight, n_frames = self.mel_weight(t), counts.segment_frames
         mel_hat, mel = self.full_band(wav_hat), self.full_band(batch.wav)
-        found["loss_mel"] = losses.mel_loss(mel_hat, mel, weight, mask, n_frames)
+        found["loss_mel"] = losses.mel_loss(mel_hat, mel, mask, counts.segment_frames)
         if loss.stft > 0:
-            found["loss_stft"] = losses.stft_loss(wav_hat, batch.wav, loss.stft_resolutions, weight)
+            found["loss_stft"] = losses.stft_loss(wav_hat, batch.wav, loss.stft_resolutions)
         if loss.phase > 0:
             found["loss_phase"] = losses.phase_loss(wav_hat, batch.wav, f0[:, 1:] * mask, self.config.audio.n_fft)
         return Output(found, batch.wav, wav_hat, t)
-
-    def mel_weight(self, t: Tensor) -> Tensor:
-        """What loss.mel is multiplied by, (B,) at most 1: less where a posterior mean is blurred, as no ear would have
-        it. t: (B,)."""
-        blur = self.config.loss.mel_blur
-        return torch.ones_like(t) if blur == 0 else 1 / (1 + self.sde.posterior_variance(t) / blur)
 
     # -- speaking
 
@@ -222,10 +208,10 @@ class NiSETS(Networks):
         x_mask, c, values = torch.ones_like(x[:, None], dtype=torch.float32), None, None
         if self.prosody is not None:
             c, values = self.prosody.sample_symbols(x, x_mask, draw)
-        mu_x, logw, h = self.encode_text(x, x_mask, values)
+        mu_x, logw = self.encode_text(x, x_mask, values)
         # the pauses that no text announces are spread over it, so that speech has the length that it was recorded with
         durations = predict_durations(logw, self.logw_variance, length_scale * self.pause_scale.double())
-        return Encoded(mu_x, h, c, values), durations
+        return Encoded(mu_x, c, values), durations
 
     def expand(self, encoded: Encoded, durations: Tensor, mask: Tensor, draw: Draw) -> tuple[Tensor, Tensor | None]:
         """A text's frames: mu (1, n_latents, T_mel), f0 (1, 2, T_mel) as of Synthesis, or None. mask: (1, 1, T_mel), as
@@ -235,7 +221,7 @@ class NiSETS(Networks):
             assert encoded.c is not None and encoded.values is not None  # made where there is prosody
             frames = Frames.along(encoded.c, encoded.values, durations, mask)
             f0 = self.prosody.sample_frames(frames, draw)
-        return self.mu_along(encoded.mu_x, encoded.h, durations, mask, f0), f0
+        return length_regulate(encoded.mu_x, durations, mask), f0
 
     @torch.no_grad()
     def decode(self, plans: list[Plan], n_timesteps: int = 1, solver: str = "posterior") -> list[Synthesis]:
@@ -252,8 +238,7 @@ class NiSETS(Networks):
             noise = [drawn(plan.generator, (1, like.shape[1], samples_a_frame * n)) for plan, n in zip(plans, lengths)]
             return pad_batch(noise, samples_a_frame * longest).to(like.device)
 
-        conditions = {"mu": mu, "f0": self.frame_f0(f0)}
-        z0_hat = mu + self.denoiser.sample(r_1, n_timesteps, solver, mask, draw, **conditions)
+        z0_hat = mu + self.denoiser.sample(r_1, n_timesteps, solver, mask, draw, mu=mu, f0=f0)
         t = torch.full((len(plans),), result_time(solver, n_timesteps), device=mu.device)
         noise = draw(mu[:, :1], hop_length) if self.generator.needs_source else None
         wav = self.vocode(self.vocoder_features(z0_hat, t, mu, f0), mask, self.source(f0, noise))
@@ -273,8 +258,7 @@ class NiSETS(Networks):
         def draw(like: Tensor) -> Tensor:
             return drawn(plan.generator, like.shape).to(like.device)
 
-        conditions = {"mu": mu, "f0": self.frame_f0(f0)}
-        z0_hat = mu + self.denoiser.sample(plan.r_1, n_timesteps, solver, None, draw, **conditions)
+        z0_hat = mu + self.denoiser.sample(plan.r_1, n_timesteps, solver, None, draw, mu=mu, f0=f0)
         t = torch.full((1,), result_time(solver, n_timesteps), device=mu.device)
         features = self.vocoder_features(z0_hat, t, mu, f0)
         noise = draw(mu.new_empty(1, 1, mu.shape[-1] * hop_length)) if self.generator.needs_source else None

@@ -82,11 +82,10 @@ class Prosody(nn.Module):
     def __init__(self, sizes: Any, n_symbols: int, mark_sizes: tuple[int, ...], sde: SDE, amp: bool, n_speakers: int):
         """sizes: the section prosody; sde: the latents', whose schedule and density of t hold here too."""
         super().__init__()
-        self.sizes, self.amp, self.has_frames = sizes, amp, sizes.kind == "frame"
-        n_positions = N_POSITIONS if self.has_frames else 0
-        self.network = ProsodyNetwork(sizes, n_symbols, mark_sizes, n_positions, n_speakers)
+        self.sizes, self.amp = sizes, amp
+        self.network = ProsodyNetwork(sizes, n_symbols, mark_sizes, n_speakers)
         self.residual = None
-        if self.has_frames and sizes.residual_layers:
+        if sizes.residual_layers:
             block = {name: getattr(sizes, name) for name in ("channels", "hidden_channels", "kernel", "dropout")}
             self.residual = F0ResidualNetwork(**block, n_layers=sizes.residual_layers)
         sde = replace(sde, sigma_data=1.0, parametrisation="edm")  # of what is normalised
@@ -112,8 +111,7 @@ class Prosody(nn.Module):
         if "prosody" in parts:
             u, noise = torch.rand_like(values[:, 0, 0]), torch.randn_like(values)
             found["loss_prosody"] = self.pitch_energy_loss(values, c, recorded.x_mask, u, noise, counts.symbols)
-            if self.has_frames:
-                found |= self.contour_losses(cut(recorded.f0), frames.map(cut), counts.cut_frames)
+            found |= self.contour_losses(cut(recorded.f0), frames.map(cut), counts.cut_frames)
         if "f0_residual" in parts:
             u, noise = torch.rand_like(values[:, 0, 0]), torch.randn_like(recorded.mask)
             found["loss_f0_residual"] = self.residual_loss(recorded.f0, frames, u, noise, counts.frames)
@@ -165,10 +163,8 @@ class Prosody(nn.Module):
         noise = temperatures * draw(x_mask.expand(-1, N_VALUES, -1))
         return c, self.pitch_energy.sample(noise, sizes.n_timesteps, default_solver(sizes.n_timesteps), x_mask, c=c)
 
-    def sample_frames(self, frames: Frames, draw: Draw) -> Tensor | None:
-        """F0 and voicing of each frame, (1, 2, T_mel) normalised; None where the kind predicts none."""
-        if not self.has_frames:
-            return None
+    def sample_frames(self, frames: Frames, draw: Draw) -> Tensor:
+        """F0 and voicing of each frame, (1, 2, T_mel) normalised."""
         # where there is no voice nothing taught the contour, and vocoder and decoder know the recordings' lines
         f0, condition = self.mean_contour(frames)
         voicing, sizes = condition[:, -1:], self.sizes
@@ -184,11 +180,8 @@ class Prosody(nn.Module):
 class ProsodyNetwork(nn.Module):
     """Symbols to what conditions them, the score network over pitch and energy, and the contour over the frames."""
 
-    def __init__(
-        self, sizes: Any, n_symbols: int, mark_sizes: tuple[int, ...], n_positions: int = 0, n_speakers: int = 1
-    ):
-        """sizes: the section prosody of the configuration, or what has its fields; n_positions: of phone_positions, 0
-        where there is no contour to predict."""
+    def __init__(self, sizes: Any, n_symbols: int, mark_sizes: tuple[int, ...], n_speakers: int = 1):
+        """sizes: the section prosody of the configuration, or what has its fields."""
         super().__init__()
         channels, n_layers, dropout = sizes.channels, sizes.n_layers, sizes.dropout
         self.speaker = speaker_embedding(n_speakers, channels)
@@ -201,12 +194,10 @@ class ProsodyNetwork(nn.Module):
         self.blocks = nn.ModuleList(ConvNeXtBlock(*block, channels, dropout) for _ in range(n_layers))
         self.conv_out = nn.Conv1d(channels, N_VALUES, 1)
         zero_init(self.conv_out)
-        self.frames = None
-        if n_positions:
-            self.frame_in = nn.Conv1d(channels + N_VALUES + n_positions, channels, 1)
-            self.frames = nn.ModuleList(ConvNeXtBlock(*block, dropout=dropout) for _ in range(sizes.frame_layers))
-            self.frame_out = nn.Conv1d(channels, N_VALUES, 1)
-            zero_init(self.frame_out)
+        self.frame_in = nn.Conv1d(channels + N_VALUES + N_POSITIONS, channels, 1)
+        self.frames = nn.ModuleList(ConvNeXtBlock(*block, dropout=dropout) for _ in range(sizes.frame_layers))
+        self.frame_out = nn.Conv1d(channels, N_VALUES, 1)
+        zero_init(self.frame_out)
 
     def encode(self, x: Tensor, x_mask: Tensor) -> Tensor:
         """x: (B, T_x) ids, x_mask: (B, 1, T_x). Returns c (B, C, T_x): what pitch, energy and contour depend on."""
@@ -229,7 +220,6 @@ class ProsodyNetwork(nn.Module):
     def contour(self, frames: Frames) -> tuple[Tensor, Tensor]:
         """F0 (B, 1, T_mel), normalised like pitch, and the logit of voicing (B, 1, T_mel) of each frame."""
         h = self.frame_in(torch.cat([frames.c, frames.values, frames.position], dim=1)) * frames.mask
-        assert self.frames is not None  # of the kind frame
         for block in self.frames:
             h = block(h, frames.mask)
         about_pitch, voicing = (self.frame_out(h) * frames.mask).chunk(2, dim=1)

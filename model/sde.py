@@ -80,11 +80,6 @@ class SDE:
         """r_t given r_0. r_0, noise: (B, n_latents, T_mel); t: (B,)."""
         return expand(self.alpha(t)) * r_0 + expand(self.sigma(t)) * noise
 
-    def posterior_variance(self, t: Tensor) -> Tensor:
-        """m(t), the variance of r_0 given r_t where r_0 ~ N(0, sigma_data^2)."""
-        alpha, sigma = self.alpha(t), self.sigma(t)
-        return (sigma * self.sigma_data) ** 2 / (sigma**2 + (alpha * self.sigma_data) ** 2)
-
     def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(c_skip, c_out, c_in), such that E[r_0 | r_t] = c_skip r_t + c_out F(c_in r_t, mu, t).
 

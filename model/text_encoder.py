@@ -1,6 +1,6 @@
 """Phonemes to a mean of the latent and a log-duration each (Grad-TTS, Popov et al. 2021; Glow-TTS, Kim et al. 2020).
 
-A mean is the same for all frames of a phoneme; the frame encoder adds what changes within it.
+A mean is the same for all frames of its symbol.
 """
 
 import math
@@ -10,13 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.alignment import N_POSITIONS
 from model.layers import (
     ChannelNorm,
-    ConvNeXtBlock,
     Dropout,
     SymbolEmbedding,
-    masked,
     speaker_embedding,
     with_speaker,
     zero_init,
@@ -173,44 +170,3 @@ class TextEncoder(nn.Module):
             assert self.condition is not None
             h = (h + self.condition(condition)) * x_mask
         return self.mu(h) * x_mask, logw, h
-
-
-class FrameEncoder(nn.Module):
-    """What to add to the mean of each frame: from its phone's features, its place there and its neighbours.
-
-    channels: of the text encoder's features; condition_channels: numbers given for each frame, 0: none. Starts as
-    no addition at all.
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        condition_channels: int,
-        n_latents: int,
-        n_layers: int,
-        hidden_channels: int,
-        kernel: int,
-    ):
-        super().__init__()
-        self.position = nn.Conv1d(N_POSITIONS, channels, 1)
-        self.condition = nn.Conv1d(condition_channels, channels, 1, bias=False) if condition_channels else None
-        self.blocks = nn.ModuleList(ConvNeXtBlock(channels, hidden_channels, kernel) for _ in range(n_layers))
-        self.norm = ChannelNorm(channels)
-        self.out = nn.Conv1d(channels, n_latents, 1)
-        zero_init(self.out)
-
-    def forward(self, h: Tensor, position: Tensor, mask: Tensor, condition: Tensor | None = None) -> Tensor:
-        """h: (B, C, T_mel) features of each frame's phone, position: (B, 3, T_mel) of phone_positions(), mask: (B, 1,
-        T_mel).
-
-        condition: (B, condition_channels, T_mel); None: zeros. Returns delta (B, n_latents, T_mel), normalised
-        latents, zero past each end.
-        """
-        y = h + self.position(position)
-        if condition is not None:
-            assert self.condition is not None
-            y = y + self.condition(condition)
-        y = masked(y, mask)
-        for block in self.blocks:
-            y = block(y, mask)
-        return masked(self.out(self.norm(y)), mask)

@@ -32,11 +32,12 @@ def config(arguments):
 
 @pytest.fixture
 def prosody_config(config):
-    """With pitch and energy, along given durations."""
+    """With prosody, along given durations."""
     stages = "[{parts: {text_encoder: 1.e-3, prosody: 1.e-3, decoder: 1.e-3}}]"
-    return configuration.change(config, ["prosody.kind=phone", "prosody.channels=8", "prosody.hidden_channels=8",
-                                         "prosody.n_layers=1", "prosody.patience=2", "alignment.init_steps=100",
-                                         "training.train_num_steps=100", f"training.stages={stages}"])  # fmt: skip
+    return configuration.change(config, ["prosody.kind=frame", "prosody.channels=8", "prosody.hidden_channels=8",
+                                         "prosody.n_layers=1", "prosody.frame_layers=1", "prosody.patience=2",
+                                         "alignment.init_steps=100", "training.train_num_steps=100",
+                                         f"training.stages={stages}"])  # fmt: skip
 
 
 @pytest.fixture

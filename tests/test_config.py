@@ -90,9 +90,8 @@ FAULTS = [
 FAULTS_OF_KINDS = [
     ("decoder.kind=convnext1d decoder.kernel=2", "decoder.kernel = 2", "odd"),
     ("decoder.kind=convnext1d decoder.multipliers=[1]", "unknown key decoder.multipliers", "kind, channels"),
-    ("frame_encoder.kernel=5", "unknown key frame_encoder.kernel", "known here: kind"),
-    ("prosody.kind=phone prosody.n_timesteps=4", "prosody.n_timesteps = 4", "at least 5"),
-    ("prosody.kind=phone prosody.residual_layers=2", "unknown key prosody.residual_layers", "kind, channels"),
+    ("prosody.kernel=5", "unknown key prosody.kernel", "known here: kind"),
+    ("prosody.kind=frame prosody.n_timesteps=4", "prosody.n_timesteps = 4", "at least 5"),
     ("prosody.kind=frame prosody.residual_layers=2", "prosody.residual_layers = 2", "0 where no stage trains"),
     ("latent.kind=pooled latent.channels=30", "latent.channels = 30", "a divisor of audio.n_mels (80)"),
     ("latent.kind=pooled latent.channels=160", "latent.channels = 160", "at most audio.n_mels (80)"),
@@ -252,7 +251,7 @@ def test_every_overlay_loads_by_name_and_by_file(overlay, below):
 
 
 def test_there_and_back():
-    config = load("light", ["training.weight_decay=0", "alignment.init=none", "frame_encoder.kind=convnext1d"])
+    config = load("light", ["training.weight_decay=0", "alignment.init=none", "decoder.kind=convnext1d"])
     tree = to_dict(config)
     assert from_dict(tree) == config == from_dict(yaml.safe_load(to_yaml(config)))
     tree["training"]["clip_norm"]["decoder"] = 7.0  # a copy: what is frozen stays
@@ -304,13 +303,19 @@ def test_a_section_that_takes_another_kind_has_its_keys_alone(tmp_path):
     assert SHIPPED.n_latents == 80
 
 
+def test_small_and_light_are_one_model_but_for_the_f0_residual():
+    small, light = load("small"), load("light")
+    same = ("dataset", "text", "text_encoder", "alignment", "decoder", "generator", "discriminators", "loss")
+    assert all(getattr(small, section) == getattr(light, section) for section in same)
+
+
 def test_where_is_the_kind_that_a_section_of_an_overlay_is_for(tmp_path):
     (tmp_path / "over.yaml").write_text("generator: {where: hifigan, upsample_rates: [4, 4, 4, 4]}\n"
                                         "decoder: {where: convnext1d, n_layers: 2}")  # fmt: skip
     config = load(tmp_path / "over.yaml")
     assert config.generator.upsample_rates == (4, 4, 4, 4) and config.decoder == SHIPPED.decoder
-    both = load(["small", tmp_path / "over.yaml"])
-    assert both.generator == load("small").generator and both.decoder.n_layers == 2
+    both = load(["demo", tmp_path / "over.yaml"])
+    assert both.generator == load("demo").generator and both.decoder.n_layers == 2
 
 
 def test_a_kind_of_your_own_is_one_more_entry(monkeypatch):

@@ -46,7 +46,7 @@ def tracked(monkeypatch):
 @pytest.fixture
 def pitched_config(tiny_config):
     """The tiny configuration, but one that trains on F0."""
-    config = configuration.change(tiny_config, ["prosody.kind=phone"])
+    config = configuration.change(tiny_config, ["prosody.kind=frame"])
     assert config.with_f0 and not tiny_config.with_f0
     return config
 

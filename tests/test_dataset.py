@@ -249,7 +249,7 @@ def test_f0_travels_with_its_clip_and_changes_nothing_else(tiny, tiny_config, mo
         return np.stack([1.0 + np.arange(len(wav) // HOP)] * 2).astype(np.float32)
 
     monkeypatch.setattr(features, "track_f0", track_f0)
-    config = configuration.change(tiny_config, ["prosody.kind=phone"])
+    config = configuration.change(tiny_config, ["prosody.kind=frame"])
     corpus = prepare(config, config.dataset.metafile_train, progress=False)
     before = take(6, tiny_config, tiny)
     for without, batch in zip(before, take(6, with_keys(config, "system", num_workers=1), corpus)):

@@ -32,9 +32,9 @@ FRAMES = ["tiny.yaml", "tiny_frames.yaml"]
 KINDS = {
     "plain": (["tiny.yaml"], ["speakers.names=[ann, ben]"], True),
     "frames": (FRAMES, ["loss.stft=1", "loss.phase=1"], True),
-    "phone": (["tiny.yaml"], ["speakers.names=[ann, ben]", "latent.kind=pooled", "prosody.kind=phone",
-                              "prosody.channels=8", "prosody.n_layers=1", "decoder.kind=convnext1d",
-                              "decoder.n_layers=1", "generator.inputs=[z0_hat, mu]"], False),
+    "speakers": (["tiny.yaml"], ["speakers.names=[ann, ben]", "latent.kind=pooled", "prosody.kind=frame",
+                                 "prosody.channels=8", "prosody.n_layers=1", "decoder.kind=convnext1d",
+                                 "decoder.n_layers=1", "generator.inputs=[z0_hat, mu]"], False),
 }  # fmt: skip
 SEARCH = "model/monotonic_align/__init__.py: "
 

@@ -55,13 +55,13 @@ def test_stages_become_overrides():
 
 
 def test_an_ablation_that_is_killed_goes_on_to_the_same_table(command, tmp_path, monkeypatch, capsys):
-    arms = ["--arms", "base", "pca"]
+    arms = ["--arms", "base", "pooled"]
     assert ablation.main([*command, *arms, "-o", str(tmp_path / "whole")]) == 0
     whole, step = capsys.readouterr().out, runs.train.train_step
-    assert whole.splitlines()[0].startswith("| arm | seeds | prior |") and "| pca | 1 |" in whole
+    assert whole.splitlines()[0].startswith("| arm | seeds | prior |") and "| pooled | 1 |" in whole
 
     def killed(state, batch):
-        if state.step == 1 and state.config.latent.kind == "pca":
+        if state.step == 1 and state.config.latent.kind == "pooled":
             raise KeyboardInterrupt
         return step(state, batch)
 

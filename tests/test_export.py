@@ -217,7 +217,7 @@ def test_graphs_of_several_speak_as_who_is_asked_for(tmp_path):
     source = Source(ben["f0"], ben["voicing"], ben["noise_wav"], phase=ben["phase"])
     with torch.no_grad():
         with model.speaking_as(1):
-            mu_x, _, _ = model.encode_text(ben["x"], torch.ones(1, 1, 13), ben["values"])
+            mu_x, _ = model.encode_text(ben["x"], torch.ones(1, 1, 13), ben["values"])
             wav = model.vocode(ben["features"], source=source)
         with model.speaking_as(0):
             other = model.vocode(ben["features"], source=source)

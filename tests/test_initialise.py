@@ -31,7 +31,7 @@ def make(tiny_config, stub_front_end, monkeypatch):
     monkeypatch.setattr(features, "track_f0", fake_f0)
 
     def fresh(kind):
-        config = configuration.load(ROOT / "tests" / "tiny.yaml", ["prosody.kind=phone"] if kind == "pitch" else [])
+        config = configuration.load(ROOT / "tests" / "tiny.yaml", ["prosody.kind=frame"] if kind == "pitch" else [])
         config = dataclasses.replace(config, dataset=tiny_config.dataset)
         corpus = prepare(config, config.dataset.metafile_train, progress=False)
         corpus.durations = even_durations(corpus)
@@ -65,7 +65,7 @@ def loss_and_pairs(model, corpus, indices):
         if model.prosody is not None:
             values = pitch_and_energy(model.normalised(mel), model.normalised_f0(f0), durations)
         with model.speaking_as(int(corpus.speakers[i])):
-            mu_x, _, h = model.encode_text(x, torch.ones(1, 1, x.shape[1]), values)
+            mu_x, _, h = model.text_encoder(x, torch.ones(1, 1, x.shape[1]), values)
         mask = torch.ones_like(z0[:, :1])
         features.append(length_regulate(h, durations, mask)[0])
         means.append(length_regulate(mu_x, durations, mask)[0])

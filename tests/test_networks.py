@@ -13,7 +13,7 @@ from model.alignment import N_POSITIONS
 from model.convnext import ConvNeXtScore, ConvNeXtVocoder
 from model.hifigan import HiFiGAN
 from model.prosody import N_VALUES, F0ResidualNetwork, Frames, ProsodyNetwork
-from model.text_encoder import FrameEncoder, TextEncoder
+from model.text_encoder import TextEncoder
 from model.unet import UNet
 from model.vocoder import Source
 from tests.conftest import HOP
@@ -24,8 +24,6 @@ BLOCKS = {"channels": CHANNELS, "hidden_channels": 16, "n_layers": 2, "kernel": 
 TEXT_ENCODER = {"channels": CHANNELS, "prenet_layers": 2, "prenet_kernel": 5,
                 "prenet_dropout": 0.5, "n_layers": 2, "n_heads": 2, "window": 2, "ff_channels": 24, "kernel": 3,
                 "dropout": 0.1, "duration_channels": 10}  # fmt: skip
-FRAME_ENCODER = {"channels": CHANNELS, "condition_channels": 2, "n_latents": N_LATENTS, "n_layers": 2,
-                 "hidden_channels": 24, "kernel": 5}  # fmt: skip
 UNET = {"channels": 8, "multipliers": (1, 2, 4), "groups": 2, "n_heads": 2, "head_channels": 4}
 HIFIGAN = {"channels": 8, "upsample_rates": (4, 2), "resblock_kernels": (3, 5), "resblock_dilations": (1, 3)}
 STFT = {"n_fft": 64, "hop_length": 16, "sample_rate": 22050}
@@ -68,11 +66,6 @@ CASES = {
         {"x": "ids", "condition": 2},
         lambda network, mask, x, condition: [*network(x, mask, condition)],
     ),
-    "frame encoder": Case(
-        lambda: FrameEncoder(**FRAME_ENCODER),
-        {"h": CHANNELS, "position": N_POSITIONS, "condition": 2},
-        lambda network, mask, h, position, condition: [network(h, position, mask, condition)],
-    ),
     "unet": Case(
         lambda: UNet(**UNET),
         {"r_t": N_LATENTS, "t": "t", "mu": N_LATENTS},
@@ -96,7 +89,7 @@ CASES = {
         masked=False,
     ),
     "prosody": Case(
-        lambda: ProsodyNetwork(SimpleNamespace(**PROSODY), N_SYMBOLS, (), N_POSITIONS),
+        lambda: ProsodyNetwork(SimpleNamespace(**PROSODY), N_SYMBOLS, ()),
         {"x": "ids", "r_t": N_VALUES, "t": "t", "position": N_POSITIONS},
         prosody,
     ),
@@ -278,10 +271,10 @@ def test_every_entry_of_the_state_has_its_part(name):
     of_corpus = {entry for entry, part in owners.items() if part == "" and not entry.startswith("compression.")}
     assert of_corpus == {"latent_mean", "latent_std", "f0_mean", "f0_std", "pause_scale"}
     assert owners["logw_variance"] == "text_encoder"
-    for part_name, modules in model.parts().items():
+    for part_name, network in model.parts().items():
         n_owned = sum(p.numel() for entry, p in model.named_parameters() if owners[entry] == part_name)
-        assert n_owned == sum(p.numel() for module in modules for p in module.parameters()) > 0
-    optional = {"phone": {"prosody"}, "contour": {"prosody"}, "full": {"prosody", "f0_residual"}}
+        assert n_owned == sum(p.numel() for p in network.parameters()) > 0
+    optional = {"convnext1d": {"prosody"}, "contour": {"prosody"}, "full": {"prosody", "f0_residual"}}
     assert set(model.parts()) == {"text_encoder", "decoder", "generator"} | optional.get(name, set())
     assert make_model("plain").part_of("prosody.network.conv_in.weight") == ""
 

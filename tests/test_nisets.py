@@ -31,9 +31,8 @@ WITH_PROSODY = {"training": {"stages": f"[{{parts: {{{PARTS}, prosody: 1e-3}}}}]
 # what each differs in from tests/tiny.yaml, "full" from tests/tiny_frames.yaml over it
 VARIANTS = {
     "plain": {},
-    "phone": WITH_PROSODY | {
-        "frame_encoder": {"kind": "convnext1d", "n_layers": 1, "hidden_channels": 16, "kernel": 3},
-        "prosody": {"kind": "phone", **SMALL},
+    "convnext1d": WITH_PROSODY | {
+        "prosody": {"kind": "frame", **SMALL, "frame_layers": 1},
         "latent": {"kind": "pca", "channels": 20},
         "decoder": {"kind": "convnext1d", **SMALL},
         "generator": {"inputs": ["z0_hat", "mu"]},
@@ -48,9 +47,9 @@ VARIANTS = {
 }  # fmt: skip
 NETWORKS = {  # that learn
     "plain": {"text_encoder", "decoder", "generator"},
-    "phone": {"text_encoder", "frame_encoder", "prosody.network", "decoder", "generator"},
+    "convnext1d": {"text_encoder", "prosody.network", "decoder", "generator"},
     "contour": {"text_encoder", "prosody.network", "decoder", "generator"},
-    "full": {"text_encoder", "frame_encoder", "prosody.network", "prosody.residual", "decoder", "generator"},
+    "full": {"text_encoder", "prosody.network", "prosody.residual", "decoder", "generator"},
 }
 OF_PROSODY = {"loss_prosody": "network", "loss_f0": "network", "loss_voicing": "network",
               "loss_f0_residual": "residual"}  # fmt: skip
@@ -174,13 +173,11 @@ def loss_names(config, latents):
     if latents != "joint":
         return names
     names |= {"loss_duration", "loss_prior", "loss_score"}
-    names |= {"loss_frame"} if config.frame_encoder.kind != "none" else set()
-    names |= {"loss_prosody"} if config.prosody.kind != "none" else set()
-    names |= {"loss_f0", "loss_voicing"} if config.prosody.kind == "frame" else set()
+    names |= {"loss_prosody", "loss_f0", "loss_voicing"} if config.prosody.kind != "none" else set()
     return names | ({"loss_f0_residual"} if config.has_f0_residual else set())
 
 
-WITHOUT_MU = [name for name in VARIANTS if name != "phone"]  # mu is known to joint stages alone
+WITHOUT_MU = [name for name in VARIANTS if name != "convnext1d"]  # mu is known to joint stages alone
 
 
 @pytest.mark.parametrize(
@@ -230,7 +227,7 @@ def test_realign_searches_and_otherwise_keeps_the_durations_given():
 
 @pytest.mark.usefixtures("steady")
 def test_pitch_and_energy_are_those_of_the_durations_that_are_learnt(monkeypatch):
-    model = make_model("phone")
+    model = make_model("convnext1d")
     batch = drawn_batch(model.config)
     batch.durations.zero_()  # as a corpus without an alignment gives them
     encoded, searched = spied(monkeypatch, model, "encode_text"), spied(monkeypatch, model, "align")
@@ -299,20 +296,23 @@ def test_the_waveforms_losses_pass_by_the_t_of_each_item(feature_gradient, reach
     ("name", "mu_gradient", "feature_gradient", "u", "through"),
     [("plain", mu, *case) for mu in (True, False) for case in THROUGH]
     + [("full", mu, *case) for mu in (True, False) for case in (THROUGH[0], THROUGH[3])]
-    + [(name, mu, *case) for name in ("phone", "contour") for mu, case in ((True, THROUGH[3]), (False, THROUGH[0]))]
-    + [("phone", True, *THROUGH[0])],  # whose vocoder reads mu
+    + [
+        (name, mu, *case)
+        for name in ("convnext1d", "contour")
+        for mu, case in ((True, THROUGH[3]), (False, THROUGH[0]))
+    ]
+    + [("convnext1d", True, *THROUGH[0])],  # whose vocoder reads mu
 )
 def test_which_loss_reaches_which_network(name, mu_gradient, feature_gradient, u, through):
     model = make_model(name)
     batch = drawn_batch(model.config, u=torch.full((4,), u), true_latent=torch.zeros(4, dtype=torch.bool))
     out = forward(model, batch, mu_gradient=mu_gradient, feature_gradient=feature_gradient)
-    encoders = {"text_encoder", "frame_encoder"} & NETWORKS[name]
-    behind_mu = encoders if mu_gradient else set()
+    behind_mu = {"text_encoder"} if mu_gradient else set()
     sound = {"generator"} | ({"decoder"} | behind_mu if through else set())
     wanted = {name: sound for name in ("loss_mel", "loss_stft", "loss_phase", "loss_adversarial", "loss_feature")}
     wanted |= {name: {f"prosody.{network}"} for name, network in OF_PROSODY.items()}
     wanted |= {name: {"text_encoder"} for name in ("loss_duration", "loss_prior")}
-    wanted |= {"loss_frame": encoders, "loss_score": {"decoder"} | behind_mu}
+    wanted |= {"loss_score": {"decoder"} | behind_mu}
     values = out.losses | adversarial(model, out)
     assert {key: networks_reached(model, loss) for key, loss in values.items()} == {key: wanted[key] for key in values}
 
@@ -369,8 +369,7 @@ def test_a_batch_is_the_sum_of_its_singles(name):
         assert torch.allclose(out.wav_hat, whole.wav_hat[i : i + 1], atol=1e-5)
         for key, value in out.losses.items():
             total[key] += value.item() / (4 if key in ("loss_stft", "loss_phase") else 1)  # the means over the items
-    for key in {"loss_prior", "loss_frame"} & set(total):
-        total[key] -= 3 * 0.5 * losses.LOG_TWO_PI  # the constant, counted once a call
+    total["loss_prior"] -= 3 * 0.5 * losses.LOG_TWO_PI  # the constant, counted once a call
     for key, value in whole.losses.items():
         assert total[key] == pytest.approx(value.item(), abs=2e-5 * max(1, abs(value.item()))), key
 
@@ -412,13 +411,12 @@ def plain_forward(model, batch, counts):
     feature = torch.where(batch.true_latent[:, None, None], segments[1], segments[0])
     mask = sequence_mask(batch.segment_lengths, n_segment).float()
     wav_hat = model.generator(feature, mask)
-    variance = model.sde.posterior_variance(torch.where(batch.true_latent, 0.0, t))
-    weight, mels = 1 / (1 + variance / model.config.loss.mel_blur), [*map(model.full_band, (wav_hat, batch.wav))]
+    mels = [*map(model.full_band, (wav_hat, batch.wav))]
     return wav_hat, {
         "loss_duration": losses.duration_loss(logw, batch.durations, x_mask, counts.symbols),
         "loss_prior": losses.prior_loss(z0, mu, mel_mask, counts.frames),
         "loss_score": losses.score_loss(output, model.sde.target(r_0, batch.noise, t), cut_mask, counts.cut_frames),
-        "loss_mel": losses.mel_loss(*mels, weight, mask, counts.segment_frames),
+        "loss_mel": losses.mel_loss(*mels, mask, counts.segment_frames),
     }
 
 
@@ -469,7 +467,7 @@ def test_one_step_is_the_posterior_mean_of_the_noise_to_the_bit(name):
     if name == "full":
         drawn(generator, (1, 1, spoken.mu.shape[-1]))
     r_1, t = 0.8 * drawn(generator, spoken.mu.shape), torch.ones(1)
-    r_0_hat, _ = model.denoiser.denoise(r_1, t, None, mu=spoken.mu, f0=model.frame_f0(spoken.f0))
+    r_0_hat, _ = model.denoiser.denoise(r_1, t, None, mu=spoken.mu, f0=spoken.f0)
     assert torch.equal(spoken.z0_hat, spoken.mu + r_0_hat)
     source = model.source(spoken.f0, drawn(generator, spoken.wav.shape))
     features = model.vocoder_features(spoken.z0_hat, t, spoken.mu, spoken.f0)
@@ -523,12 +521,9 @@ def test_a_seed_decides_all_that_is_spoken_and_without_temperature_nothing(name)
     assert not torch.equal(spoken.wav, other.wav)
     assert torch.equal(spoken.durations, other.durations)  # they are read off before pitch and energy
     assert torch.equal(spoken.mu, other.mu) == (name == "plain")
-    if model.config.prosody.kind == "frame":
+    if model.prosody is not None:
         assert spoken.f0.shape == (1, 2, spoken.mu.shape[-1]) and not torch.equal(spoken.f0, other.f0)
         assert set(spoken.f0[:, 1].unique().tolist()) <= {0.0, 1.0}
-    else:
-        assert spoken.f0 is None
-    if model.prosody is not None:
         cold = {"pitch_temperature": 0.0} | ({"residual_temperature": 0.0} if name == "full" else {})
         model.prosody.sizes = dataclasses.replace(model.prosody.sizes, **cold)
     one, other = (speak(model, seed, temperature=0.0) for seed in (0, 1))

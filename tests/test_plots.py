@@ -62,11 +62,11 @@ def test_a_log_without_a_value_has_no_picture(tmp_path):
 
 
 def test_every_value_has_one_panel_also_that_of_a_loss_of_ones_own():
-    losses = {"loss_prior": 1.0, "loss_frame": 1.0, "vocoder: loss_mel": 1.0, "latent_l1": 1.0, "cer": 0.5}
+    losses = {"loss_prior": 1.0, "vocoder: loss_mel": 1.0, "latent_l1": 1.0, "cer": 0.5}
     losses |= {"score_ratio_1": 1.0, "duration_ratio": 1.0, "norm_decoder": 1.0, "loss_mine": 1.0}
     titles = {panel.title: names for panel, names in panels_of([{"step": 1, "kind": "train", **losses}]).items()}
     assert titles == {
-        "prior": ["loss_frame", "loss_prior"],
+        "prior": ["loss_prior"],
         "score network": ["score_ratio_1"],
         "spectra": ["latent_l1", "vocoder: loss_mel"],
         "gradient norms": ["norm_decoder"],

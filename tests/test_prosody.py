@@ -19,7 +19,7 @@ from model.prosody import (
     symbol_values,
 )
 from model.sde import dpm2m, grid
-from tests.test_networks import CASES, CHANNELS, N_SYMBOLS, PROSODY, make
+from tests.test_networks import CASES, CHANNELS, N_SYMBOLS, PROSODY
 from tests.test_nisets import drawn_batch, forward, make_model
 
 LENGTHS = (15, 2, 9)
@@ -118,10 +118,8 @@ def test_the_start_is_the_flattest_guess():
     ).any()
 
 
-def test_marks_are_read_and_without_positions_there_is_no_contour():
-    plain, marked = (ProsodyNetwork(SimpleNamespace(**PROSODY), N_SYMBOLS, marks) for marks in ((), (3, 2)))
-    names = [{name.split(".")[0] for name, _ in network.named_parameters()} for network in (make("prosody"), plain)]
-    assert names[0] - names[1] == {"frame_in", "frames", "frame_out"}
+def test_marks_are_read():
+    marked = ProsodyNetwork(SimpleNamespace(**PROSODY), N_SYMBOLS, (3, 2))
     x = torch.arange(15)[None] % N_SYMBOLS
     assert not torch.equal(marked.encode(x, MASK[:1]), marked.encode(x + N_SYMBOLS, MASK[:1]))
 
@@ -191,7 +189,7 @@ def test_f0_teaches_what_conditions_a_symbol_and_its_residual_does_not():
 @torch.no_grad()
 @pytest.mark.parametrize("n", [1, 8])
 def test_pitch_and_energy_are_sampled_each_at_its_temperature(n):
-    prosody = make_model("phone", prosody={"n_timesteps": n, "pitch_temperature": 0.5}).eval().prosody
+    prosody = make_model("convnext1d", prosody={"n_timesteps": n, "pitch_temperature": 0.5}).eval().prosody
     x, x_mask, noise = torch.arange(1, 11)[None], torch.ones(1, 1, 10), random(1, N_VALUES, 10)
     c, values = prosody.sample_symbols(x, x_mask, lambda _: noise)
     assert torch.equal(c, prosody.network.encode(x, x_mask)) and prosody.sizes.energy_temperature == 0
@@ -224,5 +222,3 @@ def test_the_spoken_f0_is_the_contour_and_what_the_solver_makes_of_its_residual(
     torch.testing.assert_close(spoken[:, :1][voiced], (f0 + residual)[voiced])
     lines = pitch.continuous(spoken[0, 0].numpy(), voiced[0, 0].numpy(), 0.0)  # as recordings' are given
     assert spoken[0, 0].numpy() == pytest.approx(lines, abs=1e-5)
-    phone = make_model("phone").prosody
-    assert phone.sample_frames(frames, lambda _: noise) is None

@@ -71,7 +71,7 @@ if isinstance(action, int):
     sys.exit(action) if action >= 0 else os.kill(os.getpid(), -action)
 note("end")
 """
-SIDE_BY_SIDE = {"small": ("vocoder_pretraining", "fold_odd"), "demo": ("acoustic_model", "vocoder_pretraining")}
+SIDE_BY_SIDE = {"small": ("fold_even", "fold_odd"), "demo": ("acoustic_model", "vocoder_pretraining")}
 LENGTHS = (30, 60, 44, 25, 12, 33, 18)  # frames of clips 0, 1, ...: of four even and three odd ones
 FOLDS = {"even": [0, 2, 4, 6], "odd": [1, 3, 5]}
 TIMES = [1.0, 0.48, 0.1]
@@ -167,7 +167,7 @@ def test_steps_come_after_what_they_read_and_share_the_cores(project, recipe, co
             assert read_by(line) <= ended, line
         is_alone = line["step"] == "voice" or (recipe, line["step"]) == ("demo", "vocoder")
         assert line["OMP_NUM_THREADS"] == (None if is_alone else threads)
-    assert most == at_once and len(ended) == len(project.names("begin")) == {"small": 9, "demo": 4}[recipe]
+    assert most == at_once and len(ended) == len(project.names("begin")) == {"small": 8, "demo": 4}[recipe]
     assert project.names("begin")[-1] == "voice"
     assert {line["TQDM_POSITION"] for line in project.told()} == ({None, "0", "1"} if at_once == 2 else {None})
 
@@ -187,6 +187,9 @@ def test_every_step_is_a_configuration_that_trains_what_the_voice_takes(project,
         assert config.training.train_num_steps == (0 if step == "voice" else 7)
         stages = config.training.stages if step != "voice" else ()
         has[step] = {part for stage in stages for part in stage.parts}
+        if (overlays[0], step) == ("small", "vocoder"):
+            learnt = [(stage.latents, set(stage.parts)) for stage in stages]
+            assert learnt == [("true", {"generator"}), ("gta", {"generator", "discriminators"})]
         for parts, name in starts:
             assert set(parts) <= has[name.removeprefix("mine/")]
             has[step] |= set(parts)
@@ -211,9 +214,9 @@ def test_a_signal_reaches_every_step_and_waits_until_they_have_saved(project, nu
 
 
 def test_no_step_begins_after_a_signal_that_another_has_ended_with_all_the_same(project):
-    actions = {"vocoder_pretraining": "finish", "fold_odd": 3}
+    actions = {"fold_even": "finish", "fold_odd": 3}
     assert project.run("-c", "small", actions=actions)[0] == 3
-    assert project.names("saved") == ["vocoder_pretraining"] and len(project.told("begin")) == 2
+    assert project.names("saved") == ["fold_even"] and len(project.told("begin")) == 2
 
 
 def test_nothing_is_left_of_a_recipe_that_is_killed(project):
@@ -375,7 +378,7 @@ def same_parts(model, weights, others):
 def test_a_fold_never_sees_the_other_one(whole):
     watch, everything = whole[1], list(range(len(LENGTHS)))
     seen = {name: {int(one[-1]) for batch in batches for one in batch.ids} for name, batches in watch.batches.items()}
-    assert {len(batches) for batches in watch.batches.values()} == {4} and len(seen) == 6
+    assert {len(batches) for batches in watch.batches.values()} == {4} and len(seen) == 5
     assert seen["fold_even"] <= set(FOLDS["even"]) and seen["fold_odd"] <= set(FOLDS["odd"])
     for name in ("vocoder", "acoustic_model"):
         assert seen[name] & set(FOLDS["even"]) and seen[name] & set(FOLDS["odd"])
@@ -410,7 +413,7 @@ def test_latents_are_made_along_the_durations_that_the_run_learnt_with(here, who
         """Squared error of mu along durations, of which pitch and energy are along others."""
         x, mel, f0 = clip
         values = pitch_and_energy(model.normalised(mel), model.normalised_f0(f0), along)
-        mu_x, _, _ = model.encode_text(x, torch.ones_like(x[:, None], dtype=mel.dtype), values)
+        mu_x, _ = model.encode_text(x, torch.ones_like(x[:, None], dtype=mel.dtype), values)
         return float((model.latent(mel) - length_regulate(mu_x, durations, torch.ones_like(mel[:, :1]))).square().sum())
 
     monkeypatch.setattr(extract, "teacher_forced", watched)
@@ -438,9 +441,8 @@ def test_the_vocoder_reads_the_latents_of_the_fold_that_has_not_seen_the_clip(wh
 
 def test_steps_begin_with_the_parts_they_name_and_the_seed_for_the_others(whole):
     run, watch, _ = whole
-    model, fresh = model_of(load(run)), watch.begun["vocoder_pretraining"]
-    for name, taken in (("vocoder", {"vocoder_pretraining": {"generator"}}),
-                        ("f0_residual", {"acoustic_model": TEXT_SIDE}),
+    model, fresh = model_of(load(run)), watch.begun["vocoder"]
+    for name, taken in (("f0_residual", {"acoustic_model": TEXT_SIDE}),
                         ("small", {"vocoder": {"generator"}, "f0_residual": TEXT_SIDE | {"f0_residual"}})):  # fmt: skip
         for mine, seeded, which in zip(watch.begun[name], fresh, ("model", "ema")):
             for source, parts in taken.items():
@@ -454,7 +456,7 @@ def test_the_voice_has_each_part_as_the_step_that_trained_it_left_it(whole):
     voice, model = checkpoint.load_voice(checkpoint.find(run, "voice")), model_of(load(run))
     assert voice.step == 0 and voice.weights["logw_variance"] > 0
     for name, parts in (("vocoder", {"generator"}), ("f0_residual", TEXT_SIDE | {"f0_residual"}),
-                        ("acoustic_model", TEXT_SIDE), ("vocoder_pretraining", set())):  # fmt: skip
+                        ("acoustic_model", TEXT_SIDE)):  # fmt: skip
         assert same_parts(model, voice.weights, load(run, name)["ema"]) == parts, name
     (line,) = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert line["kind"] == "valid" and {"latent_l1", "copy_mel_l1", "loss_f0_residual", "mcd"} <= set(line)
@@ -498,7 +500,7 @@ def test_latents_follow_the_run_that_they_are_of(here, whole):
 
 
 def test_training_saves_and_ends_when_its_recipe_is_gone(here, whole, monkeypatch):
-    shutil.rmtree(here / "vocoder_pretraining")
+    shutil.rmtree(here / "acoustic_model")
     starter, step = subprocess.Popen(["sleep", "60"]), train.train_step
     monkeypatch.setattr(failures, "STARTER_POLL", 0.01)
     monkeypatch.setenv(failures.STARTER, str(starter.pid))
@@ -511,8 +513,8 @@ def test_training_saves_and_ends_when_its_recipe_is_gone(here, whole, monkeypatc
 
     monkeypatch.setattr(train, "train_step", killing)
     more = [f"{key}=3000" for key in ("training.train_num_steps", "system.validation_step", "system.save_ckpt")]
-    assert train.main([*whole[2]["vocoder_pretraining"], *more]) == 128 + signal.SIGTERM
-    assert checkpoint.steps(here / "vocoder_pretraining", "project")[0] > 3
+    assert train.main([*whole[2]["acoustic_model"], *more]) == 128 + signal.SIGTERM
+    assert checkpoint.steps(here / "acoustic_model", "project")[0] > 3
 
 
 @pytest.mark.parametrize(
@@ -521,7 +523,7 @@ def test_training_saves_and_ends_when_its_recipe_is_gone(here, whole, monkeypatc
         ("vocoder", "fold_even/gta", "fold_even", "fold_even: no latents of these clips: write them with"),
         ("vocoder", ', "checkpoint/small/fold_odd/gta"', "", "no latents of clip 0 of dataset.metafile_train"),
         ("vocoder", "train.txt", "shorter.txt", "fold_even/gta: no latents of these clips"),
-        ("vocoder", "vocoder_pretraining", "nobody", "no run nobody in"),
+        ("f0_residual", "acoustic_model", "nobody", "no run nobody in"),
         ("voice", "text_encoder,prosody", "vocoder", "vocoder,f0_residual,decoder=small"),
         ("fold_even/gta", "fold_even", "nobody", "no run nobody in"),
     ],

@@ -132,16 +132,6 @@ def test_edm_output_and_input_have_unit_variance_for_gaussian_data():
     assert torch.allclose(sde.target(r_0, noise, t).var(2), torch.ones(4, 1, dtype=F64), atol=0.02)
 
 
-def test_posterior_variance_is_what_the_exact_denoiser_leaves():
-    sde = make()
-    generator = torch.Generator().manual_seed(4)
-    r_0, noise = torch.randn(2, 1, 1, 100_000, dtype=F64, generator=generator)
-    t, r_0 = torch.tensor([0.3], dtype=F64), sde.sigma_data * r_0
-    mean, _ = gaussian_mean(sde, 0.0, sde.sigma_data)
-    left = (mean(sde.perturb(r_0, noise, t), 0.3) - r_0).var()
-    assert left.item() == pytest.approx(sde.posterior_variance(t).item(), rel=0.01)
-
-
 def test_density_of_t():
     sde = make()
     u = (torch.arange(100_000) + 0.5) / 100_000

@@ -56,7 +56,7 @@ def test_each_part_tells_speakers_apart(kind):
 
     def outputs(speaker):
         with torch.no_grad(), model.speaking_as(speaker):
-            mu_x, logw, _ = model.encode_text(x, torch.ones(1, 1, 4), values)
+            mu_x, logw = model.encode_text(x, torch.ones(1, 1, 4), values)
             r_0_hat, _ = model.denoiser.denoise(z0, t, mask, mu=z0, f0=f0)
             found = [mu_x, logw, r_0_hat, model.vocode(model.vocoder_features(z0, f0=f0), source=source)]
             if model.prosody is not None:

@@ -216,8 +216,7 @@ def test_what_does_not_train_is_read_without_dropout(prosody_config):
     for parts in ({"decoder"}, {"text_encoder", "prosody"}):
         enter_stage(state, dataclasses.replace(stage, parts=dict.fromkeys(parts, 1e-3)), 1.0)
         modes = {
-            name: {module.training for network in networks for module in network.modules()}
-            for name, networks in state.model.parts().items()
+            name: {module.training for module in network.modules()} for name, network in state.model.parts().items()
         }
         assert modes == {name: {name in parts} for name in state.model.parts()}
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from data_util.audio import sequence_mask
-from model.text_encoder import FrameEncoder, RelativeAttention, band_to_square, square_to_band
-from tests.test_networks import FRAME_ENCODER, N_SYMBOLS, TEXT_ENCODER, make, text_encoder
+from model.text_encoder import RelativeAttention, band_to_square, square_to_band
+from tests.test_networks import N_SYMBOLS, TEXT_ENCODER, make, text_encoder
 
 F64 = torch.float64
 CHANNELS = TEXT_ENCODER["channels"]
@@ -143,13 +143,3 @@ def test_a_condition_moves_mu_linearly_but_not_at_first_and_never_the_durations(
     assert torch.allclose(other_h, expected, atol=1e-6)
     assert torch.allclose(other_mu_x, encoder.mu(expected) * MASK, atol=1e-6)
     assert ((other_mu_x - mu_x).abs().amax(1) > 1e-4).equal(MASK[:, 0] > 0)
-
-
-@torch.no_grad()
-def test_a_frame_encoder_starts_as_no_refinement_and_may_have_no_condition():
-    given = [torch.randn(1, channels, 9) for channels in (CHANNELS, 3)]
-    assert not FrameEncoder(**FRAME_ENCODER)(*given, torch.ones(1, 1, 9), torch.randn(1, 2, 9)).any()
-    plain = FrameEncoder(**{**FRAME_ENCODER, "condition_channels": 0})
-    assert not plain(*given, torch.ones(1, 1, 9)).any()
-    torch.nn.init.normal_(plain.out.weight)
-    assert plain(*given, torch.ones(1, 1, 9)).any()

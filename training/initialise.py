@@ -61,11 +61,9 @@ def solve_mean(config: Config, model: NiSETS, corpus: Corpus, keeps: bool = Fals
         durations, contour = torch.from_numpy(corpus.durations[i])[None].to(device), model.normalised_f0(f0)
         values = None if contour is None else pitch_and_energy(model.normalised(mel), contour, durations)
         with model.speaking_as(int(corpus.speakers[i])):
-            _, _, h = model.encode_text(x, torch.ones_like(x[:, None], dtype=mel.dtype), values)
+            h = model.text_encoder(x, torch.ones_like(x[:, None], dtype=mel.dtype), values)[2]
         mask = torch.ones_like(mel[:, :1])
-        rows = torch.cat([length_regulate(h.to(mel.dtype), durations, mask), mask, model.latent(mel)], dim=1)[
-            0
-        ].double()
+        rows = torch.cat([length_regulate(h, durations, mask), mask, model.latent(mel)], dim=1)[0].double()
         moments = moments + (rows @ rows.T).cpu()  # in float64: squares of thousands of frames add up
     model.train(was_training)
     start = layer.weight[:, :, 0].double().cpu() * keeps

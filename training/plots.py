@@ -20,7 +20,7 @@ class Panel(NamedTuple):
 
 
 PANELS = (  # a value is drawn in the first that it matches
-    Panel("prior", "nats a channel and frame", r"loss_(prior|frame)$"),
+    Panel("prior", "nats a channel and frame", r"loss_prior$"),
     Panel("durations", "squared error of ln frames", r"loss_duration$"),
     Panel("prosody", "losses", r"loss_(prosody|f0|voicing|f0_residual)$"),
     Panel("score network", "loss; error by that of predicting nothing", r"loss_score$|score_ratio"),

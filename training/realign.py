@@ -101,5 +101,5 @@ def search(model: NiSETS, x: Tensor, mel: Tensor, f0: Tensor, durations: Tensor,
     contour, values = model.normalised_f0(f0), None
     if contour is not None:
         values = pitch_and_energy(model.normalised(mel) * mel_mask, contour * mel_mask, durations) * x_mask
-    mu_x, _, _ = model.encode_text(x, x_mask, values)
+    mu_x, _ = model.encode_text(x, x_mask, values)
     return model.align(mu_x, model.latent(mel) * mel_mask, *lengths)

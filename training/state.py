@@ -84,8 +84,8 @@ def build_state(config: Config, processes: Processes, symbols: tuple[str, ...], 
     model = NiSETS(config, len(symbols), amp).to(processes.device)
     discriminators = build_discriminators(config).to(processes.device)
 
-    def optimiser(parts: dict[str, list[nn.Module]]) -> torch.optim.AdamW:
-        groups = [{"name": name, "params": list(nn.ModuleList(part).parameters())} for name, part in parts.items()]
+    def optimiser(parts: dict[str, nn.Module]) -> torch.optim.AdamW:
+        groups = [{"name": name, "params": list(part.parameters())} for name, part in parts.items()]
         training = config.training
         return torch.optim.AdamW(groups, lr=0.0, betas=training.betas, weight_decay=training.weight_decay, fused=True)
 
@@ -97,7 +97,7 @@ def build_state(config: Config, processes: Processes, symbols: tuple[str, ...], 
         ema=copy.deepcopy(model).eval().requires_grad_(False),
         discriminators=discriminators,
         optimiser=optimiser(model.parts()),
-        optimiser_discriminators=optimiser({"discriminators": [discriminators]}),
+        optimiser_discriminators=optimiser({"discriminators": discriminators}),
     )
     # of this one model, not of its class
     model.align = state.watch.part("alignment")(model.align)  # type: ignore[method-assign]

@@ -36,8 +36,7 @@ def enter_stage(state: State, stage: Stage, scale: float) -> None:
         return
     state.stage, state.trained = stage, state.trained | set(stage.parts)
     for name, part in state.model.parts().items():
-        for network in part:
-            network.requires_grad_(name in stage.parts).train(name in stage.parts)
+        part.requires_grad_(name in stage.parts).train(name in stage.parts)
     state.discriminators.requires_grad_("discriminators" in stage.parts)
     state.wrapped = {
         "model": state.processes.wrap(state.model),
@@ -144,5 +143,5 @@ def update_averages(state: State, loss_duration: Tensor | None) -> None:
 
 
 def trained_parameters(model: NiSETS, stage: Stage) -> list[nn.Parameter]:
-    networks = [network for name, part in model.parts().items() if name in stage.parts for network in part]
-    return [parameter for network in networks for parameter in network.parameters()]
+    parts = [part for name, part in model.parts().items() if name in stage.parts]
+    return [parameter for part in parts for parameter in part.parameters()]

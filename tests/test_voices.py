@@ -88,4 +88,4 @@ def test_the_table_lists_runs_and_voices(runs):
     write(runs / "small" / "vocoder", 2000, steps=())
     rows = [line.split(maxsplit=3) for line in voices.table().splitlines()]
     assert rows == [["id", "CER", "voices"], ["*", "small", "12.3%", "5, 10"], ["small/vocoder", "-", "none"],
-                    ["ljspeech-small", "-", "0"]]  # fmt: skip
+                    ["ljspeech-small", "-", "4000"]]  # fmt: skip

@@ -34,6 +34,7 @@ from evaluation.metrics import (
     read_wav,
     recogniser_name,
     reference_of,
+    start_worker,
     summarise,
 )
 from evaluation.report import SYSTEMS, markdown, page
@@ -187,7 +188,7 @@ def _speak(voice, clip, settings):
 
 def apart(function: Callable, *arguments):
     """What the function returns, called in a new process."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), start_worker) as pool:
         return pool.submit(function, *arguments).result()
 
 

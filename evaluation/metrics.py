@@ -8,7 +8,9 @@ import io
 import logging
 import math
 import multiprocessing
+import os
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -406,8 +408,23 @@ def measure_all(jobs: list[Job]) -> Iterator[dict[str, dict]]:
         yield from map(measure_clip, jobs)
         return
     context = multiprocessing.get_context("spawn")  # torch has threads already, which a fork would lose
-    with ProcessPoolExecutor(n_processes, context, torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(n_processes, context, start_worker, (1,)) as pool:
         yield from pool.map(measure_clip, jobs)
+
+
+def start_worker(n_threads: int | None = None) -> None:
+    """What a process of a pool begins with: so many threads of torch, None: as many as it has, and a thread that ends
+    it when the process that started it is gone, however that ended."""
+    if n_threads is not None:
+        torch.set_num_threads(n_threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def pooled(clips: list[Pairs]) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 import math
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -443,6 +445,28 @@ def test_several_processes_find_the_same_in_the_same_order(tmp_path, monkeypatch
     for clips in (alone, apart):
         metrics.compare_speakers(clips, [None] * len(clips))  # which takes the embeddings out
     assert apart == alone
+
+
+STARTER = """
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from evaluation.metrics import start_worker
+
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), start_worker)
+    print(pool.submit(os.getpid).result(), flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_ends_with_the_process_that_started_it(tmp_path):
+    (tmp_path / "starter.py").write_text(STARTER)
+    command = [sys.executable, str(tmp_path / "starter.py")]
+    starter = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
+    assert int(starter.stdout.readline()) != starter.pid
+    starter.kill()
+    starter.communicate(timeout=60)  # whoever is left has its standard output open
 
 
 def measure_elsewhere(job):

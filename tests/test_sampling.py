@@ -203,7 +203,7 @@ def test_one_step_along_a_recording_has_its_durations_and_no_others(voice, brief
     mel = voice.model.features(torch.from_numpy(spoken)[None])
     (piece,) = voice.reader.pieces(TEXT, Settings())
     x = torch.tensor(piece.ids)[None]
-    durations, _, (mu_x, _, _) = align_held_out(voice.model, x, mel, None)
+    durations, _, (mu_x, _) = align_held_out(voice.model, x, mel, None)
     noise = torch.from_numpy(chunking.noise_of(1, piece.phonemes).standard_normal(mel.shape, dtype=np.float32))
     plan = Plan(mu_x.repeat_interleave(durations[0], dim=2), durations, None, noise, np.random.default_rng())
     assert len(along) == len(spoken) and np.abs(along).max() > STEP

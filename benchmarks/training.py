@@ -92,9 +92,8 @@ class Stopwatch:
         """Have each part of a state say when it begins and ends, forwards and backwards."""
         model, networks = state.model, state.model.parts() | {"discriminators": state.discriminators}
         calls = [(model, "encode_text", "text_encoder"), (model, "align", "alignment"),
-                 (model.prosody, "losses", "prosody"),
-                 (model.denoiser, "denoise", "decoder"), (model, "vocode", "generator"),
-                 (state.discriminators, "forward", "discriminators")]  # fmt: skip
+                 (model.prosody, "losses", "prosody"), (model.denoiser, "denoise", "decoder"),
+                 (model, "vocode", "generator"), (state.discriminators, "forward", "discriminators")]  # fmt: skip
         for owner, name, row in calls:
             if owner is not None:
                 setattr(owner, name, self.watched(getattr(owner, name), row))

@@ -306,11 +306,8 @@ class Stage(Section):
         parts, latents, trains = f"{key}.parts", f"{key}.latents", set(self.parts)
         yield "generator" in trains or "discriminators" not in trains, parts, "with generator beside discriminators"
         yield config.with_f0 or "prosody" not in trains, parts, "without prosody for prosody.kind"
-        yield (
-            config.has_f0_residual or "f0_residual" not in trains,
-            parts,
-            "without f0_residual where it has no residual_layers",
-        )
+        has_residual = config.has_f0_residual or "f0_residual" not in trains
+        yield has_residual, parts, "without f0_residual where prosody has no residual_layers"
         is_off, reached = self.feature_gradient == "off", bool(trains & {"decoder", "generator"})
         yield is_off or reached, f"{key}.feature_gradient", "off where neither decoder nor generator trains"
         if self.latents != "joint":
@@ -426,11 +423,8 @@ class Config(Section):
         yield 2 * pitch.f_min <= pitch.f_max <= rate / 4, "pitch.f_max", right
         yield sde.beta_min < sde.beta_max, "sde.beta_min", "under sde.beta_max"
         yield sde.t_one + sde.t_uniform <= 1, "sde.t_uniform", "at most 1 - sde.t_one"
-        yield (
-            self.with_f0 or not self.vocoder_needs_f0,
-            "prosody.kind",
-            "frame, since generator.kind with generator.inputs needs F0",
-        )
+        has_f0 = self.with_f0 or not self.vocoder_needs_f0
+        yield has_f0, "prosody.kind", "frame, since generator.kind with generator.inputs needs F0"
         for name in KINDS:
             yield from getattr(self, name).checks(self)
         networks = self.discriminators

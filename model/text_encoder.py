@@ -10,14 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.layers import (
-    ChannelNorm,
-    Dropout,
-    SymbolEmbedding,
-    speaker_embedding,
-    with_speaker,
-    zero_init,
-)
+from model.layers import ChannelNorm, Dropout, SymbolEmbedding, speaker_embedding, with_speaker, zero_init
 
 
 class Prenet(nn.Module):

@@ -29,7 +29,7 @@ acoustic_model() {
         "training.stages=[{parts: {text_encoder: 1.0e-3, prosody: 1.0e-3, decoder: 1.0e-3}, final: 0.03}]" "${GIVEN[@]}"
 }
 
-f0_residual() {  # along the initial alignment, near enough to the acoustic model's own, which costs no search
+f0_residual() {  # along the initial alignment, which costs no search
     run f0_residual -from "text_encoder,prosody,decoder=$VOICE/acoustic_model" fine_tuning.rate=1.0 \
         alignment.init_steps=1000000 training.train_num_steps=$residual \
         "training.stages=[{parts: {f0_residual: 1.0e-3}, final: 0.02}]" "${GIVEN[@]}"

@@ -10,8 +10,8 @@ find_environment
 export TRAIN_STARTER=$$ RECIPE_STEP=yes  # see training/failures.py; and run.sh is not to start a recipe again
 
 VOICE= NAMED= GIVEN=() JOBS= STOPPED=
-on_gpu=no
-nvidia-smi -L >/dev/null 2>&1 && on_gpu=yes
+visible="${CUDA_VISIBLE_DEVICES-$(nvidia-smi -L 2>/dev/null | sed -n 's/^GPU \([0-9]*\):.*/\1/p')}"
+nvidia-smi -L >/dev/null 2>&1 || visible=
 previous=
 for argument in "$@"; do  # the voice is called what -name says, or as the last configuration
     case "$previous" in
@@ -28,7 +28,7 @@ for argument in "$@"; do  # the voice is called what -name says, or as the last 
             GIVEN+=(-c "$argument")
             ;;
         --device)
-            [ "$argument" != cpu ] || on_gpu=no
+            [ "$argument" != cpu ] || visible=
             GIVEN+=(--device "$argument")
             ;;
         *) case "$argument" in -c | -name | --device) ;; *) GIVEN+=("$argument") ;; esac ;;
@@ -45,6 +45,7 @@ fi
 mkdir -p "checkpoint/$VOICE"
 printf '%s\n' "${GIVEN[@]}" >"$begun"
 
+GPUS=(${visible//,/ })  # a step takes one
 n_cores="$("$PYTHON" -c 'from data_util.features import n_cpus; print(n_cpus())')"
 
 run() {  # NAME ARGUMENTS: one step
@@ -58,13 +59,14 @@ latents() {  # NAME ARGUMENTS: the teacher-forced latents of a step
     "$PYTHON" -m training.extract "$VOICE/$1" "${@:2}"
 }
 
-start() {  # POSITION N_AT_ONCE COMMANDS: in the background, in a process group of its own, on its share of the cores
+start() {  # POSITION N_AT_ONCE COMMANDS: in the background, in a process group of its own, on its share of the machine
     local threads=$((n_cores / $2))
     set -m
     (
         set +m
         trap STOPPED=yes TERM INT HUP  # the commands get the signal, too, and save; none begins after it
         [ "$2" -eq 1 ] || export OMP_NUM_THREADS=$((threads > 0 ? threads : 1)) TQDM_POSITION="$1"
+        [ "${#GPUS[@]}" -eq 0 ] || export CUDA_VISIBLE_DEVICES="${GPUS[$1]}"
         eval "$3"
     ) &
     set +m
@@ -105,8 +107,10 @@ one() {  # COMMANDS
     finish
 }
 
-both() {  # COMMANDS COMMANDS: side by side on two cores or more, one after the other on one core or on GPUs
-    if [ "$n_cores" -ge 2 ] && [ "$on_gpu" = no ]; then
+both() {  # COMMANDS COMMANDS: side by side on two GPUs, or without one on two cores, else one after the other
+    local places="${#GPUS[@]}"
+    [ "$places" -gt 0 ] || places="$n_cores"
+    if [ "$places" -ge 2 ]; then
         start 0 2 "$1"
         start 1 2 "$2"
         finish

@@ -45,7 +45,8 @@ else:
 action = json.loads(environ["ACTIONS"]).get(step)
 
 def note(event):
-    about = {{name: environ.get(name) for name in ("OMP_NUM_THREADS", "TQDM_POSITION", "TRAIN_STARTER")}}
+    about = {{name: environ.get(name) for name in ("OMP_NUM_THREADS", "TQDM_POSITION", "TRAIN_STARTER",
+                                                      "CUDA_VISIBLE_DEVICES")}}
     with open(environ["NOTES"], "a") as file:
         file.write(json.dumps(about | dict(event=event, step=step, args=args)) + "\\n")
 
@@ -72,6 +73,8 @@ if isinstance(action, int):
 note("end")
 """
 SIDE_BY_SIDE = {"small": ("fold_even", "fold_odd"), "demo": ("acoustic_model", "vocoder_pretraining")}
+OF_THE_TEST = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+TWO_GPUS = "GPU 0: card (UUID: GPU-a)\nGPU 1: card (UUID: GPU-b)"
 LENGTHS = (30, 60, 44, 25, 12, 33, 18)  # frames of clips 0, 1, ...: of four even and three odd ones
 FOLDS = {"even": [0, 2, 4, 6], "odd": [1, 3, 5]}
 TIMES = [1.0, 0.48, 0.1]
@@ -87,10 +90,10 @@ class Project:
         for name in ("run.sh", "setup.sh", "requirements.txt", "recipes", "configs"):
             (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, root / name)
         bin_folder.mkdir(parents=True)
-        for name, content in (("python", STUB), ("nvidia-smi", '#!/bin/sh\ntest -n "$GPU"\n')):
+        for name, content in (("python", STUB), ("nvidia-smi", '#!/bin/sh\ntest -n "$GPU" && echo "$GPU"\n')):
             (bin_folder / name).write_text(content)
             (bin_folder / name).chmod(0o755)
-        inherited = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+        inherited = {name: value for name, value in os.environ.items() if name not in OF_THE_TEST}
         self.environment = inherited | {"NOTES": str(self.notes), "VIRTUAL_ENV": str(bin_folder.parent),
                                         "PATH": f"{bin_folder}:{os.environ['PATH']}"}  # fmt: skip
 
@@ -150,8 +153,11 @@ def read_by(line):
     [
         ("small", 5, {}, (), 2, "2"),
         ("small", 1, {}, (), 1, None),
-        ("demo", 4, {"GPU": "yes"}, (), 1, None),
-        ("demo", 3, {"GPU": "yes"}, ("--device=cpu",), 2, "1"),
+        ("demo", 4, {"GPU": TWO_GPUS.splitlines()[0]}, (), 1, None),
+        ("demo", 4, {"GPU": TWO_GPUS, "CUDA_VISIBLE_DEVICES": "1"}, (), 1, None),
+        ("demo", 5, {"GPU": TWO_GPUS}, (), 2, "2"),
+        ("small", 1, {"GPU": TWO_GPUS}, (), 2, "1"),
+        ("demo", 3, {"GPU": TWO_GPUS}, ("--device=cpu",), 2, "1"),
     ],
 )
 def test_steps_come_after_what_they_read_and_share_the_cores(project, recipe, cores, variables, more, at_once, threads):
@@ -170,6 +176,11 @@ def test_steps_come_after_what_they_read_and_share_the_cores(project, recipe, co
     assert most == at_once and len(ended) == len(project.names("begin")) == {"small": 8, "demo": 4}[recipe]
     assert project.names("begin")[-1] == "voice"
     assert {line["TQDM_POSITION"] for line in project.told()} == ({None, "0", "1"} if at_once == 2 else {None})
+    gpus = {line["TQDM_POSITION"] or "0": line["CUDA_VISIBLE_DEVICES"] for line in project.told()}
+    if more or "GPU" not in variables:
+        assert set(gpus.values()) == {None}
+    else:
+        assert gpus == ({"0": "0", "1": "1"} if at_once == 2 else {"0": variables.get("CUDA_VISIBLE_DEVICES", "0")})
 
 
 @pytest.mark.parametrize("overlays", [("small", "16khz"), ("small", "small-gpu"), ("demo",)])

@@ -11,7 +11,7 @@ NEEDED_DRIVER = {"13": 580, "12": 525, "11": 450}  # on Linux, by the CUDA that 
 # Compatibility, table 1)
 
 
-STEP_OPERATIONS = 4.8e12  # of a step of config.yaml (python -m benchmarks.training)
+STEP_OPERATIONS = 3.8e12  # of a step of config.yaml (python -m benchmarks.training)
 PRODUCTS = 1024, 5  # rows of the matrices whose products are timed, and products
 
 
@@ -107,7 +107,7 @@ def set_precision(device: torch.device | str, tf32: bool) -> None:
 
 
 def without_one(n_steps: int) -> str:
-    """About how long config.yaml takes this CPU, and what takes an hour: lines for whoever starts it there."""
+    """About how long config.yaml takes this CPU, and what takes less: lines for whoever starts it there."""
     size, n_products = PRODUCTS
     matrix = torch.randn(size, size)
     matrix @ matrix  # the first call makes things ready
@@ -119,6 +119,6 @@ def without_one(n_steps: int) -> str:
     long = f"{hours / 24:,.0f} days" if hours > 48 else f"{hours:,.0f} hours"
     lines = (f"no GPU is used: a step of config.yaml takes this CPU, as busy as it is, about {step:.0f} s, and "
              f"{n_steps:,} steps about {long}.",
-             "bash run.sh -c small makes a voice on two cores in about an hour, -c demo in some minutes one that shows "
-             "that training works")  # fmt: skip
+             "bash run.sh -c small makes a voice on two cores in about two hours, -c demo in minutes one that shows that "
+             "training works")  # fmt: skip
     return "\n".join(lines)

@@ -119,6 +119,6 @@ def without_one(n_steps: int) -> str:
     long = f"{hours / 24:,.0f} days" if hours > 48 else f"{hours:,.0f} hours"
     lines = (f"no GPU is used: a step of config.yaml takes this CPU, as busy as it is, about {step:.0f} s, and "
              f"{n_steps:,} steps about {long}.",
-             "bash run.sh -c small makes a voice on two cores in about two hours, -c demo in minutes one that shows that "
-             "training works")  # fmt: skip
+             "bash run.sh -c small makes a voice on two cores in about two hours, -c demo in minutes one that shows "
+             "that training works")  # fmt: skip
     return "\n".join(lines)

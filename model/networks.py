@@ -191,7 +191,7 @@ class Networks(nn.Module):
         Returns mu_x (B, n_latents, T_x) and logw (B, 1, T_x), log-frames.
         """
         with precision(x, self.amp):
-            mu_x, logw, _ = self.text_encoder(x, x_mask, values)
+            mu_x, logw = self.text_encoder(x, x_mask, values)
         return to_float32(mu_x), to_float32(logw)
 
     def vocoder_features(

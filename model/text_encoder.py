@@ -146,11 +146,10 @@ class TextEncoder(nn.Module):
         self.mu = nn.Conv1d(channels, n_latents, 1)
         self.duration = DurationPredictor(channels, sizes.duration_channels, sizes.kernel, sizes.dropout)
 
-    def forward(self, x: Tensor, x_mask: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, x_mask: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x: (B, T_x) ids, x_mask: (B, 1, T_x) ones and zeros, condition: (B, condition_channels, T_x); None: zeros.
 
-        Returns mu_x (B, n_latents, T_x), normalised latents, logw (B, 1, T_x), log-frames, and what mu_x is read off,
-        the features h (B, C, T_x) with the condition; all zero past each end.
+        Returns mu_x (B, n_latents, T_x), normalised latents, and logw (B, 1, T_x), log-frames; both zero past each end.
         """
         h = with_speaker(self.embedding(x), self.speaker)  # (B, C, T_x)
         h = self.prenet(h, x_mask)
@@ -162,4 +161,4 @@ class TextEncoder(nn.Module):
         if condition is not None:  # after the durations: what is conditioned on may be measured along them
             assert self.condition is not None
             h = (h + self.condition(condition)) * x_mask
-        return self.mu(h) * x_mask, logw, h
+        return self.mu(h) * x_mask, logw

@@ -57,7 +57,8 @@ def make(tiny_config, stub_front_end, monkeypatch):
 def loss_and_pairs(model, corpus, indices):
     """The prior's loss along the corpus's durations, and the features and latents that it is made of."""
     model.eval()
-    features, latents, means = [], [], []
+    features, latents, means, inputs = [], [], [], []
+    hook = model.text_encoder.mu.register_forward_hook(lambda _, args, __: inputs.append(args[0]))
     for i in indices:
         x, mel, f0 = clip_tensors(model.config, corpus, i, torch.device("cpu"))
         durations, z0 = torch.from_numpy(corpus.durations[i])[None], model.latent(mel)
@@ -65,11 +66,12 @@ def loss_and_pairs(model, corpus, indices):
         if model.prosody is not None:
             values = pitch_and_energy(model.normalised(mel), model.normalised_f0(f0), durations)
         with model.speaking_as(int(corpus.speakers[i])):
-            mu_x, _, h = model.text_encoder(x, torch.ones(1, 1, x.shape[1]), values)
+            mu_x, _ = model.text_encoder(x, torch.ones(1, 1, x.shape[1]), values)
         mask = torch.ones_like(z0[:, :1])
-        features.append(length_regulate(h, durations, mask)[0])
+        features.append(length_regulate(inputs.pop(), durations, mask)[0])
         means.append(length_regulate(mu_x, durations, mask)[0])
         latents.append(z0[0])
+    hook.remove()
     h, mu, z0 = (torch.cat(each, dim=1)[None].double() for each in (features, means, latents))
     n_frames = z0.shape[2]
     return prior_loss(z0, mu, torch.ones_like(z0[:, :1]), n_frames).item(), h[0], z0[0]

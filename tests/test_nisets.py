@@ -396,7 +396,7 @@ def plain_forward(model, batch, counts):
     """Training as the paper has it, written from the parts: mu constant over a symbol, nothing but it conditions."""
     x_mask, mel_mask = sequence_mask(batch.x_lengths).float(), sequence_mask(batch.mel_lengths).float()
     z0 = (batch.mel - model.latent_mean) / model.latent_std * mel_mask
-    mu_x, logw, _ = model.text_encoder(batch.x, x_mask)
+    mu_x, logw = model.text_encoder(batch.x, x_mask)
     mu = torch.zeros_like(z0)
     for i, row in enumerate(batch.durations):
         mu[i, :, : batch.mel_lengths[i]] = mu_x[i].repeat_interleave(row, dim=1)

@@ -143,7 +143,7 @@ class Neighbours(nn.Module):
         logw = self.duration(h.detach()) * x_mask
         if condition is not None:
             h = (h + self.condition(condition)) * x_mask
-        return self.mu(h) * x_mask, logw, h
+        return self.mu(h) * x_mask, logw
 
 
 class Own(NamedTuple):

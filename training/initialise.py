@@ -54,17 +54,19 @@ def solve_mean(config: Config, model: NiSETS, corpus: Corpus, keeps: bool = Fals
     n_frames = config.alignment.solve_minutes * 60 * config.audio.sample_rate / config.audio.hop_length
     order = np.random.default_rng(config.system.seed).permutation(len(corpus))
     drawn = order[: max(1, int((np.cumsum(corpus.n_frames[order]) <= n_frames).sum()))]
-    moments = torch.zeros((), dtype=torch.float64)
+    moments, inputs = torch.zeros((), dtype=torch.float64), []
+    hook = layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     model.eval()
     for i in drawn:
         x, mel, f0 = clip_tensors(config, corpus, i, device)
         durations, contour = torch.from_numpy(corpus.durations[i])[None].to(device), model.normalised_f0(f0)
         values = None if contour is None else pitch_and_energy(model.normalised(mel), contour, durations)
         with model.speaking_as(int(corpus.speakers[i])):
-            h = model.text_encoder(x, torch.ones_like(x[:, None], dtype=mel.dtype), values)[2]
-        mask = torch.ones_like(mel[:, :1])
+            model.text_encoder(x, torch.ones_like(x[:, None], dtype=mel.dtype), values)
+        mask, h = torch.ones_like(mel[:, :1]), inputs.pop()
         rows = torch.cat([length_regulate(h, durations, mask), mask, model.latent(mel)], dim=1)[0].double()
         moments = moments + (rows @ rows.T).cpu()  # in float64: squares of thousands of frames add up
+    hook.remove()
     model.train(was_training)
     start = layer.weight[:, :, 0].double().cpu() * keeps
     weight, bias, error = least_squares(moments, start, config.alignment.solve_ridge)

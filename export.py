@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from data_util.config import ROOT
-from evaluation.metrics import warp
+from evaluation.metrics import missing_packages, warp
 from model.layers import Fourier
 from model.nisets import Encoded, NiSETS
 from model.prosody import N_VALUES
@@ -205,11 +205,8 @@ def to_onnx(graph: Graph, inputs: dict[str, Tensor], stride: int = 1):
             return {value.ndim - 1: stride * torch.export.Dim("parts", min=1)}
         return {value.ndim - 1: torch.export.Dim.DYNAMIC}
 
-    quiet = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript"), logging.getLogger("onnx_ir")
-    levels = [logger.level for logger in quiet]
+    logging.disable(logging.WARNING)  # of torch.onnx, onnxscript and onnx_ir
     try:
-        for logger in quiet:
-            logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
@@ -220,8 +217,7 @@ def to_onnx(graph: Graph, inputs: dict[str, Tensor], stride: int = 1):
                                           torch.ops.aten.mish.default: mish},
             )  # fmt: skip
     finally:
-        for logger, level in zip(quiet, levels):
-            logger.setLevel(level)
+        logging.disable(logging.NOTSET)
     assert program is not None  # with dynamo=True
     return program.model_proto
 
@@ -430,12 +426,6 @@ def mel_distance(voice: Voice, wav: np.ndarray, right: np.ndarray) -> float:
 # -- the command
 
 
-def missing_packages() -> list[str]:
-    from importlib.util import find_spec
-
-    return [name for name in PACKAGES if find_spec(name) is None]
-
-
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="export.py", description="Export a voice as a package that speaks.",
                                      allow_abbrev=False, formatter_class=command.Help)  # fmt: skip
@@ -448,7 +438,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
-    missing = missing_packages()
+    missing = missing_packages(PACKAGES)
     if missing:
         raise ExportError(f"{', '.join(missing)} not installed: pip install -r requirements-extra.txt")
     from runtime import onnx_runtime

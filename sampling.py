@@ -18,7 +18,7 @@ from model.nisets import NiSETS, Plan
 from model.sde import SOLVERS, default_solver, solver_times
 from model.tiled import tile
 from runtime import chunking, command
-from runtime.chunking import BaseVoice, Reader, Speech, noise_of, speaker_id
+from runtime.chunking import BaseVoice, Reader, Speech, noise_of, speaker_id, within
 from text import TextError
 from training import checkpoint, gpu, voices
 
@@ -142,24 +142,14 @@ class Voice(BaseVoice):
             decoded[i][j] = result
 
     def _chunks(self, piece, settings):
-        """The sound of a piece as it is made."""
-        plan = self._plan(piece, settings)
-        if settings.loudness is None:
-            wavs = self.model.stream(plan, settings.n_timesteps, settings.solver)
-        else:
-            with self.model.speaking_as(self._speaker_id(settings.speaker)):
-                wavs = [one.wav for one in self.model.decode([plan], settings.n_timesteps, settings.solver)]
-        wavs = self._spoken_by(settings.speaker, iter(wavs))
+        """The sound of a piece as it is made; between two parts of it others may speak."""
+        if settings.loudness is not None:
+            yield self._whole(piece, settings)[0]
+            return
+        plan, speaker = self._plan(piece, settings), self._speaker_id(settings.speaker)
+        wavs = self.model.stream(plan, settings.n_timesteps, settings.solver)
+        wavs = within(lambda: self.model.speaking_as(speaker), wavs)
         yield from self._finished(wavs, plan, piece, settings)
-
-    def _spoken_by(self, speaker, wavs):
-        """Each of what an iterator makes, made as this speaker; between two of them others may speak."""
-        while True:
-            with self.model.speaking_as(self._speaker_id(speaker)):
-                wav = next(wavs, None)
-            if wav is None:
-                return
-            yield wav
 
     def _finished(self, wavs, plan, piece, settings):
         """wavs: (1, 1, n) each, together a piece. Gives (n,) as they are heard."""

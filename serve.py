@@ -20,6 +20,7 @@ import torch
 from data_util.config import ROOT
 from data_util.features import n_cpus
 from runtime import command, onnx_runtime, sound_files
+from runtime.chunking import within
 from sampling import Voice
 from text import TextError
 from training import checkpoint, gpu, voices
@@ -83,7 +84,7 @@ class Spoken:
     def parts(self, wanted: WantedSpeech, speaker: str | None) -> Iterator[bytes]:
         """The encoded sound as it is made."""
         kind, rate = wanted.response_format, self.voice.reader.sample_rate
-        wavs = self._in_turns(self.voice.stream(wanted.input, **self._settings(wanted, speaker)))
+        wavs = within(lambda: self.lock, self.voice.stream(wanted.input, **self._settings(wanted, speaker)))
         if kind in ("opus", "pcm"):
             wavs, rate = resampled(wavs, rate), CLIENTS_RATE
         return sound_files.stream(wavs, rate, kind)
@@ -95,14 +96,6 @@ class Spoken:
 
     def _settings(self, wanted, speaker):
         return {"seed": wanted.seed, "length_scale": 1 / wanted.speed, "speaker": speaker}
-
-    def _in_turns(self, wavs):
-        while True:
-            with self.lock:
-                wav = next(wavs, None)
-            if wav is None:
-                return
-            yield wav
 
 
 def resampled(wavs: Iterator[np.ndarray], sample_rate: int) -> Iterator[np.ndarray]:
@@ -222,10 +215,6 @@ class Service:
             raise
         return Answer(first, parts, media_type, leave)
 
-    def close(self) -> None:
-        """Wait for the threads; what has not begun does not begin."""
-        self.pool.shutdown(cancel_futures=True)
-
 
 class Answer(StreamingResponse):
     """Parts of a body, sent as they come; leave is called when all is sent, or nobody listens any more."""
@@ -273,7 +262,7 @@ def make_app(service: Service) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        service.close()
+        service.pool.shutdown(cancel_futures=True)  # it waits for the threads; what has not begun does not begin
 
     app, page = FastAPI(title="NiSETS", lifespan=lifespan), (ROOT / PAGE).read_text(encoding="utf-8")
 

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import secrets
 import shutil
 import sys
 from collections.abc import Iterator
@@ -178,7 +179,7 @@ def run(args: argparse.Namespace) -> int:
     state = make_state(config, processes, data, ckpt, args.a and args.a == "true")
     if ckpt is None:
         initialise(state, data.own)
-    own_name = args.id or args.name or name_of(trackers) or checkpoint.new_run_id()
+    own_name = args.id or args.name or name_of(trackers) or f"off_{secrets.token_hex(4)}"
     name = processes.broadcast(own_name)
     if processes.is_main:
         begin_launch(name)
@@ -235,24 +236,19 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def print_count(args: argparse.Namespace) -> int:
+def print_count(args: argparse.Namespace) -> None:
     """Check what args ask for as far as that takes no data, and print the number of processes that train: one a GPU, or
-    one on a CPU. Returns the exit status."""
-    try:
-        if args.id is None:
-            configuration_of(args)
-        print(torch.cuda.device_count() if gpu.use_gpu(args.device) else 1)
-    except ValueError as error:
-        print(f"run.sh: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    return 0
+    one on a CPU."""
+    if args.id is None:
+        configuration_of(args)
+    print(torch.cuda.device_count() if gpu.use_gpu(args.device) else 1)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one clear line on standard error, or 128 and a signal's number."""
     args = parse_args(argv)
     if args.count:
-        return print_count(args)
+        return command.exit_status(print_count, args, "run.sh")
     is_main = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(level=logging.INFO if is_main else logging.WARNING, format="%(message)s")
     end_with_starter()

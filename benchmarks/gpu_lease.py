@@ -30,7 +30,7 @@ from torch import Tensor
 
 import train
 from benchmarks.synthesis import SENTENCE, TEXT, length_scale_for, random_voice
-from benchmarks.training import joint
+from benchmarks.training import joint, synchronise
 from data_util import config as configuration
 from data_util.config import Config
 from data_util.dataset import Batch, batches, fixed_batch
@@ -49,11 +49,6 @@ N_TEXTS = 16
 N_KERNELS = 30  # that are listed, of those that take longest
 EVERYTHING = 10_000_000  # steps that keep the flat start's durations
 FASTER = 1.25  # by which bfloat16 must win to be trained in
-
-
-def synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def prepared(args: argparse.Namespace, **system) -> tuple[Config, Data, Processes]:

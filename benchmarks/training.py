@@ -36,6 +36,11 @@ ROWS = ("alignment", *JOINT, "optimiser", "rest")  # optimiser: with clipping; t
 RATE = 1e-4  # of learning, which costs what any other does
 
 
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 class Stopwatch:
     """Charges the time between two laps, or what another meter counts, to what the second one names."""
 
@@ -45,23 +50,19 @@ class Stopwatch:
 
     def lap(self, row: str) -> None:
         if self.is_on:
-            self.synchronise()
+            synchronise(self.device)
             now = self.meter()
             self.spent[row] += now - self.last
             self.last = now
 
-    def synchronise(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
     def timed(self, call: Callable[[], object], watching: bool = True) -> dict[str, float]:
         """The seconds of a call, by row where it is watched, and of the "whole"."""
         self.spent, self.is_on = defaultdict(float), watching
-        self.synchronise()
+        synchronise(self.device)
         start = self.last = self.meter()
         call()
         self.lap("rest")
-        self.synchronise()
+        synchronise(self.device)
         return self.spent | {"whole": self.meter() - start}
 
     def flop(self, call: Callable[[], object]) -> dict[str, float]:

@@ -74,14 +74,13 @@ KEEP = "keep "
 @dataclass(frozen=True)
 class Finding:
     """One clip: which list names it, and what is wrong with it: {fault: in which way}; level: RMS in dB of full scale;
-    peak: full scale 1; band: dB from the lower half of the spectrum to the upper; content: of the file, a digest."""
+    band: dB from the lower half of the spectrum to the upper; content: of the file, a digest."""
 
     clip: Clip
     metafile: str
     faults: dict[str, str]
     seconds: float = 0.0
     level: float = 0.0
-    peak: float = 0.0
     band: float = 0.0
     content: str = ""
 
@@ -159,7 +158,7 @@ class _Hearing:
         found = replace(nothing, content=hashlib.sha256(content).hexdigest())
         numbers = hear(wav, rate)
         faults |= self._faults(numbers, rate, channels)
-        return replace(found, faults=faults, **{name: numbers[name] for name in ("seconds", "level", "peak", "band")})
+        return replace(found, faults=faults, **{name: numbers[name] for name in ("seconds", "level", "band")})
 
     def _faults(self, numbers, rate, channels):
         limits, seconds = self.limits, f"{numbers['seconds']:.2f} s"

@@ -12,7 +12,7 @@ import numpy as np
 import text
 from data_util.audio import AudioError, load_wav
 from data_util.config import ROOT, Config, Text
-from data_util.features import Each, Features, FeatureStore, bar, digest, n_cpus
+from data_util.features import Each, Features, FeatureStore, bar, digest, n_cpus, statistics
 from data_util.tables import Finder
 from runtime.files import read_json, write_json
 from runtime.text_files import TextFileError, read_text
@@ -42,7 +42,7 @@ class Clip:
 class Corpus:
     """Prepared clips, in the metafile's order.
 
-    clips; phonemes; ids: (T_x,) int64 symbol ids each; n_frames: (n_clips,) int64; symbols: what an id means;
+    clips; ids: (T_x,) int64 symbol ids each; n_frames: (n_clips,) int64; symbols: what an id means;
     speakers: (n_clips,) int64 indices of speakers.names, 0 for a single voice;
     skipped: (id, reason) of the clips left out; mels: their features as a sequence that reads on access;
     has_f0: prepared with F0; durations: (T_x,) int64 frames a symbol, one array a clip that sums to its n_frames, None
@@ -53,7 +53,6 @@ class Corpus:
         self,
         *,
         clips: list[Clip],
-        phonemes: list[str],
         ids: list[np.ndarray],
         features: list[Features],
         symbols: tuple[str, ...],
@@ -61,7 +60,7 @@ class Corpus:
         store: FeatureStore,
         speakers: Sequence[int] | None = None,
     ):
-        self.clips, self.phonemes, self.ids, self.symbols, self.skipped = clips, phonemes, ids, symbols, skipped
+        self.clips, self.ids, self.symbols, self.skipped = clips, ids, symbols, skipped
         self.n_frames = np.array([one.n_frames for one in features], dtype=np.int64)
         self.speakers = np.zeros(len(clips), np.int64) if speakers is None else np.asarray(speakers, np.int64)
         self.mels = Each(self.mel, range(len(clips)))
@@ -106,7 +105,7 @@ class Corpus:
 
     def statistics(self) -> tuple[float, float]:
         """Mean and standard deviation of all bands and frames of the corpus, kept in the cache."""
-        return self._store.statistics(self._keys, self.mels)
+        return statistics(self._store.folder, self._keys, self.mels)
 
     def f0_statistics(self) -> tuple[float, float]:
         """Mean and standard deviation of log F0 over the voiced frames of the corpus, kept in the cache.
@@ -115,14 +114,14 @@ class Corpus:
         """
         self._require_f0()
         contours = (self.f0(index) for index in range(len(self)))
-        return self._store.f0_statistics(self._keys, (log_f0[voicing > 0] for log_f0, voicing in contours))
+        voiced = (log_f0[voicing > 0] for log_f0, voicing in contours)
+        return statistics(self._store.f0_folder, self._keys, voiced)
 
     def subset(self, indices: Sequence[int]) -> "Corpus":
         """The same corpus with only the clips at these indices, in their order, and with their durations if there are
         any. Its statistics and its content are its own, and nothing of it was skipped."""
         subset = Corpus(
             clips=[self.clips[i] for i in indices],
-            phonemes=[self.phonemes[i] for i in indices],
             ids=[self.ids[i] for i in indices],
             features=[Features(self._keys[i], int(self.n_frames[i])) for i in indices],
             symbols=self.symbols,
@@ -167,7 +166,7 @@ def prepare(config: Config, metafile: str | Path, *, progress: bool = True) -> C
     store = FeatureStore(cache, config.audio, config.pitch if config.with_f0 else None)
     speaking = {clip.wav_path for clip, said in zip(clips, phonemes) if said}
     features = store.prepare(sorted(speaking), 0 if config.system.num_workers == 0 else n_cpus(), progress)
-    good: list[tuple[Clip, str, np.ndarray, Features]] = []
+    good: list[tuple[Clip, np.ndarray, Features]] = []
     skipped: list[tuple[str, str]] = []
     quarantined, names = read_quarantine(ROOT / config.dataset.prtpath), config.speakers.names
     for clip, said in zip(clips, phonemes):
@@ -177,9 +176,9 @@ def prepare(config: Config, metafile: str | Path, *, progress: bool = True) -> C
         if fault:
             skipped.append((clip.id, fault))
         else:
-            good.append((clip, said, ids, found))
+            good.append((clip, ids, found))
     _report(metafile, good, skipped, config.audio)
-    columns = dict(zip(("clips", "phonemes", "ids", "features"), map(list, zip(*good))))
+    columns = dict(zip(("clips", "ids", "features"), map(list, zip(*good))))
     speakers = [names.index(clip.speaker) if names else 0 for clip in columns["clips"]]
     return Corpus(**columns, symbols=tuple(front_end.symbols), skipped=skipped, store=store, speakers=speakers)
 

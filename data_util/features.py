@@ -97,14 +97,6 @@ class FeatureStore:
                 write_json(self.folder / "index.json", self._read_index() | made, durable=False)
         return features
 
-    def statistics(self, keys: Sequence[str], mels: Iterable[np.ndarray]) -> tuple[float, float]:
-        """Mean and standard deviation of the features of these keys, computed unless they are known."""
-        return _statistics(self.folder, keys, mels)
-
-    def f0_statistics(self, keys: Sequence[str], voiced: Iterable[np.ndarray]) -> tuple[float, float]:
-        """The same of the log F0 in their voiced frames. Raises ValueError where there is none."""
-        return _statistics(self.f0_folder, keys, voiced)
-
     def _spectrogram(self):
         if self._mel is None:
             self._mel = MelSpectrogram(**dataclasses.asdict(self.audio))
@@ -148,7 +140,7 @@ def each(function: Callable, items: Sequence, n_workers: int) -> Iterator:
             yield from map(function, items)
     else:
         loader = torch.utils.data.DataLoader(
-            Each(function, items), batch_size=None, num_workers=n_workers, collate_fn=_as_it_is, prefetch_factor=8,
+            Each(function, items), batch_size=None, num_workers=n_workers, prefetch_factor=8,
             generator=torch.Generator(),  # its own, so that the global one stays as it is
         )  # fmt: skip
         yield from loader
@@ -200,7 +192,11 @@ def _load(path, shape):
     return feature if right else None
 
 
-def _statistics(folder, keys, arrays):
+def statistics(folder: Path, keys: Sequence[str], arrays: Iterable[np.ndarray]) -> tuple[float, float]:
+    """Mean and standard deviation of the features of these keys in a folder of the cache, computed unless it has them.
+
+    Raises ValueError where they hold no values.
+    """
     path = folder / f"statistics-{digest(*sorted(keys))[:32]}.json"
     known = read_json(path)
     if isinstance(known, list) and len(known) == 2 and all(isinstance(value, float) for value in known):
@@ -226,7 +222,3 @@ def _one_thread():
         yield
     finally:
         torch.set_num_threads(n_threads)
-
-
-def _as_it_is(item):
-    return item

@@ -37,11 +37,6 @@ def complete(folder: Path, content: str, indices: Sequence[int], about: About) -
     write_json(folder / INDEX, {"content": content, "indices": list(map(int, indices)), **asdict(about)})
 
 
-def discard(folder: Path) -> None:
-    """Remove the index: the latents, if there are any, are to be written again."""
-    (folder / INDEX).unlink(missing_ok=True)
-
-
 class GTALatents:
     """The latents of one or more folders, for workers to read."""
 

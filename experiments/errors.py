@@ -71,16 +71,9 @@ def kinds_of(text: str) -> list[tuple[str, set[str]]]:
 
 def words_of(text: str, heard: str) -> list[Word]:
     """The words of a text with what they were heard as. heard: as of letters()."""
-    import jiwer
-
-    kinds, hypothesis, found = kinds_of(text), heard.split(), []
-    reference = [word for word, _ in kinds]
-    for chunk in jiwer.process_words(" ".join(reference), heard).alignments[0]:
-        for i in range(chunk.ref_start_idx, chunk.ref_end_idx):
-            at = chunk.hyp_start_idx + i - chunk.ref_start_idx
-            said = hypothesis[at] if at < chunk.hyp_end_idx else ""
-            found.append(Word(reference[i], said, frozenset(kinds[i][1])))
-    return found
+    kinds, hypothesis = kinds_of(text), heard.split()
+    pairs = places([word for word, _ in kinds], hypothesis)
+    return [Word(kinds[i][0], "" if j is None else hypothesis[j], frozenset(kinds[i][1])) for i, j in pairs]
 
 
 def phones_of(words: list[Word]) -> Iterator[tuple[str, str]]:
@@ -96,29 +89,22 @@ def phones_of(words: list[Word]) -> Iterator[tuple[str, str]]:
         run = []
 
 
-def align(said: list[str], heard: list[str]) -> list[tuple[str, str]]:
-    """Each of said with what stands for it, "" for nothing, by the least edits; stress is no difference."""
+def align(said: list[str], heard: list[str]) -> Iterator[tuple[str, str]]:
+    """Each phone of said with what stands for it, "" for nothing, by the least edits; stress is no difference."""
+    plain = [[phone.rstrip("012") for phone in phones] for phones in (said, heard)]
+    for i, j in places(*plain):
+        is_same = j is not None and plain[0][i] == plain[1][j]
+        yield said[i], said[i] if is_same else "" if j is None else heard[j]
 
-    def same(one, other):
-        return one.rstrip("012") == other.rstrip("012")
 
-    n, m = len(said), len(heard)
-    cost = [[i + j if 0 in (i, j) else 0 for j in range(m + 1)] for i in range(n + 1)]
-    for i in range(1, n + 1):
-        for j in range(1, m + 1):
-            replaced = cost[i - 1][j - 1] + (not same(said[i - 1], heard[j - 1]))
-            cost[i][j] = min(replaced, cost[i - 1][j] + 1, cost[i][j - 1] + 1)
-    pairs, i, j = [], n, m
-    while i:
-        if j and cost[i][j] == cost[i - 1][j - 1] + (not same(said[i - 1], heard[j - 1])):
-            i, j = i - 1, j - 1
-            pairs.append((said[i], said[i] if same(said[i], heard[j]) else heard[j]))
-        elif cost[i][j] == cost[i - 1][j] + 1:
-            i -= 1
-            pairs.append((said[i], ""))
-        else:
-            j -= 1
-    return pairs[::-1]
+def places(said: list[str], heard: list[str]) -> Iterator[tuple[int, int | None]]:
+    """Each place of said and that of heard which stands for it, None for nothing, by the least edits."""
+    import jiwer
+
+    for chunk in jiwer.process_words(" ".join(said), " ".join(heard)).alignments[0] if said else ():
+        for i in range(chunk.ref_start_idx, chunk.ref_end_idx):
+            j = chunk.hyp_start_idx + i - chunk.ref_start_idx
+            yield i, j if j < chunk.hyp_end_idx else None
 
 
 def table(head: str, counts: dict[str, Counter]) -> list[str]:

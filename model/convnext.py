@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from torchaudio.functional import fftconvolve
 
 from model.layers import (
-    START,
     ChannelNorm,
     ConvNeXtBlock,
     Fourier,
@@ -17,7 +16,6 @@ from model.layers import (
     TimeEmbedding,
     bounded_exp,
     masked,
-    polar,
     speaker_embedding,
     to_float32,
     with_speaker,
@@ -26,6 +24,7 @@ from model.layers import (
 from model.vocoder import Source, Vocoder
 
 LOCK_SPAN = 0.03  # seconds of a recording by which the phase of its lowest harmonic is known
+START = 0.01  # RMS, of full scale, that the spectra start near: -40 dB
 MAX_GAIN = 30.0  # of the excitation, which has power one: a whole harmonic of a low voice may fill the scale
 
 
@@ -128,22 +127,15 @@ class Excitation(nn.Module):
         cycles = cycles - starts.gather(-1, n_anew)
         return (cycles - cycles.round()).to(f0.dtype)
 
-    def pulses(
-        self,
-        f0: Tensor,
-        mask: Tensor | None = None,
-        recording: Tensor | None = None,
-        phase: Tensor | None = None,
-    ) -> Tensor:
+    def pulses(self, f0: Tensor, mask: Tensor | None, recording: Tensor | None, phase: Tensor) -> Tensor:
         """f0: (B, 1, T) Hz, mask: (B, 1, T) or None; recording: (B, 1, T hop_length), in whose lowest harmonic's phase
-        the pulses then are, or None; phase: (B, 1, T) of phase(), None: of F0 alone. Returns (B, 1, T hop_length) of
-        power one, F0's precision or more.
+        the pulses then are, or None; phase: (B, 1, T) of phase(). Returns (B, 1, T hop_length) of power one, F0's
+        precision or more.
 
         All n harmonics below the Nyquist frequency in one closed form, the Dirichlet kernel:
         cos x + cos 2x + ... + cos n x = (sin((2n + 1) x / 2) / sin(x / 2) - 1) / 2.
         """
         f0 = held(to_float32(f0), mask)
-        phase = self.phase(f0, torch.ones_like(f0), mask) if phase is None else phase
         contour = F.interpolate(f0, scale_factor=self.hop_length, mode="linear")
         within = contour.unflatten(-1, (-1, self.hop_length)).cumsum(-1) / self.sample_rate  # (B, 1, T, hop_length)
         cycles = (phase[..., None] + within).flatten(-2)
@@ -197,8 +189,8 @@ class SourceHead(nn.Module):
         Returns the real and the imaginary part, (B, n_fft / 2 + 1, T).
         """
         pulse_gain, angle, noise_gain = to_float32(self.out(x)).transpose(1, 2).chunk(3, dim=1)
-        real, imag = polar(bounded_exp(pulse_gain, MAX_GAIN), angle)
-        noise_gain = bounded_exp(noise_gain, MAX_GAIN)
+        pulse_gain, noise_gain = bounded_exp(pulse_gain, MAX_GAIN), bounded_exp(noise_gain, MAX_GAIN)
+        real, imag = pulse_gain * angle.cos(), pulse_gain * angle.sin()
         (pulses_real, noise_real), (pulses_imag, noise_imag) = (part.unbind(0) for part in excitation)
         return (
             real * pulses_real - imag * pulses_imag + noise_gain * noise_real,

@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 LEAKY_SLOPE = 0.1  # HiFi-GAN's, in generator and discriminators
 BLOCK_SCALE = 0.1  # of a ConvNeXt block's residual at the start
-START = 0.01  # RMS, of full scale, that a generator's spectra start near: -40 dB
 
 
 class ChannelNorm(nn.Module):
@@ -231,8 +230,3 @@ def leaky_relu(x: Tensor) -> Tensor:
 def bounded_exp(x: Tensor, bound: float) -> Tensor:
     """exp(x) where that is far below the bound, which it approaches smoothly and never passes."""
     return bound * torch.sigmoid(x - math.log(bound))
-
-
-def polar(magnitude: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
-    """magnitude; angle: radians. Returns the real and the imaginary part."""
-    return magnitude * angle.cos(), magnitude * angle.sin()

@@ -5,7 +5,8 @@ through ONNX Runtime.
 """
 
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,6 +155,16 @@ class Reader:
 
     def _frames(self, seconds):
         return round(seconds * self.sample_rate / self.hop_length)
+
+
+def within(context: Callable[[], AbstractContextManager], wavs: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Each of what an iterator makes, made inside a new context."""
+    while True:
+        with context():
+            wav = next(wavs, None)
+        if wav is None:
+            return
+        yield wav
 
 
 class BaseVoice:

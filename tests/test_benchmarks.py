@@ -14,6 +14,7 @@ import train
 from benchmarks import gpu_lease, growth, machine, packed, synthesis, training
 from data_util import config as configuration
 from data_util.config import ROOT
+from tests.conftest import corpus_keys
 
 TINY = [str(ROOT / "tests" / name) for name in ("tiny.yaml", "tiny_frames.yaml")]
 
@@ -99,8 +100,7 @@ def test_speech_is_as_long_as_asked_for(tmp_path):
 def arguments(tiny_root, tmp_path, stub_front_end):
     """What makes a benchmark take the tiny model and corpus."""
     assert text.FrontEnd is stub_front_end
-    lists = [f"dataset.metafile_{name}={tiny_root / 'train.txt'}" for name in ("train", "valid", "test")]
-    return ["-c", TINY[0], f"dataset.prtpath={tiny_root}", f"dataset.cache={tmp_path / 'cache'}", *lists]
+    return ["-c", TINY[0], *corpus_keys(tiny_root, tmp_path / "cache")]
 
 
 @pytest.mark.parametrize("kind", ["tiny", "frames"])

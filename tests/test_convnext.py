@@ -80,7 +80,7 @@ def test_magnitudes_are_bounded_smoothly_and_start_out_exponential():
 def pulses_of(f0):
     """f0: (T,) Hz. Returns (T 256,) float64."""
     excitation, f0 = Excitation(1024, 256, RATE), torch.as_tensor(f0, dtype=torch.float32)[None, None]
-    return excitation.pulses(f0, phase=excitation.phase(f0, torch.ones_like(f0)))[0, 0].double().numpy()
+    return excitation.pulses(f0, None, None, excitation.phase(f0, torch.ones_like(f0)))[0, 0].double().numpy()
 
 
 def harmonics_of(f0, n):
@@ -167,12 +167,13 @@ def test_pulses_keep_step_with_a_recording(off):
     excitation = Excitation(1024, 256, RATE)
     f0 = torch.full((1, 1, 60), 180 * (1 + off))
     recording = torch.as_tensor(recording, dtype=torch.float32)[None, None]
-    followed = excitation.pulses(f0, recording=recording)[0, 0].double().numpy()
+    phase = excitation.phase(f0, torch.ones_like(f0))
+    followed = excitation.pulses(f0, None, recording, phase)[0, 0].double().numpy()
     n = math.ceil(RATE / 2 / (180 * (1 + off))) - 1
     expected = sum(np.cos(2 * np.pi * k * cycles) for k in range(1, n + 1)) * np.sqrt(2 / n)
     inner = slice(512, -512)  # the ends see less of the recording
     assert np.corrcoef(followed[inner], expected[inner])[0, 1] > 0.9
-    free = excitation.pulses(f0)[0, 0].double().numpy()
+    free = excitation.pulses(f0, None, None, phase)[0, 0].double().numpy()
     assert np.corrcoef(free[inner], expected[inner])[0, 1] < 0.5
 
 
@@ -198,7 +199,7 @@ def test_pulses_are_silent_without_voice_and_whole_with_it():
     whole, silent, mixed = (torch.complex(*excitation(Source(f0, gain, noise))) for gain in gains)
     assert np.abs(whole[0, 0].numpy() - spectra_of(pulses_of(f0[0, 0]))).max() < 1e-2
     assert not silent[0].any()
-    anew = excitation.pulses(f0, phase=excitation.phase(f0, voicing))[0, 0].numpy()
+    anew = excitation.pulses(f0, None, None, excitation.phase(f0, voicing))[0, 0].numpy()
     apart = [*range(8), *range(22, 30)]  # whose windows reach no frame of other voicing
     assert np.abs(mixed[0, 0].numpy() - spectra_of(anew))[..., apart].max() < 1e-2
     assert torch.equal(mixed[0][..., :8], whole[0][..., :8])

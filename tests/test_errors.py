@@ -1,6 +1,5 @@
 """Where a voice is misheard: words and their kinds, phones and their classes, and the tables of both."""
 
-import itertools
 import json
 
 import pytest
@@ -13,18 +12,7 @@ pytest.importorskip("jiwer", reason="pip install -r requirements-extra.txt")
 def test_words_have_their_kinds():
     found = errors.kinds_of("In 1813, Mr. Lee walked; the colour of Qzxt.")
     kinds = dict(found)
-    assert [word for word, _ in found] == [
-        "in",
-        "eighteen",
-        "thirteen",
-        "mister",
-        "lee",
-        "walked",
-        "the",
-        "color",
-        "of",
-        "qzxt",
-    ]
+    assert " ".join(kinds) == "in eighteen thirteen mister lee walked the color of qzxt"
     assert kinds["in"] == {"function words", "first of a clause"}
     assert kinds["thirteen"] == {"other words", "last of a clause"}
     assert kinds["lee"] == {"other words", "names"} and kinds["color"] == {"other words"}
@@ -45,32 +33,9 @@ def test_each_word_has_what_it_is_heard_as(heard, wanted):
     assert [word.heard for word in errors.words_of("The cat sat.", heard)] == wanted
 
 
-def least_edits(said, heard):
-    """By trying every way in which some of said stand for some of heard, in order."""
-    n, m = len(said), len(heard)
-    return min(
-        sum(said[i] != heard[j] for i, j in zip(rows, columns)) + n + m - 2 * k
-        for k in range(min(n, m) + 1)
-        for rows in itertools.combinations(range(n), k)
-        for columns in itertools.combinations(range(m), k)
-    )
-
-
-@pytest.mark.parametrize(
-    ("said", "heard"), [("KAT", "BAT"), ("KATS", "AT"), ("AT", "KATS"), ("", "AB"), ("STRAND", "TRNAD")]
-)
-def test_phones_are_aligned_by_the_least_edits(said, heard):
-    pairs = errors.align(list(said), list(heard))
-    assert [one for one, _ in pairs] == list(said)
-    kept = [other for _, other in pairs if other]
-    rest = iter(heard)
-    assert all(each in rest for each in kept)  # in their order
-    inserted = len(heard) - len(kept)
-    assert sum(one != other for one, other in pairs) + inserted == least_edits(said, heard)
-
-
 def test_stress_is_no_difference_and_tells_reduced_vowels():
-    assert errors.align(["AH0", "T"], ["AH1", "D"]) == [("AH0", "AH0"), ("T", "D")]
+    assert list(errors.align(["AH0", "T"], ["AH1", "D"])) == [("AH0", "AH0"), ("T", "D")]
+    assert list(errors.align(["K", "AH1", "S"], ["AH1"])) == [("K", ""), ("AH1", "AH1"), ("S", "")]
     named = {phone: errors.class_of(phone) for phone in ("AH0", "AH1", "IY0", "OW2", "ZH")}
     assert list(named.values()) == ["reduced vowels", "vowels with stress", "other vowels without stress", "diphthongs",
                                     "voiced fricatives"]  # fmt: skip

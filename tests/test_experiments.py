@@ -6,7 +6,7 @@ import text
 from data_util import config as configuration
 from data_util.config import ROOT
 from experiments import ablation, runs
-from tests.conftest import without_judges
+from tests.conftest import corpus_keys, without_judges
 from training import validation
 from training.schedule import stage_at
 
@@ -14,10 +14,8 @@ from training.schedule import stage_at
 @pytest.fixture
 def of_corpus(tiny_root, tmp_path):
     """Overrides for the tiny corpus and a small decoder, as a configuration with tests/tiny.yaml takes them."""
-    lists = [f"dataset.metafile_{name}={tiny_root / 'train.txt'}" for name in ("train", "valid", "test")]
-    paths = [f"dataset.prtpath={tiny_root}", f"dataset.cache={tmp_path / 'cache'}"]
     small = ["decoder.kind=convnext1d", "decoder.channels=8", "decoder.hidden_channels=8", "decoder.n_layers=1"]
-    return [*paths, *lists, *small]
+    return [*corpus_keys(tiny_root, tmp_path / "cache"), *small]
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-FRAMES = (["tiny.yaml", "tiny_frames.yaml"], ["text.units=states"])
+FRAMES = (["tiny.yaml", "tiny_frames.yaml"], [])
 TILES = ["generator.channels=128", "generator.resblock_kernels=[3, 5]"]  # of its first upsampling
 KINDS = {"hifigan": (["tiny.yaml"], TILES), "source": FRAMES,
          "several": (FRAMES[0], [*FRAMES[1], "speakers.names=[ann, ben]"])}  # fmt: skip

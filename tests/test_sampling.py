@@ -24,7 +24,7 @@ from model.nisets import NiSETS, Plan
 from runtime import chunking, sound_files
 from runtime import command as speaking
 from sampling import Settings, Speech, Voice
-from text import SYMBOLS, TextError, markup, phonemise, text_to_ids
+from text import SYMBOLS, FrontEnd, TextError, markup
 from text.symbols import label
 from training import checkpoint
 from training.checkpoint import CheckpointError
@@ -111,14 +111,14 @@ def test_speech_is_what_it_says(voice):
     speech = voice.speak(TEXT, seed=1)
     assert isinstance(speech, Speech)
     assert speech.wav.dtype == np.float32 and 0.001 < np.abs(speech.wav).max() <= 1
-    assert (speech.sample_rate, speech.text, speech.phonemes) == (RATE, TEXT, phonemise(TEXT))
-    assert speech.durations.shape == (len(text_to_ids(TEXT)),)
+    phonemes, ids = FrontEnd().phonemise(TEXT), FrontEnd().to_ids(speech.phonemes)
+    assert (speech.sample_rate, speech.text, speech.phonemes) == (RATE, TEXT, phonemes)
+    assert speech.durations.shape == (len(ids),)
     assert speech.durations.dtype == np.int64 and speech.durations.min() >= 0
     assert speech.durations.sum() * HOP == len(speech.wav) and speech.seconds == len(speech.wav) / RATE
     model = NiSETS(CONFIG, len(SYMBOLS)).eval()
     model.load_state_dict(weights_of(seed=5))
-    noise = chunking.noise_of(1, phonemise(TEXT))
-    spoken = model.synthesise(torch.tensor([text_to_ids(TEXT)]), generator=noise)
+    spoken = model.synthesise(torch.tensor([ids]), generator=chunking.noise_of(1, phonemes))
     assert np.abs(speech.wav - spoken.wav[0, 0].numpy()).max() < 1e-5
 
 
@@ -254,7 +254,7 @@ FADED = round(chunking.FADE * RATE)
 
 def test_a_long_text_is_its_pieces_one_after_another(brief, tmp_path):
     speech = brief.speak(STORY, seed=1)
-    assert speech.phonemes == phonemise(STORY)
+    assert speech.phonemes == FrontEnd().phonemise(STORY)
     pieces = brief.reader.pieces(STORY, Settings())
     assert len(pieces) > 2 and max(len(markup.pauses(piece.phonemes)[0][0]) for piece in pieces) <= 30
     at = 0

@@ -112,10 +112,6 @@ class FrontEnd:
         """
         return list(dict.fromkeys(word for part in self._parts(text)[::2] for word in _unknown(part)))
 
-    def ids(self, text: str) -> list[int]:
-        """The ids of a text, which is normalised and phonemised first. Raises TextError like those."""
-        return self.to_ids(self.phonemise(text))
-
     def to_ids(self, phonemes: str) -> list[int]:
         """The ids of phonemes. What is no symbol is dropped, with a warning; TextError where nothing is left."""
         return self._timed_ids(phonemes)[0]

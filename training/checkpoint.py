@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import re
-import secrets
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -55,11 +54,6 @@ class Voice:
     step: int
     path: Path
     sha256: str
-
-
-def new_run_id() -> str:
-    """The name of a run that no wandb run names."""
-    return f"off_{secrets.token_hex(4)}"
 
 
 def steps(folder: Path, kind: str) -> list[int]:

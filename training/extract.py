@@ -22,7 +22,7 @@ from runtime.files import read_json
 from training import checkpoint, voices
 from training.data import Data, clip_tensors, held_back_indices, prepare_data
 from training.distributed import Processes
-from training.failures import described, end_with_starter
+from training.failures import end_with_starter
 from training.realign import realigned
 from training.state import State, make_state
 
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     ckpt, processes = checkpoint.load_checkpoint(path), Processes.join(args.device)
     config = configuration.change(configuration.from_dict(ckpt["config"]), args.overrides)
     data = prepare_data(config, processes)
-    gta.discard(folder)
+    (folder / gta.INDEX).unlink(missing_ok=True)  # what latents are there is written again
     state = make_state(config, processes, data, ckpt)
     extract(state, data, folder, gta.About(args.times, args.shares, source))
 
@@ -89,12 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     end_with_starter()
-    try:
-        run(args)
-    except (ValueError, OSError) as error:
-        print(f"training.extract: {described(error)}", file=sys.stderr)
-        return 1
-    return 0
+    return command.exit_status(run, args, "training.extract")
 
 
 if __name__ == "__main__":

@@ -47,8 +47,7 @@ def search(scores: Array, x_lengths: Lengths, mel_lengths: Lengths, optional: np
     """
     array, x_lengths, mel_lengths = _scores(scores), _lengths(x_lengths), _lengths(mel_lengths)
     optional = np.zeros(array.shape[:2], dtype=bool) if optional is None else np.asarray(optional, dtype=bool)
-    _check_lengths(array, x_lengths, mel_lengths, optional)
-    _check_finite(array, x_lengths, mel_lengths)
+    _check(array, x_lengths, mel_lengths, optional)
     frames = np.ascontiguousarray(array.transpose(0, 2, 1))
     n_threads = max(1, min(_n_threads(), len(x_lengths)))  # waking those that find nothing to do takes longer than it
     durations = _module().search(frames, x_lengths, mel_lengths, optional, n_threads).astype(np.int64)
@@ -73,7 +72,7 @@ def _lengths(lengths):
     return np.ascontiguousarray(lengths, dtype=np.int32)
 
 
-def _check_lengths(scores, x_lengths, mel_lengths, optional):
+def _check(scores, x_lengths, mel_lengths, optional):
     if scores.ndim == 3 and optional.shape != scores.shape[:2]:
         raise ValueError(f"optional {optional.shape} must be (B, T_x) of scores {scores.shape}")
     if scores.ndim != 3 or not x_lengths.shape == mel_lengths.shape == scores.shape[:1]:
@@ -87,12 +86,8 @@ def _check_lengths(scores, x_lengths, mel_lengths, optional):
             raise ValueError(f"{named}: two optional symbols in a row")
         if t_mel < max(1, t_x - optional[item, :t_x].sum()):
             raise ValueError(f"{named}: fewer frames than symbols")
-
-
-def _check_finite(scores, x_lengths, mel_lengths):
-    for item, (t_x, t_mel) in enumerate(zip(x_lengths, mel_lengths)):
         if not np.isfinite(scores[item, :t_x, :t_mel]).all():
-            raise ValueError(f"item {item} (T_x = {t_x}, T_mel = {t_mel}): scores hold NaN or infinity")
+            raise ValueError(f"{named}: scores hold NaN or infinity")
 
 
 def _n_threads():

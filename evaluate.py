@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from data_util import config as configuration
-from data_util.audio import save_wav
+from data_util.audio import AudioError, save_wav
 from data_util.config import ROOT, Config
 from data_util.corpus import Clip, read_metafile, read_transcripts
 from data_util.features import bar, n_cpus
@@ -26,6 +26,7 @@ from evaluation.metrics import (
     BESIDE,
     DIFFERENCES,
     NO_SPEAKER,
+    RATE,
     SPEAKER,
     Job,
     compare_speakers,
@@ -98,6 +99,19 @@ def named_systems(arguments: list[str], taken: set[str], clips: list[Clip]) -> d
         if not systems[name]:
             raise EvaluationError(f"--systems {argument}: has none of {len(clips)} clips, {clips[0].id}.wav for one")
     return systems
+
+
+def readable(wavs: dict[str, Path]) -> dict[str, Path]:
+    """Those of the WAVs, by clip, that can be measured, with a warning for each of the others."""
+    found = {}
+    for clip, path in wavs.items():
+        try:
+            read_wav(path, RATE)
+        except AudioError as error:
+            log.warning("%s; it is left out", error)
+            continue
+        found[clip] = path
+    return found
 
 
 def speaker_of(voice: Voice, clip: Clip) -> str | None:
@@ -281,11 +295,14 @@ def evaluate(args: argparse.Namespace) -> dict:
     ways = ways_to_speak(args) if voice else {}
     own = ["copy", "recorded_timing", *ways] if voice else []
     named = named_systems(args.systems, {*SYSTEMS, *ways}, clips)
+    for wavs in named.values():
+        for path in wavs.values():
+            read_wav(path, RATE)  # what cannot be measured fails before anything that takes time
     if args.against not in ("recording", *own, *named):
         known = ", ".join(("recording", *own, *named))
         raise EvaluationError(f"--against {args.against}: no such system (there are: {known})")
 
-    recordings = {clip.id: clip.wav_path for clip in clips if clip.wav_path.is_file()}
+    recordings = readable({clip.id: clip.wav_path for clip in clips if clip.wav_path.is_file()})
     systems, spoken = {"recording": recordings}, {}
     if voice is not None:
         systems |= of_recordings(voice, [clip for clip in clips if clip.id in recordings], args.out, args.seed)

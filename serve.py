@@ -7,7 +7,7 @@ import logging
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +31,7 @@ try:
     from fastapi import FastAPI, HTTPException, Request, Response
     from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
     from pydantic import BaseModel, ConfigDict, Field, ValidationError
+    from starlette.requests import ClientDisconnect
 except ModuleNotFoundError as missing:
     if __name__ != "__main__":
         raise
@@ -41,7 +42,9 @@ MEDIA_TYPES = {"wav": "audio/wav", "flac": "audio/flac", "mp3": "audio/mpeg", "o
 CLIENTS_RATE = 24000  # Hz, at which OpenAI's clients expect pcm, and which Opus has
 LONGEST_BODY = 10_000, 12  # bytes of a request, and for each character of its text, which JSON may escape
 READING_SECONDS, SENDING_SECONDS, ENDING_SECONDS = 30, 900, 30  # of a request, of its answer, of all at shutdown
-WARM_UP = "The first text takes longer."
+WARM_UP = "The first 2 texts take longer."
+GONE = 499  # the status for a client that hung up, as nginx logs it
+UNSENT = 100  # answers that are spoken, and whose clients have not taken all of them yet
 PAGE = "serve.html"
 
 
@@ -137,10 +140,12 @@ def load(name: str | None, args: argparse.Namespace) -> Spoken:
 class Job:
     """Work on a thread of a pool, and what it makes, part by part, for the event loop."""
 
-    def __init__(self, pool: ThreadPoolExecutor, make: Callable[[], Iterator[bytes]]):
+    def __init__(self, pool: ThreadPoolExecutor, make: Callable[[], Iterator[bytes]], leave: Callable[[], None]):
+        """leave: called by the event loop when the work is done, or will not begin."""
         self._loop, self._parts = asyncio.get_running_loop(), asyncio.Queue()  # type: ignore[var-annotated]
         self._is_over = threading.Event()
         self._future = pool.submit(self._work, make)
+        self._future.add_done_callback(lambda _: self._tell(leave))
 
     async def parts(self) -> AsyncIterator[bytes]:
         """What make gives, but for empty parts; raises what it raises."""
@@ -160,25 +165,26 @@ class Job:
                 if self._is_over.is_set():
                     return
                 if part:
-                    self._put(part)
-            self._put(None)
+                    self._tell(self._parts.put_nowait, part)
+            self._tell(self._parts.put_nowait, None)
         except Exception as error:
-            self._put(error)
+            self._tell(self._parts.put_nowait, error)
 
-    def _put(self, part):
+    def _tell(self, *call):
         with contextlib.suppress(RuntimeError):  # the event loop has ended, and with it who listened
-            self._loop.call_soon_threadsafe(self._parts.put_nowait, part)
+            self._loop.call_soon_threadsafe(*call)
 
 
 class Service:
-    """Voices, and the places of those who speak with them: n_slots at a time, and n_waiting who wait for that."""
+    """Voices, and the places of those who speak with them: n_slots at a time, and n_waiting who wait for that. Who is
+    being sent what has been spoken takes no place; there are UNSENT of them at most."""
 
     def __init__(self, spoken: list[Spoken], n_slots: int, n_waiting: int, longest: int):
         self.voices = {one.about["id"]: one for one in spoken}
         if len(self.voices) < len(spoken):
             raise ValueError(f"two voices have one id (there are: {', '.join(self.voices)}): serve one of them")
         self.pool = ThreadPoolExecutor(n_slots, thread_name_prefix="speech")
-        self.n_places, self.n_taken, self.longest = n_slots + n_waiting, 0, longest
+        self.n_places, self.n_taken, self.n_open, self.longest = n_slots + n_waiting, 0, 0, longest
 
     def find(self, wanted: Wanted) -> tuple[Spoken, str | None]:
         """The voice and the speaker that voice names, ID or ID/SPEAKER; without it the first. Raises HTTPException."""
@@ -191,36 +197,57 @@ class Service:
         known = ", ".join(name for spoken in self.voices.values() for name in spoken.names)
         raise HTTPException(400, f"voice: {name[:100]!r} is none of {known}")
 
-    async def answer(self, make: Callable[[], Iterator[bytes]], media_type: str) -> Response:
-        """What make gives, as it gives it, when a thread is free. Raises HTTPException where no place is, or make
-        refuses the text."""
-        if self.n_taken >= self.n_places:
+    async def answer(self, request: Request, make: Callable[[], Iterator[bytes]], media_type: str) -> Response:
+        """What make gives, as it gives it, when a thread is free. Raises HTTPException where no place is, make refuses
+        the text, or the client is gone before anything is made."""
+        if self.n_taken >= self.n_places or self.n_open >= self.n_places + UNSENT:
             raise HTTPException(429, f"{self.n_places} requests are being spoken or wait: try again later",
                                 headers={"Retry-After": "1"})  # fmt: skip
-        self.n_taken += 1
-        job = Job(self.pool, make)
+        self.n_taken, self.n_open = self.n_taken + 1, self.n_open + 1
+        job = Job(self.pool, make, self._leave)
 
-        def leave():
+        def close():
             job.end()
-            self.n_taken -= 1
+            self.n_open -= 1
 
         parts = job.parts()
         try:
-            first = await anext(parts, b"")
+            first = await unless_gone(request, anext(parts, b""))
         except TextError as error:
-            leave()
+            close()
             raise HTTPException(400, f"input: {error}") from error
         except BaseException:
-            leave()
+            close()
             raise
-        return Answer(first, parts, media_type, leave)
+        return Answer(first, parts, media_type, close)
+
+    def _leave(self):
+        self.n_taken -= 1
+
+
+async def unless_gone(request: Request, result: Awaitable[bytes]) -> bytes:
+    """What is awaited. Raises HTTPException, which nobody receives, where the client hangs up before."""
+
+    async def gone():
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = made, left = asyncio.ensure_future(result), asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if made.done():
+            return made.result()
+        raise HTTPException(GONE, "the client is gone")
+    finally:
+        made.cancel()
+        left.cancel()
 
 
 class Answer(StreamingResponse):
-    """Parts of a body, sent as they come; leave is called when all is sent, or nobody listens any more."""
+    """Parts of a body, sent as they come; close is called when all is sent, or nobody listens any more."""
 
-    def __init__(self, first: bytes, parts: AsyncIterator[bytes], media_type: str, leave: Callable[[], None]):
-        self._leave = leave
+    def __init__(self, first: bytes, parts: AsyncIterator[bytes], media_type: str, close: Callable[[], None]):
+        self._close = close
 
         async def body() -> AsyncIterator[bytes]:
             yield first
@@ -233,7 +260,7 @@ class Answer(StreamingResponse):
         try:
             await asyncio.wait_for(super().__call__(scope, receive, send), SENDING_SECONDS)
         finally:
-            self._leave()
+            self._close()
 
 
 async def read(request: Request, kind: type[Wanted], longest: int) -> Any:
@@ -249,6 +276,8 @@ async def read(request: Request, kind: type[Wanted], longest: int) -> Any:
     try:
         await asyncio.wait_for(read_all(), READING_SECONDS)
         return kind.model_validate_json(bytes(content))
+    except ClientDisconnect as error:
+        raise HTTPException(GONE, "the client is gone") from error
     except asyncio.TimeoutError as error:
         raise HTTPException(408, f"the request did not come within {READING_SECONDS} s") from error
     except ValidationError as error:
@@ -284,14 +313,15 @@ def make_app(service: Service) -> FastAPI:
     async def speech(request: Request) -> Response:
         wanted = await read(request, WantedSpeech, service.longest)
         spoken, speaker = service.find(wanted)
-        return await service.answer(partial(spoken.parts, wanted, speaker), MEDIA_TYPES[wanted.response_format])
+        media_type = MEDIA_TYPES[wanted.response_format]
+        return await service.answer(request, partial(spoken.parts, wanted, speaker), media_type)
 
     @app.post("/v1/audio/timestamps")
     async def timestamps(request: Request) -> Response:
         wanted = await read(request, WantedTimestamps, service.longest)
         spoken, speaker = service.find(wanted)
         media_type = "application/json" if wanted.response_format == "json" else "text/plain"
-        return await service.answer(partial(spoken.timestamps, wanted, speaker), media_type)
+        return await service.answer(request, partial(spoken.timestamps, wanted, speaker), media_type)
 
     return app
 

@@ -14,11 +14,10 @@ from torch import Tensor
 from data_util.audio import AudioError
 from data_util.config import Config
 from data_util.corpus import Corpus
+from data_util.features import WORKER_LOST, is_worker_lost, unwrapped
 from data_util.gta import GTALatents, LatentsError
 
 MAX_FAILURES = 10  # clips in a row that may turn out unreadable before training stops
-WORKER_LOST = ("a process that loads data was ended, as the system does for want of memory: lower system.num_workers "
-               "or training.batch_size")  # fmt: skip
 BELOW_ONE = float(np.nextafter(np.float32(1), np.float32(0)))
 _TAG_T, _TAG_TRUE, _TAG_ITEM, _TAG_EPOCH, _TAG_WINDOW = range(5)  # keep streams of one seed and step apart
 log = logging.getLogger(__name__)
@@ -216,19 +215,12 @@ def batches(corpus: Corpus, config: Config, *, first_step: int = 0, rank: int = 
     )
     try:
         yield from loader
-    except (AudioError, LatentsError) as error:  # a worker's has its traceback in the message
-        kind = type(error)
-        message = str(error).strip().splitlines()[-1].removeprefix(f"{kind.__module__}.{kind.__qualname__}: ")
-        raise kind(message) from error
+    except (AudioError, LatentsError) as error:
+        raise unwrapped(error) from error
     except RuntimeError as error:
         if not is_worker_lost(error):
             raise
         raise OSError(WORKER_LOST) from error
-
-
-def is_worker_lost(error: Exception) -> bool:
-    """Whether it says that a worker of batches() was killed; it is raised wherever the main process happens to be."""
-    return "DataLoader worker" in str(error)
 
 
 def fixed_batch(corpus: Corpus, config: Config, indices: Sequence[int], latents: GTALatents | None = None) -> Batch:

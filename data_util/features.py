@@ -21,6 +21,8 @@ from runtime.command import columns
 from runtime.files import read_json, write_atomic, write_json
 
 CLIPS_A_WORKER = 16  # fewer are not worth a process
+WORKER_LOST = ("a process that loads data was ended, as the system does for want of memory: lower system.num_workers "
+               "or training.batch_size")  # fmt: skip
 NPY_HEADER = 128  # bytes before the numbers of a small .npy
 
 
@@ -143,7 +145,26 @@ def each(function: Callable, items: Sequence, n_workers: int) -> Iterator:
             Each(function, items), batch_size=None, num_workers=n_workers, prefetch_factor=8,
             generator=torch.Generator(),  # its own, so that the global one stays as it is
         )  # fmt: skip
-        yield from loader
+        try:
+            yield from loader
+        except (ValueError, OSError) as error:
+            raise unwrapped(error) from error
+        except RuntimeError as error:
+            if not is_worker_lost(error):
+                raise
+            raise OSError(WORKER_LOST) from error
+
+
+def unwrapped(error: Exception) -> Exception:
+    """What a DataLoader's worker raised, as it raised it: the loader gives it with its traceback in the message."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return kind(str(error).strip().splitlines()[-1].removeprefix(f"{name}: "))
+
+
+def is_worker_lost(error: Exception) -> bool:
+    """Whether it says that a DataLoader's worker was killed; it is raised wherever the main process happens to be."""
+    return "DataLoader worker" in str(error)
 
 
 class Each(Sequence):

@@ -44,7 +44,8 @@ def of_corpus(folder: Path, cache: Path) -> list[str]:
     """Overrides that name a corpus as data_util.demo makes it."""
     paths = {"prtpath": folder, "cache": cache, "metafile_train": folder / "train.txt",
              "metafile_valid": folder / "valid.txt"}  # fmt: skip
-    return [f"dataset.{name}={json.dumps(str(path))}" for name, path in paths.items()]  # a value is read as YAML
+    values = {name: json.dumps(str(path), ensure_ascii=False) for name, path in paths.items()}  # a value is YAML
+    return [f"dataset.{name}={value}" for name, value in values.items()]
 
 
 def run(config: Config, folder: Path, processes: Processes) -> list[dict]:

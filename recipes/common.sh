@@ -12,6 +12,7 @@ export TRAIN_STARTER=$$ RECIPE_STEP=yes  # see training/failures.py; and run.sh 
 VOICE= NAMED= GIVEN=() JOBS= STOPPED=
 visible="${CUDA_VISIBLE_DEVICES-$(nvidia-smi -L 2>/dev/null | sed -n 's/^GPU \([0-9]*\):.*/\1/p')}"
 nvidia-smi -L >/dev/null 2>&1 || visible=
+case "$visible" in -*) visible= ;; esac  # none, as CUDA reads it
 previous=
 for argument in "$@"; do  # the voice is called what -name says, or as the last configuration
     case "$previous" in
@@ -28,7 +29,7 @@ for argument in "$@"; do  # the voice is called what -name says, or as the last 
             GIVEN+=(-c "$argument")
             ;;
         --device)
-            [ "$argument" != cpu ] || visible=
+            [ "$argument" != cpu ] || export CUDA_VISIBLE_DEVICES='' visible=  # also for training.extract
             GIVEN+=(--device "$argument")
             ;;
         *) case "$argument" in -c | -name | --device) ;; *) GIVEN+=("$argument") ;; esac ;;

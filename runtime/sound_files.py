@@ -58,7 +58,7 @@ def format_of(path: Path) -> tuple[str, str]:
 
 def stream(wavs: Iterable[np.ndarray], sample_rate: int, kind: str) -> Iterator[bytes]:
     """The bytes of sound (n,) as it is made. kind: wav, whose header names no length; pcm, 16 bits without a header;
-    or one of STREAMS, of which flac comes in one part at the end, since its header has the length.
+    or one of STREAMS, of which flac comes in one part at the end, after empty ones, since its header has the length.
 
     Raises ValueError where a sample is not finite.
     """
@@ -80,8 +80,7 @@ def stream(wavs: Iterable[np.ndarray], sample_rate: int, kind: str) -> Iterator[
             fresh()  # a frame that says how many follow, which is not known
         for wav in wavs:
             encoder.write(wav)
-            if kind != "flac":
-                yield fresh()
+            yield b"" if kind == "flac" else fresh()
     yield fresh()
 
 

@@ -1,10 +1,12 @@
 """data_util.corpus and data_util.features: lists of clips, preparation and its cache."""
 
 import dataclasses
+import errno
 import json
 import logging
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +166,21 @@ def test_each_fault_of_a_clip_is_skipped_with_its_reason(tiny_root, tiny_config,
     (tiny_root / "train.txt").write_text("\n".join(listed))
     with pytest.raises(MetafileError, match="none of its 9 clips can be used.*1 wrong sample rate"):
         again(tiny_config)
+
+
+def full(_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def killed(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("fault", "says"), [(full, r"^\[Errno 28\] No space left on device$"),
+                                             (killed, "^a process that loads data was ended")])  # fmt: skip
+def test_what_ends_a_worker_is_said_in_one_line(fault, says):
+    with pytest.raises(OSError, match=says):
+        list(features.each(fault, range(2 * features.CLIPS_A_WORKER), 2))
 
 
 def test_a_second_preparation_computes_nothing(tiny_config, stub_front_end, computed, capfd):

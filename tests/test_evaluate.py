@@ -409,6 +409,14 @@ def test_what_the_command_does_not_know_is_status_two(capsys, arguments):
     assert "error: " in capsys.readouterr().err
 
 
+def test_a_recording_that_cannot_be_read_is_left_out(capsys, corpus, caplog):
+    (corpus / "wavs" / "b.wav").write_bytes(b"RIFF nothing")
+    status, *_ = command(capsys, *METADATA, "-o", "out")
+    recording = json.loads((corpus / "out" / "report.json").read_text())["systems"]["recording"]
+    assert status == 0 and (recording["clips"], recording["missing"]) == (1, 2)
+    assert "wavs/b.wav: not a readable recording (Format not recognised); it is left out" in caplog.text
+
+
 @pytest.mark.slow  # starting a process takes seconds
 def test_memory_is_the_most_that_a_process_of_its_own_had():
     ballast = np.ones(40_000_000)  # 320 MB of this process, which are no one else's

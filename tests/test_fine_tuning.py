@@ -122,6 +122,12 @@ def test_parts_may_stand_before_a_checkpoint(entry, parsed):
 # -- the command
 
 
+def test_a_run_may_have_any_name(runs, arguments):
+    (runs / "first").rename(runs / "\U0001f399 ß")
+    config = fine_tuning.configuration_of(train.parse_args(["-from", "\U0001f399 ß", *arguments]))
+    assert config.fine_tuning.start == (str(checkpoint.find(runs / "\U0001f399 ß", "project")),)
+
+
 def test_from_begins_with_the_weights_and_says_what_is_new(begun, arguments, caplog, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "first").mkdir()  # the corpus, say, that the run has its name from

@@ -2,6 +2,7 @@
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -374,6 +375,33 @@ def test_numbers():
         1, 4, 14, 39, None, None, None, 44, 99, None,
     ]  # fmt: skip
     assert [numbers.roman(each) for each in ("MCMXCIX", "MMXXIV", "cdxliv", "MMMM")] == [1999, 2024, 444, None]
+
+
+@pytest.mark.parametrize("unit", ["1", "1,111,"])
+@pytest.mark.parametrize(
+    "form", ["{}K", "${}.50", "{}%", "{}/{}", "{}th", "{}:30", "1.{}", "$5-{} million", "3 x 10^{}"]
+)
+def test_numbers_of_any_length(unit, form):
+    """Python refuses to convert more than 4,300 digits."""
+    digits = (unit * 5000)[:5000].rstrip(",")
+    assert not re.search(r"\d", english(f"It is {form.format(digits, digits)} now."))
+
+
+def test_numbers_are_made_words_by_one_thread_at_a_time(monkeypatch):
+    """inflect's engine keeps notes of the call that it is at."""
+    at_once = []
+
+    class Engine:
+        def number_to_words(self, number, **_):
+            at_once.append(number)
+            time.sleep(0.001)
+            assert at_once == [number]
+            at_once.clear()
+            return "a number"
+
+    monkeypatch.setattr(numbers, "_inflect", Engine)
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(numbers._words.__wrapped__, range(40))) == {"a number"}
 
 
 UNITS = [

@@ -51,7 +51,9 @@ def test_what_half_precision_cannot_hold_is_named(value):
 
 def test_a_voice_is_published_in_place_of_another(runs, weights, capsys):
     """And nothing of the machine that it was trained on with it."""
-    there = with_keys(CONFIG, "dataset", prtpath="/somebody/s/corpus", cache="/somebody/s/cache")
+    there = with_keys(CONFIG, "dataset", prtpath="/somebody/s/corpus", cache="/somebody/s/cache",
+                      metafile_valid="/somebody/s/list/valid.txt")  # fmt: skip
+    there = with_keys(with_keys(there, "system", recogniser="/somebody/s/model"), "text", lexicon="/somebody/s/lexicon")
     there = with_keys(there, "fine_tuning", start=("decoder=/somebody/s/a/project_00000001.pt", "/somebody/s/b/v.pt"))
     there = with_keys(there, "training", gta_folders=("/somebody/s/a/gta",))
     for step in (3, 7):
@@ -62,11 +64,12 @@ def test_a_voice_is_published_in_place_of_another(runs, weights, capsys):
     whole, half = (checkpoint.find(runs / run, "voice", 3) for run in ("off_1", "ljspeech-small"))
     assert half.stat().st_size < 0.6 * whole.stat().st_size
     voice = checkpoint.load_voice(half)
-    assert voice.config.dataset == CONFIG.dataset and voice.symbols == SYMBOLS
+    assert voice.config.dataset == with_keys(CONFIG, "dataset", metafile_valid="valid.txt").dataset
+    assert (voice.config.text, voice.config.system, voice.symbols) == (CONFIG.text, CONFIG.system, SYMBOLS)
     assert voice.config.fine_tuning.start == ("decoder=project_00000001.pt", "v.pt")
     assert "somebody" not in half.with_suffix(".json").read_text()
     assert all(tensor.dtype == torch.float32 for tensor in voice.weights.values())
-    assert "MB" in capsys.readouterr().out
+    assert "MB\nwithout its lexicon, /somebody/s/lexicon: speak with -l FILE" in capsys.readouterr().out
     assert publish.main(["-id", "off_2"]) == 1
     assert "no run off_2" in capsys.readouterr().err
     assert publish.main([]) == 1  # what speaks where none is named is the bundled voice itself

@@ -158,6 +158,7 @@ def read_by(line):
         ("demo", 5, {"GPU": TWO_GPUS}, (), 2, "2"),
         ("small", 1, {"GPU": TWO_GPUS}, (), 2, "1"),
         ("demo", 3, {"GPU": TWO_GPUS}, ("--device=cpu",), 2, "1"),
+        ("demo", 3, {"GPU": TWO_GPUS, "CUDA_VISIBLE_DEVICES": "-1"}, (), 2, "1"),
     ],
 )
 def test_steps_come_after_what_they_read_and_share_the_cores(project, recipe, cores, variables, more, at_once, threads):
@@ -177,8 +178,9 @@ def test_steps_come_after_what_they_read_and_share_the_cores(project, recipe, co
     assert project.names("begin")[-1] == "voice"
     assert {line["TQDM_POSITION"] for line in project.told()} == ({None, "0", "1"} if at_once == 2 else {None})
     gpus = {line["TQDM_POSITION"] or "0": line["CUDA_VISIBLE_DEVICES"] for line in project.told()}
-    if more or "GPU" not in variables:
-        assert set(gpus.values()) == {None}
+    hidden = "" if more else variables.get("CUDA_VISIBLE_DEVICES")
+    if "GPU" not in variables or hidden in ("", "-1"):  # by what every step is told, training.extract among them
+        assert set(gpus.values()) == {hidden}
     else:
         assert gpus == ({"0": "0", "1": "1"} if at_once == 2 else {"0": variables.get("CUDA_VISIBLE_DEVICES", "0")})
 

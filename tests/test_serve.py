@@ -173,6 +173,48 @@ def test_who_hangs_up_leaves_the_place(served, stub):
     until(lambda: served.n_taken == 0 and stub.n_speaking == 0)
 
 
+def asked(service, **body):
+    """A connection that has asked for speech, and has read nothing."""
+    connection, content = socket.create_connection(("127.0.0.1", service.port)), json.dumps(body).encode()
+    head = f"POST {SPEECH} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(content)}\r\n\r\n"
+    connection.sendall(head.encode() + content)
+    return connection
+
+
+def test_who_hangs_up_before_there_is_sound_leaves_the_place(served, stub):
+    """Also where the format gives nothing before its end."""
+    stub.permits = threading.Semaphore(0)
+    clients = [asked(served, input="a" * 300, response_format="flac") for _ in range(20)]
+    until(lambda: served.n_taken == 20 and stub.n_speaking == 4)
+    for client in clients:
+        client.close()
+    until(lambda: served.n_taken == 4)  # whose threads notice it at their next sound
+    stub.permits.release(4)
+    until(lambda: served.n_taken == served.n_open == stub.n_speaking == 0)
+    assert stub.n_chunks == 4
+
+
+def test_who_listens_slowly_takes_no_place_when_all_is_spoken(served, monkeypatch):
+    monkeypatch.setattr(serve, "UNSENT", 2)
+    monkeypatch.setattr(Stub, "stream", lambda *_, **__: iter([np.zeros(4_000_000, dtype=np.float32)]))
+    clients = []
+    for n_open in range(1, 23):
+        clients.append(asked(served, input="a", response_format="wav"))
+        until(lambda: (served.n_taken, served.n_open) == (0, n_open))  # noqa: B023
+    assert ask(served, input="a")[0] == 429  # but there is an end to what waits to be sent
+    for client in clients:
+        client.close()
+    until(lambda: served.n_open == 0)
+
+
+def test_who_leaves_in_the_middle_of_a_request_is_no_error(served, caplog):
+    with socket.create_connection(("127.0.0.1", served.port)) as connection:
+        connection.sendall(f"POST {SPEECH} HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{{".encode())
+        time.sleep(0.2)
+    assert ask(served, input="a", response_format="pcm")[0] == 200
+    assert "Traceback" not in caplog.text and not [one for one in caplog.records if one.levelname == "ERROR"]
+
+
 def test_what_breaks_midway_does_not_look_whole(served):
     with pytest.raises(http.client.IncompleteRead):
         ask(served, input="abc!", response_format="pcm")

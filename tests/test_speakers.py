@@ -9,14 +9,16 @@ import torch
 
 from data_util import config as configuration
 from data_util import dataset
-from data_util.config import ROOT
+from data_util.config import ROOT, ConfigError
 from data_util.corpus import MetafileError, prepare
 from data_util.dataset import BatchOrder
 from experiments import speakers
 from model.layers import SpeakerEmbedding
 from model.nisets import NiSETS
 from tests.conftest import with_keys, without_judges
-from tests.runs import stirred
+from tests.runs import ALONE, stirred
+from text import SYMBOLS
+from training.state import build_state, checkpoint_of, restore
 
 KINDS = {"tiny": ["tiny.yaml"], "frames": ["tiny.yaml", "tiny_frames.yaml"]}
 N_SYMBOLS = 30
@@ -43,6 +45,14 @@ def test_one_speaker_is_a_model_without_speakers_and_several_start_as_it(kind):
     parts = {name.split(".")[0] for name in extra}
     assert parts == {"text_encoder", "decoder", "generator"} | ({"prosody"} if kind == "frames" else set())
     assert "text_encoder.duration_speaker.weight" in extra
+
+
+def test_a_run_goes_on_with_the_speakers_that_it_has_learnt():
+    """Their rows go by their order."""
+    ckpt = checkpoint_of(build_state(of("tiny", ("ann", "ben")), ALONE, SYMBOLS))
+    for names in (("ben", "ann"), ("cid", "dan")):
+        with pytest.raises(ConfigError, match=r"speakers.names = .*must be \['ann', 'ben'\]"):
+            restore(build_state(of("tiny", names), ALONE, SYMBOLS), ckpt)
 
 
 @pytest.mark.parametrize("kind", KINDS)

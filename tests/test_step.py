@@ -18,7 +18,7 @@ from training.data import prepare_data
 from training.distributed import Processes
 from training.recording import Run
 from training.schedule import stage_at
-from training.state import build_state
+from training.state import build_state, checkpoint_of, restore
 from training.step import (
     adversarial_losses,
     enter_stage,
@@ -43,6 +43,20 @@ def test_losses_fall(config, tiny):
     for name in ("loss_duration", "loss_prior", "loss_score", "loss_mel", "loss_discriminator"):
         first, last = (np.mean([row[name] for row in part]) for part in (rows[:5], rows[-5:]))
         assert last < 0.95 * first, name
+
+
+def test_a_run_that_goes_back_to_a_stages_first_step_enters_that_stage_again(config, tiny):
+    (stage, *_) = config.training.stages
+    stages = [dataclasses.replace(stage, share=0.5, parts={part: 1e-3}) for part in ("text_encoder", "decoder")]
+    state = build_state(with_keys(config, "training", stages=tuple(stages)), ALONE, tiny.symbols)
+    set_learning_rates(state, 1)
+    state.step = config.training.train_num_steps // 2
+    ckpt = checkpoint_of(state)
+    for _ in range(2):
+        set_learning_rates(state, 1)
+        assert state.trained == {"text_encoder", "decoder"}
+        restore(state, ckpt)
+        assert state.trained == {"text_encoder"}
 
 
 def test_ema_follows_its_recursion(config, tiny):

@@ -191,9 +191,10 @@ def test_training_ends_where_the_metric_gets_no_better(quick, runs, monkeypatch)
     monkeypatch.setattr(validation, "validate", lambda state, *_: {"latent_l1": found.get(state.step, 0.7)})
     events = spy_on_the_loop(monkeypatch)
     more = ["system.validation_step=2", "system.patience=2", "system.save_ckpt=100", "training.train_num_steps=20"]
-    assert train.main([*quick, *more]) == 0
+    assert train.main([*quick, *more, "-name", "patient"]) == 0
     assert events[-3:] == ["8", "validate 8", "save 8"]
     events.clear()
+    assert train.main([*quick, *more, "-name", "patient"]) == 0 and events == []  # it is finished
     assert train.main(["-id", only(runs).name]) == 0  # who goes on wants more of it
     assert events == ["9", "10", "validate 10", "save 10"]
 

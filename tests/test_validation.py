@@ -134,6 +134,16 @@ def test_the_best_voices_and_the_newest_are_kept(config, tmp_path, caplog, metri
     assert f"{metric} has not improved in 5 validations: it was best at step 2, {found[1]:.4g}" in caplog.text
 
 
+def test_validations_without_a_voice_take_no_voices_place(config, tmp_path):
+    state, run_log = build_state(config, ALONE, ("_", "a")), RunLog(tmp_path, 0)
+    for state.step in range(1, 9):  # the first four are of a text side alone, which is better by itself
+        for suffix in ("json", "safetensors") if state.step > 4 else ():
+            (tmp_path / f"voice_{state.step:08d}.{suffix}").touch()
+        run_log.write("valid", state.step, {"latent_l1": state.step})
+        validation.keep_best(state, tmp_path, run_log)
+    assert checkpoint.steps(tmp_path, "voice") == [*range(5, 5 + config.system.keep_best), 8]
+
+
 @pytest.mark.parametrize("metric", ["cer", "distillmos"])
 def test_a_metric_whose_package_is_not_there_stops_before_anything_is_made(arguments, runs, capsys, metric):
     assert train.main([*arguments, f"system.best_metric={metric}"]) == 1
@@ -184,14 +194,15 @@ def test_the_end_goes_back_to_the_best_too(prosody_config, last_loss):
     state = build_state(with_keys(prosody_config, "training", train_num_steps=8), ALONE, ("_", "a"))
     validated(state, 4, 2.0)
     validated(state, 8, last_loss)
-    assert state.best_prosody["stopped"] == (last_loss > 2.0)
-    assert prosody_of(state.ema) == (4 if last_loss > 2.0 else 8)
+    assert prosody_of(state.ema) == prosody_of(state.model) == (4 if last_loss > 2.0 else 8)
+    assert not state.best_prosody["stopped"]  # a run that is given more steps trains it on
 
 
 def test_only_a_stage_that_trains_the_prosody_watches_it(prosody_config):
     (stage,) = prosody_config.training.stages
     stages = (dataclasses.replace(stage, share=0.5), dataclasses.replace(stage, share=0.5, parts={"decoder": 1e-3}))
     state = build_state(with_keys(prosody_config, "training", stages=stages), ALONE, ("_", "a"))
-    assert validated(state, 50, 2.0)  # the last of the first stage's steps
-    assert not validated(state, 51, 1.0)
-    assert state.best_prosody["loss"] == 2.0 and state.best_prosody["n_since"] == 0
+    assert validated(state, 40, 2.0) and prosody_of(state.ema) == 40
+    assert validated(state, 49, 3.0) and prosody_of(state.ema) == 49
+    assert not validated(state, 51, 1.0) and prosody_of(state.ema) == prosody_of(state.model) == 40
+    assert state.best_prosody["loss"] == 2.0 and state.best_prosody["n_since"] == 1

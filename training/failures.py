@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from data_util.config import ConfigError
-from data_util.dataset import WORKER_LOST, Batch, is_worker_lost
+from data_util.dataset import Batch
+from data_util.features import WORKER_LOST, is_worker_lost
 from training import checkpoint
 from training.distributed import Processes
 from training.gpu import DeviceError

@@ -92,7 +92,8 @@ def configuration_of(args: argparse.Namespace) -> Config:
     base = configuration.read_tree(configuration.ROOT / "config.yaml")
     if whole is not None:
         base = whole | {"fine_tuning": base["fine_tuning"]}
-    config = configuration.load(args.c, [*args.overrides, f"fine_tuning.start={json.dumps(entries)}"], base=base)
+    start = f"fine_tuning.start={json.dumps(entries, ensure_ascii=False)}"
+    config = configuration.load(args.c, [*args.overrides, start], base=base)
     for path, before in trees.items():
         configuration.check_same(config, before, ("audio",), path.name, "; prepare the recordings for that")
         configuration.check_same(config, before, configuration.MEANING, path.name)

@@ -29,14 +29,19 @@ def halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def strip_paths(config: Config) -> Config:
-    """Without the folders of the machine that it was trained on: those of config.yaml instead, and of other runs'
-    files the names."""
-    usual = configuration.load().dataset
+    """Without the folders of the machine that it was trained on: those of config.yaml instead, and of other runs' and
+    corpora's files the names. A lexicon, which is a file of that machine too, is not named any more."""
+    usual, dataset, system = configuration.load(), config.dataset, config.system
+    lists = {name: Path(path) for name, path in vars(dataset).items() if name.startswith("metafile_")}
+    named = {name: path.name for name, path in lists.items() if path.is_absolute()}
+    recogniser = usual.system.recogniser if Path(system.recogniser).is_absolute() else system.recogniser
     start = tuple(re.sub(r"(^|=)[^=]*/", r"\1", entry) for entry in config.fine_tuning.start)
     folders = tuple(Path(folder).name for folder in config.training.gta_folders)
     return replace(
         config,
-        dataset=replace(config.dataset, prtpath=usual.prtpath, cache=usual.cache),
+        system=replace(system, recogniser=recogniser),
+        text=replace(config.text, lexicon=""),
+        dataset=replace(dataset, prtpath=usual.dataset.prtpath, cache=usual.dataset.cache, **named),
         training=replace(config.training, gta_folders=folders),
         fine_tuning=replace(config.fine_tuning, start=start),
     )
@@ -56,11 +61,13 @@ def publish(path: Path, folder: Path) -> Path:
 
 
 def run(args: argparse.Namespace) -> None:
-    path, which = voices.find(args.id, args.ckpt)
+    source, which = voices.find(args.id, args.ckpt)
     print(which)
-    path = publish(path, args.out)
+    path = publish(source, args.out)
     size = sum(file.stat().st_size for file in (path, path.with_suffix(".json")))
     print(f"{path} and its .json: {size / 1e6:.1f} MB")
+    if lexicon := checkpoint.load_voice(source).config.text.lexicon:
+        print(f"without its lexicon, {lexicon}: speak with -l FILE, as the voice has learnt")
 
 
 def main(argv: list[str] | None = None) -> int:

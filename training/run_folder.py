@@ -17,6 +17,7 @@ from training.recording import Run
 from training.run_log import RunLog, read_lines
 from training.state import State, checkpoint_of
 from training.trackers import Tracker
+from training.validation import n_stale
 
 log = logging.getLogger("train")
 
@@ -41,12 +42,16 @@ def open_run(state: State, data: Data, folder: Path, trackers: list[Tracker]) ->
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run has come to its end, has been validated there and saved."""
+    """Whether a run has come to its end, or to that of its patience, has been validated there and saved."""
     if not (folder / "config.yaml").is_file():
         return False
-    last = configuration.read_tree(folder / "config.yaml")["training"]["train_num_steps"]
-    is_validated = any(line["kind"] == "valid" and line["step"] == last for line in read_lines(folder / "log.jsonl"))
-    return is_validated and last in checkpoint.steps(folder, "project")
+    tree = configuration.read_tree(folder / "config.yaml")
+    lines = [line for line in read_lines(folder / "log.jsonl") if line["kind"] == "valid"]
+    step, patience = lines[-1]["step"] if lines else None, tree["system"]["patience"]
+    is_over = step == tree["training"]["train_num_steps"] or (
+        0 < patience <= n_stale(lines, tree["system"]["best_metric"])
+    )
+    return is_over and step in checkpoint.steps(folder, "project")
 
 
 def write_about(config: Config, data: Data, folder: Path) -> None:

@@ -175,7 +175,7 @@ def load_agreed(folder: Path, step: int | None, processes: Processes) -> dict:
 def restore(state: State, ckpt: dict) -> None:
     """Go on from what checkpoint_of gave. Raises CheckpointError where it does not fit this model and front end, and
     ConfigError where its weights would mean something else here."""
-    configuration.check_same(state.config, ckpt["config"], configuration.MEANING, "the checkpoint")
+    configuration.check_same(state.config, ckpt["config"], (*configuration.MEANING, "speakers.names"), "the checkpoint")
     checkpoint.check_symbols("the checkpoint", ckpt["symbols"], state.symbols)
     try:
         for name in ("model", "ema", "discriminators", "optimiser", "optimiser_discriminators"):
@@ -190,6 +190,6 @@ def restore(state: State, ckpt: dict) -> None:
         raise checkpoint.CheckpointError(f"the checkpoint does not fit the configuration: {why}") from error
     state.best_prosody, state.lr_scale, state.unwritten = ckpt["best_prosody"], ckpt["lr_scale"], ckpt["unwritten"]
     state.durations = ckpt["durations"] if state.config.alignment.refresh_steps > 0 else None
-    state.trained = set(ckpt["trained"])
+    state.stage, state.trained = None, set(ckpt["trained"])  # the next step enters its stage
     state.step, state.skipped_steps = ckpt["step"], 0
     state.pending.clear()

@@ -1,6 +1,7 @@
 """Held-out clips: what the averaged weights make of them, and which voices are kept for it."""
 
 import logging
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -194,7 +195,7 @@ def watch_prosody(state: State, numbers: dict[str, float]) -> bool:
         state.best_prosody = {"loss": loss, "weights": weights, "n_since": 0, "stopped": False, "step": state.step}
         return True
     best |= {"n_since": best["n_since"] + 1, "step": state.step}
-    if best["n_since"] >= state.config.prosody.patience or state.step >= state.config.training.train_num_steps:
+    if best["n_since"] >= state.config.prosody.patience:
         best["stopped"] = True
         log.info(
             "pitch, energy and contour: best at a held-out loss of %.4f; training goes on without them", best["loss"]
@@ -203,9 +204,10 @@ def watch_prosody(state: State, numbers: dict[str, float]) -> bool:
 
 
 def settle_prosody(state: State) -> None:
-    """Where the prosody has stopped, give it its best weights."""
-    best = state.best_prosody
-    if best is None or not best["stopped"]:
+    """Give the prosody its best weights where it has stopped, its stage is over, or the run is."""
+    best, (stage, _) = state.best_prosody, stage_at(state.config, state.step)
+    trains_on = "prosody" in stage.parts and state.step < state.config.training.train_num_steps
+    if best is None or trains_on and not best["stopped"]:
         return
     for model in (state.model, state.ema):
         assert model.prosody is not None  # whose weights these are
@@ -220,7 +222,9 @@ def keep_best(state: State, folder: Path, run_log: RunLog) -> None:
     ranked = sorted(lines, key=lambda line: sign * line[system.best_metric])
     if not ranked:
         return
-    checkpoint.keep_voices(folder, {line["step"] for line in ranked[: system.keep_best]} | {state.step})
+    there = checkpoint.steps(folder, "voice")  # none of the validations of a text side or a vocoder alone
+    kept = [line["step"] for line in ranked if line["step"] in there][: system.keep_best]
+    checkpoint.keep_voices(folder, {*kept, state.step})
     best, since = ranked[0], sum(line["step"] > ranked[0]["step"] for line in lines)
     if since >= STALE_VALIDATIONS:
         log.info("%s has not improved in %d validations: it was best at step %d, %.4g", system.best_metric, since,
@@ -231,14 +235,13 @@ def has_stopped_improving(state: State, run_log: RunLog | None) -> bool:
     """Whether system.best_metric was best system.patience validations ago. run_log: the first process's, else None."""
     patience, n_since = state.config.system.patience, 0
     if run_log is not None and patience:
-        n_since = n_stale(state.config, run_log)
+        n_since = n_stale(run_log.read(), state.config.system.best_metric)
     return state.processes.broadcast(0 < patience <= n_since)
 
 
-def n_stale(config: Config, run_log: RunLog) -> int:
-    """Validations since system.best_metric was best."""
-    metric = config.system.best_metric
-    values = [line[metric] for line in run_log.read() if line["kind"] == "valid" and metric in line]
+def n_stale(lines: Sequence[dict], metric: str) -> int:
+    """Validations since a metric was best. lines: of the log."""
+    values = [line[metric] for line in lines if line["kind"] == "valid" and metric in line]
     best = max if metric in metrics.BETTER_IF_MORE else min
     return len(values) - 1 - values.index(best(values)) if values else 0
 

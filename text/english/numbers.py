@@ -2,11 +2,13 @@
 
 import functools
 import re
+import threading
 
 LONGEST = 15  # digits beyond which nobody counts: such a number is read one by one,
 LONGEST_IN_THREES = 33  # but where commas help to count them
 
 _ROMAN = re.compile("M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
+_INFLECT = threading.Lock()  # whose engine keeps notes of the call that it is at
 _ROMAN_VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 
 
@@ -93,12 +95,14 @@ def roman(numeral: str) -> int | None:
 
 @functools.lru_cache(4096)
 def _words(number):
-    return _inflect().number_to_words(number, andword="").replace(",", "")
+    with _INFLECT:
+        return _inflect().number_to_words(number, andword="").replace(",", "")
 
 
 @functools.lru_cache(4096)
 def _ordinal(number):
-    return _inflect().number_to_words(_inflect().ordinal(number), andword="").replace(",", "")
+    with _INFLECT:
+        return _inflect().number_to_words(_inflect().ordinal(number), andword="").replace(",", "")
 
 
 @functools.cache

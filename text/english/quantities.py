@@ -137,13 +137,13 @@ def _money(match):
     said = [words(numbers.cardinal(whole), country, unit if whole == "1" or described else units)]
     if cents and int(cents):
         said.append(f"{numbers.cardinal(str(int(cents)))} {coin if int(cents) == 1 or described else coins}")
-    return ", ".join(said[1:] if len(said) > 1 and not int(whole.replace(",", "")) else said)
+    return ", ".join(said[1:] if len(said) > 1 and not whole.strip("0,") else said)
 
 
 def _scaled(match):
     """250K: two hundred fifty thousand. A 10K race, flat 3B and 401K are no numbers of things."""
     whole, part, scale, counted = match.groups()
-    few = not part and int(whole.replace(",", "")) <= 10 and not counted
+    few = not part and len(whole) <= 2 and int(whole) <= 10 and not counted
     if (
         _before(match, _PLACE)
         or whole == "401"

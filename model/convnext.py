@@ -25,6 +25,8 @@ from model.vocoder import Source, Vocoder
 
 LOCK_SPAN = 0.03  # seconds of a recording by which the phase of its lowest harmonic is known
 START = 0.01  # RMS, of full scale, that the spectra start near: -40 dB
+MEAN_SIZE = math.sqrt(math.pi) / 2  # of the magnitudes of white noise's spectra by their RMS: Rayleigh's distribution
+SMALL = 0.01  # by the RMS: magnitudes that stay small, since their phases would be rounding's
 MAX_GAIN = 30.0  # of the excitation, which has power one: a whole harmonic of a low voice may fill the scale
 
 
@@ -73,7 +75,11 @@ class ConvNeXtScore(nn.Module):
 
 
 class Excitation(nn.Module):
-    """Spectra of a pulse train at F0 and of noise, both flat and of power one; nothing in it learns."""
+    """Spectra of a pulse train at F0 and of noise, both flat and of power one; nothing in it learns.
+
+    In training the noise's are those of white noise, whose magnitudes are Rayleigh's; a voice that speaks has their mean
+    in each bin, and of the noise the phases alone, which sounds better than learning with them.
+    """
 
     window: Tensor
 
@@ -102,6 +108,11 @@ class Excitation(nn.Module):
             wavs = masked(wavs, mask.squeeze(1).repeat_interleave(self.hop_length, dim=-1))
         frames = F.pad(wavs, (self.padding, self.padding)).unfold(-1, self.n_fft, self.hop_length)
         real, imag = self.fourier(frames * self.window)
+        if not self.training:
+            level = self.window.norm()  # of white noise, RMS
+            size = (real[1].square() + imag[1].square() + (SMALL * level) ** 2).sqrt()
+            flat = torch.stack([torch.ones_like(size), MEAN_SIZE * level / size])
+            real, imag = flat * real, flat * imag
         return real.transpose(2, 3), imag.transpose(2, 3)
 
     def phase(self, f0: Tensor, voicing: Tensor, mask: Tensor | None = None) -> Tensor:

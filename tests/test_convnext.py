@@ -144,11 +144,23 @@ def test_pulses_of_no_voice_are_finite(f0):
 
 def test_spectra_of_pulses_and_noise_are_equally_flat():
     torch.manual_seed(0)
-    excitation = Excitation(1024, 256, RATE)
+    excitation = Excitation(1024, 256, RATE)  # which trains
     spectra = torch.complex(*excitation(Source(torch.full((1, 1, 400), 210.0), torch.ones(1, 1, 400))))
     power = spectra.abs().square()[:, 0, :, 3:-3].mean(-1)  # (2, 513)
     level = 10 * torch.log10(power[:, 10:490].unflatten(1, (-1, 40)).mean(2) / (3 / 8 * 1024))
     assert level.abs().max() < 0.7  # dB, in each of twelve bands
+
+
+def test_a_voice_that_speaks_has_of_the_noise_its_phases_alone():
+    noise = torch.randn(1, 1, 400 * 256, generator=torch.Generator().manual_seed(0))
+    source = Source(torch.full((1, 1, 400), 210.0), torch.ones(1, 1, 400), noise)
+    drawn, heard = (torch.complex(*Excitation(1024, 256, RATE).train(trains)(source)) for trains in (True, False))
+    assert torch.equal(heard[0], drawn[0])
+    level = drawn[1].abs()[:, 1:-1, 3:-3].mean()  # at both ends there is less noise, and the outer bins are real
+    usual = drawn[1].abs() > 0.2 * level
+    assert torch.allclose(heard[1].abs()[usual], level, rtol=0.01)
+    assert torch.allclose(torch.angle(heard[1] / drawn[1])[usual], torch.zeros(()), atol=1e-3)
+    assert heard[1].abs().max() < 1.01 * level
 
 
 def spectra_of(wav, n_fft=1024, hop=256):

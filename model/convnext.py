@@ -77,8 +77,8 @@ class ConvNeXtScore(nn.Module):
 class Excitation(nn.Module):
     """Spectra of a pulse train at F0 and of noise, both flat and of power one; nothing in it learns.
 
-    In training the noise's are those of white noise, whose magnitudes are Rayleigh's; a voice that speaks has their mean
-    in each bin, and of the noise the phases alone, which sounds better than learning with them.
+    In training the noise is white, with magnitudes of Rayleigh's distribution. A voice that speaks takes its phases
+    alone, and the mean magnitude in each bin, which sounds better than learning with that.
     """
 
     window: Tensor

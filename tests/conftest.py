@@ -117,7 +117,8 @@ def even_durations(corpus):
 @pytest.fixture
 def tiny_config(tiny_root, tmp_path):
     """The shipped configuration over the tiny corpus: batches of 4, cuts of 32 frames, segments of 8, no workers."""
-    sizes = ["training.batch_size=4", "training.cut_frames=32", "training.segment_frames=8", "system.num_workers=0"]
+    sizes = ["training.batch_size=4", "training.cut_frames=32", "training.segment_frames=8", "system.num_workers=0",
+             "text.units=blanks"]  # fmt: skip
     return configuration.load(overrides=[*corpus_keys(tiny_root, tmp_path / "cache"), *sizes])
 
 

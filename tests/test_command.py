@@ -92,7 +92,7 @@ def test_a_machine_without_a_gpu_is_told_how_long_it_takes(monkeypatch):
     clock = iter([0.0, 2 * 2 * 64**3 / 200e9])  # 200 GFLOP a second
     monkeypatch.setattr(gpu.time, "perf_counter", lambda: next(clock))
     said = gpu.without_one(500_000)
-    assert "about 24 s, and 500,000 steps about 139 days" in said and "-c small" in said
+    assert "about 19 s, and 500,000 steps about 110 days" in said and "-c small" in said
 
 
 @pytest.mark.parametrize(("names", "error", "raised"), [

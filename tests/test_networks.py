@@ -202,6 +202,8 @@ def test_each_channel_of_each_input_is_heard(name):
             other = value.clone()
             if key == "x":
                 other[0] = (value[0] + 1) % N_SYMBOLS
+            elif key == "noise":  # of which the level does not count
+                other[0] = value[0].flip(-1)
             else:
                 other[(0, channel) if value.dim() == 3 else 0] *= 0.8
             changed = [(a - b).abs().flatten(1).amax(1)

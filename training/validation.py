@@ -205,9 +205,10 @@ def watch_prosody(state: State, numbers: dict[str, float]) -> bool:
 
 def settle_prosody(state: State) -> None:
     """Give the prosody its best weights where it has stopped, its stage is over, or the run is."""
-    best, (stage, _) = state.best_prosody, stage_at(state.config, state.step)
-    trains_on = "prosody" in stage.parts and state.step < state.config.training.train_num_steps
-    if best is None or trains_on and not best["stopped"]:
+    best, is_over = state.best_prosody, state.step >= state.config.training.train_num_steps
+    if best is None:
+        return
+    if not best["stopped"] and not is_over and "prosody" in stage_at(state.config, state.step)[0].parts:
         return
     for model in (state.model, state.ema):
         assert model.prosody is not None  # whose weights these are

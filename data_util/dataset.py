@@ -14,8 +14,8 @@ from torch import Tensor
 from data_util.audio import AudioError
 from data_util.config import Config
 from data_util.corpus import Corpus
-from data_util.features import WORKER_LOST, is_worker_lost, unwrapped
-from data_util.gta import GTALatents, LatentsError
+from data_util.features import worker_errors
+from data_util.gta import GTALatents
 
 MAX_FAILURES = 10  # clips in a row that may turn out unreadable before training stops
 BELOW_ONE = float(np.nextafter(np.float32(1), np.float32(0)))
@@ -213,14 +213,8 @@ def batches(corpus: Corpus, config: Config, *, first_step: int = 0, rank: int = 
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # its own, so that the global one stays as it is
     )
-    try:
+    with worker_errors():
         yield from loader
-    except (AudioError, LatentsError) as error:
-        raise unwrapped(error) from error
-    except RuntimeError as error:
-        if not is_worker_lost(error):
-            raise
-        raise OSError(WORKER_LOST) from error
 
 
 def fixed_batch(corpus: Corpus, config: Config, indices: Sequence[int], latents: GTALatents | None = None) -> Batch:

@@ -145,21 +145,26 @@ def each(function: Callable, items: Sequence, n_workers: int) -> Iterator:
             Each(function, items), batch_size=None, num_workers=n_workers, prefetch_factor=8,
             generator=torch.Generator(),  # its own, so that the global one stays as it is
         )  # fmt: skip
-        try:
+        with worker_errors():
             yield from loader
-        except (ValueError, OSError) as error:
-            raise unwrapped(error) from error
-        except RuntimeError as error:
-            if not is_worker_lost(error):
-                raise
-            raise OSError(WORKER_LOST) from error
 
 
-def unwrapped(error: Exception) -> Exception:
-    """What a DataLoader's worker raised, as it raised it: the loader gives it with its traceback in the message."""
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return kind(str(error).strip().splitlines()[-1].removeprefix(f"{name}: "))
+@contextlib.contextmanager
+def worker_errors() -> Iterator[None]:
+    """Within it what a DataLoader's worker raises is raised without its traceback, which the loader puts into the
+    message, and OSError where a worker was killed."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if not str(error).startswith("Caught "):  # by the loader
+            raise
+        kind = type(error)
+        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        raise kind(str(error).strip().splitlines()[-1].removeprefix(f"{name}: ")) from error
+    except RuntimeError as error:
+        if not is_worker_lost(error):
+            raise
+        raise OSError(WORKER_LOST) from error
 
 
 def is_worker_lost(error: Exception) -> bool:

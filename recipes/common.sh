@@ -10,8 +10,8 @@ find_environment
 export TRAIN_STARTER=$$ RECIPE_STEP=yes  # see training/failures.py; and run.sh is not to start a recipe again
 
 VOICE= NAMED= GIVEN=() JOBS= STOPPED=
-visible="${CUDA_VISIBLE_DEVICES-$(nvidia-smi -L 2>/dev/null | sed -n 's/^GPU \([0-9]*\):.*/\1/p')}"
-nvidia-smi -L >/dev/null 2>&1 || visible=
+visible="$(nvidia-smi -L 2>/dev/null | sed -n 's/^GPU \([0-9]*\):.*/\1/p')"
+[ -z "$visible" ] || visible="${CUDA_VISIBLE_DEVICES-$visible}"
 case "$visible" in -*) visible= ;; esac  # none, as CUDA reads it
 previous=
 for argument in "$@"; do  # the voice is called what -name says, or as the last configuration

@@ -48,9 +48,8 @@ def is_finished(folder: Path) -> bool:
     tree = configuration.read_tree(folder / "config.yaml")
     lines = [line for line in read_lines(folder / "log.jsonl") if line["kind"] == "valid"]
     step, patience = lines[-1]["step"] if lines else None, tree["system"]["patience"]
-    is_over = step == tree["training"]["train_num_steps"] or (
-        0 < patience <= n_stale(lines, tree["system"]["best_metric"])
-    )
+    has_patience = n_stale(lines, tree["system"]["best_metric"]) < patience or patience == 0
+    is_over = step == tree["training"]["train_num_steps"] or not has_patience
     return is_over and step in checkpoint.steps(folder, "project")
 
 

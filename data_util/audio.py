@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import math
 import re
 import shutil
 import subprocess
@@ -24,7 +25,8 @@ LONGEST_HOURS = 4  # of a recording, which is held in memory
 BLOCK = 1 << 20  # samples that are read at once
 UNKNOWN = 1 << 48  # samples from which on a header does not say how many there are
 STREAMED = (1 << 31) - (1 << 20)  # bytes from which on a size means that it was not known
-ESTIMATED = ("MP3",)  # formats whose number of samples is estimated where the header has none
+MP3_HEADERS = (b"Xing", b"Info")  # of a first frame that says how many there are: without one it is estimated
+MP3_SLACK = 2 * 1152  # samples, two frames, that decoders may leave away at the ends
 FFMPEG_SECONDS = 600  # for one file
 ENDED_EARLY = re.compile(rb"prematurely|truncated|partial file")  # ffmpeg's words, with which it gives what is there
 NEEDS_FFMPEG = "needs ffmpeg"
@@ -134,9 +136,9 @@ def load_wav(path: str | Path, sample_rate: int, start: int = 0, n_samples: int 
 
 def decode_wav(file: BinaryIO, name: str, sample_rate: int, start: int = 0, n_samples: int | None = None) -> np.ndarray:
     """load_wav from an open binary file; `name` is what errors call it."""
-    with _opened(file, name) as sound:
+    with _opened(file, name) as (sound, slack):
         _check_format(sound, name, sample_rate)
-        return _read(sound, name, start, n_samples)
+        return _read(sound, name, slack, start, n_samples)
 
 
 def decode_sound(file: BinaryIO, name: str) -> Sound:
@@ -144,10 +146,10 @@ def decode_sound(file: BinaryIO, name: str) -> Sound:
 
     Raises AudioError, which calls it `name`: unreadable, empty, not finite, shorter than it says, over LONGEST_HOURS.
     """
-    with _opened(file, name) as sound:
+    with _opened(file, name) as (sound, slack):
         if not SLOWEST <= sound.samplerate <= FASTEST:
             raise AudioError(f"{name}: a sample rate of {sound.samplerate} Hz, must be {SLOWEST} to {FASTEST}")
-        wav = _read(sound, name)
+        wav = _read(sound, name, slack)
         if not len(wav):
             raise AudioError(f"{name}: no samples", "empty")
         return Sound(wav, sound.samplerate, sound.channels)
@@ -196,9 +198,11 @@ def _is_for_ffmpeg(path):
 
 @contextlib.contextmanager
 def _opened(file, name):
-    """soundfile's view of an open file. What goes wrong while it is used is an AudioError."""
+    """soundfile's view of an open file, and by how many samples it may fall short of what its header says. What goes
+    wrong while it is used is an AudioError."""
     if file.seek(0, io.SEEK_END) == 0:
         raise AudioError(f"{name}: the file is empty", "empty")
+    slack = MP3_SLACK if _counts_frames(file) else math.inf
     file.seek(0)
     try:
         sound = soundfile.SoundFile(file)
@@ -206,12 +210,22 @@ def _opened(file, name):
         raise UnknownFormat(f"{name}: not a readable recording ({str(error).rstrip('.').split(': ')[-1]})") from error
     with sound:
         try:
-            yield sound
+            yield sound, slack if sound.format == "MP3" else 0
         except soundfile.SoundFileError as error:
             raise AudioError(f"{name}: damaged ({str(error).rstrip('.').split(': ')[-1]})") from error
 
 
-def _read(sound, name, start=0, n_samples=None):
+def _counts_frames(file):
+    """Whether an MP3 says how many frames it has: in the first one, after what is told of title and pictures."""
+    file.seek(0)
+    head = file.read(10)
+    after = 10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(head[6:])) if head.startswith(b"ID3") else 0
+    file.seek(after)
+    first = file.read(2048)
+    return any(name in first for name in MP3_HEADERS)
+
+
+def _read(sound, name, slack, start=0, n_samples=None):
     """(n,) float32 from sample start, the mean of the channels. Block by block: what a header says of the number of
     samples may be anything, and not every codec can seek."""
     promised = sound.frames if sound.frames < UNKNOWN else None
@@ -230,7 +244,7 @@ def _read(sound, name, start=0, n_samples=None):
     wav = np.concatenate(blocks)
     if n_samples is None and n_read == left and len(sound.read(1)):
         raise AudioError(f"{name}: longer than {LONGEST_HOURS} hours", f"longer than {LONGEST_HOURS} hours")
-    if promised is not None and n_read < min(left, max(promised - start, 0)) and sound.format not in ESTIMATED:
+    if promised is not None and n_read + slack < min(left, max(promised - start, 0)):
         raise AudioError(f"{name}: ends after {start + n_read} samples, promises {promised}")
     if (cut := _cut_off(sound.extra_info)) and n_samples is None:
         raise AudioError(f"{name}: ends early: {cut}")

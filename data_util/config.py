@@ -179,8 +179,8 @@ class FewerChannels(Kind):
     def checks(self, config):
         n_mels = config.audio.n_mels
         yield self.channels <= n_mels, "latent.channels", "at most audio.n_mels"
-        fits = self.kind != "pooled" or n_mels % self.channels == 0
-        yield fits, "latent.channels", "a divisor of audio.n_mels for latent.kind"
+        fits = self.kind != "pooled" or (3 * self.channels >= n_mels and (n_mels - self.channels) % 2 == 0)
+        yield fits, "latent.channels", "at least a third of audio.n_mels, and odd where that is odd, for latent.kind"
 
 
 class Alignment(Section):

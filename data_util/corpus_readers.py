@@ -13,12 +13,16 @@ from data_util.tables import (
     SPLITS,
     Finder,
     audio_files,
+    files_below,
+    folded,
     lists_in,
     read_table,
+    say_the_same,
 )
 from runtime.text_files import TextFileError, parts_of, read_text
 
 TEXT_SUFFIXES = (".txt", ".lab")  # of a text beside its recording
+SEVERAL_TEXTS = "several texts for one recording"
 PLACES = ("wavs", "wav", "clips")  # folders of recordings, which are no part of their names
 _EXPECTED = ("a table or list of recordings and texts (--audio-column and --text-column say which columns they are), "
              "LibriTTS, VCTK, or audio with text files of the same names")  # fmt: skip
@@ -32,13 +36,14 @@ class LayoutError(ValueError):
 class Recording:
     """name: unique where the source's are, with / between folders; path: where the sound should be, None: nowhere;
     text: None where there is none, or none that can be read; speaker: "" for the only one; split: train, valid or test
-    where the source says."""
+    where the source says; fault: why it cannot be used, as far as a list shows."""
 
     name: str
     path: Path | None
     text: str | None
     speaker: str = ""
     split: str = ""
+    fault: str = ""
 
 
 def read(
@@ -69,19 +74,34 @@ def read(
 
 def _lists(source, columns) -> Iterator[Recording]:
     """The tables of a source: itself, metadata.*, or those of its files whose rows name recordings that are there.
-    Where some of these are for training, validation or test, only they count."""
+    Where some of these are for training, only those for training, validation or test count."""
     root = source if source.is_dir() else source.parent
     find = Finder(root)
     tables = {source: read_table(source, find, columns)} if source.is_file() else _tables_in(source, find, columns)
     rows = [(row, row.split or split_of(path.stem)) for path, table in tables.items() for row in table.rows]
-    if len(tables) > 1 and any(split for _, split in rows):
+    splits = {split for _, split in rows}
+    if len(tables) > 1 and "train" in splits:
         rows = [(row, split) for row, split in rows if split]
+    elif not splits & {"", "train"}:  # a single test.csv: nothing would be left to train on
+        rows = [(row, "") for row, _ in rows]
     for table in tables.values():
         print(table.about)
     name_of = _names([row.path for row, _ in rows if row.path is not None], root)
+    torn = {path for table in tables.values() for path in _with_several_texts(table.rows)}
     for row, split in rows:
         name = name_of(row.path) if row.path is not None else _bare("/".join(parts_of(row.audio)))
-        yield Recording(name, row.path or find.first(row.audio), row.text, row.speaker, split)
+        fault = SEVERAL_TEXTS if row.path in torn else ""
+        yield Recording(name, row.path or find.first(row.audio), row.text, _plain(row.speaker), split, fault)
+
+
+def _with_several_texts(rows):
+    """The recordings that rows of one table name again, for something else that is said."""
+    first = {}
+    for row in rows:
+        if row.path is not None and row.text:
+            text = first.setdefault(row.path, row.text)
+            if row.text != text and not say_the_same([row.text], [text]):
+                yield row.path
 
 
 def _tables_in(folder, find, columns):
@@ -109,22 +129,28 @@ def _explain_lists(folder, columns):
 
 
 def _names(paths, root):
-    """A function that names a recording by its path: without its ending, from the folder that has all of those outside
-    of root, and from root or its folder of recordings."""
-    outside = [str(path.parent) for path in paths if not path.is_relative_to(root)]
+    """A function that names a recording by its path, in which no .. is left: without its ending, from the folder that
+    has all of those outside of root, and from root or its folder of recordings."""
+    root = Path(os.path.abspath(root))
+    outside = [place.parent for path in paths if not (place := Path(os.path.abspath(path))).is_relative_to(root)]
     common = Path(os.path.commonpath(outside)) if outside else root
 
     def name(path):
-        place = path.relative_to(root if path.is_relative_to(root) else common)
+        place = Path(os.path.abspath(path))
+        place = place.relative_to(root if place.is_relative_to(root) else common)
         return _bare("/".join(place.parts[1:] if len(place.parts) > 1 and place.parts[0] in PLACES else place.parts))
 
     return name
 
 
 def _bare(name):
-    """Without the ending of a recording, and without what separates the columns of lists."""
+    """Without the ending of a recording, what separates the columns of lists, and spaces at the ends."""
     name = name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in suffixes() else name
-    return re.sub(r"[|\r\n]", "_", name)
+    return _plain(name)
+
+
+def _plain(name):
+    return re.sub(r"[|\r\n]", "_", name).strip()
 
 
 # -- folders
@@ -133,16 +159,17 @@ def _bare(name):
 def _folder(source, folders_speak) -> Iterator[Recording]:
     """Audio anywhere below, and a text of the same name beside each, or in another folder where only one has it."""
     texts: dict[str, list[Path]] = {}
-    for path in sorted(path for path in source.rglob("*") if path.suffix.lower() in TEXT_SUFFIXES and path.is_file()):
+    for path in files_below(source, TEXT_SUFFIXES):
         texts.setdefault(_key(path), []).append(path)
-    heard = set()
-    for path in audio_files(source):
+    heard, paths = set(), audio_files(source)
+    splits = {} if folders_speak else _splits(paths, source)
+    for path in paths:
         there = texts.get(_key(path), [])
         text = next((one for one in there if one.parent == path.parent), there[0] if len(there) == 1 else None)
         heard.add(text)
-        speaker = path.parent.name if folders_speak and path.parent != source else ""
+        speaker = _plain(path.parent.name) if folders_speak and path.parent != source else ""
         name = _bare(path.relative_to(source).as_posix())
-        yield Recording(name, path, _text(text), speaker, _split_of_path(path, source))
+        yield Recording(name, path, _text(text), speaker, splits.get(path, ""))
     for path in sorted(one for there in texts.values() for one in there):
         if path not in heard and not path.name.lower().startswith("readme"):
             yield Recording(_bare(path.relative_to(source).with_suffix("").as_posix()), None, _text(path))
@@ -150,15 +177,17 @@ def _folder(source, folders_speak) -> Iterator[Recording]:
 
 def _key(path):
     """The name that a recording and its text have in common, whatever the case: x of x.wav, x.TXT and x.wav.txt."""
-    return _bare(path.stem if path.suffix.lower() in TEXT_SUFFIXES else path.name).casefold()
+    return folded(_bare(path.stem if path.suffix.lower() in TEXT_SUFFIXES else path.name))
 
 
 def _libritts(source) -> Iterator[Recording]:
     """[train-clean-100/]SPEAKER/CHAPTER/NAME.wav with NAME.normalized.txt beside it."""
-    for path in audio_files(source):
+    paths = audio_files(source)
+    splits = _splits(paths, source)
+    for path in paths:
         beside = [path.with_suffix(end) for end in (".normalized.txt", ".original.txt")]
         text = next((one for one in beside if one.is_file()), None)
-        yield Recording(path.stem, path, _text(text), path.parents[1].name, _split_of_path(path, source))
+        yield Recording(path.stem, path, _text(text), path.parents[1].name, splits.get(path, ""))
 
 
 def _vctk(source) -> Iterator[Recording]:
@@ -185,9 +214,11 @@ def split_of(name: str) -> str:
     return next((SPLITS[word] for word in words if word in SPLITS), "")
 
 
-def _split_of_path(path, source):
-    first = path.relative_to(source).parts[0]
-    return split_of(first) if first != path.name else ""
+def _splits(paths, source):
+    """The splits of paths in folders of source that are named so; {} where none of these is for training."""
+    places = {path: path.relative_to(source).parts for path in paths}
+    splits = {path: split_of(parts[0]) for path, parts in places.items() if len(parts) > 1}
+    return splits if "train" in splits.values() else {}
 
 
 LAYOUTS: dict[str, Callable[..., Iterator[Recording]]] = {

@@ -33,7 +33,8 @@ class About:
 
 
 def complete(folder: Path, content: str, indices: Sequence[int], about: About) -> None:
-    """Write the index, which says that all latents are there. content: Corpus.content of the whole list."""
+    """Write the index, which says that all latents are there. content: what they depend on, as
+    training.data.content_of_latents has it of the whole list."""
     write_json(folder / INDEX, {"content": content, "indices": list(map(int, indices)), **asdict(about)})
 
 
@@ -44,15 +45,17 @@ class GTALatents:
         """content: as of complete(); indices: the places in the whole list of the clips that are read, by which read()
         then counts; None: all of it.
 
-        Raises LatentsError where a folder is not complete or was made for other clips, they differ in times, or have
-        none of some clip.
+        Raises LatentsError where a folder is not complete or was made for other clips or another kind of latent, they
+        differ in times, or have none of some clip.
         """
         self.folders: dict[int, Path] = {}
         self.times: list[float] = []
         for folder in folders:
             about = read_json(folder / INDEX)
             if not isinstance(about, dict) or about.get("content") != content:
-                raise LatentsError(f"{folder}: no latents of these clips: write them with python -m training.extract")
+                raise LatentsError(
+                    f"{folder}: no such latents of these clips: write them with python -m training.extract"
+                )
             if self.times and (about["times"], about["shares"]) != (self.times, self.shares):
                 raise LatentsError(f"{folder}: its times and shares are not those of {folders[0]}")
             self.times, self.shares = about["times"], about["shares"]

@@ -25,7 +25,7 @@ import yaml
 from data_util import config as configuration
 from data_util import corpus_readers
 from data_util.audio import NEEDS_FFMPEG, AudioError, Sound, load_sound, save_wav
-from data_util.corpus_readers import Recording
+from data_util.corpus_readers import SEVERAL_TEXTS, Recording
 from data_util.features import bar, digest, each, n_cpus
 from data_util.tables import FLAGS
 from runtime import command
@@ -36,6 +36,7 @@ HELD_OUT = 20  # one clip of so many is for validation, and as many for the test
 MOST_HELD_OUT = 100
 ADVICE = {  # what helps where recordings are left out for a reason
     NEEDS_FFMPEG: "install ffmpeg, and the same command reads them",
+    SEVERAL_TEXTS: "a recording is one clip here: cut the sounds as the rows of their table say, and name each cut",
     "longer than": "python -m training.cut cuts long recordings at pauses by their text; --longest takes longer ones",
 }
 DONE = "prepared.jsonl"  # what has been made, a line as soon as it is there
@@ -127,6 +128,8 @@ def read_recording(recording: Recording, settings: Settings) -> tuple[Sound, np.
     try:
         if recording.path is None or not recording.path.is_file():
             raise AudioError(f"{recording.path or recording.name}: no such file", "no recording")
+        if recording.fault:
+            raise AudioError(f"{recording.path}: {recording.fault}", recording.fault)
         if not recording.text:
             raise AudioError(f"{recording.path}: no text that can be read", "no text that can be read")
         sound = load_sound(recording.path)
@@ -160,7 +163,8 @@ def _stamp(recording, settings):
     if recording.path is not None and recording.path.exists():
         status = recording.path.stat()
         size, mtime = status.st_size, status.st_mtime_ns
-    parts = (recording.path, size, mtime, bool(recording.text), sorted(asdict(settings).items()))
+    is_clip = bool(recording.text and not recording.fault)
+    parts = (recording.path, size, mtime, is_clip, sorted(asdict(settings).items()))
     return digest(*map(str, parts))[:16]
 
 

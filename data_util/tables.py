@@ -7,6 +7,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +23,9 @@ WORDS = {  # of headers: a column that has one as its name is of that kind
              "transcription", "utterance"},
     "speaker": {"clientid", "narrator", "reader", "speaker", "speakerid", "speakername", "spk", "spkid", "voice"},
     "split": {"set", "split", "subset"},
-    "other": {"accent", "accents", "age", "downvotes", "duration", "emotion", "gender", "ipa", "lang", "language",
-              "locale", "phonemes", "segment", "sex", "style", "upvotes", "variant"},
+    "other": {"accent", "accents", "age", "begin", "downvotes", "duration", "emotion", "end", "endtime", "gender",
+              "ipa", "lang", "language", "locale", "offset", "phonemes", "segment", "sex", "start", "starttime",
+              "style", "upvotes", "variant"},
 }  # fmt: skip
 SPLITS = {"train": "train", "training": "train", "val": "valid", "valid": "valid", "validation": "valid",
           "dev": "valid", "test": "test"}  # words in the names of lists and folders, and in a column  # fmt: skip
@@ -115,7 +117,7 @@ class Finder:
 
     def _rank(self, path, parts, ending):
         """Less is better: the last parts that agree, the place of the folder, the ending."""
-        pairs = zip(map(_folded, parts[-2::-1]), map(_folded, path.parts[-2::-1]))
+        pairs = zip(map(folded, parts[-2::-1]), map(folded, path.parts[-2::-1]))
         agree = next((i for i, (ours, theirs) in enumerate(pairs) if ours != theirs), len(parts) - 1)
         folder = self.folders.index(path.parent) if path.parent in self.folders else len(self.folders)
         theirs = path.suffix.lower()
@@ -124,27 +126,33 @@ class Finder:
 
 
 def audio_files(folder: Path) -> list[Path]:
-    """Every file below a folder whose ending is one of suffixes(), whatever the case of its letters, in order.
+    """Every recording below a folder, in order."""
+    return files_below(folder, suffixes())
+
+
+def files_below(folder: Path, endings: Sequence[str]) -> list[Path]:
+    """Every file below a folder with one of these endings, whatever the case of its letters, in order.
 
     Hidden ones do not count: macOS keeps `._NAME.wav` beside a NAME.wav.
     """
-    known, found, seen = suffixes(), [], set()
+    found, seen = [], set()
     for place, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [one for one in folders if not one.startswith(".")]
         if (real := os.path.realpath(place)) in seen:  # a link that leads upwards
             folders.clear()
             continue
         seen.add(real)
-        found += [Path(place, one) for one in names if Path(one).suffix.lower() in known and not one.startswith(".")]
+        found += [Path(place, one) for one in names if Path(one).suffix.lower() in endings and not one.startswith(".")]
     return sorted(found)
 
 
-def _folded(part):
+def folded(part: str) -> str:
+    """A name by which those that differ in the case of letters, or in how accents are encoded, are the same."""
     return unicodedata.normalize("NFC", part).casefold()
 
 
 def _stem(name):
-    return _folded(name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in suffixes() else name)
+    return folded(name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in suffixes() else name)
 
 
 # -- tables
@@ -178,8 +186,9 @@ def _readings(path):
     if not lines:
         return
     for delimiter, name in DELIMITERS.items():
-        if sum(delimiter in line for line in lines) >= USUAL * len(lines):
-            yield f"{encoding}, separated by {name}", _records(lines, delimiter), delimiter
+        usual = sum(delimiter in line for line in lines) >= USUAL * len(lines)
+        if rows := _as_csv(lines, delimiter) or (_records(lines, delimiter) if usual else []):
+            yield f"{encoding}, separated by {name}", rows, delimiter
     yield f"{encoding}, separated by the first space", [line.split(None, 1) for line in lines], " "
 
 
@@ -230,6 +239,20 @@ def _cell(value):
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return "" if value is None else str(value).strip()
+
+
+def _as_csv(lines, delimiter):
+    """The cells of each record, where all of it is what a spreadsheet writes, each record as wide; [] where it is not.
+    A quoted cell may go over several lines, which may have delimiters."""
+    if not any(('""' if delimiter == "|" else '"') in line for line in lines):
+        return []
+    try:
+        rows = list(csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, strict=True))
+    except csv.Error:
+        return []
+    tall = any(cell.count("\n") >= LINES_A_CELL for row in rows for cell in row)
+    regular = len({len(row) for row in rows}) == 1 and len(rows[0]) > 1 and not tall
+    return [[" ".join(cell.split()) for cell in row] for row in rows] if regular else []
 
 
 def _records(lines, delimiter):
@@ -345,8 +368,8 @@ class _Reading:
             return first
         if len(first) != self.width or len(self.rows) == 1 and not all(map(_kind, first)):
             return []
-        flags = set(map(_folded, self.flags.values()))
-        names = any(_folded(cell) in flags for cell in first)
+        flags = set(map(folded, self.flags.values()))
+        names = any(folded(cell) in flags for cell in first)
         cell = "" if audio is None else first[audio]
         if self.find(cell) is not None or Path(cell).suffix.lower() in suffixes():
             return first if names else []
@@ -356,11 +379,11 @@ class _Reading:
 
     def _flagged(self, flags, kind):
         """The column that a flag names, None for none."""
-        wanted, folded = flags[kind], list(map(_folded, self.header))
+        wanted, names = flags[kind], list(map(folded, self.header))
         if wanted == "-" and kind == "speaker":
             return None
-        if _folded(wanted) in folded:
-            return folded.index(_folded(wanted))
+        if folded(wanted) in names:
+            return names.index(folded(wanted))
         if wanted.isdecimal() and 1 <= int(wanted) <= self.width:
             return int(wanted) - 1
         there = f"named {', '.join(self.header)}" if self.header else "without names"
@@ -374,7 +397,7 @@ class _Reading:
         if not scores or max(scores.values()) == 0:
             return named[-1:]
         best = max(scores, key=scores.get)
-        return [i for i in scores if i == best or _say_the_same(self.values[i], self.values[best])]
+        return [i for i in scores if i == best or say_the_same(self.values[i], self.values[best])]
 
     def _is_split(self, i):
         values = {value.lower() for value in self.values[i]}
@@ -414,7 +437,8 @@ def _eloquence(values):
     return count * (len(set(values)) / len(values)) ** 0.5
 
 
-def _say_the_same(values, others):
+def say_the_same(values: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether most of some texts have as many words, and half of them the same, as the others in their places."""
     n_alike, n = 0, 0
     for one, other in zip(values, others):
         words, theirs = (set(re.findall(r"\w+", text.casefold())) for text in (one, other))

@@ -1,15 +1,16 @@
 """What the networks work on instead of all bands of a log-mel: fewer channels, each frame for itself, and the way back.
 
-pooled: means of neighbouring bands, in the bands' order, as a 2-D network needs it. pca: the first principal components
-of the training set, an orthonormal basis times one number, so that distances, and with them the alignment and the
-losses, stay what they are among log-mels but for what is left out. Both are fitted once, deterministically, and
-stand in the checkpoint.
+pooled: the lowest bands as they are, which tell harmonics apart, and means of three neighbours above them, in the
+bands' order, as a 2-D network needs it. pca: the first principal components of the training set, an orthonormal basis
+times one number, so that distances, and with them the alignment and the losses, stay what they are among log-mels but
+for what is left out. Both are fitted once, deterministically, and stand in the checkpoint.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy.linalg import block_diag
 from torch import Tensor, nn
 
 
@@ -42,7 +43,7 @@ def fit(kind: str, n_latents: int, mels: Sequence[np.ndarray], statistics: tuple
     mean, covariance = moments(mels, statistics)
     n_mels = len(mean)
     if kind == "pooled":
-        encode = np.kron(np.eye(n_latents), np.full(n_mels // n_latents, n_latents / n_mels))
+        encode = pooling(n_latents, n_mels)
         decode = np.linalg.solve(encode @ covariance @ encode.T, encode @ covariance).T  # of least squared error
         encode_bias = np.zeros(n_latents)
     else:
@@ -58,6 +59,14 @@ def fit(kind: str, n_latents: int, mels: Sequence[np.ndarray], statistics: tuple
                         ("decode_matrix", decode), ("decode_bias", decode_bias)):  # fmt: skip
         getattr(compression, name).copy_(torch.from_numpy(value.copy()))
     return compression
+
+
+def pooling(n_latents: int, n_mels: int) -> np.ndarray:
+    """(n_latents, n_mels) with rows of sum 1: the lowest bands, and means of three.
+
+    n_latents: from a third of n_mels to all of it, by an even number less than it."""
+    n_means = (n_mels - n_latents) // 2
+    return block_diag(np.eye(n_latents - n_means), np.kron(np.eye(n_means), np.full(3, 1 / 3)))
 
 
 def moments(mels: Sequence[np.ndarray], statistics: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:

@@ -41,7 +41,8 @@ VOICE="${NAMED:-$VOICE}"
 cd "$ROOT"
 begun="checkpoint/$VOICE/recipe.txt"
 if [ -f "$begun" ] && [ "$(cat "$begun")" != "$(printf '%s\n' "${GIVEN[@]}")" ]; then
-    fail "checkpoint/$VOICE was begun with other arguments ($(tr '\n' ' ' <"$begun")): name another with -name"
+    echo "recipe: checkpoint/$VOICE was begun with other arguments ($(tr '\n' ' ' <"$begun")): name another with -name" >&2
+    exit 1
 fi
 mkdir -p "checkpoint/$VOICE"
 printf '%s\n' "${GIVEN[@]}" >"$begun"

@@ -199,6 +199,18 @@ def test_any_recording_is_read_whatever_it_is_called(tmp_path, rate, channels, k
     assert wav.std() == pytest.approx(0.3 / 2**0.5, abs=0.02)
 
 
+@pytest.mark.parametrize("title", [b"", b"ID3\x04\0\0\0\0\x02\0" + bytes(256)])
+def test_an_mp3_that_was_cut_off_is_refused(tmp_path, title):
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, 0.1 * noise(RATE).numpy().ravel(), RATE)
+    content = path.read_bytes()
+    path.write_bytes(title + content)
+    assert len(load_sound(path).wav) == RATE
+    path.write_bytes(title + content[: len(content) * 3 // 4])
+    with pytest.raises(AudioError, match=f"ends after .* samples, promises {RATE}"):
+        load_sound(path)
+
+
 def test_a_codec_that_cannot_seek_is_trained_on(tmp_path):
     soundfile.write(tmp_path / "a.wav", noise(8000).numpy(), RATE, subtype="GSM610")
     whole = load_wav(tmp_path / "a.wav", RATE)

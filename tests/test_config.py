@@ -43,7 +43,7 @@ FAULTS = [
     ("audio.win_length=256", "audio.win_length = 256", "over audio.hop_length (256)"),
     ("audio.hop_length=255", "audio.hop_length = 255", "even"),
     ("audio.hop_length=128", "generator.upsample_rates = [8, 8, 2, 2]", "factors of audio.hop_length (128); their"),
-    ("audio.n_mels=81", "audio.n_mels = 81", "a multiple of 4"),
+    ("audio.n_mels=81", "latent.channels = 40", "odd where that is odd"),
     ("text_encoder.channels=191", "text_encoder.channels = 191", "a multiple of text_encoder.n_heads (2)"),
     ("text_encoder.kernel=4", "text_encoder.kernel = 4", "odd"),
     ("text_encoder.dropout=1.1", "text_encoder.dropout = 1.1", "from 0 to 1"),
@@ -58,7 +58,7 @@ FAULTS = [
     ("decoder.multipliers=[]", "decoder.multipliers = []", "one entry or more"),
     ("decoder.multipliers=2", "decoder.multipliers = 2", "a list"),
     ("decoder.multipliers=[1, x]", "decoder.multipliers[1] = 'x'", "an integer"),
-    ("decoder.multipliers=[1, 1, 1, 1, 1, 1]", "audio.n_mels = 80", "a multiple of 32"),
+    ("decoder.multipliers=[1, 1, 1, 1, 1, 1]", "latent.channels = 40", "a multiple of 32"),
     ("generator.inputs=[mu]", "generator.inputs = ['mu']", "z0_hat and others"),
     ("generator.inputs=[z0_hat, z0_hat]", "generator.inputs = ['z0_hat', 'z0_hat']", "different ones"),
     ("generator.inputs=[z0_hat, f0]", "prosody.kind = none", "frame, since generator.kind (hifigan) with generator."),
@@ -93,9 +93,11 @@ FAULTS_OF_KINDS = [
     ("prosody.kernel=5", "unknown key prosody.kernel", "known here: kind"),
     ("prosody.kind=frame prosody.n_timesteps=4", "prosody.n_timesteps = 4", "at least 5"),
     ("prosody.kind=frame prosody.residual_layers=2", "prosody.residual_layers = 2", "0 where no stage trains"),
-    ("latent.kind=pooled latent.channels=30", "latent.channels = 30", "a divisor of audio.n_mels (80)"),
-    ("latent.kind=pooled latent.channels=160", "latent.channels = 160", "at most audio.n_mels (80)"),
-    ("latent.kind=pooled latent.channels=10", "latent.channels = 10", "a multiple of 4"),
+    ("latent.channels=39", "latent.channels = 39", "at least a third of audio.n_mels (80), and odd where that is odd"),
+    ("latent.channels=24", "latent.channels = 24", "at least a third of audio.n_mels (80)"),
+    ("latent.channels=160", "latent.channels = 160", "at most audio.n_mels (80)"),
+    ("latent.channels=30", "latent.channels = 30", "a multiple of 4"),
+    ("latent.kind=normalised audio.n_mels=81", "audio.n_mels = 81", "a multiple of 4"),
     ("latent.kind=pca", "latent.kind = pca", "normalised or pooled for decoder.kind (unet2d)"),
     ("generator.kind=convnext", "prosody.kind = none", "frame, since generator.kind (convnext)"),
     ("generator.kind=convnext prosody.kind=frame audio.hop_length=384", "audio.n_fft = 1024", "hop_length (384)"),
@@ -217,7 +219,7 @@ def test_weights_that_would_mean_something_else_are_refused():
             "; prepare")  # fmt: skip
     refused("decoder.kind = convnext1d: must be unet2d, as", "the checkpoint", configuration.check_same,
             change(SHIPPED, ["decoder.kind=convnext1d"]), PLAIN, ["audio", "decoder"], "the checkpoint")  # fmt: skip
-    for override in ("latent.kind=pooled", "sde.parametrisation=v"):
+    for override in ("latent.kind=normalised", "sde.parametrisation=v"):
         refused(override.replace("=", " = "), "as the checkpoint was trained with", configuration.check_same,
                 change(SHIPPED, [override]), PLAIN, configuration.MEANING, "the checkpoint")  # fmt: skip
 
@@ -300,7 +302,7 @@ def test_a_section_that_takes_another_kind_has_its_keys_alone(tmp_path):
     config = load(tmp_path / "over.yaml")
     assert (config.decoder.kernel, config.decoder.channels, config.n_latents) == (3, 192, 7)
     assert load(tmp_path / "over.yaml", ["decoder.kind=convnext1d"]).decoder == config.decoder  # the same kind: kept
-    assert SHIPPED.n_latents == 80
+    assert SHIPPED.n_latents == 40 and load(overrides=["latent.kind=normalised"]).n_latents == 80
 
 
 def test_small_and_light_are_one_model_but_for_the_f0_residual():

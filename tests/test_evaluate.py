@@ -313,6 +313,15 @@ def test_the_page_is_made_anew_from_a_report_wherever_it_stands(capsys, corpus, 
         1, "", ["evaluate.py: no_such_package not installed: pip install -r requirements-extra.txt"])  # fmt: skip
 
 
+def test_clips_whose_files_are_numbered_alike_are_named_with_their_folders(corpus):
+    (corpus / "test.txt").write_text("ann/1.wav|Text.\nben/1.wav|Text.\n", "utf-8")
+    args = evaluate.parse_args(["-id", "off_a", "-o", "out"])
+    config = stub_voice_config(corpus)
+    assert [clip.id for clip in evaluate.clips_of(args, config)] == ["ann_1", "ben_1"]
+    (corpus / "test.txt").write_text("ann/1.wav|Text.\nben/2.wav|Text.\n", "utf-8")
+    assert [clip.id for clip in evaluate.clips_of(args, config)] == ["1", "2"]
+
+
 @pytest.mark.parametrize("names", [(), ("ben", "ann")])
 def test_each_clip_is_spoken_and_copied_as_who_says_it(capsys, corpus, stub_voice, monkeypatch, names):
     config = stub_voice_config(corpus, names)

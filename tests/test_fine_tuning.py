@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -168,6 +169,13 @@ def test_some_parts_of_some_checkpoints(begun, arguments, caplog):
     assert not different(begun["discriminators"], fresh["discriminators"])
 
 
+def compressed(path, scale):
+    """What fine_tuning.check_latents reads of a source."""
+    one, matrix = torch.tensor(1.0), scale * torch.eye(2, 3)
+    weights = {"latent_mean": one, "latent_std": one, "compression.encode_matrix": matrix}
+    return SimpleNamespace(path=path, weights=weights)
+
+
 def test_with_parts_that_read_latents_go_the_latents_statistics(begun, arguments, capsys):
     """And what was learnt of latents of other statistics does not go together."""
     other, keys = project("first"), [*TINY, *arguments, "alignment.solve_minutes=0"]
@@ -178,6 +186,9 @@ def test_with_parts_that_read_latents_go_the_latents_statistics(begun, arguments
     assert begun["model"]["latent_mean"] == -7 and begun["ema"]["latent_std"] == 3
     assert train.main([*keys, "-from", "decoder=louder", "-from", "generator=first"]) == 1
     assert "latent_mean is -7 in" in capsys.readouterr().err
+    with pytest.raises(checkpoint.CheckpointError, match="latents are compressed otherwise in a than in b"):
+        fine_tuning.check_latents([compressed("a", 1.0), compressed("b", 1.0), compressed("b", 0.5)])
+    fine_tuning.check_latents([compressed("a", 1.0), compressed("b", 1.0)])
     assert train.main([*keys, "-from", "discriminators=louder"]) == 0  # which read no latents
     assert not different(begun["discriminators"], other["discriminators"]) and begun["model"]["latent_mean"] != -7
 

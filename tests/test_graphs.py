@@ -119,6 +119,16 @@ def test_where_no_graph_can_be_recorded_it_is_said_how_to_do_without(monkeypatch
         graphed(torch.randn(4, 3))
 
 
+def test_where_memory_lacks_for_a_graph_it_is_the_batch_that_is_too_large(monkeypatch):
+    def refuse():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.cuda, "Stream", refuse)
+    net = network()
+    with pytest.raises(torch.OutOfMemoryError):
+        Graphed(net.forward, [net])(torch.randn(4, 3))
+
+
 @pytest.mark.usefixtures("tapes")
 def test_recording_draws_nothing():
     net, found = network(), []

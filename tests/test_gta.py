@@ -75,9 +75,9 @@ def test_what_is_incomplete_or_of_something_else_is_refused(tmp_path):
     for about in (None, [], {"content": "other clips", "times": TIMES, "shares": SHARES, "indices": [0]}):
         written(folder, [0])
         (folder / gta.INDEX).unlink() if about is None else write_json(folder / gta.INDEX, about)
-        refused(f"{folder}: no latents of these clips: write them with", GTALatents, [folder], "clips")
+        refused(f"{folder}: no such latents of these clips: write them with", GTALatents, [folder], "clips")
     (folder / gta.INDEX).write_text('{"content":')
-    refused(f"{folder}: no latents of these clips", GTALatents, [folder], "clips")
+    refused(f"{folder}: no such latents of these clips", GTALatents, [folder], "clips")
     written(folder, [0])
     written(tmp_path / "odd", [1], [0.25, 0.25, 0.5])
     refused(f"{tmp_path / 'odd'}: its times and shares are not those of {folder}", GTALatents,

@@ -25,6 +25,7 @@ SPOKEN = {
         ("am 3.5.2024 oder 2024-05-31", "am dritten Mai 2024 oder einunddreißigster Mai 2024"),
         ("im 19. Jahrhundert, in der 2. Klasse", "im neunzehnten Jahrhundert, in der zweiten Klasse"),
         ("um 12:30 Uhr, 9.05 Uhr, 8:00", "um 12 Uhr 30, 9 Uhr 5, 8 Uhr"),
+        ("1 €, 1 km, 1 Std., 1 kWh", "ein Euro, ein Kilometer, eine Stunde, eine Kilowattstunde"),
         ("12,50 €, 0,99 €, $5, 3 EUR", "12 Euro 50, 99 Cent, 5 US-Dollar, 3 Euro"),
         ("50%, 5-10 %, -5 °C", "50 Prozent, 5 bis 10 Prozent, minus 5 Grad Celsius"),
         ("1984 und 1905, 120 km/h", "19 hundert 84 und 19 hundert 5, 120 Kilometer pro Stunde"),
@@ -34,10 +35,12 @@ SPOKEN = {
     "fr-fr": [
         ("le 01/05/2024, le 3 mai", "le 1er mai 2024, le 3 mai"),
         ("12h30, 21:00, 1:15", "12 heures 30, vingt et une heures, une heure 15"),
+        ("1 €, 1 £, 1 kg", "un euro, une livre sterling, un kilogramme"),
         ("12,50 €, 1 250 €, 50 %", "12 euros 50, 1250 euros, 50 pour cent"),
     ],
     "es": [
         ("03/05/2024, las 12:30, la 1:30", "3 de mayo de 2024, las 12 y 30, la una y 30"),
+        ("1 €, 1 £, 1 kg, 1 %", "un euro, una libra esterlina, un kilogramo, 1 por ciento"),
         ("12,50 €, $5, 50 %, 5-10 km", "12 euros con 50, 5 dólares estadounidenses, 50 por ciento, 5 a 10 kilómetros"),
     ],
 }  # fmt: skip

@@ -10,7 +10,7 @@ from data_util import config as configuration
 from model import latent
 from model.latent import Compression, fit
 from tests.conftest import with_keys
-from training.data import corpus_compression
+from training.data import content_of_latents, corpus_compression
 
 STATISTICS = (-5.0, 2.0)  # mean and deviation that the log-mels below are normalised by
 N_MELS, RANK = 12, 3
@@ -30,10 +30,15 @@ def normalised(mels):
     return torch.from_numpy((np.concatenate(mels, axis=1) - STATISTICS[0]) / STATISTICS[1])[None]
 
 
-def test_pooled_is_the_mean_of_neighbours_in_the_bands_order():
+@pytest.mark.parametrize("n_latents", [4, 6, 8, 12])  # of means of three alone, to of bands alone
+def test_pooled_is_the_low_bands_and_the_means_of_three_above_them_in_order(n_latents):
     x = normalised(drawn_mels())
-    z0 = fit("pooled", 4, drawn_mels(), STATISTICS)(x)
-    torch.testing.assert_close(z0, x.unflatten(1, (4, 3)).mean(2), atol=1e-5, rtol=1e-5)
+    z0 = fit("pooled", n_latents, drawn_mels(), STATISTICS)(x)
+    n_means = (N_MELS - n_latents) // 2
+    low, high = x[:, : n_latents - n_means], x[:, n_latents - n_means :]
+    assert high.shape[1] == 3 * n_means
+    means = [high[:, i : i + 3].mean(1, keepdim=True) for i in range(0, 3 * n_means, 3)]
+    torch.testing.assert_close(z0, torch.cat([low, *means], dim=1), atol=1e-5, rtol=1e-5)
 
 
 @KINDS
@@ -80,6 +85,14 @@ def test_the_fit_does_not_depend_on_the_order_of_the_clips_nor_on_a_sign():
     assert (one[torch.arange(4), one.abs().argmax(1)] > 0).all()
 
 
+def test_latents_of_another_kind_are_named_otherwise(tiny, tiny_config):
+    """And those of all bands by their clips alone."""
+    changes = [], ["latent.channels=60"], ["latent.kind=normalised"], ["latent.kind=pca", "decoder.kind=convnext1d"]
+    configs = [configuration.change(tiny_config, change) for change in changes]
+    found = [content_of_latents(config, clips) for config in configs for clips in (tiny, tiny.subset([1, 2]))]
+    assert len(set(found)) == 8 and found[4:6] == [tiny.content, tiny.subset([1, 2]).content]
+
+
 @KINDS
 def test_bands_that_never_move_can_be_fitted(kind):
     mels = [np.full((N_MELS, 30), STATISTICS[0], dtype=np.float32)]
@@ -88,23 +101,22 @@ def test_bands_that_never_move_can_be_fitted(kind):
 
 
 def test_a_corpus_is_fitted_once_and_a_damaged_cache_mended(tiny, tiny_config, monkeypatch):
-    assert corpus_compression(tiny_config, tiny) is None
+    section = configuration.KINDS["latent"]["normalised"](kind="normalised")
+    assert corpus_compression(dataclasses.replace(tiny_config, latent=section), tiny) is None
     folder = configuration.ROOT / tiny_config.dataset.cache / "latents"
     assert not folder.exists()  # all bands need no compression
-    section = configuration.KINDS["latent"]["pooled"](kind="pooled", channels=20)
-    config = dataclasses.replace(tiny_config, latent=section)
-    state = corpus_compression(config, tiny)
-    Compression(80, 20).load_state_dict(state)
+    state = corpus_compression(tiny_config, tiny)
+    Compression(80, 40).load_state_dict(state)
     (path,) = folder.iterdir()
     path.write_bytes(path.read_bytes()[:100])
 
     def is_kept():
-        again = corpus_compression(config, tiny)
+        again = corpus_compression(tiny_config, tiny)
         return all(torch.equal(value, again[name]) for name, value in state.items())
 
     assert is_kept()
     monkeypatch.setattr(latent, "fit", lambda *_: pytest.fail("fitted again"))
     assert is_kept()
-    for other in ((with_keys(config, "latent", channels=16), tiny), (config, tiny.subset([1, 2, 3]))):
+    for other in ((with_keys(tiny_config, "latent", channels=28), tiny), (tiny_config, tiny.subset([1, 2, 3]))):
         with pytest.raises(pytest.fail.Exception):  # other sizes or clips are another fit
             corpus_compression(*other)

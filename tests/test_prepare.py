@@ -197,9 +197,7 @@ def test_vits_lists_keep_their_split(tmp_path):
     assert [(one.name, one.split) for one in found][3:5] == [("DUMMY/p1_2", "train"), ("DUMMY/p1_2", "valid")]
     assert {one.speaker for one in found} == {"0", "1"}
     alone = corpus_readers.read(lists / "x_val.txt")[1]
-    assert [(one.path, one.split, one.name) for one in alone] == [
-        (one.path, "valid", one.path.stem) for one in found[4:]
-    ]
+    assert [(one.path, one.split, one.name) for one in alone] == [(one.path, "", one.path.stem) for one in found[4:]]
 
 
 def test_libritts_and_vctk(tmp_path):
@@ -249,6 +247,53 @@ def test_recordings_of_one_name_in_several_folders_keep_apart(tmp_path):
         assert all(one.path.is_file() and one.path.parent.name == one.speaker for one in found)
 
 
+def test_a_list_above_its_recordings_leaves_them_as_they_are(tmp_path):
+    """Whose names would lead out of DEST, and there to the recordings themselves."""
+    for i in range(6):
+        record(tmp_path / "recordings" / f"{i}.wav")
+    (tmp_path / "lists" / "deep").mkdir(parents=True)
+    lines = [f"../../recordings/{i}.wav|Text {i}.\n" for i in range(6)]
+    (tmp_path / "lists" / "deep" / "metadata.csv").write_text("".join(lines))
+    before = snapshot(tmp_path / "recordings")
+    assert run(tmp_path / "lists" / "deep", tmp_path / "corpus") == 0
+    assert snapshot(tmp_path / "recordings") == before
+    assert {path.name for path in (tmp_path / "corpus" / "wavs").glob("*")} == {f"{i}.wav" for i in range(6)}
+
+
+@pytest.mark.parametrize("names", [("test.csv",), ("dev.tsv", "test.tsv")])
+def test_lists_for_all_but_training_are_trained_on(tmp_path, names):
+    for name in names:
+        for i in range(6):
+            record(tmp_path / "wavs" / f"{name[0]}{i}.wav")
+        (tmp_path / name).write_text("".join(f"{name[0]}{i}|Text {i}.\n" for i in range(6)))
+    found = corpus_readers.read(tmp_path)[1]
+    lists = prepare.split(found)
+    assert len(found) == 6 * len(names) and all(map(len, lists.values()))
+
+
+def test_a_folder_names_a_split_where_another_is_for_training(tmp_path):
+    for folder in ("anna", "Dev"):
+        record(tmp_path / folder / "0.wav", text="Text.")
+    for folders_speak in (False, True):
+        assert {one.split for one in corpus_readers.read(tmp_path, "folder", None, folders_speak)[1]} == {""}
+    record(tmp_path / "train" / "0.wav", text="Text.")
+    splits = {one.name: one.split for one in corpus_readers.read(tmp_path, "folder")[1]}
+    assert splits == {"anna/0": "", "Dev/0": "valid", "train/0": "train"}
+
+
+def test_a_recording_of_several_texts_is_left_out(tmp_path, capsys):
+    rows = []
+    for i in range(7):
+        record(tmp_path / "source" / f"{i}.wav")
+        sentences = ["The first of them.", "Another sentence."] if i == 3 else ["One text alone."] * 2
+        rows += [f"{i}.wav,{n},{n + 1},{text}\n" for n, text in enumerate(sentences)]
+    (tmp_path / "source" / "metadata.csv").write_text("file,start,end,text\n" + "".join(rows))
+    assert run(tmp_path / "source", tmp_path / "dest") == 0
+    said = capsys.readouterr().out
+    assert "6 clips" in said and "1 several texts for one recording" in said and "speaker is" not in said
+    assert "3.wav" not in "".join(path.read_text() for path in (tmp_path / "dest").glob("*.txt"))
+
+
 def test_a_folder_whose_list_is_not_understood_says_which(source, tmp_path, capsys):
     for path in source.glob("*.txt"):
         path.unlink()
@@ -271,6 +316,29 @@ def test_texts_beside_recordings_whatever_they_are_called(tmp_path):
     layout, found = corpus_readers.read(tmp_path)
     assert layout == "folder" and {one.name: one.text for one in found} == {
         "a": "Größe A.TXT", "b": "Größe b.lab", "c": "Größe c.wav.txt", "wav/d": "Größe txt/d.txt"}  # fmt: skip
+
+
+def test_folders_behind_links_and_names_in_other_encodings_of_accents(tmp_path):
+    record(tmp_path / "elsewhere" / "a.wav", text="In a folder behind a link.")
+    record(tmp_path / "source" / "e\u0301.wav")
+    (tmp_path / "source" / "\u00e9.txt").write_text("With an accent.")
+    (tmp_path / "source" / "linked").symlink_to(tmp_path / "elsewhere")
+    assert {one.text for one in corpus_readers.read(tmp_path / "source")[1]} == {
+        "In a folder behind a link.", "With an accent."}  # fmt: skip
+
+
+def test_names_that_lists_cannot_have_are_written_otherwise(tmp_path):
+    rows = [{"audio": f"{i}.wav", "text": f"Text {i}.", "speaker": "AB"[i % 2] + "|x "} for i in range(8)]
+    for row in rows:
+        record(tmp_path / "source" / row["audio"])
+    (tmp_path / "source" / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert run(tmp_path / "source", tmp_path / "dest") == 0
+    config = configuration.load(tmp_path / "dest" / "voice.yaml")
+    assert config.speakers.names == ("A_x", "B_x")
+    clips = read_metafile(config.dataset.metafile_train, config.dataset.prtpath)
+    assert all(clip.wav_path.is_file() for clip in clips)
+    record(tmp_path / "texts" / " spaces .wav", text="Text.")
+    assert [one.name for one in corpus_readers.read(tmp_path / "texts")[1]] == ["spaces"]
 
 
 def test_clips_without_a_speaker_are_left_out_where_others_have_one(tmp_path, capsys):

@@ -434,9 +434,12 @@ def test_latents_are_made_along_the_durations_that_the_run_learnt_with(here, who
     assert extract.main([*command, "-o", str(here / "initial")]) == 0
     assert extract.main([*command, "-o", str(here / "own"), "alignment.init_steps=0"]) == 0
     n = len(FOLDS["odd"])
+    assert len(made) == 2 * n
+    assert extract.main([*command, "-o", str(here / "own"), "alignment.init_steps=0"]) == 0 and len(made) == 2 * n
     for (model, clip, initial), (_, _, own) in zip(made[:n], made[n:]):
         assert own.sum() == initial.sum() and own.min() >= 1
         assert error(model, clip, own, initial) < error(model, clip, initial, initial)
+    assert extract.main([*command, "-o", str(here / "own")]) == 0 and len(made) == 3 * n  # along others
 
 
 def test_the_vocoder_reads_the_latents_of_the_fold_that_has_not_seen_the_clip(whole):
@@ -533,9 +536,9 @@ def test_training_saves_and_ends_when_its_recipe_is_gone(here, whole, monkeypatc
 @pytest.mark.parametrize(
     ("step", "old", "new", "message"),
     [
-        ("vocoder", "fold_even/gta", "fold_even", "fold_even: no latents of these clips: write them with"),
+        ("vocoder", "fold_even/gta", "fold_even", "fold_even: no such latents of these clips: write them with"),
         ("vocoder", ', "checkpoint/small/fold_odd/gta"', "", "no latents of clip 0 of dataset.metafile_train"),
-        ("vocoder", "train.txt", "shorter.txt", "fold_even/gta: no latents of these clips"),
+        ("vocoder", "train.txt", "shorter.txt", "fold_even/gta: no such latents of these clips"),
         ("f0_residual", "acoustic_model", "nobody", "no run nobody in"),
         ("voice", "text_encoder,prosody", "vocoder", "vocoder,f0_residual,decoder=small"),
         ("fold_even/gta", "fold_even", "nobody", "no run nobody in"),

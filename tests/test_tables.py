@@ -117,6 +117,9 @@ def test_quotes_of_spreadsheets_and_quotes_of_texts(root):
         table(root, 'clip0,"One, ""two""\nand three."\nclip1,"Four" he said.\nclip2,"Five six\nclip3,Seven.\n').rows
     )
     assert [text for _, text, _ in rows] == ['One, "two" and three.', '"Four" he said.', '"Five six', "Seven."]
+    cells = ["He came in\nand sat down, tired.", "Two.", "Three\n\nand\nmore, with, commas"]
+    rows = found(table(root, "file,text\n" + "".join(f'clip{i},"{cell}"\n' for i, cell in enumerate(cells))).rows)
+    assert [text for _, text, _ in rows] == [" ".join(cell.split()) for cell in cells]
     rows = found(table(root, 'clip0|"Open\nclip1|"All of it."\n').rows)  # as LJSpeech has them
     assert [text for _, text, _ in rows] == ['"Open', '"All of it."']
 

@@ -321,7 +321,7 @@ def test_a_validation_whose_run_was_killed_behind_it_has_been_heard(arguments, r
 
 
 @pytest.mark.usefixtures("fast")
-def test_a_resumed_run_takes_its_new_settings_and_keeps_its_precision(arguments, runs):
+def test_a_resumed_run_takes_its_new_settings_and_keeps_its_precision(arguments, runs, tmp_path):
     assert train.main([*arguments, "-a", "true", "training.train_num_steps=2"]) == 0
     name = only(runs).name
     assert train.main(["-id", name, "training.train_num_steps=4", "training.weight_decay=0.5"]) == 0
@@ -330,6 +330,9 @@ def test_a_resumed_run_takes_its_new_settings_and_keeps_its_precision(arguments,
     assert ckpt["amp"] is True
     for optimiser in ("optimiser", "optimiser_discriminators"):
         assert {group["weight_decay"] for group in ckpt[optimiser]["param_groups"]} == {0.5}
+    shutil.move(runs / name, tmp_path / "elsewhere")
+    assert train.main(["-id", str(tmp_path / "elsewhere"), "training.train_num_steps=5"]) == 0
+    assert steps(tmp_path / "elsewhere") == [2, 4, 5]
 
 
 @pytest.mark.usefixtures("fast")

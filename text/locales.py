@@ -21,13 +21,16 @@ class _Language(NamedTuple):
     hour: str  # a time of whole hours
     minute: str  # one with minutes
     hours: dict[str, str]  # that are said otherwise than numbers
+    one: tuple[str, str]  # before a noun, masculine or neuter, and feminine
 
 
 _LANGUAGES = {
-    "de": _Language("bis", "minus", "Cent", "", "{} Uhr", "{} Uhr {}", {"1": "ein"}),
-    "fr": _Language("à", "moins", "centimes", "", "{} heures", "{} heures {}", {"1": "une", "21": "vingt et une"}),
-    "es": _Language("a", "menos", "céntimos", "con", "{} en punto", "{} y {}", {"1": "una", "21": "veintiuna"}),
-}
+    "de": _Language("bis", "minus", "Cent", "", "{} Uhr", "{} Uhr {}", {"1": "ein"}, ("ein", "eine")),
+    "fr": _Language("à", "moins", "centimes", "", "{} heures", "{} heures {}", {"1": "une", "21": "vingt et une"},
+                    ("un", "une")),
+    "es": _Language("a", "menos", "céntimos", "con", "{} en punto", "{} y {}", {"1": "una", "21": "veintiuna"},
+                    ("un", "una")),
+}  # fmt: skip
 _CURRENCIES = {"€": "EUR", "$": "USD", "£": "GBP", "¥": "JPY", "EUR": "EUR", "USD": "USD", "GBP": "GBP", "CHF": "CHF"}
 _UNITS = {
     "%": "concentr-percent", "°C": "temperature-celsius", "°F": "temperature-fahrenheit",
@@ -140,6 +143,7 @@ def _money(amount, sign, language):
         return f"{amount} {name}"
     if cents and whole == "0":
         return f"{int(cents)} {words.cents}"
+    whole = _one(name, language) if whole == "1" else whole
     return " ".join(filter(None, (whole, name, words.between if cents else "", cents.lstrip("0"))))
 
 
@@ -149,7 +153,13 @@ def _measure(match, language):
 
     value = float(re.sub("[. ]", "", match[1]).replace(",", "."))
     said = format_unit(value, _UNITS[match[2]], length="long", locale=language)
-    return re.sub(r"[\d.,\s]*\d", match[1], said, count=1)
+    said = re.sub(r"[\d.,\s]*\d", match[1], said, count=1)
+    return re.sub(r"^1\s(?!por )(.*)", lambda alone: f"{_one(alone[1], language)} {alone[1]}", said)
+
+
+def _one(name, language):
+    """1 before a noun: ein Euro, eine Minute; un euro, una libra."""
+    return _LANGUAGES[language].one[bool(re.match(r"\w*(?:[Ss]tunde|[Mm]inute|livre|heure|libra|hora)\b", name))]
 
 
 def _german_ordinal(match):

@@ -67,7 +67,8 @@ def read_data(config: Config, progress: bool) -> Data:
     indices = fold_indices(config.dataset.fold, len(clips))
     latents = None
     if config.training.gta_folders:
-        latents = GTALatents([ROOT / folder for folder in config.training.gta_folders], clips.content, indices)
+        folders = [ROOT / folder for folder in config.training.gta_folders]
+        latents = GTALatents(folders, content_of_latents(config, clips), indices)
     return Data(clips, clips.subset(indices), valid, valid_alignment, latents)
 
 
@@ -99,6 +100,13 @@ def held_back_indices(fold: str, n_clips: int) -> range:
     return fold_indices({"all": "all", "even": "odd", "odd": "even"}[fold], n_clips)
 
 
+def content_of_latents(config: Config, corpus: Corpus) -> str:
+    """What the latents of a corpus depend on: its clips, and what a latent of them is."""
+    if config.latent.kind == "normalised":
+        return corpus.content
+    return digest("2", corpus.content, str((asdict(config.latent), asdict(config.audio))))
+
+
 def corpus_compression(config: Config, corpus: Corpus) -> dict[str, Tensor] | None:
     """The state of the Compression that a configuration asks for, fitted on a corpus or from the cache; None: none.
 
@@ -106,8 +114,7 @@ def corpus_compression(config: Config, corpus: Corpus) -> dict[str, Tensor] | No
     """
     if config.latent.kind == "normalised":
         return None
-    settings = (asdict(config.latent), asdict(config.audio))
-    path = ROOT / config.dataset.cache / "latents" / f"{digest(corpus.content, str(settings))}.npz"
+    path = ROOT / config.dataset.cache / "latents" / f"{content_of_latents(config, corpus)}.npz"
     damage = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
     with contextlib.suppress(*damage), np.load(path, allow_pickle=False) as known:
         return {name: torch.from_numpy(known[name]) for name in known.files}

@@ -20,7 +20,7 @@ from evaluation.held_out import teacher_forced
 from runtime import command
 from runtime.files import read_json
 from training import checkpoint, voices
-from training.data import Data, clip_tensors, held_back_indices, prepare_data
+from training.data import Data, clip_tensors, content_of_latents, held_back_indices, prepare_data
 from training.distributed import Processes
 from training.failures import end_with_starter
 from training.realign import realigned
@@ -44,14 +44,14 @@ def extract(state: State, data: Data, folder: Path, about: gta.About) -> None:
             clip = clip_tensors(state.config, data.clips, i, state.processes.device)
             latents = teacher_forced(state.ema, clip, durations[None].to(clip[0].device), about.times, generator)
         gta.save(folder, i, latents.cpu().numpy())
-    gta.complete(folder, data.clips.content, indices, about)
+    gta.complete(folder, content_of_latents(state.config, data.clips), indices, about)
 
 
 def run(args: argparse.Namespace) -> None:
     run_folder = checkpoint.RUNS / args.id
     folder = args.out or run_folder / "gta"
     path = checkpoint.find(run_folder, "project", args.ckpt)
-    source = f"{path.name} of {path.stat().st_mtime_ns}"
+    source = " ".join([f"{path.name} of {path.stat().st_mtime_ns}", *args.overrides])
     known = read_json(folder / gta.INDEX) or {}
     if (known.get("source"), known.get("times"), known.get("shares")) == (source, args.times, args.shares):
         print(f"training.extract: {folder} is there")

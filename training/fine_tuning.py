@@ -151,13 +151,21 @@ def by_part(model: NiSETS, found: Iterable[str], missed: dict[str, str]) -> dict
 
 
 def check_latents(sources: Sequence[Source]) -> None:
-    """Raise CheckpointError where parts that read latents come from runs whose latents have other statistics."""
+    """Raise CheckpointError where parts that read latents come from runs whose latents have other statistics, or are
+    otherwise compressed."""
     for name in ("latent_mean", "latent_std"):
         values = [(float(source.weights[name]), source.path) for source in sources]
         for value, path in values[1:]:
             if not math.isclose(value, values[0][0], rel_tol=1e-4, abs_tol=1e-4):
                 both = f"{values[0][0]:.4g} in {values[0][1]} and {value:.4g} in {path}"
                 raise CheckpointError(f"{name} is {both}: take parts from runs on the same recordings")
+    for name in ("compression.encode_matrix", "compression.encode_bias"):
+        having = [source for source in sources if name in source.weights]
+        for other in having[1:]:
+            ours, theirs = having[0].weights[name], other.weights[name]
+            if theirs.shape != ours.shape or not torch.allclose(theirs, ours, atol=1e-4):
+                raise CheckpointError(f"latents are compressed otherwise in {having[0].path} than in {other.path}: "
+                                      "take parts from runs with the same latent.kind and recordings")  # fmt: skip
 
 
 def take_discriminators(state: State, source: Source) -> dict[str, str]:

@@ -41,6 +41,8 @@ class Graphed:
             try:
                 with torch.random.fork_rng(devices):  # a step that records draws what another would
                     self.recordings[key] = Recording(self.function, leaves, structure, parameters)
+            except torch.OutOfMemoryError:  # which says more of the batch than of graphs
+                raise
             except RuntimeError as error:
                 name, why = getattr(self.function, "__name__", "a function"), " ".join(str(error).split())[:200]
                 raise GraphError(f"no CUDA graph of {name} ({why}): go on with system.cuda_graphs=false") from error

@@ -50,6 +50,7 @@ _UNITS = {
     "lb": "pound", "lbs": "pound", "oz": "ounce", "cwt": "hundredweight", "l": "liter", "L": "liter",
     "ml": "milliliter", "mL": "milliliter", "cl": "centiliter", "dl": "deciliter", "dL": "deciliter", "gal": "gallon",
     "gals": "gallon", "qt": "quart", "qts": "quart", "pt": "pint", "tsp": "teaspoon", "tbsp": "tablespoon",
+    "Tsp": "teaspoon", "Tbsp": "tablespoon", "fl oz": "fluid ounce", "fl. oz.": "fluid ounce",
     "ha": "hectare", "cc": ("c c", "c c"), "ms": "millisecond", "µs": "microsecond", "ns": "nanosecond",
     "sec": "second", "secs": "second", "min": "minute", "mins": "minute", "h": "hour", "hr": "hour", "hrs": "hour",
     "yr": "year",
@@ -266,6 +267,8 @@ MONEY = (
     rule("money", "$3.50", "three dollars, fifty cents",
          rf"(?:(?<![A-Za-z])(US|AU?|CA?|HK|NZ|NT|S))?(?:({_SIGN})|\b({_CODE})) ?({NUMBER})(?:\.(\d+))?{_SCALED}"
          rf"(?:(?P<thing>(?= (?:bill|note|coin)s?\b|-[a-z]))|(?P<noun>{NOUN}))?", _money),
+    rule("range of scaled numbers", "10-20K users", "ten to twenty thousand users",
+         r"(?<![\w.,-])(\d{1,3})-(?=\d{1,3}(?:[KkM]\b|[bm]n\b) [a-z]{1,20}s\b)", r"\1 to "),
     rule("scaled number", "250K views", "two hundred fifty thousand views",
          rf"(?<![#\w.])(?<!\d,)({NUMBER})(?:\.(\d+))?([KkMB]\b|[bm]n\b|m(?= people\b))(?![/'.]\w|-[A-Z\d])"
          r"(?=( [a-z]{1,20}s\b| people)?)", _scaled),

@@ -36,6 +36,7 @@ from runtime import command, onnx_runtime
 from sampling import Settings, Voice
 from text import SYMBOLS
 from training import checkpoint
+from training.gpu import product_rate
 
 TEXT = ("There is no need to hurry, said the old man, and he looked out of the window at the rain; "
         "the train would be late again.")  # fmt: skip
@@ -260,7 +261,7 @@ def main(argv: list[str] | None = None) -> int:
         plain = {}
         for n_threads in args.threads:
             torch.set_num_threads(n_threads)
-            plain[n_threads] = machine.product_rate()
+            plain[n_threads] = product_rate()
         rounds(cases, args.rounds)
         about = f"{args.seconds:g} s of speech, medians of {args.rounds} rounds; {machine.described()}"
         rates = ", ".join(f"{rate / 1e9:.0f} with {n_threads}" for n_threads, rate in plain.items())

@@ -29,6 +29,7 @@ from evaluation.memory import peak_memory
 from runtime import command
 from training.data import Data, read_data
 from training.distributed import Processes
+from training.gpu import product_rate
 from training.state import State, make_state
 
 JOINT = [part for part in PARTS if part != "f0_residual"]  # which learns from finished ones
@@ -195,7 +196,7 @@ def main(argv: list[str] | None = None) -> int:
     config = joint(configuration.load(args.c, args.overrides))
     device, data = Processes.join().device, read_data(config, progress=True)
     measured = measure(config, data, args.rounds, args.a == "true")
-    print(f"{report(config, *measured, machine.product_rate(device))}\n- {machine.described(device)}")
+    print(f"{report(config, *measured, product_rate(device))}\n- {machine.described(device)}")
     return 0
 
 

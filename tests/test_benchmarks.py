@@ -11,10 +11,11 @@ from torch import nn
 
 import text
 import train
-from benchmarks import gpu_lease, growth, machine, packed, synthesis, training
+from benchmarks import gpu_lease, growth, packed, synthesis, training
 from data_util import config as configuration
 from data_util.config import ROOT
 from tests.conftest import corpus_keys
+from training import gpu
 
 TINY = [str(ROOT / "tests" / name) for name in ("tiny.yaml", "tiny_frames.yaml")]
 
@@ -141,9 +142,9 @@ def test_what_is_computed_is_charged_to_its_part():
 
 def test_a_plain_product_is_timed_by_what_it_computes(monkeypatch):
     now = iter(range(100))
-    monkeypatch.setattr(machine, "SIDE", 8)
-    monkeypatch.setattr(machine.time, "perf_counter", lambda: 0.5 * next(now))
-    assert machine.product_rate() == 2 * 8**3 / 0.5
+    monkeypatch.setattr(gpu, "SIDE", 8)
+    monkeypatch.setattr(gpu.time, "perf_counter", lambda: 0.5 * next(now))
+    assert gpu.product_rate() == 2 * 8**3 / 0.5
 
 
 @pytest.mark.parametrize("groups", [1, 4])

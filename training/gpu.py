@@ -1,6 +1,7 @@
 """Which GPUs there are, whether PyTorch can use them, and in which precision they compute."""
 
 import os
+import statistics
 import subprocess
 import time
 from collections.abc import Iterable
@@ -12,7 +13,8 @@ NEEDED_DRIVER = {"13": 580, "12": 525, "11": 450}  # on Linux, by the CUDA that 
 
 
 STEP_OPERATIONS = 3.8e12  # of a step of config.yaml (python -m benchmarks.training)
-PRODUCTS = 1024, 5  # rows of the matrices whose products are timed, and products
+SIDE = 1536  # of the matrices of a plain product, which do not fit a core's cache and fill its units
+N_PRODUCTS = 5
 
 
 class DeviceError(ValueError):
@@ -106,15 +108,20 @@ def set_precision(device: torch.device | str, tf32: bool) -> None:
     torch.backends.cudnn.allow_tf32 = tf32
 
 
+def product_rate(device: torch.device | None = None) -> float:
+    """What a plain float32 product computes with torch's threads: FLOP/s, the median of some."""
+    a = b = torch.randn(SIDE, SIDE, device=device)
+    spent = []
+    for _ in range(1 + N_PRODUCTS):  # the first is not counted
+        start = time.perf_counter()
+        (a @ b)[0, 0].item()  # waits for a GPU, too
+        spent.append(time.perf_counter() - start)
+    return 2 * SIDE**3 / statistics.median(spent[1:])
+
+
 def without_one(n_steps: int) -> str:
     """About how long config.yaml takes this CPU, and what takes less: lines for whoever starts it there."""
-    size, n_products = PRODUCTS
-    matrix = torch.randn(size, size)
-    matrix @ matrix  # the first call makes things ready
-    start = time.perf_counter()
-    for _ in range(n_products):
-        matrix @ matrix
-    step = (time.perf_counter() - start) / (2 * n_products * size**3) * STEP_OPERATIONS
+    step = STEP_OPERATIONS / product_rate()
     hours = n_steps * step / 3600
     long = f"{hours / 24:,.0f} days" if hours > 48 else f"{hours:,.0f} hours"
     lines = (f"no GPU is used: a step of config.yaml takes this CPU, as busy as it is, about {step:.0f} s, and "

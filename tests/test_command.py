@@ -90,7 +90,7 @@ def test_evaluating_takes_keys_of_the_configuration():
 def test_a_machine_without_a_gpu_is_told_how_long_it_takes(monkeypatch):
     monkeypatch.setattr(gpu, "product_rate", lambda: 200e9)
     said = gpu.without_one(500_000)
-    assert "about 19 s, and 500,000 steps about 110 days" in said and "-c small" in said
+    assert "about 16 s, and 500,000 steps about 90 days" in said and "-c small" in said
 
 
 @pytest.mark.parametrize(("names", "error", "raised"), [

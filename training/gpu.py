@@ -12,7 +12,7 @@ NEEDED_DRIVER = {"13": 580, "12": 525, "11": 450}  # on Linux, by the CUDA that 
 # Compatibility, table 1)
 
 
-STEP_OPERATIONS = 3.8e12  # of a step of config.yaml (python -m benchmarks.training)
+STEP_OPERATIONS = 3.1e12  # of a step of config.yaml (python -m benchmarks.training)
 SIDE = 1536  # of the matrices of a plain product, which do not fit a core's cache and fill its units
 N_PRODUCTS = 5
 

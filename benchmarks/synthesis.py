@@ -266,7 +266,7 @@ def main(argv: list[str] | None = None) -> int:
         about = f"{args.seconds:g} s of speech, medians of {args.rounds} rounds; {machine.described()}"
         rates = ", ".join(f"{rate / 1e9:.0f} with {n_threads}" for n_threads, rate in plain.items())
         print(f"\nReal-time factors, {about}; plain products, GFLOP/s by threads: {rates}")
-        print(f"\n{speeds(benches, cases, plain)}")
+        print(f"\n{speeds(benches, cases, plain)}", flush=True)
         print(f"\nThe first text of a new process\n\n{starts(benches, args)}")
     return 0
 

@@ -27,7 +27,7 @@ class Numbered:
 
     def read(self, index, u, start, n_frames):
         n_frames -= self.n_missing
-        latent = np.zeros((80, n_frames), dtype=np.float32)
+        latent = np.zeros((40, n_frames), dtype=np.float32)
         latent[0], latent[1], latent[2] = index, u, start + np.arange(n_frames)
         return latent, u / 2
 
@@ -173,7 +173,7 @@ def test_draws_have_their_distributions():
 def test_a_batch_holds_what_it_says(tiny, tiny_config):
     names, seen = [clip.id for clip in tiny.clips], set()
     for batch in take(10, tiny_config, tiny):
-        assert batch.noise.shape == (4, 80, 32)
+        assert batch.noise.shape == (4, 40, 32)
         assert batch.wav.shape == (4, 1, 8 * HOP)
         assert not batch.has_durations
         assert not batch.durations.any()
@@ -195,7 +195,7 @@ def test_a_batch_holds_what_it_says(tiny, tiny_config):
             np.testing.assert_array_equal(batch.wav[b, 0, : length * HOP], tiny.wav(i, start, length))
             assert not batch.wav[b, 0, length * HOP :].any()
             seen.add(i)
-        assert batch.f0.shape == (4, 2, 0) and batch.latent.shape == (4, 80, 0)  # there are none
+        assert batch.f0.shape == (4, 2, 0) and batch.latent.shape == (4, 40, 0)  # there are none
         assert batch.f0.dtype == batch.latent.dtype == batch.latent_t.dtype == torch.float32
         assert torch.equal(batch.latent_t, torch.zeros(4))
         assert_wav_is_of_the_mels_frames(batch, tiny_config)
@@ -267,7 +267,7 @@ def test_latents_are_read_at_the_segment(tiny, tiny_config):
     config = with_keys(tiny_config, "system", num_workers=2)
     for without, batch in zip(take(10, tiny_config, tiny), take(10, config, tiny, latents=Numbered()), strict=True):
         assert_same(dataclasses.replace(batch, latent=without.latent, latent_t=without.latent_t), without)
-        assert batch.latent.shape == (4, 80, 8)
+        assert batch.latent.shape == (4, 40, 8)
         torch.testing.assert_close(batch.latent_t, batch.u / 2)
         for b, name in enumerate(batch.ids):
             length = int(batch.segment_lengths[b])

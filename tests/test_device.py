@@ -23,7 +23,7 @@ from tests.conftest import with_keys
 from tests.runs import QUICK, break_losses, differences, load, only, steps
 from text import SYMBOLS
 from training import checkpoint, extract, initialise, realign, validation
-from training.data import Data, clip_tensors
+from training.data import Data, clip_tensors, content_of_latents
 from training.distributed import Processes
 from training.state import build_state
 
@@ -94,7 +94,7 @@ def test_training_measuring_and_speaking_keep_to_the_device(
     realign.refresh(state, corpus)
     assert state.durations["frames"].device.type == "cpu"
     extract.extract(state, Data(corpus, corpus, corpus), tmp_path / "gta", gta.About([1.0, 0.5], [0.5, 0.5]))
-    assert gta.GTALatents([tmp_path / "gta"], corpus.content).read(9, 0.7, 0, 4)[1] == 0.5
+    assert gta.GTALatents([tmp_path / "gta"], content_of_latents(config, corpus)).read(9, 0.7, 0, 4)[1] == 0.5
 
 
 @pytest.mark.parametrize("overlays", [["tiny.yaml"], FRAMES], ids=["plain", "frames"])

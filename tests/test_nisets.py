@@ -432,7 +432,7 @@ def test_the_plain_variant_is_the_papers_model_to_the_bit():
 def test_config_yaml_has_the_papers_sizes():
     model = NiSETS(configuration.load(), 178)
     millions = {name: sum(p.numel() for p in getattr(model, name).parameters()) / 1e6 for name in NETWORKS["plain"]}
-    assert millions == pytest.approx({"text_encoder": 7.2, "decoder": 7.6, "generator": 13.9}, abs=0.05)
+    assert millions == pytest.approx({"text_encoder": 7.2, "decoder": 7.6, "generator": 13.8}, abs=0.05)
 
 
 def test_one_step_is_the_training_feature_to_the_bit(monkeypatch):

@@ -78,5 +78,5 @@ def test_what_preparing_writes_goes_over_any_generator_that_can_make_its_rate(tm
     voice.write_text(overlay_of(tmp_path, config, []))
     for below in (["44khz"], ["small"], ["small", "44khz"]):
         assert configuration.load([*below, voice]).audio == config.audio
-    with pytest.raises(configuration.ConfigError, match="generator.upsample_rates = .*audio.hop_length .512"):
+    with pytest.raises(configuration.ConfigError, match="latent.channels = 40: .*third of audio.n_mels .128"):
         configuration.load(voice)

@@ -332,7 +332,7 @@ def test_a_resumed_run_takes_its_new_settings_and_keeps_its_precision(arguments,
         assert {group["weight_decay"] for group in ckpt[optimiser]["param_groups"]} == {0.5}
     shutil.move(runs / name, tmp_path / "elsewhere")
     assert train.main(["-id", str(tmp_path / "elsewhere"), "training.train_num_steps=5"]) == 0
-    assert steps(tmp_path / "elsewhere") == [2, 4, 5]
+    assert steps(tmp_path / "elsewhere") == [4, 5]
 
 
 @pytest.mark.usefixtures("fast")

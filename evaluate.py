@@ -74,9 +74,9 @@ def clips_of(args: argparse.Namespace, config: Config) -> list[Clip]:
             raise EvaluationError(
                 f"{args.metadata}: no text for {len(unknown)} ids of {args.ids}, {unknown[0]} for one"
             )
-    if len({Path(clip.id).name for clip in clips}) == len(clips):
-        clips = [dataclasses.replace(clip, id=Path(clip.id).name) for clip in clips]
-    clips = [dataclasses.replace(clip, id=clip.id.replace("/", "_")) for clip in clips]  # the names of its WAVs here
+    differ = len({Path(clip.id).name for clip in clips}) == len(clips)
+    names = [Path(clip.id).name if differ else clip.id.replace("/", "_") for clip in clips]
+    clips = [dataclasses.replace(clip, id=name) for clip, name in zip(clips, names)]
     if args.wavs is not None:
         _check_folder("--wavs", args.wavs)
         clips = [dataclasses.replace(clip, wav_path=args.wavs / f"{clip.id}.wav") for clip in clips]

@@ -202,26 +202,29 @@ def _opened(file, name):
     wrong while it is used is an AudioError."""
     if file.seek(0, io.SEEK_END) == 0:
         raise AudioError(f"{name}: the file is empty", "empty")
-    slack = MP3_SLACK if _counts_frames(file) else math.inf
     file.seek(0)
     try:
         sound = soundfile.SoundFile(file)
     except (soundfile.SoundFileError, TypeError, ValueError) as error:  # those of a file that is called .raw
         raise UnknownFormat(f"{name}: not a readable recording ({str(error).rstrip('.').split(': ')[-1]})") from error
     with sound:
+        slack = 0 if sound.format != "MP3" else MP3_SLACK if _counts_frames(file) else math.inf
         try:
-            yield sound, slack if sound.format == "MP3" else 0
+            yield sound, slack
         except soundfile.SoundFileError as error:
             raise AudioError(f"{name}: damaged ({str(error).rstrip('.').split(': ')[-1]})") from error
 
 
 def _counts_frames(file):
-    """Whether an MP3 says how many frames it has: in the first one, after what is told of title and pictures."""
+    """Whether an MP3 says how many frames it has: in the first one, after title and pictures. The file's position
+    stays."""
+    place = file.tell()
     file.seek(0)
     head = file.read(10)
     after = 10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(head[6:])) if head.startswith(b"ID3") else 0
     file.seek(after)
     first = file.read(2048)
+    file.seek(place)
     return any(name in first for name in MP3_HEADERS)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from data_util import config as configuration
 from data_util.config import Config
 from runtime.files import remove_torn, write_atomic
-from training import checkpoint
+from training import checkpoint, voices
 from training.data import Data
 from training.distributed import Processes
 from training.recording import Run
@@ -33,9 +33,8 @@ def open_run(state: State, data: Data, folder: Path, trackers: list[Tracker]) ->
     moments = [group["params"] for one in optimisers if not one.state for group in one.param_groups]
     checkpoint.check_room(folder, [checkpoint_of(state), moments, moments])  # now rather than after the first hours
     precision = "bfloat16" if state.model.amp else "float32"
-    name = folder.relative_to(checkpoint.RUNS) if folder.is_relative_to(checkpoint.RUNS) else folder
-    log.info("run %s from step %d on %s x %d in %s", name, state.step, state.processes.device, state.processes.size,
-             precision)  # fmt: skip
+    log.info("run %s from step %d on %s x %d in %s", voices.run_id(str(folder)), state.step, state.processes.device,
+             state.processes.size, precision)  # fmt: skip
     run_log = RunLog(folder, state.step, trackers)
     if state.unwritten is not None:
         run_log.go_on(state.unwritten)

@@ -20,7 +20,7 @@ from text.symbols import label, phones_along
 LONGEST_TEXT = 1_000_000  # characters, some twenty hours of speech
 SENTENCE_PAUSE, CLAUSE_PAUSE = 0.4, 0.15  # seconds between two pieces of a long text, after what they end
 FADE = 0.005  # seconds, at both sides of where two pieces meet
-FIRST_CHUNK, LONGEST_CHUNK = 32, 256  # frames that a stream makes at a time: few first, so that it soon begins
+FIRST_CHUNK, LONGEST_CHUNK = 16, 256  # frames that a stream makes at a time: few first, so that it soon begins
 
 
 @dataclass(frozen=True)

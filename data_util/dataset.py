@@ -1,6 +1,5 @@
 """Batches for training: which clips, in which order, cut where, with which noise: all from seed and step."""
 
-import functools
 import itertools
 import logging
 import os
@@ -206,9 +205,9 @@ def batches(corpus: Corpus, config: Config, *, first_step: int = 0, rank: int = 
     items = _Items(corpus, config, latents)
     loader = torch.utils.data.DataLoader(
         items,
-        batch_sampler=_Places(corpus, config, first_step, rank, world_size),
+        batch_sampler=_places(corpus, config, first_step, rank, world_size),
         num_workers=config.system.num_workers,
-        collate_fn=functools.partial(_collate, config=config, has_durations=corpus.durations is not None),
+        collate_fn=items.collate,
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # its own, so that the global one stays as it is
@@ -220,11 +219,7 @@ def batches(corpus: Corpus, config: Config, *, first_step: int = 0, rank: int = 
 def fixed_batch(corpus: Corpus, config: Config, indices: Sequence[int], latents: GTALatents | None = None) -> Batch:
     """The clips at these indices with the draws of step 0: the same batch each time, to look at and to test with."""
     items = _Items(corpus, config, latents)
-    return _collate(
-        [items[index, 0, place, len(indices)] for place, index in enumerate(indices)],
-        config,
-        corpus.durations is not None,
-    )
+    return items.collate([items[index, 0, place, len(indices)] for place, index in enumerate(indices)])
 
 
 def batch_order(corpus: Corpus, config: Config, world_size: int = 1) -> BatchOrder:
@@ -235,24 +230,18 @@ def batch_order(corpus: Corpus, config: Config, world_size: int = 1) -> BatchOrd
                       groups=corpus.speakers if config.speakers.balanced else None)  # fmt: skip
 
 
-class _Places:
-    """The (index, step, place, n) of this process's items: consecutive ones of the n places of the global batch."""
-
-    def __init__(self, corpus, config, first_step, rank, world_size):
-        self.first_step, self.rank, self.world_size = first_step, rank, world_size
-        self.accumulate = config.training.accumulate
-        self.order = batch_order(corpus, config, world_size)
-
-    def __iter__(self):
-        for step in itertools.count(self.first_step):
-            indices = self.order.indices(step)
-            n = len(indices) // (self.world_size * self.accumulate)
-            for part in range(self.rank, self.world_size * self.accumulate, self.world_size):
-                yield [(int(indices[place]), step, place, len(indices)) for place in range(part * n, part * n + n)]
+def _places(corpus, config, first_step, rank, world_size):
+    """A process's batches as lists of (index, step, place, n): consecutive ones of the n places of the global batch."""
+    order, n_parts = batch_order(corpus, config, world_size), world_size * config.training.accumulate
+    for step in itertools.count(first_step):
+        indices = order.indices(step)
+        n = len(indices) // n_parts
+        for part in range(rank, n_parts, world_size):
+            yield [(int(indices[place]), step, place, len(indices)) for place in range(part * n, part * n + n)]
 
 
 class _Items(torch.utils.data.Dataset):
-    """(index, step, place, n) -> one item of a global batch of n, as numpy."""
+    """(index, step, place, n) -> one item of a global batch of n, as numpy; `collate` makes a Batch of several."""
 
     def __init__(self, corpus, config, latents):
         self.corpus, self.config, self.latents = corpus, config, latents
@@ -270,6 +259,37 @@ class _Items(torch.utils.data.Dataset):
                 failure = error
                 self._warn(self.corpus.clips[candidate % len(self.corpus)].id, error)
         raise AudioError(f"{MAX_FAILURES} clips in a row cannot be read any more, the last: {failure}") from failure
+
+    def collate(self, items: list[dict]) -> Batch:
+        training, draws = self.config.training, [item["draws"] for item in items]
+        starts = torch.tensor([item["starts"] for item in items], dtype=torch.int64)  # (B, 4)
+        cut_starts, cut_lengths, segment_starts, segment_lengths = starts.T.contiguous()
+        x, x_lengths = _padded([item["x"] for item in items])
+        mel, mel_lengths = _padded([item["mel"] for item in items])
+        wav, _ = _padded([item["wav"] for item in items], training.segment_frames * self.config.audio.hop_length)
+        return Batch(
+            x=x,
+            x_lengths=x_lengths,
+            mel=mel,
+            mel_lengths=mel_lengths,
+            durations=_padded([item["durations"] for item in items])[0],
+            has_durations=self.corpus.durations is not None,
+            cut_starts=cut_starts,
+            cut_lengths=cut_lengths,
+            cuts_full=bool((cut_lengths == training.cut_frames).all()),
+            segment_starts=segment_starts,
+            segment_lengths=segment_lengths,
+            segments_full=bool((segment_lengths == training.segment_frames).all()),
+            wav=wav,
+            noise=torch.from_numpy(np.stack([one.noise for one in draws])),
+            u=torch.tensor([min(one.u, BELOW_ONE) for one in draws], dtype=torch.float32),  # rounding could give 1.0
+            true_latent=torch.tensor([one.true_latent for one in draws]),
+            ids=[item["id"] for item in items],
+            f0=_padded([item["f0"] for item in items])[0],
+            latent=torch.from_numpy(np.stack([item["latent"] for item in items])),
+            latent_t=torch.tensor([item["latent_t"] for item in items], dtype=torch.float32),
+            speaker=torch.tensor([item["speaker"] for item in items], dtype=torch.int64),
+        )
 
     def _item(self, index, draws):
         training, n_frames = self.config.training, int(self.corpus.n_frames[index])
@@ -296,45 +316,12 @@ class _Items(torch.utils.data.Dataset):
         if self.latents is None:
             return np.zeros((self.config.n_latents, 0), dtype=np.float32), 0.0
         latent, t = self.latents.read(index, u, start, n_frames)
-        padded = np.zeros((self.config.n_latents, self.config.training.segment_frames), dtype=np.float32)
-        padded[:, : latent.shape[1]] = latent
-        return padded, t
+        return np.pad(latent, ((0, 0), (0, self.config.training.segment_frames - latent.shape[1]))), t
 
     def _warn(self, name, error):
         if name not in self._warned:
             self._warned.add(name)
             log.warning("%s cannot be read any more, the next clip takes its place: %s", name, error)
-
-
-def _collate(items, config, has_durations):
-    training, draws = config.training, [item["draws"] for item in items]
-    starts = torch.tensor([item["starts"] for item in items], dtype=torch.int64)  # (B, 4)
-    x, x_lengths = _padded([item["x"] for item in items])
-    mel, mel_lengths = _padded([item["mel"] for item in items])
-    wav, _ = _padded([item["wav"] for item in items], training.segment_frames * config.audio.hop_length)
-    return Batch(
-        x=x,
-        x_lengths=x_lengths,
-        mel=mel,
-        mel_lengths=mel_lengths,
-        durations=_padded([item["durations"] for item in items])[0],
-        has_durations=has_durations,
-        cut_starts=starts[:, 0].contiguous(),
-        cut_lengths=starts[:, 1].contiguous(),
-        cuts_full=bool((starts[:, 1] == training.cut_frames).all()),
-        segment_starts=starts[:, 2].contiguous(),
-        segment_lengths=starts[:, 3].contiguous(),
-        segments_full=bool((starts[:, 3] == training.segment_frames).all()),
-        wav=wav,
-        noise=torch.from_numpy(np.stack([one.noise for one in draws])),
-        u=torch.tensor([min(one.u, BELOW_ONE) for one in draws], dtype=torch.float32),  # rounding could give 1.0
-        true_latent=torch.tensor([one.true_latent for one in draws]),
-        ids=[item["id"] for item in items],
-        f0=_padded([item["f0"] for item in items])[0],
-        latent=torch.from_numpy(np.stack([item["latent"] for item in items])),
-        latent_t=torch.tensor([item["latent_t"] for item in items], dtype=torch.float32),
-        speaker=torch.tensor([item["speaker"] for item in items], dtype=torch.int64),
-    )
 
 
 def _padded(arrays, length=None):

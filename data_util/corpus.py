@@ -58,11 +58,11 @@ class Corpus:
         symbols: tuple[str, ...],
         skipped: list[tuple[str, str]],
         store: FeatureStore,
-        speakers: Sequence[int] | None = None,
+        speakers: Sequence[int],
     ):
         self.clips, self.ids, self.symbols, self.skipped = clips, ids, symbols, skipped
         self.n_frames = np.array([one.n_frames for one in features], dtype=np.int64)
-        self.speakers = np.zeros(len(clips), np.int64) if speakers is None else np.asarray(speakers, np.int64)
+        self.speakers = np.asarray(speakers, np.int64)
         self.mels = Each(self.mel, range(len(clips)))
         self.has_f0 = store.pitch is not None
         self._keys = [one.key for one in features]
@@ -79,7 +79,7 @@ class Corpus:
 
     def mel(self, index: int) -> np.ndarray:
         """(n_mels, T_mel) float32, natural log of amplitude. A damaged cache is mended; else raises AudioError."""
-        return self._feature(index, self._store.read)
+        return self._feature(index, "mel")
 
     def f0(self, index: int) -> np.ndarray:
         """(2, T_mel) float32: natural log of F0 in Hz, a line without gaps, then voicing, 0 or 1. Mends as mel() does.
@@ -87,7 +87,7 @@ class Corpus:
         Raises ValueError where the corpus was prepared without F0.
         """
         self._require_f0()
-        return self._feature(index, self._store.read_f0)
+        return self._feature(index, "f0")
 
     def wav(self, index: int, start_frame: int = 0, n_frames: int | None = None) -> np.ndarray:
         """Samples of whole frames: (n_frames * hop_length,) float32 in [-1, 1], fewer where the clip ends first.
@@ -105,7 +105,7 @@ class Corpus:
 
     def statistics(self) -> tuple[float, float]:
         """Mean and standard deviation of all bands and frames of the corpus, kept in the cache."""
-        return statistics(self._store.folder, self._keys, self.mels)
+        return statistics(self._store.folders["mel"], self._keys, self.mels)
 
     def f0_statistics(self) -> tuple[float, float]:
         """Mean and standard deviation of log F0 over the voiced frames of the corpus, kept in the cache.
@@ -115,7 +115,7 @@ class Corpus:
         self._require_f0()
         contours = (self.f0(index) for index in range(len(self)))
         voiced = (log_f0[voicing > 0] for log_f0, voicing in contours)
-        return statistics(self._store.f0_folder, self._keys, voiced)
+        return statistics(self._store.folders["f0"], self._keys, voiced)
 
     def subset(self, indices: Sequence[int]) -> "Corpus":
         """The same corpus with only the clips at these indices, in their order, and with their durations if there are
@@ -127,20 +127,19 @@ class Corpus:
             symbols=self.symbols,
             skipped=[],
             store=self._store,
-            speakers=self.speakers[np.asarray(indices, dtype=np.int64)],
+            speakers=[self.speakers[i] for i in indices],
         )
         subset.durations = None if self.durations is None else [self.durations[i] for i in indices]
         return subset
 
-    def _feature(self, index, read):
-        key, n_frames = self._keys[index], int(self.n_frames[index])
-        feature = read(key, n_frames)
-        if feature is None:
-            made = self._store.make(self.clips[index].wav_path)
-            feature = read(made.key, made.n_frames) if made.key == key else None
-        if feature is None:
-            raise AudioError(f"{self.clips[index].wav_path}: changed or unreadable since it was prepared", "missing")
-        return feature
+    def _feature(self, index, feature):
+        key, n_frames, path = self._keys[index], int(self.n_frames[index]), self.clips[index].wav_path
+        array = self._store.read(feature, key, n_frames)
+        if array is None and self._store.make(path).key == key:
+            array = self._store.read(feature, key, n_frames)
+        if array is None:
+            raise AudioError(f"{path}: changed or unreadable since it was prepared", "missing")
+        return array
 
     def _require_f0(self):
         if not self.has_f0:
@@ -178,9 +177,10 @@ def prepare(config: Config, metafile: str | Path, *, progress: bool = True) -> C
         else:
             good.append((clip, ids, found))
     _report(metafile, good, skipped, config.audio)
-    columns = dict(zip(("clips", "ids", "features"), map(list, zip(*good))))
-    speakers = [names.index(clip.speaker) if names else 0 for clip in columns["clips"]]
-    return Corpus(**columns, symbols=tuple(front_end.symbols), skipped=skipped, store=store, speakers=speakers)
+    good_clips, good_ids, good_features = map(list, zip(*good))
+    speakers = [names.index(clip.speaker) if names else 0 for clip in good_clips]
+    return Corpus(clips=good_clips, ids=good_ids, features=good_features, symbols=tuple(front_end.symbols),
+                  skipped=skipped, store=store, speakers=speakers)  # fmt: skip
 
 
 def read_quarantine(root: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -37,32 +38,33 @@ class Features:
 
 
 class FeatureStore:
-    """One .npy (n_mels, T_mel) float32 for each content of a recording, in a folder for each setting of audio.*.
+    """A .npy, float32, of each feature of each content of a recording: of "mel" (n_mels, T_mel), and where `pitch` is
+    given of "f0" (2, T_mel), track_f0's; in a folder of its own for each setting that it depends on.
 
-    index.json there says which content a path had at a size and mtime, so that an untouched file is not read again.
-    Where `pitch` is given there is F0 too, (2, T_mel) float32, in a folder for each setting that it depends on.
+    index.json of the mels says which content a path had at a size and mtime, so that an untouched file is not read
+    again.
     """
 
     def __init__(self, cache: Path, audio: Audio, pitch: Pitch | None = None):
         self.audio, self.pitch = audio, pitch
-        self.folder = cache / "features" / digest("1", json.dumps(dataclasses.asdict(audio)))[:16]
+        self.folders = {"mel": cache / "features" / digest("1", json.dumps(dataclasses.asdict(audio)))[:16]}
+        self.n_rows = {"mel": audio.n_mels, "f0": 2}
         if pitch is not None:
-            self.f0_folder = cache / "f0" / digest("1", json.dumps(settings(audio, pitch)))[:16]
-        self._mel: MelSpectrogram | None = None
+            self.folders["f0"] = cache / "f0" / digest("1", json.dumps(settings(audio, pitch)))[:16]
+        self._index_path = self.folders["mel"] / "index.json"
 
-    def path(self, key: str) -> Path:
-        return self.folder / key[:2] / f"{key}.npy"
+    def path(self, feature: str, key: str) -> Path:
+        return self.folders[feature] / key[:2] / f"{key}.npy"
 
-    def f0_path(self, key: str) -> Path:
-        return self.f0_folder / key[:2] / f"{key}.npy"
-
-    def read(self, key: str, n_frames: int) -> np.ndarray | None:
-        """The features, or None where they are not there or damaged."""
-        return _load(self.path(key), (self.audio.n_mels, n_frames))
-
-    def read_f0(self, key: str, n_frames: int) -> np.ndarray | None:
-        """track_f0's, or None where it is not there or damaged."""
-        return _load(self.f0_path(key), (2, n_frames))
+    def read(self, feature: str, key: str, n_frames: int) -> np.ndarray | None:
+        """None where it is not there or damaged."""
+        try:
+            array = np.load(self.path(feature, key), allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+        shape = self.n_rows[feature], n_frames
+        right = isinstance(array, np.ndarray) and array.dtype == np.float32 and array.shape == shape
+        return array if right else None
 
     def make(self, path: Path) -> Features:
         """Features of a recording, each computed and written unless its content is known."""
@@ -75,12 +77,10 @@ class FeatureStore:
         except OSError as error:
             return Features(fault="missing" if isinstance(error, FileNotFoundError) else "unreadable")
         key, n_frames = hashlib.sha256(content).hexdigest(), len(wav) // self.audio.hop_length
-        if self.read(key, n_frames) is None:
-            mel = compute_mel(self._spectrogram(), wav)
-            write_atomic(self.path(key), lambda file: np.save(file, mel), durable=False)
-        if self.pitch is not None and self.read_f0(key, n_frames) is None:
-            f0 = track_f0(wav, self.audio, self.pitch)
-            write_atomic(self.f0_path(key), lambda file: np.save(file, f0), durable=False)
+        for feature in self.folders:
+            if self.read(feature, key, n_frames) is None:
+                array = self._compute(feature, wav)
+                write_atomic(self.path(feature, key), functools.partial(np.save, arr=array), durable=False)
         return Features(key, n_frames, "", (status.st_size, status.st_mtime_ns))
 
     def prepare(self, paths: Sequence[Path], n_workers: int, progress: bool) -> dict[Path, Features]:
@@ -96,24 +96,26 @@ class FeatureStore:
                     made[str(path)] = [*one.stamp, one.key, one.n_frames]
         finally:  # an interrupted preparation goes on where it stopped
             if made:
-                write_json(self.folder / "index.json", self._read_index() | made, durable=False)
+                write_json(self._index_path, self._read_index() | made, durable=False)
         return features
 
+    def _compute(self, feature, wav):
+        return compute_mel(self._spectrogram, wav) if feature == "mel" else track_f0(wav, self.audio, self.pitch)
+
+    @functools.cached_property
     def _spectrogram(self):
-        if self._mel is None:
-            self._mel = MelSpectrogram(**dataclasses.asdict(self.audio))
-        return self._mel
+        return MelSpectrogram(**dataclasses.asdict(self.audio))
 
     def _read_index(self):
-        index = read_json(self.folder / "index.json")
+        index = read_json(self._index_path)
         return index if isinstance(index, dict) else {}
 
     def _known(self, path, entry):
         try:
             size, mtime_ns, key, n_frames = entry
             status = path.stat()
-            rows = {self.path(key): self.audio.n_mels} | ({} if self.pitch is None else {self.f0_path(key): 2})
-            whole = all(file.stat().st_size == NPY_HEADER + 4 * n * n_frames for file, n in rows.items())
+            sizes = {feature: NPY_HEADER + 4 * self.n_rows[feature] * n_frames for feature in self.folders}
+            whole = all(self.path(feature, key).stat().st_size == n_bytes for feature, n_bytes in sizes.items())
             if (status.st_size, status.st_mtime_ns) == (size, mtime_ns) and whole:
                 return Features(key, n_frames)
         except (OSError, TypeError, ValueError):  # not in the index, gone, or an index that says nonsense
@@ -207,15 +209,6 @@ def digest(*texts: str) -> str:
 def n_cpus() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _load(path, shape):
-    try:
-        feature = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    right = isinstance(feature, np.ndarray) and feature.dtype == np.float32 and feature.shape == shape
-    return feature if right else None
 
 
 def statistics(folder: Path, keys: Sequence[str], arrays: Iterable[np.ndarray]) -> tuple[float, float]:

@@ -137,7 +137,15 @@ def load_wav(path: str | Path, sample_rate: int, start: int = 0, n_samples: int 
 def decode_wav(file: BinaryIO, name: str, sample_rate: int, start: int = 0, n_samples: int | None = None) -> np.ndarray:
     """load_wav from an open binary file; `name` is what errors call it."""
     with _opened(file, name) as (sound, slack):
-        _check_format(sound, name, sample_rate)
+        if sound.samplerate != sample_rate:
+            message = (
+                f"{name}: {sound.samplerate} Hz, but audio.sample_rate is {sample_rate} Hz: resample the recording"
+            )
+            raise AudioError(message, "wrong sample rate")
+        if sound.channels != 1:
+            raise AudioError(f"{name}: {sound.channels} channels, must be mono", "not mono")
+        if sound.frames <= 0:
+            raise AudioError(f"{name}: no samples", "empty")
         return _read(sound, name, slack, start, n_samples)
 
 
@@ -292,13 +300,3 @@ def sequence_mask(lengths: Tensor, max_length: int | None = None) -> Tensor:
     if max_length is None:
         max_length = int(lengths.max())
     return (torch.arange(max_length, device=lengths.device) < lengths[:, None])[:, None]
-
-
-def _check_format(sound, name, sample_rate):
-    if sound.samplerate != sample_rate:
-        message = f"{name}: {sound.samplerate} Hz, but audio.sample_rate is {sample_rate} Hz: resample the recording"
-        raise AudioError(message, "wrong sample rate")
-    if sound.channels != 1:
-        raise AudioError(f"{name}: {sound.channels} channels, must be mono", "not mono")
-    if sound.frames <= 0:
-        raise AudioError(f"{name}: no samples", "empty")

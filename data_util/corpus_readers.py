@@ -18,6 +18,7 @@ from data_util.tables import (
     lists_in,
     read_table,
     say_the_same,
+    without_ending,
 )
 from runtime.text_files import TextFileError, parts_of, read_text
 
@@ -56,9 +57,10 @@ def read(
     """
     if not source.exists():
         raise LayoutError(f"{source}: no such file or folder")
-    readers = LAYOUTS | {"list": functools.partial(_lists, columns=columns or {}),
-                         "folder": functools.partial(_folder, folders_speak=folders_speak)}  # fmt: skip
-    for name in [layout] if layout != "auto" else [name for name, fits in _FITS.items() if fits(source)]:
+    readers: dict[str, Callable[[Path], Iterator[Recording]]] = {
+        "vctk": _vctk, "libritts": _libritts, "list": functools.partial(_lists, columns=columns or {}),
+        "folder": functools.partial(_folder, folders_speak=folders_speak)}  # fmt: skip
+    for name in [layout] if layout != "auto" else [name for name, fits in LAYOUTS.items() if fits(source)]:
         found = list(readers[name](source))
         if name == "folder" and not any(one.text for one in found if one.path):
             _explain_lists(source, columns or {})
@@ -145,8 +147,7 @@ def _names(paths, root):
 
 def _bare(name):
     """Without the ending of a recording, what separates the columns of lists, and spaces at the ends."""
-    name = name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in suffixes() else name
-    return _plain(name)
+    return _plain(without_ending(name))
 
 
 def _plain(name):
@@ -221,10 +222,7 @@ def _splits(paths, source):
     return splits if "train" in splits.values() else {}
 
 
-LAYOUTS: dict[str, Callable[..., Iterator[Recording]]] = {
-    "vctk": _vctk, "libritts": _libritts, "list": _lists, "folder": _folder,
-}  # fmt: skip
-_FITS: dict[str, Callable[[Path], bool]] = {  # in the order in which they are tried
+LAYOUTS: dict[str, Callable[[Path], bool]] = {  # whether a source may be of it, in the order in which they are tried
     "vctk": lambda source: (source / "txt").is_dir() and any(path.is_dir() for path in source.glob("wav48*")),
     "libritts": lambda source: source.is_dir() and next(source.rglob("*.normalized.txt"), None) is not None,
     "list": Path.exists,

@@ -151,8 +151,14 @@ def folded(part: str) -> str:
     return unicodedata.normalize("NFC", part).casefold()
 
 
+def without_ending(name: str) -> str:
+    """Without the ending of a recording, where it has one."""
+    suffix = Path(name).suffix
+    return name.removesuffix(suffix) if suffix.lower() in suffixes() else name
+
+
 def _stem(name):
-    return folded(name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in suffixes() else name)
+    return folded(without_ending(name))
 
 
 # -- tables
@@ -165,11 +171,11 @@ def read_table(path: Path, find: Finder, columns: dict[str, str] | None = None) 
     A row with more cells than the others has the delimiter in its text. Raises TextFileError: no text, no rows, or no
     columns that can be told; OSError.
     """
-    readings = list(_readings(path))
-    if not any(rows for _, rows, _ in readings):
+    readings = [_Reading(path, how, rows, delimiter, find, columns or {})
+                for how, rows, delimiter in _readings(path) if rows]  # fmt: skip
+    if not readings:
         raise TextFileError(f"{path}: no rows. Expected a line for each recording, such as name.wav|text")
-    understood = [_Reading(path, *one, find, columns or {}) for one in readings if one[1]]
-    return max(understood, key=lambda one: one.score).table()
+    return max(readings, key=lambda one: one.score).table()
 
 
 def _readings(path):
@@ -199,15 +205,12 @@ def _spreadsheet(path):
         raise TextFileError(f"{path}: spreadsheets need python-calamine: pip install -r requirements-extra.txt, or "
                             "save it as CSV") from error  # fmt: skip
     try:
-        sheets = (sheet.to_python() for sheet in _sheets(python_calamine.CalamineWorkbook.from_path(path)))
+        workbook = python_calamine.CalamineWorkbook.from_path(path)
+        sheets = (workbook.get_sheet_by_name(name).to_python() for name in workbook.sheet_names)
         rows = next((rows for rows in sheets if rows), [])
     except python_calamine.CalamineError as error:
         raise TextFileError(f"{path}: not a spreadsheet that can be read ({error}). Save it as CSV") from error
     return [cells for row in rows if any(cells := [_cell(cell) for cell in row])]
-
-
-def _sheets(workbook):
-    return (workbook.get_sheet_by_name(name) for name in workbook.sheet_names)
 
 
 def _json(text):

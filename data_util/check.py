@@ -6,6 +6,7 @@ same, however often this is run.
 """
 
 import argparse
+import functools
 import hashlib
 import html
 import io
@@ -101,14 +102,10 @@ class Limits:
 def check(config: Config, limits: Limits, n_workers: int, progress: bool = True) -> list[Finding]:
     """Look at every clip of the three lists of a corpus. Raises MetafileError, TextError, OSError."""
     listed = _listed(config)
-    clips = [clip for _, clip in listed]
-    # a pass that only reads would be cheaper still, but the sound says most of what is wrong
-    heard = bar(each(_Hearing(limits), clips, n_workers), len(clips), "clips", progress)
-    findings = [replace(one, metafile=metafile) for one, (metafile, _) in zip(heard, listed)]
-    said = _texts(config, findings)
-    findings = [_with(one, more) for one, more in zip(findings, said)]
-    for compare in (_duplicates, _rates, _levels):
-        findings = [_with(one, more) for one, more in zip(findings, compare(findings))]
+    hearing = each(functools.partial(_heard, limits=limits), listed, n_workers)
+    findings = list(bar(hearing, len(listed), "clips", progress))
+    for look in (functools.partial(_texts, config), _duplicates, _rates, _levels):
+        findings = [replace(one, faults=one.faults | more) for one, more in zip(findings, look(findings))]
     return findings
 
 
@@ -136,42 +133,37 @@ def hear(wav: np.ndarray, sample_rate: int) -> dict[str, float]:
     }
 
 
-class _Hearing:
-    """A clip to its Finding, as far as it alone says; can be pickled."""
+def _heard(listed, limits):
+    """The Finding of a (list, clip), as far as the clip alone says."""
+    metafile, clip = listed
+    faults = {} if clip.text else {"no transcript": ""}
+    if not clip.wav_path.is_file():
+        return Finding(clip, metafile, faults | {"missing": str(clip.wav_path)})
+    try:
+        content = clip.wav_path.read_bytes()
+        wav, rate, channels = decode_sound(io.BytesIO(content), clip.wav_path.name)
+    except AudioError as error:
+        how = str(error).removeprefix(f"{clip.wav_path.name}: ")
+        return Finding(clip, metafile, faults | {error.reason if error.reason in FAULTS else "unreadable": how})
+    except OSError as error:
+        return Finding(clip, metafile, faults | {"unreadable": str(error.strerror)})
+    numbers = hear(wav, rate)
+    return Finding(clip, metafile, faults | _faults(numbers, rate, channels, limits), numbers["seconds"],
+                   numbers["level"], numbers["band"], hashlib.sha256(content).hexdigest())  # fmt: skip
 
-    def __init__(self, limits: Limits):
-        self.limits = limits
 
-    def __call__(self, clip: Clip) -> Finding:
-        nothing = Finding(clip, "", {})
-        faults = {} if clip.text else {"no transcript": ""}
-        if not clip.wav_path.is_file():
-            return replace(nothing, faults=faults | {"missing": str(clip.wav_path)})
-        try:
-            content = clip.wav_path.read_bytes()
-            wav, rate, channels = decode_sound(io.BytesIO(content), clip.wav_path.name)
-        except AudioError as error:
-            how = str(error).removeprefix(f"{clip.wav_path.name}: ")
-            return replace(nothing, faults=faults | {error.reason if error.reason in FAULTS else "unreadable": how})
-        except OSError as error:
-            return replace(nothing, faults=faults | {"unreadable": str(error.strerror)})
-        found = replace(nothing, content=hashlib.sha256(content).hexdigest())
-        numbers = hear(wav, rate)
-        faults |= self._faults(numbers, rate, channels)
-        return replace(found, faults=faults, **{name: numbers[name] for name in ("seconds", "level", "band")})
-
-    def _faults(self, numbers, rate, channels):
-        limits, seconds = self.limits, f"{numbers['seconds']:.2f} s"
-        found = {
-            "wrong rate": (rate != limits.sample_rate, f"{rate} Hz, not {limits.sample_rate}"),
-            "not mono": (channels != 1, f"{channels} channels"),
-            "silent": (numbers["peak"] < SILENT, ""),
-            "too short": (numbers["seconds"] < limits.shortest, seconds),
-            "too long": (numbers["seconds"] > limits.longest, seconds),
-            "DC offset": (abs(numbers["offset"]) > OFFSET, f"{numbers['offset']:.2g} of full scale"),
-            "clipped": (numbers["clipped"] > CLIPPED_SHARE, f"{100 * numbers['clipped']:.2g} % of the samples"),
-        }
-        return {name: how for name, (true, how) in found.items() if true}
+def _faults(numbers, rate, channels, limits):
+    seconds = f"{numbers['seconds']:.2f} s"
+    found = {
+        "wrong rate": (rate != limits.sample_rate, f"{rate} Hz, not {limits.sample_rate}"),
+        "not mono": (channels != 1, f"{channels} channels"),
+        "silent": (numbers["peak"] < SILENT, ""),
+        "too short": (numbers["seconds"] < limits.shortest, seconds),
+        "too long": (numbers["seconds"] > limits.longest, seconds),
+        "DC offset": (abs(numbers["offset"]) > OFFSET, f"{numbers['offset']:.2g} of full scale"),
+        "clipped": (numbers["clipped"] > CLIPPED_SHARE, f"{100 * numbers['clipped']:.2g} % of the samples"),
+    }
+    return {name: how for name, (true, how) in found.items() if true}
 
 
 def _listed(config):
@@ -183,10 +175,6 @@ def _listed(config):
             listed += [(path.name, clip) for clip in read_metafile(path, configuration.ROOT / config.dataset.prtpath)]
         seen.add(path)
     return listed
-
-
-def _with(finding, more):
-    return replace(finding, faults=finding.faults | more) if more else finding
 
 
 def _texts(config, findings):
@@ -247,13 +235,14 @@ def _rates(findings):
 
 
 def _levels(findings):
-    sounding = [one for one in findings if one.seconds and "silent" not in one.faults]
-    middle = float(np.median([one.level for one in sounding])) if len(sounding) >= FEWEST else -math.inf
-    for one in findings:
+    sounding = [bool(one.seconds) and "silent" not in one.faults for one in findings]
+    levels = [one.level for one, sounds in zip(findings, sounding) if sounds]
+    middle = float(np.median(levels)) if len(levels) >= FEWEST else -math.inf
+    for one, sounds in zip(findings, sounding):
         faults = {}
-        if one in sounding and one.level < middle - QUIET_DB:
+        if sounds and one.level < middle - QUIET_DB:
             faults["quiet"] = f"{one.level:.0f} dB, the middle is {middle:.0f}"
-        if one in sounding and one.band > BAND_DB:
+        if sounds and one.band > BAND_DB:
             faults["band-limited"] = f"{one.band:.0f} dB from the lower half to the upper"
         yield faults
 
@@ -280,11 +269,10 @@ def quarantine_of(findings: Sequence[Finding], keep: Sequence[str]) -> str:
         "# id|reason of clips that training leaves out, written by data_util.check; `keep id` uses one all the same"
     ]
     lines += [f"{KEEP}{name}" for name in sorted(set(keep))]
-    bad = {one.clip.id: ", ".join(one.faults) for one in findings if one.bad and one.clip.id not in keep}
     # a clip whose second mention alone is wrong stays: the first is as good as any
-    twice = Counter(one.clip.id for one in findings)
-    good = {one.clip.id for one in findings if not one.bad}
-    lines += [f"{name}|{why}" for name, why in bad.items() if not (twice[name] > 1 and name in good)]
+    used = {*keep, *(one.clip.id for one in findings if not one.bad)}
+    bad = {one.clip.id: ", ".join(one.faults) for one in findings if one.bad and one.clip.id not in used}
+    lines += [f"{name}|{why}" for name, why in bad.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -297,13 +285,14 @@ def kept(root: Path) -> list[str]:
 
 def worst(findings: Sequence[Finding], n: int) -> list[Finding]:
     """Of each fault some, those that cannot be used first, n in all."""
-    order, places = list(FAULTS), Counter()
-    ranked = []
-    for one in (one for one in findings if one.faults):
-        first = min(one.faults, key=order.index)
-        places[first] += 1
-        ranked.append((places[first], order.index(first), len(ranked), one))
-    return [one for *_, one in sorted(ranked, key=lambda entry: entry[:3])[:n]]
+    order, places, ranked = list(FAULTS), Counter(), []
+    for one in findings:
+        if one.faults:
+            first = min(map(order.index, one.faults))
+            places[first] += 1
+            ranked.append((places[first], first, one))
+    ranked.sort(key=lambda entry: entry[:2])
+    return [one for *_, one in ranked[:n]]
 
 
 def report(findings: Sequence[Finding], n: int) -> str:
@@ -341,16 +330,17 @@ def _row(one):
 # -- the command
 
 
-def run(args: argparse.Namespace) -> bool:
-    """Returns whether every clip can be used."""
-    overlays = list(args.overlays)
+def run(args: argparse.Namespace) -> int:
+    """Returns the exit status: 1 where some clip cannot be used."""
+    overlays, overrides = [*args.overlays], [*args.overrides]
     if (args.folder / "voice.yaml").is_file():
         overlays.append(args.folder / "voice.yaml")
-    elif not args.folder.is_dir():
+    elif args.folder.is_dir():
+        prtpath = json.dumps(str(args.folder.resolve()), ensure_ascii=False)  # its value is read as YAML
+        overrides.insert(0, f"dataset.prtpath={prtpath}")
+    else:
         raise MetafileError(f"{args.folder}: no such folder")
-    prtpath = json.dumps(str(args.folder.resolve()), ensure_ascii=False)  # its value is read as YAML
-    here = [] if (args.folder / "voice.yaml").is_file() else [f"dataset.prtpath={prtpath}"]
-    config = configuration.load(overlays, [*here, *args.overrides])
+    config = configuration.load(overlays, overrides)
     limits = Limits(config.audio.sample_rate, args.shortest, args.longest)
     findings = check(config, limits, args.jobs, sys.stderr.isatty() or args.progress)
     write_atomic(args.folder / "check.html", report(findings, args.worst).encode())
@@ -358,7 +348,7 @@ def run(args: argparse.Namespace) -> bool:
     print(summary(findings))
     print(f"pictures and sounds: {args.folder / 'check.html'}")
     print(f"what training leaves out: {args.folder / QUARANTINE}")
-    return not any(one.bad for one in findings)
+    return 1 if any(one.bad for one in findings) else 0
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -378,8 +368,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0 where every clip can be used; 1 where some cannot, or after one line of an error."""
-    args = parse_args(argv)
-    return command.exit_status(lambda args: 0 if run(args) else 1, args, "data_util.check")
+    return command.exit_status(run, parse_args(argv), "data_util.check")
 
 
 if __name__ == "__main__":

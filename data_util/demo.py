@@ -88,14 +88,12 @@ def make(
     paths = [folder / "wavs" / f"{clip}.wav" for clip in clips]
     if all(_holds(folder / name, content) for name, content in lists.items()) and all(map(Path.is_file, paths)):
         return False
-    from tqdm import tqdm  # here, with all that takes seconds to load: most starts find the corpus there
-
-    from data_util.audio import save_wav
+    from data_util.audio import save_wav  # here, with all that takes seconds to load: most starts find the corpus there
+    from data_util.features import bar
 
     (folder / "metadata.csv").unlink(missing_ok=True)
     wavs = (wav for voice in voices for wav in speak(texts, config, voice))
-    for path, wav in tqdm(zip(paths, wavs), desc="speaking", total=len(paths), unit="clip", disable=not progress,
-                          ncols=command.columns()):  # fmt: skip
+    for path, wav in bar(zip(paths, wavs), len(paths), "speaking", progress):
         save_wav(path, wav, config.audio.sample_rate)
     for name, content in lists.items():
         write_atomic(folder / name, content.encode())

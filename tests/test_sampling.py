@@ -5,8 +5,6 @@ import io
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -373,11 +371,11 @@ def heard(path, speech):
     return len(wav) == len(speech.wav) and np.abs(wav - speech.wav).max() <= STEP
 
 
-def folder_holds(folder, voice, texts):
+def folder_holds(folder, voice, texts, **settings):
     """Whether a folder has these files alone, beside a manifest, with what the voice says of each text. texts: by
     name."""
     there = {path.name for path in folder.iterdir()} - {"manifest.jsonl"} == texts.keys()
-    return there and all(heard(folder / name, voice.speak(text, seed=0)) for name, text in texts.items())
+    return there and all(heard(folder / name, voice.speak(text, seed=0, **settings)) for name, text in texts.items())
 
 
 def test_one_text_to_one_wav(capsys, tmp_path, voice):
@@ -405,12 +403,8 @@ def test_texts_to_a_folder(capsys, tmp_path, voice):
 
 
 LIST = "wavs/first clip.wav|Hello there.\n\n  Good day.  \nb|...\nsecond.FLAC|Ça va.\nv1.2|Hello.\n"
-SAID = {
-    "first clip.wav": "Hello there.",
-    "001_Good_day.wav": "Good day.",
-    "second.FLAC": "Ça va.",
-    "v1.2.wav": "Hello.",
-}
+SAID = {"first clip.wav": "Hello there.", "001_Good_day.wav": "Good day.", "second.FLAC": "Ça va.",
+        "v1.2.wav": "Hello."}  # fmt: skip
 
 
 def said_of_file(capsys, out, *more):
@@ -421,19 +415,13 @@ def said_of_file(capsys, out, *more):
     return int(found[1]), int(found[2])
 
 
-def out_holds(out, voice, texts, **settings):
-    """Whether it has these files and a manifest, with what the voice says of each text."""
-    there = {path.name for path in out.iterdir()} == {*texts, "manifest.jsonl"}
-    return there and all(heard(out / name, voice.speak(text, seed=0, **settings)) for name, text in texts.items())
-
-
 def test_a_file_of_texts_goes_on_where_it_stopped(capsys, tmp_path, voice):
     out, texts = tmp_path / "out", tmp_path / "list.txt"
     texts.write_text(LIST, "utf-8")
-    assert said_of_file(capsys, out) == (4, 0) and out_holds(out, voice, SAID)
+    assert said_of_file(capsys, out) == (4, 0) and folder_holds(out, voice, SAID)
     assert said_of_file(capsys, out) == (0, 4)
     (out / "second.FLAC").unlink()
-    assert said_of_file(capsys, out) == (1, 3) and out_holds(out, voice, SAID)
+    assert said_of_file(capsys, out) == (1, 3) and folder_holds(out, voice, SAID)
     assert said_of_file(capsys, out, "--overwrite") == (4, 0)
 
 
@@ -443,8 +431,8 @@ def test_what_changed_is_spoken_anew(capsys, tmp_path, voice):
     for text in ("Hello there.", "Good night.", "Hello there."):
         texts.write_text(LIST.replace("Hello there.", text), "utf-8")
         assert said_of_file(capsys, out) in ((1, 3), (4, 0))
-        assert out_holds(out, voice, {**SAID, "first clip.wav": text})
-    assert said_of_file(capsys, out, "--length-scale", 2) == (4, 0) and out_holds(out, voice, SAID, length_scale=2.0)
+        assert folder_holds(out, voice, {**SAID, "first clip.wav": text})
+    assert said_of_file(capsys, out, "--length-scale", 2) == (4, 0) and folder_holds(out, voice, SAID, length_scale=2.0)
     assert said_of_file(capsys, out, "-id", "off_old") == (4, 0)
     assert said_of_file(capsys, out, "-id", "off_old", "-ckpt", 10) == (4, 0)
     (tmp_path / "lexicon.txt").write_text("day = [[ kˈæt ]]", "utf-8")
@@ -468,7 +456,7 @@ def test_a_killed_process_leaves_no_claim(capsys, tmp_path, voice, monkeypatch):
     with open(out / "manifest.jsonl", "a") as file:
         file.write('{"file": "first cl')
     texts.write_text(LIST, "utf-8")
-    assert said_of_file(capsys, out) == (1, 3) and out_holds(out, voice, SAID)
+    assert said_of_file(capsys, out) == (1, 3) and folder_holds(out, voice, SAID)
     assert len((out / "manifest.jsonl").read_text("utf-8").splitlines()) == 6  # of five files one was written again
 
 
@@ -482,21 +470,26 @@ def test_files_of_somebody_else_are_left_alone(capsys, tmp_path):
     assert command(capsys, "-f", "list.txt", "-o", "out", "--overwrite")[0] == 0 and len(read("out/a.wav"))
 
 
-@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3", ".WAV", ".Mp3"])
-def test_a_file_is_what_its_suffix_says(capsys, tmp_path, voice, suffix):
-    out = tmp_path / f"any{suffix}"
-    assert command(capsys, TEXT, "-o", out)[0] == 0
-    about, speech = soundfile.info(out), voice.speak(TEXT, seed=0)
-    assert about.format == {".mp3": "MP3", ".ogg": "OGG"}.get(suffix.lower(), suffix[1:].upper())
-    wav = read(out)[: len(speech.wav)]
-    assert len(wav) == len(speech.wav) and np.std(wav) == pytest.approx(np.std(speech.wav), rel=0.2)
+def test_a_file_is_what_its_suffix_says(capsys, voice):
+    assert command(capsys, TEXT, "-o", "any.Mp3")[0] == 0 and soundfile.info("any.Mp3").format == "MP3"
+    assert np.std(read("any.Mp3")) == pytest.approx(np.std(voice.speak(TEXT, seed=0).wav), rel=0.2)
 
 
+@pytest.fixture
+def piped(monkeypatch):
+    """A pipe for standard input, in which there are two lines, and a blank one between them."""
+    reading, writing = os.pipe()
+    os.write(writing, b"One. Two,\n\nthree.\n")
+    os.close(writing)
+    with open(reading, encoding="utf-8") as file:
+        monkeypatch.setattr("sys.stdin", file)
+        yield
+
+
+@pytest.mark.usefixtures("piped")
 @pytest.mark.parametrize("arguments", [("One. Two, three.",), ("-",), ()])
-def test_standard_output_is_wav(tmp_path, capfdbinary, monkeypatch, voice, arguments):
+def test_standard_output_is_wav(tmp_path, capfdbinary, voice, arguments):
     """As it is made, of the whole of standard input where no text is given; all else is said on standard error."""
-    monkeypatch.setattr(speaking, "_is_piped", lambda: True)
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"One. Two,\nthree.\n")))
     assert sampling.main([*arguments, "-o", "-", "--device", "cpu"]) == 0
     captured = capfdbinary.readouterr()
     wav, rate = soundfile.read(io.BytesIO(captured.out), dtype="float32")
@@ -505,9 +498,8 @@ def test_standard_output_is_wav(tmp_path, capfdbinary, monkeypatch, voice, argum
     assert captured.err.startswith(b"run off_new") and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
-def test_a_file_of_texts_in_any_encoding(capsys, tmp_path, voice, encoding):
-    (tmp_path / "list.txt").write_bytes("C:\\wavs\\a.wav|Ça va.\r\nb|Hello there.\r\n".encode(encoding))
+def test_a_file_of_texts_of_another_system(capsys, tmp_path, voice):
+    (tmp_path / "list.txt").write_bytes("C:\\wavs\\a.wav|Ça va.\r\nb|Hello there.\r\n".encode("utf-16"))
     assert command(capsys, "-f", "list.txt", "-o", tmp_path / "out")[0] == 0
     assert folder_holds(tmp_path / "out", voice, {"a.wav": "Ça va.", "b.wav": "Hello there."})
 
@@ -531,16 +523,12 @@ def test_timestamps_are_written_beside_the_sound(capsys, tmp_path, voice, by):
     assert said == "".join(s for s, n in zip(speech.symbols, speech.durations) if n and s not in "_ ,.")
 
 
+@pytest.mark.usefixtures("piped")
 @pytest.mark.parametrize("arguments", [(), ("-",), ("-f", "-")])
-def test_standard_input(tmp_path, runs, arguments):
+def test_standard_input_of_a_folder_is_a_text_a_line(capsys, tmp_path, voice, arguments):
     """Also where nothing says that it is to be read: a pipe is read."""
-    code = f"import sampling; from training import checkpoint; checkpoint.RUNS = checkpoint.Path({str(runs)!r})"
-    words = [*arguments, "-o", str(tmp_path / "out"), "--device", "cpu", "-id", "off_new"]
-    done = subprocess.run([sys.executable, "-c", f"{code}; raise SystemExit(sampling.main({words}))"], check=False,
-                          cwd=ROOT, input="Hello there.\n\nGood day.\n", capture_output=True, text=True)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    names = {"000_Hello_there.wav", "001_Good_day.wav"}
-    assert {path.name for path in (tmp_path / "out").glob("*.wav")} == names
+    assert command(capsys, *arguments, "-o", tmp_path / "out")[0] == 0
+    assert folder_holds(tmp_path / "out", voice, {"000_One__Two.wav": "One. Two,", "001_three.wav": "three."})
 
 
 def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, saved):
@@ -574,8 +562,6 @@ def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, saved):
         (("-f", "empty.txt"), "nothing to say: no text was given"),
         (("...",), "nothing to say"),
         (("Hello.", "-n", "2", "--solver", "posterior"), "exactly 1"),
-        (("Hello.", "--sentence-pause", "-1"), "sentence_pause = -1"),
-        (("Hello.", "--loudness", "nan"), "loudness = nan"),
         (("Hello.", "-o", "file/out.wav"), "file cannot be written .*: name another place with -o"),
         (("Hello.", "-o", "file/folder"), "folder cannot be written .*: name another place with -o"),
     ],

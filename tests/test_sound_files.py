@@ -27,7 +27,7 @@ def test_files_hold_the_sound(tmp_path, suffix):
     path = tmp_path / f"a{suffix.upper()}"
     assert sound_files.write_sound(path, chunks(tone()), RATE) == 2
     wav, rate = soundfile.read(path)
-    assert rate == RATE and len(wav) >= 2 * RATE
+    assert rate == RATE and len(wav) >= 2 * RATE and soundfile.info(path).format == suffix[1:].upper()
     if suffix in (".wav", ".flac"):
         assert np.abs(wav - tone()).max() <= 0.5 / 32768
     assert np.std(wav) == pytest.approx(0.5 / 2**0.5, rel=0.02)

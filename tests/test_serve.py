@@ -99,6 +99,17 @@ def served(stub):
 
 
 @pytest.fixture(scope="module")
+def voice():
+    return Voice.load(checkpoint.BUNDLED)
+
+
+@pytest.fixture(scope="module")
+def whole(voice):
+    """What the bundled voice says at the speed and with the seed that a request asks for."""
+    return voice.speak(TEXT, seed=3, length_scale=0.8)
+
+
+@pytest.fixture(scope="module")
 def bundled():
     """The bundled voice by PyTorch, served."""
     args = serve.parse_args(["-id", str(checkpoint.BUNDLED), "--device", "cpu"])
@@ -262,12 +273,11 @@ def test_no_path_from_outside_reaches_the_disk(served, path):
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "opus", "pcm"])
-def test_it_says_what_the_voice_says(bundled, kind):
+def test_it_says_what_the_voice_says(bundled, whole, kind):
     status, headers, content = ask(
         bundled, input=TEXT, response_format=kind, voice="ljspeech-small", speed=1.25, seed=3
     )
     assert status == 200 and headers["content-type"].startswith(serve.MEDIA_TYPES[kind])
-    whole = Voice.load(checkpoint.BUNDLED).speak(TEXT, seed=3, length_scale=0.8)
     if kind == "pcm":
         wav, rate = np.frombuffer(content, "<i2") / 32768, RATE
     else:
@@ -310,12 +320,10 @@ def test_the_first_part_comes_before_the_last_is_made(served, stub):
         assert answer.read() == said("abcdefgh" * 30)[2000:]
 
 
-def test_timestamps_are_those_of_the_sound(bundled):
-    voice = Voice.load(checkpoint.BUNDLED)
-    speech = voice.speak(TEXT, seed=3)
+def test_timestamps_are_those_of_the_sound(bundled, voice, whole):
     for kind in ("json", "srt", "textgrid"):
-        status, _, content = ask(bundled, TIMES, input=TEXT, seed=3, response_format=kind)
-        assert status == 200 and content.decode() == voice.timestamps(speech, kind)
+        status, _, content = ask(bundled, TIMES, input=TEXT, speed=1.25, seed=3, response_format=kind)
+        assert status == 200 and content.decode() == voice.timestamps(whole, kind)
 
 
 def test_voices_are_listed(bundled, served):
@@ -377,18 +385,19 @@ def test_the_page_shows_an_answer_that_is_no_json(stub, served, tmp_path, monkey
 # -- the command
 
 
-def test_it_ends_cleanly_and_finishes_what_has_begun():
+def test_it_ends_cleanly_and_finishes_what_has_begun(voice):
+    text = f"{TEXT} " * 6
     command = [sys.executable, "serve.py", "-id", str(checkpoint.BUNDLED), "--port", "0", "--device", "cpu"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         line = process.stdout.readline()
         port = int(re.match(r"http://127\.0\.0\.1:(\d+): \d+ texts at a time", line)[1])
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        connection.request("POST", SPEECH, json.dumps({"input": f"{TEXT} " * 20, "response_format": "pcm"}))
+        connection.request("POST", SPEECH, json.dumps({"input": text, "response_format": "pcm"}))
         answer = connection.getresponse()
         process.send_signal(signal.SIGTERM)
         content = answer.read()
-        whole = Voice.load(checkpoint.BUNDLED).predict_durations(f"{TEXT} " * 20, seed=0)
-        assert len(content) / 2 / RATE == pytest.approx(int(whole.durations.sum()) * 256 / 22050, abs=0.1)
+        n_frames = int(voice.predict_durations(text, seed=0).durations.sum())
+        assert len(content) / 2 / RATE == pytest.approx(n_frames * 256 / 22050, abs=0.1)
         assert process.wait(60) in (0, -signal.SIGTERM) and process.stderr.read() == ""
 
 

@@ -72,6 +72,7 @@ def test_syntax():
 def test_an_active_environment_is_used_and_filled_once(active):
     done, asked = active.start("run.sh", "-c", "light")
     assert done.returncode == 0 and "install" in asked and f"[{active.root}/train.py] [-c] [light]" in asked
+    assert "to download, where nothing is there: 2.9 GB" in done.stderr
     assert not (active.root / ".venv").exists()
     done, asked = active.start("run.sh", "-c", "light")
     assert done.returncode == 0 and "install" not in asked and not done.stderr
@@ -171,10 +172,6 @@ def test_wrong_arguments_begin_nothing(active, visible):
     done, asked = active.start("run.sh", "-c", "demo", "--bogus")
     assert done.returncode == 2 and asked.count("train.py]") == 1 and "data_util.demo" not in asked
     assert not (active.tools / "begun").exists()
-
-
-def test_what_is_downloaded_is_said(active):
-    assert "to download, where nothing is there: 2.9 GB" in active.start("run.sh")[0].stderr
 
 
 def test_the_tests_have_both_lists_of_packages(active):

@@ -21,13 +21,18 @@ from training.state import build_state
 pytest_plugins = "tests.run_fixtures"
 
 
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch):
+    """Which take longer than what is measured."""
+    monkeypatch.setattr(validation, "save_validation", lambda *_: None)
+
+
 # -- what is measured
 
 
 @pytest.mark.usefixtures("runs")
 def test_processes_share_a_validation(config, tiny, tmp_path, monkeypatch):
     """Each measures some of the clips, or none, and all know what they are together."""
-    monkeypatch.setattr(validation, "save_validation", lambda *_: None)
     config = with_keys(config, "system", validation_clips=5, sample_clips=2)
     state = build_state(config, ALONE, tiny.symbols)
     alone, shares = validation.validate(state, tiny, tmp_path), []
@@ -44,9 +49,8 @@ def test_processes_share_a_validation(config, tiny, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "trained", [{"generator"}, {"text_encoder", "decoder"}, {"generator", "text_encoder", "decoder"}]
 )
-def test_what_has_not_learnt_is_not_measured(config, tiny, tmp_path, monkeypatch, trained):
+def test_what_has_not_learnt_is_not_measured(config, tiny, tmp_path, trained):
     """And only a voice is listened to."""
-    monkeypatch.setattr(validation, "save_validation", lambda *_: None)
     state = build_state(config, ALONE, tiny.symbols)
     state.trained = trained
     numbers = validation.validate(state, tiny, tmp_path)
@@ -58,7 +62,6 @@ def test_what_has_not_learnt_is_not_measured(config, tiny, tmp_path, monkeypatch
 
 def test_clips_of_training_are_measured_as_held_out_ones_are(config, tiny, tmp_path, monkeypatch):
     """As many of them, from the first to the last, each by one of the processes."""
-    monkeypatch.setattr(validation, "save_validation", lambda *_: None)
     config = with_keys(config, "system", validation_clips=4, sample_clips=1)
     state, last = build_state(config, ALONE, tiny.symbols), len(tiny) - 1
     state.trained = {"text_encoder", "decoder"}
@@ -78,7 +81,6 @@ def test_clips_of_training_are_measured_as_held_out_ones_are(config, tiny, tmp_p
 
 
 def test_voices_are_compared_with_the_recordings_of_the_other_sample_clips(config, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(validation, "save_validation", lambda *_: None)
     monkeypatch.setattr(metrics, "embedding_of", lambda _: np.array([1.0, 0.0]))
     without_judges(monkeypatch)
     for n, wanted in ((2, 1.0), (1, None)):  # where there is one, there is no other
@@ -90,7 +92,6 @@ def test_voices_are_compared_with_the_recordings_of_the_other_sample_clips(confi
 @pytest.mark.parametrize(("log_duration", "cut"), [(6.0, 1.0), (-3.0, 0.0)])
 def test_speech_is_cut_at_twice_its_recording(config, tiny, tmp_path, monkeypatch, log_duration, cut):
     """As an untrained voice needs it, which may speak for minutes."""
-    monkeypatch.setattr(validation, "save_validation", lambda *_: None)
     without_judges(monkeypatch)
     state = build_state(with_keys(config, "system", validation_clips=2, sample_clips=2), ALONE, tiny.symbols)
     state.trained = {"text_encoder", "decoder", "generator"}

@@ -1,5 +1,6 @@
 """The text front end: what is said, how it is spelt in IPA, and which ids that makes."""
 
+import io
 import itertools
 import logging
 import random
@@ -259,54 +260,62 @@ def test_the_default_front_end(front_end):
     assert text.normalise("In 1963") == front_end.normalise("In 1963")
 
 
-def _python(*arguments, stdin=""):
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, input=stdin, capture_output=True, text=True, timeout=60, check=False
-    )
+def _python(*arguments):
+    """The status, and what it says on standard output and on standard error."""
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
 
 
 def test_import_loads_nothing():
     heavy = "('phonemizer', 'espeakng_loader', 'inflect', 'unidecode', 'torch')"
-    result = _python("-c", f"import sys, text; print([name for name in {heavy} if name in sys.modules])")
-    assert result.stdout.strip() == "[]", result.stderr
+    code = f"import sys, text; print([name for name in {heavy} if name in sys.modules])"
+    assert _python("-c", code) == (0, "[]\n", "")
 
 
-def test_command_line(front_end, phones):
+def test_the_command_is_a_process_whose_status_says_that_it_failed():
+    said = _python("-m", "text", "--score", "none.csv")
+    assert said == (1, "", "none.csv: No such file or directory\n")
+
+
+@pytest.fixture
+def told(capsys):
+    """What the command line says to some arguments: the status, the lines of standard output and of standard error."""
+
+    def tell(*arguments):
+        status, (out, err) = main([*map(str, arguments)]), capsys.readouterr()
+        return status, out.splitlines(), err.splitlines()
+
+    return tell
+
+
+def test_command_line(front_end, phones, told, monkeypatch):
     phonemes = front_end.phonemise("In 1963.")
-    assert _python("-m", "text", "In 1963.").stdout.splitlines() == [
+    assert told("In 1963.")[1] == [
         "text      In 1963.",
         "words     In nineteen sixty-three.",
         f"phonemes  {phonemes}",
         f"ids       {' '.join(map(str, front_end.to_ids(phonemes)))}",
     ]
-    apart = _python("-m", "text", "-u", "phones", "Hello, you!").stdout.splitlines()
-    assert apart[2:] == [
+    assert told("-u", "phones", "Hello, you!")[1][2:] == [
         "phonemes  _ h ə l ˈo ʊ , j uː !",
         f"ids       {' '.join(map(str, phones.to_ids(phones.phonemise('Hello, you!'))))}",
     ]
-    several = _python("-m", "text", stdin="One.\n...\nTwo.\n")
-    assert several.returncode == 1
-    assert several.stdout.splitlines()[1::4] == ["words     One.", "words     Two."]
-    assert several.stderr.count("\n") == 1
-    assert "nothing to say" in several.stderr
+    monkeypatch.setattr("sys.stdin", io.StringIO("One.\n...\nTwo.\n"))
+    status, lines, (error,) = told()
+    assert (status, lines[1::4]) == (1, ["words     One.", "words     Two."]) and "nothing to say" in error
 
 
-def test_command_line_names_the_words_nobody_knew(tmp_path):
-    told = _python("-m", "text", "A grelf and a thrimp.").stdout.splitlines()
-    assert told[4:] == ["unknown   grelf, thrimp (not in CMUdict; espeak-ng does not say which words it reads by rule)"]
+def test_command_line_names_the_words_nobody_knew(told, tmp_path):
+    unknown = "grelf, thrimp (not in CMUdict; espeak-ng does not say which words it reads by rule)"
+    assert told("A grelf and a thrimp.")[1][4:] == [f"unknown   {unknown}"]
     (tmp_path / "lexicon").write_text("grelf = gruff\n", encoding="utf-8")
-    told = _python("-m", "text", "-p", "cmudict", "-l", str(tmp_path / "lexicon"), "A grelf and a thrimp.")
-    assert told.stdout.splitlines()[1:][:1] == ["words     A gruff and a thrimp."]
-    assert told.stdout.splitlines()[4:] == ["unknown   thrimp (not in CMUdict, read by letter-to-sound rules)"]
-    assert _python("-m", "text", "-l", "none.txt", "A").stderr == "none.txt: No such file or directory\n"
+    _, lines, _ = told("-p", "cmudict", "-l", tmp_path / "lexicon", "A grelf and a thrimp.")
+    assert lines[1] == "words     A gruff and a thrimp."
+    assert lines[4:] == ["unknown   thrimp (not in CMUdict, read by letter-to-sound rules)"]
+    assert told("-l", "none.txt", "A") == (1, [], ["none.txt: No such file or directory"])
 
 
-def test_command_line_explains_and_scores(tmp_path, capsys):
-    def told(*arguments):
-        """The status, and the lines on standard output and on standard error."""
-        status, (out, err) = main([*map(str, arguments)]), capsys.readouterr()
-        return status, out.splitlines(), err.splitlines()
-
+def test_command_line_explains_and_scores(told, tmp_path):
     status, lines, _ = told("--explain", "Mrs. Lee")
     assert (status, lines[-1]) == (0, "  abbreviation (as in Mrs. Smith: missus Smith): missus Lee")
     metadata = tmp_path / "metadata.csv"
@@ -318,9 +327,8 @@ def test_command_line_explains_and_scores(tmp_path, capsys):
     status, lines, _ = told("--score", metadata)
     assert (status, lines[2:]) == (0, ["  people   ten", "  here     nine", "1 of 2 cases are right (50.0%)",
                                        "years: 1 of 2"])  # fmt: skip
-    for path, said in ((tmp_path / "none.csv", "No such file"), (ROOT / "README.md", "expected id")):
-        status, lines, (error,) = told("--score", path)
-        assert (status, lines) == (1, []) and said in error
+    status, lines, (error,) = told("--score", ROOT / "README.md")
+    assert (status, lines) == (1, []) and "expected id" in error
 
 
 def test_a_word_that_ends_in_a_modifier_has_a_gap_behind_it(phones):

@@ -210,7 +210,6 @@ def signalling():
     ("place", "number", "status", "ends_after", "saved"),
     [
         ("before the first step", signal.SIGTERM, 143, 0, []),
-        ("in a step", signal.SIGTERM, 143, 4, [3, 4]),
         ("in a step", signal.SIGINT, 130, 4, [3, 4]),
         ("in a validation", signal.SIGTERM, 143, 5, [3, 5]),
         ("in a skipped step", signal.SIGTERM, 143, 4, [3, 4]),
@@ -220,13 +219,8 @@ def test_a_signal_finishes_what_is_under_way_and_saves_it(
     quick, runs, monkeypatch, capsys, place, number, status, ends_after, saved
 ):
     """And who goes on from there ends as if there had been none, to the bit, with the same log."""
-    quick = [
-        *quick,
-        "system.save_ckpt=3",
-        "system.log_step=4",
-        "system.validation_step=5",
-        "training.train_num_steps=7",
-    ]
+    quick = [*quick, "system.save_ckpt=3", "system.log_step=4", "system.validation_step=5",
+             "training.train_num_steps=7"]  # fmt: skip
     if place == "in a skipped step":
         break_losses(monkeypatch, lambda state: state.step == 3, "loss_score")
     assert train.main([*quick, "-name", "whole"]) == 0

@@ -99,19 +99,16 @@ UNITS = [
 
 
 def _seconds(unit, length):
-    def one():
-        start = time.process_time()
-        english(unit * (length // len(unit)))
-        return time.process_time() - start
-
-    return min(one(), one())
+    start = time.process_time()
+    english(unit * (length // len(unit)))
+    return time.process_time() - start
 
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_time_grows_with_the_length(unit):
     """Twice the text, twice the time; a pattern that goes back over what it has read takes four times."""
     _seconds(unit, 1000)  # what is loaded when first needed
-    assert _seconds(unit, 12_000) < 3 * _seconds(unit, 6_000) + 0.05
+    assert any(_seconds(unit, 12_000) < 3 * _seconds(unit, 6_000) + 0.05 for _ in range(2))  # one may be disturbed
 
 
 def test_comparison_counts_words_alone():

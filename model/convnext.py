@@ -13,7 +13,7 @@ from model.layers import (
     ConvNeXtBlock,
     Fourier,
     InverseSTFT,
-    TimeEmbedding,
+    ScoreNetwork,
     bounded_exp,
     masked,
     speaker_embedding,
@@ -30,7 +30,7 @@ SMALL = 0.01  # by the RMS: magnitudes that stay small, since their phases would
 MAX_GAIN = 30.0  # of the excitation, which has power one: a whole harmonic of a low voice may fill the scale
 
 
-class ConvNeXtScore(nn.Module):
+class ConvNeXtScore(ScoreNetwork):
     """F(x, mu, t), what the posterior mean is made of: convolutions over time with the bands as channels."""
 
     def __init__(
@@ -43,14 +43,7 @@ class ConvNeXtScore(nn.Module):
         kernel: int,
         n_speakers: int = 1,
     ):
-        super().__init__()
-        self.speaker = speaker_embedding(n_speakers, channels)
-        self.time = nn.Sequential(
-            TimeEmbedding(channels), nn.Linear(channels, 4 * channels), nn.Mish(), nn.Linear(4 * channels, channels)
-        )
-        # what the decoder knows at t = 1 beyond the score, where the losses on the waveform teach it; these reach the
-        # other weights too, which all t share
-        self.one_step = nn.Parameter(torch.zeros(channels))
+        super().__init__(channels, n_speakers)
         self.conv_in = nn.Conv1d(2 * n_latents + condition_channels, channels, kernel, padding=kernel // 2)
         self.blocks = nn.ModuleList(
             ConvNeXtBlock(channels, hidden_channels, kernel, condition_channels=channels) for _ in range(n_layers)
@@ -65,8 +58,7 @@ class ConvNeXtScore(nn.Module):
 
         Returns (B, n_latents, T), masked; zero before the first step of training.
         """
-        embedding = self.time(t) + (t == 1).to(r_t.dtype)[:, None] * self.one_step
-        embedding = F.mish(embedding if self.speaker is None else embedding + self.speaker())
+        embedding = F.mish(self.embed(t))
         inputs = [r_t, mu] if f0 is None else [r_t, mu, f0]
         x = masked(self.conv_in(masked(torch.cat(inputs, dim=1), mask)), mask)
         for block in self.blocks:

@@ -39,7 +39,7 @@ class Dropout(nn.Module):
 def scaled_mask(x: Tensor, p: float) -> Tensor:
     """Zeros in a share p, to 2^-16, of x's places, else one over the rest; of x's shape and precision.
 
-    Of 16 random bits a place: four places to a draw, where PyTorch's own mask takes a longer draw for each.
+    16 random bits decide a place, so that one draw does for four, where PyTorch's own mask draws for each.
     """
     bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
     n_dropped = round(p * 2**16)  # of the 2^16 values
@@ -125,8 +125,8 @@ class SymbolEmbedding(nn.Module):
 class SpeakerEmbedding(nn.Module):
     """What a part has learnt of each speaker: (B, C) of those that NiSETS.speaking_as has chosen.
 
-    The choice is no argument, since it is one for a whole text or batch and every part wants it. It starts as no
-    difference between the speakers, and draws nothing.
+    The choice is no argument, since every part wants it, and it is one for a whole text or batch. Speakers start alike,
+    at zeros, for which nothing is drawn.
     """
 
     def __init__(self, n_speakers: int, channels: int):
@@ -149,6 +149,25 @@ def speaker_embedding(n_speakers: int, channels: int) -> SpeakerEmbedding | None
 def with_speaker(x: Tensor, speaker: SpeakerEmbedding | None) -> Tensor:
     """x: (B, C, ..., T), moved by what is known of the speaker."""
     return x if speaker is None else x + speaker().to(x.dtype).unflatten(1, (-1, *[1] * (x.dim() - 2)))
+
+
+class ScoreNetwork(nn.Module):
+    """What a score network is told of all frames alike: the diffusion time and who speaks."""
+
+    def __init__(self, channels: int, n_speakers: int):
+        super().__init__()
+        self.speaker = speaker_embedding(n_speakers, channels)
+        self.time = nn.Sequential(
+            TimeEmbedding(channels), nn.Linear(channels, 4 * channels), nn.Mish(), nn.Linear(4 * channels, channels)
+        )
+        # what the decoder knows at t = 1 beyond the score, where the losses on the waveform teach it; these reach the
+        # other weights too, which all t share
+        self.one_step = nn.Parameter(torch.zeros(channels))
+
+    def embed(self, t: Tensor) -> Tensor:
+        """t: (B,) in [0, 1]. Returns (B, channels)."""
+        embedding = self.time(t) + (t == 1).to(t.dtype)[:, None] * self.one_step
+        return embedding if self.speaker is None else embedding + self.speaker()
 
 
 class Fourier(nn.Module):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.layers import TimeEmbedding, masked, speaker_embedding, to_float32
+from model.layers import ScoreNetwork, masked, to_float32
 
 
 class MaskedGroupNorm(nn.Module):
@@ -94,7 +94,7 @@ class Level(nn.ModuleList):
         return attention(second(first(x, mask, embedding), mask, embedding), mask)
 
 
-class UNet(nn.Module):
+class UNet(ScoreNetwork):
     """F(r_t, mu, t), what the posterior mean is made of."""
 
     def __init__(
@@ -106,15 +106,8 @@ class UNet(nn.Module):
         head_channels: int,
         n_speakers: int = 1,
     ):
-        super().__init__()
-        self.speaker = speaker_embedding(n_speakers, channels)
+        super().__init__(channels, n_speakers)
         self.stride = 2 ** (len(multipliers) - 1)
-        self.time = nn.Sequential(
-            TimeEmbedding(channels), nn.Linear(channels, 4 * channels), nn.Mish(), nn.Linear(4 * channels, channels)
-        )
-        # what the decoder knows at t = 1 beyond the score, where the losses on the waveform teach it; these reach the
-        # other weights too, which all t share
-        self.one_step = nn.Parameter(torch.zeros(channels))
 
         def level(in_channels: int, out_channels: int) -> Level:
             return Level(
@@ -162,8 +155,7 @@ class UNet(nn.Module):
             mask = F.pad(mask, (0, -frames % self.stride))[:, None]  # (B, 1, 1, T)
         x = torch.stack([mu, r_t], dim=1)  # (B, 2, F, T)
         x = masked(F.pad(x, (0, -frames % self.stride)), mask)
-        embedding = self.time(t) + (t == 1).to(x.dtype)[:, None] * self.one_step
-        embedding = embedding if self.speaker is None else embedding + self.speaker()
+        embedding = self.embed(t)
 
         masks, skips = [mask], []
         for i, level in enumerate(self.down):

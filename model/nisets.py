@@ -226,6 +226,30 @@ class NiSETS(Networks):
     @torch.no_grad()
     def decode(self, plans: list[Plan], n_timesteps: int = 1, solver: str = "posterior") -> list[Synthesis]:
         """Speak several texts at once; one by one they sound the same, to the rounding of float32."""
+        z0_hat, mask, features, source = self._vocoder_inputs(plans, n_timesteps, solver)
+        wav, hop_length = self.vocode(features, mask, source), self.config.audio.hop_length
+        spoken = []
+        for b, plan in enumerate(plans):
+            n = plan.mu.shape[-1]
+            wav_b, z0_hat_b = wav[b : b + 1, :, : n * hop_length], z0_hat[b : b + 1, :, :n]
+            spoken.append(Synthesis(wav_b, z0_hat_b, plan.mu, plan.durations, plan.f0))
+        return spoken
+
+    @torch.no_grad()
+    def stream(self, plan: Plan, n_timesteps: int = 1, solver: str = "posterior") -> Iterator[Tensor]:
+        """decode's wav of one text as it is made, (1, 1, n) each, to the rounding of float32.
+
+        The vocoder makes some frames at a time, and reads as many beside them as reach their samples.
+        """
+        _, _, features, source = self._vocoder_inputs([plan], n_timesteps, solver)
+        source = None if source is None else self.generator.with_phase(source)
+        hop_length = self.config.audio.hop_length
+        for read, kept in chunks(features.shape[-1], self.generator.reach):
+            part = None if source is None else source.part(read, in_samples(read, hop_length))
+            yield self.vocode(features[..., read], None, part)[..., in_samples(kept, hop_length)]
+
+    def _vocoder_inputs(self, plans, n_timesteps, solver):
+        """Of texts side by side: z0_hat, the mask, None where all are equally long, the features and the source."""
         lengths, hop_length = [plan.mu.shape[-1] for plan in plans], self.config.audio.hop_length
         longest = max(lengths)
         valid = sequence_mask(torch.tensor(lengths, device=plans[0].mu.device), longest).to(plans[0].mu.dtype)
@@ -241,32 +265,7 @@ class NiSETS(Networks):
         z0_hat = mu + self.denoiser.sample(r_1, n_timesteps, solver, mask, draw, mu=mu, f0=f0)
         t = torch.full((len(plans),), result_time(solver, n_timesteps), device=mu.device)
         noise = draw(mu[:, :1], hop_length) if self.generator.needs_source else None
-        wav = self.vocode(self.vocoder_features(z0_hat, t, mu, f0), mask, self.source(f0, noise))
-        return [
-            Synthesis(wav[b : b + 1, :, : n * hop_length], z0_hat[b : b + 1, :, :n], plan.mu, plan.durations, plan.f0)
-            for b, (n, plan) in enumerate(zip(lengths, plans))
-        ]
-
-    @torch.no_grad()
-    def stream(self, plan: Plan, n_timesteps: int = 1, solver: str = "posterior") -> Iterator[Tensor]:
-        """decode's wav of one text as it is made, (1, 1, n) each, to the rounding of float32.
-
-        The vocoder makes some frames at a time, and reads as many beside them as reach their samples.
-        """
-        mu, f0, hop_length = plan.mu, plan.f0, self.config.audio.hop_length
-
-        def draw(like: Tensor) -> Tensor:
-            return drawn(plan.generator, like.shape).to(like.device)
-
-        z0_hat = mu + self.denoiser.sample(plan.r_1, n_timesteps, solver, None, draw, mu=mu, f0=f0)
-        t = torch.full((1,), result_time(solver, n_timesteps), device=mu.device)
-        features = self.vocoder_features(z0_hat, t, mu, f0)
-        noise = draw(mu.new_empty(1, 1, mu.shape[-1] * hop_length)) if self.generator.needs_source else None
-        source = self.source(f0, noise)
-        source = None if source is None else self.generator.with_phase(source)
-        for read, kept in chunks(mu.shape[-1], self.generator.reach):
-            part = None if source is None else source.part(read, in_samples(read, hop_length))
-            yield self.vocode(features[..., read], None, part)[..., in_samples(kept, hop_length)]
+        return z0_hat, mask, self.vocoder_features(z0_hat, t, mu, f0), self.source(f0, noise)
 
 
 def let_through(z0_hat: Tensor, t: Tensor, feature_gradient: str) -> Tensor:

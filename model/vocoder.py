@@ -21,11 +21,12 @@ class Source(NamedTuple):
 
     def part(self, frames: slice, samples: slice) -> "Source":
         """Some frames, and the samples that they are."""
-        of_frames, of_samples = ("f0", "voicing", "phase"), ("noise", "recording")
-        values = self._asdict()
-        cut = {name: values[name][..., frames] for name in of_frames if values[name] is not None}
-        cut |= {name: values[name][..., samples] for name in of_samples if values[name] is not None}
-        return Source(**cut)
+
+        def cut(values: Tensor | None, span: slice) -> Tensor | None:
+            return None if values is None else values[..., span]
+
+        noise, recording = cut(self.noise, samples), cut(self.recording, samples)
+        return Source(self.f0[..., frames], self.voicing[..., frames], noise, recording, cut(self.phase, frames))
 
 
 class Vocoder(nn.Module):

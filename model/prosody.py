@@ -84,10 +84,7 @@ class Prosody(nn.Module):
         super().__init__()
         self.sizes, self.amp = sizes, amp
         self.network = ProsodyNetwork(sizes, n_symbols, mark_sizes, n_speakers)
-        self.residual = None
-        if sizes.residual_layers:
-            block = {name: getattr(sizes, name) for name in ("channels", "hidden_channels", "kernel", "dropout")}
-            self.residual = F0ResidualNetwork(**block, n_layers=sizes.residual_layers)
+        self.residual = F0ResidualNetwork(sizes) if sizes.residual_layers else None
         sde = replace(sde, sigma_data=1.0, parametrisation="edm")  # of what is normalised
         self.pitch_energy = Denoiser(sde, self.network, amp)
         self.f0_residual = None if self.residual is None else Denoiser(sde, self.residual, amp)
@@ -229,13 +226,14 @@ class ProsodyNetwork(nn.Module):
 class F0ResidualNetwork(nn.Module):
     """The score network over F0 about its contour, given the voicing."""
 
-    def __init__(self, channels: int, hidden_channels: int, n_layers: int, kernel: int, dropout: float):
-        """channels: of ProsodyNetwork's c, and of this."""
+    def __init__(self, sizes: Any):
+        """sizes: as of ProsodyNetwork, with whose c this has the channels in common."""
         super().__init__()
+        channels = sizes.channels
         self.time = nn.Sequential(TimeEmbedding(channels), nn.Linear(channels, channels), nn.SiLU())
         self.conv_in = nn.Conv1d(1 + channels + 2 * N_VALUES + N_POSITIONS, channels, 1)
-        block = (channels, hidden_channels, kernel, channels, dropout)
-        self.blocks = nn.ModuleList(ConvNeXtBlock(*block) for _ in range(n_layers))
+        block = (channels, sizes.hidden_channels, sizes.kernel, channels, sizes.dropout)
+        self.blocks = nn.ModuleList(ConvNeXtBlock(*block) for _ in range(sizes.residual_layers))
         self.conv_out = nn.Conv1d(channels, 1, 1)
         zero_init(self.conv_out)
 

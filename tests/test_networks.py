@@ -94,7 +94,7 @@ CASES = {
         prosody,
     ),
     "f0 residual": Case(
-        lambda: F0ResidualNetwork(**BLOCKS, dropout=0.0),
+        lambda: F0ResidualNetwork(SimpleNamespace(**PROSODY, residual_layers=2)),
         {"r_t": 1, "t": "t", "condition": CHANNELS + 2 * N_VALUES + N_POSITIONS},
         lambda network, mask, r_t, t, condition: [network(r_t, t, mask, condition)],
     ),

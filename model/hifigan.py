@@ -80,7 +80,7 @@ class HiFiGAN(Vocoder):
             ResBlocks(ResBlock(width, kernel, resblock_dilations) for kernel in resblock_kernels)
             for width in widths[1:]
         )
-        self.tiled: nn.ModuleList | None = None  # what does as resblocks do, and sooner: tiled.tile
+        self.tiled: nn.ModuleList | None = None  # the same as resblocks, faster on a CPU: tiled.tile
         self.conv_out = conv(widths[-1], 1, 7)
         widest = max(kernel // 2 * sum(dilation + 1 for dilation in resblock_dilations) for kernel in resblock_kernels)
         self.reach = reach_of(upsample_rates, widest)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from model.layers import leaky_relu
 
-SMALLEST = 5, 64  # kernel and channels of a convolution from which on tiles were faster than the library's own
+LEAST_KERNEL, LEAST_CHANNELS = 5, 64  # of a convolution from which on tiles were faster than the library's own
 BLOCK = 2**20  # numbers of a signal that are worked on at a time: 4 MB
 
 
@@ -38,9 +38,9 @@ def transforms(n: int, kernel: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class Conv(nn.Module):
-    """What an nn.Conv1d that keeps the length does, on (T, C).
+    """An nn.Conv1d that keeps the length, on (T, C), with the weights that it has now.
 
-    tiled: on tiles; None: where they are faster. The layer's weights at the time are what counts.
+    tiled: whether on tiles; None: where they are faster.
     """
 
     bias: Tensor
@@ -52,20 +52,17 @@ class Conv(nn.Module):
     def __init__(self, layer: nn.Conv1d, tiled: bool | None = None):
         super().__init__()
         assert layer.bias is not None
-        self.kernel, self.dilation, self.reach = layer.kernel_size[0], layer.dilation[0], int(layer.padding[0])
+        kernel, self.dilation, self.reach = layer.kernel_size[0], layer.dilation[0], int(layer.padding[0])
         weight = layer.weight.detach()
-        if tiled is None:
-            tiled = all(
-                size >= least for size, least in zip((self.kernel, min(weight.shape[:2])), SMALLEST, strict=True)
-            )
-        self.tiled = tiled
+        is_wide = kernel >= LEAST_KERNEL and min(weight.shape[:2]) >= LEAST_CHANNELS
+        self.tiled = is_wide if tiled is None else tiled
         self.register_buffer("bias", layer.bias.detach(), persistent=False)
-        if not tiled:
+        if not self.tiled:
             last = weight[:, :, None].contiguous(memory_format=torch.channels_last)
             self.register_buffer("weight", last, persistent=False)
             return
-        self.n = 3 * self.kernel - 1
-        samples, weights, back = (matrix.to(weight) for matrix in transforms(self.n, self.kernel))
+        self.n = 3 * kernel - 1
+        samples, weights, back = (matrix.to(weight) for matrix in transforms(self.n, kernel))
         self.register_buffer("samples", samples, persistent=False)
         self.register_buffer("back", back, persistent=False)
         spectrum = weights @ weight.permute(2, 1, 0).flatten(1)

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from data_util.audio import power_spectrum
 from model import losses
-from model.layers import LEAKY_SLOPE, TimeEmbedding, leaky_relu, to_float32
+from model.layers import LEAKY_SLOPE, TimeEmbedding, leaky_relu, precision, to_float32
 
 WAV_GAIN = 10.0  # brings speech at its usual level to a standard deviation of about 1, which the layers want
 
@@ -155,7 +155,7 @@ class Discriminators(nn.Module):
 
 def discriminate(discriminators: nn.Module, wav: Tensor, t: Tensor, amp: bool) -> list[tuple[Tensor, list[Tensor]]]:
     """What each discriminator says of wav (B, 1, T_wav): its logits and features, in full precision."""
-    with torch.autocast(wav.device.type, torch.bfloat16, enabled=amp):
+    with precision(wav, amp):
         disc_outputs = discriminators(wav, t)
     return [(to_float32(logits), [to_float32(feature) for feature in features]) for logits, features in disc_outputs]
 

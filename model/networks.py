@@ -223,7 +223,6 @@ class Networks(nn.Module):
             wav = self.generator(features, mask, source)
         return to_float32(wav)
 
-    @torch.no_grad()
     def align(self, mu_x: Tensor, z0: Tensor, x_lengths: Tensor, mel_lengths: Tensor) -> Tensor:
         """Durations (B, T_x) in frames, by alignment.align."""
         return align(mu_x, z0, x_lengths, mel_lengths)

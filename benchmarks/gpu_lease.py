@@ -15,7 +15,6 @@ import functools
 import itertools
 import json
 import logging
-import statistics
 import sys
 import tempfile
 import time
@@ -29,7 +28,7 @@ import torch
 from torch import Tensor
 
 import train
-from benchmarks.synthesis import SENTENCE, TEXT, length_scale_for, random_voice
+from benchmarks.synthesis import SENTENCE, TEXT, length_scale_for, median_seconds, random_voice
 from benchmarks.training import joint, synchronise
 from data_util import config as configuration
 from data_util.config import Config
@@ -257,16 +256,7 @@ def factors(voice: Voice, scale: float, n_rounds: int) -> dict[str, float]:
              "frames to samples": (from_frames, model_seconds),
              f"frames of {N_TEXTS} texts": (functools.partial(from_frames, N_TEXTS), N_TEXTS * model_seconds),
              "ms to the first chunk": (begin, 0.001)}  # fmt: skip
-    return {name: median_seconds(call, n_rounds) / per for name, (call, per) in calls.items()}
-
-
-def median_seconds(call, n_rounds: int) -> float:
-    spent = []
-    for _ in range(n_rounds + 2):
-        start = time.perf_counter()
-        call()
-        spent.append(time.perf_counter() - start)
-    return statistics.median(spent[2:])
+    return {name: median_seconds(call, n_rounds, n_before=2) / per for name, (call, per) in calls.items()}
 
 
 # -- the voice

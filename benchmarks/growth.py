@@ -8,7 +8,6 @@ import argparse
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks import machine
-from benchmarks.synthesis import SENTENCE, SENTENCE_SECONDS, TEXT, length_scale_for, random_voice, table
+from benchmarks.synthesis import SENTENCE, SENTENCE_SECONDS, TEXT, length_scale_for, median_seconds, random_voice, table
 from benchmarks.training import joint, measure
 from data_util import config as configuration
 from data_util.audio import save_wav
@@ -71,13 +70,9 @@ def speech(overlays: Sequence[str], n_threads: int, seconds: float):
     with tempfile.TemporaryDirectory() as folder:
         voice = Voice.load(random_voice("+".join(overlays) or "config", Path(folder)))
     text = " ".join([SENTENCE] * max(1, round(seconds / SENTENCE_SECONDS)))
-    settings = {"seed": 0, "length_scale": length_scale_for(voice, text, seconds)}
-    spent = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        voice.speak(text, **settings)
-        spent.append(time.perf_counter() - start)
-    return statistics.median(spent), peak_memory()
+    scale = length_scale_for(voice, text, seconds)
+    spent = median_seconds(lambda: voice.speak(text, seed=0, length_scale=scale), ROUNDS)
+    return spent, peak_memory()
 
 
 def row(what: str, value: float, unit: str, found: tuple[float, int | None]) -> list[str]:

@@ -82,6 +82,16 @@ def length_scale_for(voice: Voice, text: str, seconds: float) -> float:
     return 10 * seconds / voice.speak(text, seed=0, length_scale=10.0).seconds
 
 
+def median_seconds(call: Callable, n_rounds: int, n_before: int = 0) -> float:
+    """What a call takes, the median of some; n_before: calls that are not counted, before them."""
+    spent = []
+    for _ in range(n_before + n_rounds):
+        start = time.perf_counter()
+        call()
+        spent.append(time.perf_counter() - start)
+    return statistics.median(spent[n_before:])
+
+
 @torch.no_grad()
 def tensors_of(voice: Voice, length_scale: float) -> dict[str, Tensor]:
     """All that the parts read and make of TEXT, which is one piece, by the names that the graphs of export.py have."""

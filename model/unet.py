@@ -109,25 +109,20 @@ class UNet(ScoreNetwork):
         super().__init__(channels, n_speakers)
         self.stride = 2 ** (len(multipliers) - 1)
 
-        def level(in_channels: int, out_channels: int) -> Level:
-            return Level(
-                [
-                    ResnetBlock(in_channels, out_channels, channels, groups),
-                    ResnetBlock(out_channels, out_channels, channels, groups),
-                    LinearAttention(out_channels, n_heads, head_channels),
-                ]
-            )
+        def block(in_width: int, width: int) -> ResnetBlock:
+            return ResnetBlock(in_width, width, channels, groups)
+
+        def attention(width: int) -> LinearAttention:
+            return LinearAttention(width, n_heads, head_channels)
+
+        def level(in_width: int, width: int) -> Level:
+            return Level([block(in_width, width), block(width, width), attention(width)])
 
         widths = [channels * multiplier for multiplier in multipliers]
         self.down = nn.ModuleList(level(a, b) for a, b in zip([2, *widths], widths))
         self.downsamples = nn.ModuleList(nn.Conv2d(width, width, 3, stride=2, padding=1) for width in widths[:-1])
-        self.middle = nn.ModuleList(
-            [
-                ResnetBlock(widths[-1], widths[-1], channels, groups),
-                LinearAttention(widths[-1], n_heads, head_channels),
-                ResnetBlock(widths[-1], widths[-1], channels, groups),
-            ]
-        )
+        widest = widths[-1]
+        self.middle = nn.ModuleList([block(widest, widest), attention(widest), block(widest, widest)])
         self.up = nn.ModuleList(level(2 * b, a) for a, b in zip(widths[-2::-1], widths[:0:-1]))
         self.upsamples = nn.ModuleList(
             nn.ConvTranspose2d(width, width, 4, stride=2, padding=1) for width in widths[-2::-1]
@@ -135,14 +130,7 @@ class UNet(ScoreNetwork):
         self.final = Block(widths[0], widths[0], groups)
         self.out = nn.Conv2d(widths[0], 1, 1)
 
-    def forward(
-        self,
-        r_t: Tensor,
-        t: Tensor,
-        mask: Tensor | None,
-        mu: Tensor,
-        f0: Tensor | None = None,  # noqa: ARG002
-    ) -> Tensor:
+    def forward(self, r_t: Tensor, t: Tensor, mask: Tensor | None, mu: Tensor, f0: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """r_t, mu: (B, n_latents, T), t: (B,) in [0, 1], mask: (B, 1, T) or None where every frame is valid; f0 is not
         read.
 

@@ -65,16 +65,11 @@ def test_prior_loss_is_the_gaussian_log_density(mask, n):
     assert losses.prior_loss(z0, z0 - 1, mask, n).item() == pytest.approx(0.5 + 0.5 * math.log(2 * math.pi), abs=1e-12)
 
 
-def test_score_loss_is_a_loop(mask, n):
-    output, target = arguments("score_loss")
-    expected = loop(lambda b, c, i: (output[b, c, i] - target[b, c, i]).item() ** 2)
-    assert losses.score_loss(output, target, mask, n).item() == pytest.approx(expected, abs=1e-12)
-
-
-def test_mel_loss_is_a_loop(mask, n):
-    mel_hat, mel = arguments("mel_loss")
-    expected = loop(lambda b, c, i: abs((mel_hat[b, c, i] - mel[b, c, i]).item()))
-    assert losses.mel_loss(mel_hat, mel, mask, n).item() == pytest.approx(expected, abs=1e-12)
+@pytest.mark.parametrize(("name", "distance"), [("score_loss", lambda x: x**2), ("mel_loss", abs)])
+def test_score_and_mel_loss_are_loops(name, distance, mask, n):
+    found, target = arguments(name)
+    expected = loop(lambda b, c, i: distance((found[b, c, i] - target[b, c, i]).item()))
+    assert getattr(losses, name)(found, target, mask, n).item() == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", MASKED)

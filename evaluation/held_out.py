@@ -35,7 +35,8 @@ def measure(
     """
     x, mel, f0 = clip
     mask, z0, f0 = torch.ones_like(mel[:, :1]), model.latent(mel), model.normalised_f0(f0)
-    durations, values, (mu_x, logw) = align_held_out(model, x, mel, f0)
+    durations = align_held_out(model, x, mel, f0)
+    mu_x, logw = encode_along(model, x, mel, f0, durations)
     mu = length_regulate(mu_x, durations, mask)
     noise = torch.randn(z0.shape, generator=generator).to(z0.device)
     length = predict_durations(logw, model.logw_variance, model.pause_scale.item()).sum()
@@ -45,7 +46,7 @@ def measure(
         "duration_ratio": length / mask.sum(),
     }
     if model.prosody is not None:
-        numbers |= measure_prosody(model, x, values, f0, durations, generator)
+        numbers |= measure_prosody(model, x, mel, f0, durations, generator)
     r_0, edm = z0 - mu, replace(model.sde, parametrisation="edm")
     for time in PROBED_TIMES:
         t = torch.full((1,), time, device=z0.device)
@@ -61,9 +62,8 @@ def measure(
 def duration_loss(model: NiSETS, mel: Tensor, f0: Tensor | None, alignment: tuple[Tensor, Tensor]) -> Tensor:
     """The error of the log-durations (); arguments as of measure, f0 normalised."""
     x, durations = alignment
-    x_mask = torch.ones_like(x[:, None], dtype=mel.dtype)
-    values = None if model.prosody is None else pitch_and_energy(model.normalised(mel), f0, durations)
-    _, logw = model.encode_text(x, x_mask, values)
+    _, logw = encode_along(model, x, mel, f0, durations)
+    x_mask = torch.ones_like(logw)
     return losses.duration_loss(logw, durations, x_mask, x_mask.sum())
 
 
@@ -72,8 +72,9 @@ def plan_along(model: NiSETS, clip: tuple[Tensor, Tensor, Tensor], generator: np
     """A clip's text along the clip's own best alignment, with its pauses, pitch, energy and F0. clip: as of measure."""
     x, mel, f0 = clip
     mask, f0 = torch.ones_like(mel[:, :1]), model.normalised_f0(f0)
-    durations, _, (mu_x, _) = align_held_out(model, with_pauses(model, x, mel), mel, f0)
-    mu = length_regulate(mu_x, durations, mask)
+    x = with_pauses(model, x, mel)
+    durations = align_held_out(model, x, mel, f0)
+    mu = length_regulate(encode_along(model, x, mel, f0, durations)[0], durations, mask)
     return Plan(mu, durations, f0, drawn(generator, mu.shape).to(mu.device), generator)
 
 
@@ -84,39 +85,41 @@ def with_pauses(model: NiSETS, x: Tensor, mel: Tensor) -> Tensor:
     gaps = 1 + np.array(word_gaps(x[0].tolist()), dtype=np.int64)
     ids = torch.from_numpy(np.insert(x[0].cpu().numpy(), gaps, SYMBOLS.index(" ")))[None].to(x.device)
     optional = np.insert(np.zeros(x.shape[1], dtype=bool), gaps, True)
-    x_mask = torch.ones_like(ids[:, None], dtype=mel.dtype)
-    values = None if model.prosody is None else torch.zeros_like(x_mask).expand(-1, N_VALUES, -1)
-    scores = frame_log_likelihood(model.encode_text(ids, x_mask, values)[0], model.latent(mel))
+    scores = frame_log_likelihood(encode_middling(model, ids, mel), model.latent(mel))
     durations = monotonic_align.search(scores, [len(optional)], [mel.shape[-1]], optional[None])[0]
     is_kept = durations.cpu() >= torch.where(torch.from_numpy(optional), model.config.shortest_pause, 0)
     return ids[:, is_kept.to(ids.device)]
 
 
-def align_held_out(
-    model: NiSETS, x: Tensor, mel: Tensor, f0: Tensor | None
-) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor]]:
-    """The best path (1, T_x) in frames, and pitch and energy (1, 2, T_x) along it, None where there are none, with
-    what encode_text gives for them. f0: (1, 2, T_mel) normalised."""
-    z0, mel, x_mask = model.latent(mel), model.normalised(mel), torch.ones_like(x[:, None], dtype=mel.dtype)
-    lengths = [torch.tensor([each.shape[-1]], device=x.device) for each in (x, mel)]
-
-    def search(values: Tensor | None) -> Tensor:
-        return model.align(model.encode_text(x, x_mask, values)[0], z0, *lengths)
-
-    if model.prosody is None:
-        return search(None), None, model.encode_text(x, x_mask)
+def align_held_out(model: NiSETS, x: Tensor, mel: Tensor, f0: Tensor | None) -> Tensor:
+    """The best path (1, T_x) in frames. f0: (1, 2, T_mel) normalised, None where the model has no prosody."""
+    z0, lengths = model.latent(mel), [torch.tensor([each.shape[-1]], device=x.device) for each in (x, mel)]
     # pitch and energy want a path, and the path mu: first along a path for the middling values of every symbol
-    durations = search(torch.zeros_like(x_mask).expand(-1, N_VALUES, -1))
-    durations = search(pitch_and_energy(mel, f0, durations))
-    values = pitch_and_energy(mel, f0, durations)
-    return durations, values, model.encode_text(x, x_mask, values)
+    durations = model.align(encode_middling(model, x, mel), z0, *lengths)
+    if f0 is None:
+        return durations
+    return model.align(encode_along(model, x, mel, f0, durations)[0], z0, *lengths)
+
+
+def encode_middling(model: NiSETS, x: Tensor, mel: Tensor) -> Tensor:
+    """mu_x (1, n_latents, T_x) of a clip's ids, for the middling pitch and energy of every symbol."""
+    x_mask = torch.ones_like(x[:, None], dtype=mel.dtype)
+    values = None if model.prosody is None else torch.zeros_like(x_mask).expand(-1, N_VALUES, -1)
+    return model.encode_text(x, x_mask, values)[0]
+
+
+def encode_along(model: NiSETS, x: Tensor, mel: Tensor, f0: Tensor | None, durations: Tensor) -> tuple[Tensor, Tensor]:
+    """mu_x and logw of a clip's ids, for its pitch and energy along durations. f0: as of align_held_out."""
+    values = None if f0 is None else pitch_and_energy(model.normalised(mel), f0, durations)
+    return model.encode_text(x, torch.ones_like(x[:, None], dtype=mel.dtype), values)
 
 
 def measure_prosody(
-    model: NiSETS, x: Tensor, values: Tensor, f0: Tensor, durations: Tensor, generator: torch.Generator
+    model: NiSETS, x: Tensor, mel: Tensor, f0: Tensor, durations: Tensor, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """The prosody's losses on one clip, its noise levels spread evenly. values, f0, durations: as of align_held_out."""
+    """The prosody's losses on one clip along durations, its noise levels spread evenly. f0: as of align_held_out."""
     prosody, n = model.prosody, PROBED_DRAWS
+    values = pitch_and_energy(model.normalised(mel), f0, durations)
     x_mask, mask = torch.ones_like(values[:, :1]), torch.ones_like(f0[:, :1])
     c = prosody.network.encode(x, x_mask)
 
@@ -151,11 +154,8 @@ def teacher_forced(
     the CPU.
     """
     x, mel, f0 = clip
-    x_mask, mask = torch.ones_like(x[:, None], dtype=mel.dtype), torch.ones_like(mel[:, :1])
-    z0, f0 = model.latent(mel), model.normalised_f0(f0)
-    values = None if f0 is None else pitch_and_energy(model.normalised(mel), f0, durations)
-    mu_x, _ = model.encode_text(x, x_mask, values)
-    mu = length_regulate(mu_x, durations, mask)
+    mask, z0, f0 = torch.ones_like(mel[:, :1]), model.latent(mel), model.normalised_f0(f0)
+    mu = length_regulate(encode_along(model, x, mel, f0, durations)[0], durations, mask)
     z0_hats = []
     for time in times:
         t = torch.full((1,), time, device=z0.device)

@@ -17,7 +17,7 @@ import export
 import sampling
 from data_util import config as configuration
 from data_util.config import ROOT
-from evaluation.held_out import align_held_out
+from evaluation.held_out import align_held_out, encode_along
 from model.nisets import NiSETS, Plan
 from runtime import chunking, sound_files
 from runtime import command as speaking
@@ -201,7 +201,8 @@ def test_one_step_along_a_recording_has_its_durations_and_no_others(voice, brief
     mel = voice.model.features(torch.from_numpy(spoken)[None])
     (piece,) = voice.reader.pieces(TEXT, Settings())
     x = torch.tensor(piece.ids)[None]
-    durations, _, (mu_x, _) = align_held_out(voice.model, x, mel, None)
+    durations = align_held_out(voice.model, x, mel, None)
+    mu_x, _ = encode_along(voice.model, x, mel, None, durations)
     noise = torch.from_numpy(chunking.noise_of(1, piece.phonemes).standard_normal(mel.shape, dtype=np.float32))
     plan = Plan(mu_x.repeat_interleave(durations[0], dim=2), durations, None, noise, np.random.default_rng())
     assert len(along) == len(spoken) and np.abs(along).max() > STEP

@@ -33,6 +33,7 @@ CLASSES = {  # of ARPAbet, vowels with their stress
     "voiced stops": "B D G", "affricates": "CH JH", "voiceless fricatives": "F TH S SH HH",
     "voiced fricatives": "V DH Z ZH", "nasals": "M N NG", "liquids and glides": "L R W Y",
 }  # fmt: skip
+_CLASS_OF = {phone: name for name, phones in CLASSES.items() for phone in phones.split()}
 N_EXAMPLES = 3  # confusions that a row shows
 N_WORDS = 30  # of the list of words
 
@@ -48,8 +49,7 @@ class Word:
 
 def class_of(phone: str) -> str:
     """The name of a phone's class, of CLASSES."""
-    own = {each: name for name, phones in CLASSES.items() for each in phones.split()}
-    return own[phone] if phone in own else own[phone.rstrip("012")]
+    return _CLASS_OF.get(phone) or _CLASS_OF[phone.rstrip("012")]
 
 
 def kinds_of(text: str) -> list[tuple[str, set[str]]]:

@@ -21,9 +21,6 @@ from training.recording import Run
 from training.run_log import RunLog, read_lines
 from training.state import make_state
 
-ALL_BUT_DISCRIMINATORS = ("text_encoder", "prosody", "decoder", "generator")
-WITHOUT_DISCRIMINATORS = {"parts": dict.fromkeys(ALL_BUT_DISCRIMINATORS, 2e-3), "final": 0.02}  # a stage
-
 
 def overrides_of(stages: Sequence[dict], base: Config) -> list[str]:
     """Overrides that give a configuration these stages, each as training.stages has it; where none of them trains

@@ -21,6 +21,7 @@ from runtime.command import columns
 from sampling import Voice
 from training.distributed import Processes
 
+STAGE = {"parts": dict.fromkeys(("text_encoder", "prosody", "decoder", "generator"), 2e-3), "final": 0.02}
 VOICES = ("en-us+m3", "en-us+Andy", "en-us+f2", "en-us+linda")  # two low and two high, with different formants
 
 
@@ -59,7 +60,7 @@ def config_of(args: argparse.Namespace) -> Config:
     root = args.out.resolve()
     names = f"speakers.names=[{', '.join(args.voices)}]"
     corpus = runs.of_corpus(root / "corpus", root / "cache")
-    return runs.load(args.c, [runs.WITHOUT_DISCRIMINATORS], args.steps, [*corpus, names], args.overrides)
+    return runs.load(args.c, [STAGE], args.steps, [*corpus, names], args.overrides)
 
 
 def measure(args: argparse.Namespace, processes: Processes) -> tuple[np.ndarray, float]:

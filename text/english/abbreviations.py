@@ -3,7 +3,7 @@
 import re
 
 from text.english import numbers
-from text.english.rules import ALONE, MONTH, MONTHS, OPENERS, any_of, rule
+from text.english.rules import ALONE, MONTH, MONTHS, OPENERS, any_of, preceded_by, rule
 
 _TITLES = {  # before names, so that the full stop ends no sentence
     "Mr": "mister", "Mrs": "missus", "Ms": "miz", "Messrs": "messieurs", "Dr": "doctor", "St": "saint", "Ste": "saint",
@@ -16,9 +16,8 @@ _TITLES = {  # before names, so that the full stop ends no sentence
 _WORDS = {  # with a full stop, as written here
     "Co": "company", "co": "company", "Corp": "corporation", "corp": "corporation", "ltd": "limited",
     "prof": "professor", "Rte": "route", "Ret": "retired", "est": "estimated", "sq": "square", "cu": "cubic",
-    "Inc": "incorporated", "Ltd": "limited", "Bros": "brothers",
-    "Jr": "junior", "Sr": "senior", "Esq": "esquire", "Ave": "avenue", "Rd": "road", "Ln": "lane", "Expy": "expressway",
-    "Univ": "university", "Fed": "federal", "Natl": "national", "Intl": "international", "Dist": "district",
+    "Ltd": "limited", "Jr": "junior", "Sr": "senior", "Esq": "esquire", "Ave": "avenue", "Rd": "road", "Ln": "lane",
+    "Expy": "expressway", "Fed": "federal", "Natl": "national", "Intl": "international",
     "Jan": "january", "Feb": "february", "Aug": "august", "Sept": "september", "Oct": "october", "Nov": "november",
     "Dec": "december", "Mon": "Monday", "Tue": "Tuesday", "Tues": "Tuesday", "Wed": "Wednesday", "Thu": "Thursday",
     "Thur": "Thursday", "Thurs": "Thursday", "Fri": "Friday",
@@ -134,7 +133,7 @@ _FIRST = r"I(?=\.?[,;:)'\"]|\.?$|\. [a-z\d]| (?:of|and|to|who|by)\b)"  # not the
 
 def _abbreviation(match):
     word = match[1].rstrip(".")
-    if word.lower() in _UNITS and re.search(r"\d ?$", match.string[max(0, match.start() - 2) : match.start()]):
+    if word.lower() in _UNITS and preceded_by(match, r"\d ?$"):
         return match[0]
     return _ABBREVIATIONS.get(word) or _ABBREVIATIONS[word.lower()]
 
@@ -153,14 +152,15 @@ def _chapter(match):
     """A label with one numeral or, where it is a plural or a range, with several."""
     label, rest = match[1], match[2]
     pieces = re.split("([^A-Za-z]+(?:and |or |to )?)", rest)
-    if not label.endswith(("s", "pp")) and "-" not in rest:
+    if not label.endswith("s") and "-" not in rest:
         pieces = [pieces[0], "".join(pieces[1:])]
-    for i in range(0, len(pieces) if len(pieces) != 2 else 1, 2):
+    for i in range(0, len(pieces), 2):
         number = numbers.roman(pieces[i])
         if number is None or (pieces[i] in _NO_NUMERALS and not (len(pieces[i]) == 1 and len(pieces) > 2)):
             return match[0]
         pieces[i] = numbers.cardinal(str(number))
-        pieces[i - 1] = " to " if i and pieces[i - 1] == "-" else pieces[i - 1]
+        if i and pieces[i - 1] == "-":
+            pieces[i - 1] = " to "
     return f"{label} {''.join(pieces)}"
 
 
@@ -199,10 +199,9 @@ def _month(match, group=1):
 
 def _month_after(match):
     """Only a number, or an ordinal one, says that it is a month."""
-    before = match.string[max(0, match.start() - 5) : match.start()]
-    if not re.search(r"\d(?:st|nd|rd|th)? $", before):
+    if not preceded_by(match, r"\d(?:st|nd|rd|th)? $"):
         return match[0]
-    return _month(match) if before[-2].isdigit() else _month(match).lower()
+    return _month(match) if preceded_by(match, r"\d $") else _month(match).lower()
 
 
 def _like(written, word):

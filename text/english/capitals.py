@@ -18,7 +18,7 @@ def respelt(text: str) -> str:
         return text
     words = text.split()
     capitals = [_WORD.fullmatch(word) is not None for word in words]
-    beside = [False, *(bool(capital) and len(word) > 1 for capital, word in zip(capitals, words)), False]
+    beside = [False, *(capital and len(word) > 1 for capital, word in zip(capitals, words)), False]
     return " ".join(_word(words, i, capitals[i] and (beside[i] or beside[i + 2])) for i in range(len(words)))
 
 

@@ -52,15 +52,6 @@ def _groups(match):
     return plus + ", ".join("eight hundred" if group == "800" else numbers.one_by_one(group) for group in groups)
 
 
-def _dotted(match):
-    groups = match[0].split(".")
-    return " dot ".join(map(numbers.one_by_one if len(groups) == 4 else numbers.code, groups))
-
-
-def _version(match):
-    return " point ".join(map(numbers.cardinal, match[0].split(".")))
-
-
 def _labelled(match):
     label = re.sub(r"(?i)^no(s?)\.", r"number\1", match[1])
     digits = match[2].replace(",", "")
@@ -135,10 +126,11 @@ NUMBERS = (
          r"(?<![\w.,])(?:\d{1,3}(?:\.\d{3}){2}|\d{1,2}(?:,\d\d){1,4},\d{3})(?!\w|[.,]\d)",
          lambda m: re.sub("[.,]", "", m[0])),
     rule("network address", "10.0.0.1", "one zero dot zero dot zero dot one",
-         r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)", _dotted),
+         r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)",
+         lambda m: " dot ".join(map(numbers.one_by_one, m[0].split(".")))),
     rule("version", "version 3.10.2", "version three point ten point two",
          r"(?:(?<![\w.,])|(?<=\b[vV]))\d{1,3}(?:\.\d{1,3}){2}(?!\w|\.\d)",
-         lambda m: f" {_version(m)}"),
+         lambda m: " " + " point ".join(map(numbers.cardinal, m[0].split(".")))),
     rule("standard", "H.264", "H two sixty-four", r"\b([A-Z])\.(\d{1,3})\b",
          lambda m: f"{m[1]} {numbers.pairs(m[2])}"),
     rule("numbered part", "Section 1.b", "Section one b", r"(?<=\d)\.(?=[A-Za-z]\b)", " "),

@@ -22,9 +22,13 @@ def _month_day_year(month, day, year, otherwise, day_first=False):
         month, day, day_first = day, month, True
     if not 1 <= month <= len(MONTHS) or not 1 <= day <= _DAYS_IN_MONTH:
         return otherwise
-    year = numbers.pairs(year) if len(year) == 4 else numbers.two_digits(year)
-    month, day = MONTHS[month - 1], numbers.ordinal(str(day))
+    month, day, year = MONTHS[month - 1], numbers.ordinal(str(day)), _year(year)
     return f"the {day} of {month}, {year}" if day_first else f"{month} {day}, {year}"
+
+
+def _year(digits):
+    """Of four digits, or of its last two."""
+    return numbers.pairs(digits) if len(digits) == 4 else numbers.two_digits(digits)
 
 
 def _day_of_month(match):
@@ -42,8 +46,7 @@ def _nth(match):
 
 def _quarter(match):
     number, year = match[1] or match[3], match[2] or match[4]
-    year = numbers.pairs(year) if len(year) == 4 else numbers.two_digits(year)
-    return f"the {_QUARTERS[int(number) - 1]} quarter of {year}"
+    return f"the {_QUARTERS[int(number) - 1]} quarter of {_year(year)}"
 
 
 def _time(match):
@@ -71,10 +74,6 @@ def _half(letter, end):
 def _decade(match):
     """1960s, the 60s or 1920's: a plural, but for the possessive, which sounds the same."""
     return numbers.plural(numbers.pairs(match[1]) if match[1] else numbers.cardinal(match[2]))
-
-
-def _span(match):
-    return f"{numbers.pairs(match[1])} to {numbers.two_digits(match[2])}"
 
 
 def _military(match):
@@ -120,8 +119,7 @@ DATES = (
          r"(?<![\w.,-])(?:(?:the )?Q([1-4])[ -]?(\d{4})|([1-4])Q'?(\d{4}|\d\d))\b", _quarter),
 
     rule("business year", "FY2010, FY 24", "F Y twenty ten, F Y twenty-four",
-         r"\b([FC])Y'? ?(\d{4}|\d\d)\b(?![.,]?\d)",
-         lambda m: f"{m[1]} Y {numbers.pairs(m[2]) if len(m[2]) == 4 else numbers.two_digits(m[2])}"),
+         r"\b([FC])Y'? ?(\d{4}|\d\d)\b(?![.,]?\d)", lambda m: f"{m[1]} Y {_year(m[2])}"),
 
     rule("time range", "9:00-9:30", "nine o'clock to nine thirty",
          r"(?<=[\dmM.]) ?-(?= ?(?:\d\d?:[0-5]\d|\d\d? ?[AaPp]\.?[Mm]\b))", " to "),
@@ -165,7 +163,8 @@ DATES = (
     rule("decades", "the '20s, 1960s", "the twenties, nineteen sixties",
          r"(?<!\w)'?\b(?:(1[1-9]\d0|20\d0) ?|([2-9]0))'?s\b", _decade),
     rule("years to years", "1905-08", "nineteen oh five to oh eight",
-         r"(?<![\w.,-])(1[1-9]\d\d|20\d\d)-(\d\d)\b(?![-\d]|[.,]\d)", _span),
+         r"(?<![\w.,-])(1[1-9]\d\d|20\d\d)-(\d\d)\b(?![-\d]|[.,]\d)",
+         lambda m: f"{numbers.pairs(m[1])} to {numbers.two_digits(m[2])}"),
     rule("year without its century", "in '45", "in forty-five", r"(?<![\w'])'(\d\d)\b(?!['\d]|[.,:]\d)",
          lambda m: numbers.two_digits(m[1])),
 )  # fmt: skip

@@ -129,8 +129,10 @@ def _ascii(char):
     if char <= "~" or char in _KEPT:
         return char
     kind, plain = unicodedata.decomposition(char).partition(">")[0], unicodedata.normalize("NFKD", char)
-    if kind in ("<fraction", "<circle"):
-        return f" {plain} ".replace("⁄", "/") if kind == "<circle" else f" {plain}".replace("⁄", "/")
+    if kind == "<fraction":
+        return f" {plain}".replace("⁄", "/")
+    if kind == "<circle":
+        return f" {plain} "
     if kind == "<square" or (kind == "<compat" and plain[0] in _KEPT):  # ㎏ and ℃
         return "".join(map(_ascii, plain))
     return unidecode(char).upper() if unicodedata.category(char) == "Nl" else unidecode(char)  # ⅷ: VIII

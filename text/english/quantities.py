@@ -3,7 +3,7 @@
 import re
 
 from text.english import numbers
-from text.english.rules import AMOUNT, NOUN, NUMBER, SCALE, START, STOP, any_of, rule, words
+from text.english.rules import AMOUNT, NOUN, NUMBER, SCALE, START, STOP, any_of, preceded_by, rule, words
 
 _CENTS = ("cent", "cents")
 _MONEY = {  # by sign, or by code where there is none: singular, plural, and those of the coin
@@ -34,7 +34,6 @@ _OTHERWISE = {  # what else these currencies are written as
     "AUD": "A$", "NZD": "NZ$", "HKD": "HK$", "SGD": "S$", "R$": "BRL ", "RMB": "CNY ", "MX$": "MXN ", "Fr.": "CHF ",
     **{code: f"{code} " for code in _MONEY if len(code) == 3},
 }  # fmt: skip
-_CURRENCY = any_of(re.escape(each) for each in sorted(_OTHERWISE, key=len, reverse=True))
 _SCALES = {"k": "thousand", "K": "thousand", "m": "million", "M": "million", "mn": "million", "mm": "million",
            "b": "billion", "B": "billion", "bn": "billion", "Bn": "billion", "tn": "trillion",
            "T": "trillion"}  # fmt: skip
@@ -42,7 +41,7 @@ _SIGN = f"[{CURRENCY_SIGNS}]"
 _CODE = any_of(code for code in _MONEY if len(code) == 3)
 _SCALED = rf"(?:[ -]({SCALE})s?\b|([kKmMbBT])(?![\w/])| ?(mn|mm|[bB]n|tn)\b)?"
 
-# Singular, plural; the plural adds an s where there is none.
+# Singular, plural; where there is no plural an s is added, to what stands before "per".
 _UNITS = {
     "mm": "millimeter", "cm": "centimeter", "dm": "decimeter", "m": "meter", "km": "kilometer", "nm": "nanometer",
     "µm": "micrometer", "mi": "mile", "yd": "yard", "yds": "yard", "ft": ("foot", "feet"), "in.": ("inch", "inches"),
@@ -58,34 +57,40 @@ _UNITS = {
     "Hz": ("hertz", "hertz"), "kHz": ("kilohertz", "kilohertz"), "MHz": ("megahertz", "megahertz"),
     "GHz": ("gigahertz", "gigahertz"), "KB": "kilobyte", "kB": "kilobyte", "MB": "megabyte", "GB": "gigabyte",
     "TB": "terabyte", "PB": "petabyte", "kb": "kilobit", "Kb": "kilobit", "Mb": "megabit", "Gb": "gigabit",
-    "mbps": ("megabit per second", "megabits per second"),
-    "kbps": ("kilobit per second", "kilobits per second"),
-    "Mbps": ("megabit per second", "megabits per second"),
-    "Gbps": ("gigabit per second", "gigabits per second"), "px": "pixel", "dpi": ("dot per inch", "dots per inch"),
+    "mbps": "megabit per second", "kbps": "kilobit per second", "Mbps": "megabit per second",
+    "Gbps": "gigabit per second", "px": "pixel", "dpi": "dot per inch",
     "W": "watt", "kW": "kilowatt", "KW": "kilowatt", "MW": "megawatt", "GW": "gigawatt", "kWh": "kilowatt hour",
     "MWh": "megawatt hour", "Wh": "watt hour", "hp": ("horsepower", "horsepower"), "V": "volt", "kV": "kilovolt",
     "mV": "millivolt", "A": "amp", "mA": "milliamp", "mAh": "milliamp hour", "dB": "decibel", "cal": "calorie",
     "kcal": "kilocalorie", "kJ": "kilojoule", "kN": "kilonewton",
     "Ω": "ohm", "kΩ": "kiloohm", "MΩ": "megaohm", "mmHg": ("millimeter of mercury", "millimeters of mercury"),
-    "mol": "mole", "N": "newton", "J": "joule", "lm": "lumen", "ppm": ("part per million", "parts per million"),
-    "ppb": ("part per billion", "parts per billion"), "doz": ("dozen", "dozen"), "pkg": "package", "pkgs": "package",
+    "mol": "mole", "N": "newton", "J": "joule", "lm": "lumen", "ppm": "part per million", "ppb": "part per billion",
+    "doz": ("dozen", "dozen"), "pkg": "package", "pkgs": "package",
     "PSI": ("P S I", "P S I"), "HP": ("horsepower", "horsepower"),
     "Pa": "pascal", "hPa": "hectopascal", "kPa": "kilopascal", "MPa": "megapascal",
-    "psi": ("pound per square inch", "pounds per square inch"), "mph": ("mile per hour", "miles per hour"),
-    "MPH": ("mile per hour", "miles per hour"), "mpg": ("mile per gallon", "miles per gallon"),
-    "kph": ("kilometer per hour", "kilometers per hour"), "kmh": ("kilometer per hour", "kilometers per hour"),
-    "rpm": ("revolution per minute", "revolutions per minute"), "fps": ("frame per second", "frames per second"),
-    "bpm": ("beat per minute", "beats per minute"), "KM": "kilometer", "KG": "kilogram",
+    "psi": "pound per square inch", "mph": "mile per hour", "MPH": "mile per hour", "mpg": "mile per gallon",
+    "kph": "kilometer per hour", "kmh": "kilometer per hour", "rpm": "revolution per minute",
+    "fps": "frame per second", "bpm": "beat per minute", "KM": "kilometer", "KG": "kilogram",
 }  # fmt: skip
 _PER = {"s": "second", "d": "day", "hour": "hour", "day": "day", "week": "week", "month": "month", "year": "year",
         "person": "person", "second": "second", "minute": "minute", "mile": "mile", "in": "inch", "head": "head",
         "acre": "acre", "gallon": "gallon", "pound": "pound", "night": "night", "user": "user"}  # fmt: skip
-_PREFIXES = {"sq": "square", "square": "square", "cu": "cubic", "cubic": "cubic"}
-_POWERS = {"²": "square", "2": "square", "^2": "square", "³": "cubic", "3": "cubic", "^3": "cubic"}
-_UNIT = "|".join(sorted((each.replace(".", r"\.") for each in _UNITS), key=len, reverse=True))
-_DIVISOR = "|".join(sorted({*_UNITS, *_PER} - {"in."}, key=len, reverse=True))
-_ALONE = "|".join(sorted({unit for unit in _UNITS if len(unit) > 1 or unit in "mg"} - {"in."}, key=len, reverse=True))
-_LONGER = any_of(sorted((each for each in (*_UNITS, *_PER) if len(each) > 1), key=len, reverse=True))
+_KINDS = {  # by what stands before a unit, or after it
+    "sq": "square", "square": "square", "²": "square", "2": "square", "^2": "square",
+    "cu": "cubic", "cubic": "cubic", "³": "cubic", "3": "cubic", "^3": "cubic",
+}  # fmt: skip
+
+
+def _longest_of(names):
+    """A pattern for one of some names, the longest that fits."""
+    return any_of(map(re.escape, sorted(names, key=len, reverse=True)))
+
+
+_CURRENCY = _longest_of(_OTHERWISE)
+_UNIT = _longest_of(_UNITS)
+_DIVISOR = _longest_of({*_UNITS, *_PER} - {"in."})
+_ALONE = _longest_of({unit for unit in _UNITS if len(unit) > 1 or unit in "mg"} - {"in."})
+_LONGER = _longest_of(each for each in (*_UNITS, *_PER) if len(each) > 1)
 _DETERMINER = re.compile(r"\b(?:an?|the|this|that|each|every|another|his|her|its|their|our|my|your) -?$", re.IGNORECASE)
 _NOUN = re.compile(NOUN)
 _PLACE = re.compile(  # what comes after is a name, 10A, and no measure
@@ -106,7 +111,14 @@ _DEGREES = {"C": "Celsius", "F": "Fahrenheit", "N": "north", "S": "south", "E": 
 
 def _names(unit):
     names = _UNITS.get(unit) or _PER[unit]
-    return names if isinstance(names, tuple) else (names, f"{names}s")
+    if isinstance(names, tuple):
+        return names
+    counted, per, rest = names.partition(" per ")
+    return names, f"{counted}s{per}{rest}"
+
+
+def _counted(number, singular, plural):
+    return f"{number} {singular if number == '1' else plural}"
 
 
 def plural_of(sign: str) -> str:
@@ -120,17 +132,12 @@ def _is_one(number):
     return number == "1" or (below != "" and " " not in above and int(above) < int(below))
 
 
-def _before(match, pattern):
-    """Whether what stands before a match ends as the pattern says."""
-    return pattern.search(match.string[max(0, match.start() - 15) : match.start()]) is not None
-
-
 def _money(match):
     country, sign, code, whole, cents, *scales = match.groups()
     unit, units, coin, coins = _MONEY[sign or code]
-    country = _COUNTRIES.get(country or "", "")
+    country = _COUNTRIES.get(country)
     scale = next(filter(None, scales[:3]), None)
-    described = match["thing"] is not None or (match["noun"] is not None and _before(match, _DETERMINER))
+    described = match["thing"] is not None or (match["noun"] is not None and preceded_by(match, _DETERMINER))
     if cents and not scale and not cents[2:].strip("0"):
         cents = cents[:2].ljust(2, "0")  # $20.5 and $20.500
     if scale or (cents and len(cents) != 2):
@@ -146,10 +153,10 @@ def _scaled(match):
     whole, part, scale, counted = match.groups()
     few = not part and len(whole) <= 2 and int(whole) <= 10 and not counted
     if (
-        _before(match, _PLACE)
+        preceded_by(match, _PLACE)
         or whole == "401"
         or (few and scale != "M")
-        or (scale in "B" and not part and not counted)
+        or (scale == "B" and not part and not counted)
     ):
         return match[0]
     return words(numbers.decimal(whole, part), _SCALES[scale])
@@ -161,7 +168,7 @@ def _money_range(match):
     scale = next(filter(None, scales), "")
     if not scale and (again or "." in low + high):
         return f"{sign}{low} to {sign}{high}"
-    low, high = (numbers.decimal(*f"{amount}.".split(".")[:2]) for amount in (low, high))
+    low, high = (numbers.decimal(*amount.partition(".")[::2]) for amount in (low, high))
     return words(low, "to", high, _SCALES.get(scale, scale), _MONEY[sign][1])
 
 
@@ -173,29 +180,26 @@ def _old_money(match):
 
 
 def _coins(match):
-    if match[2] in "cp" and _before(match, _PLACE):
+    if match[2] in "cp" and preceded_by(match, _PLACE):
         return match[0]
-    return f"{match[1]} {_COINS[match[2].strip()][match[1] != '1']}"
+    return _counted(match[1], *_COINS[match[2].strip()])
 
 
 def _measure(match):
     number, hyphen, prefix, unit, power, below, divisor, below_power = match.groups()
     after = match.string[match.end() : match.end() + 20]
-    if len(unit) == 1 and _before(match, _PLACE) or (unit == "A" and re.match("-| [A-Z]| [a-z]+s\\b", after)):
+    if len(unit) == 1 and preceded_by(match, _PLACE) or (unit == "A" and re.match("-| [A-Z]| [a-z]+s\\b", after)):
         return match[0]
-    kind = _PREFIXES.get(prefix or "") or _POWERS.get(power or "")
-    below = _PREFIXES.get(below or "") or _POWERS.get(below_power or "")
-    per = words("per", below, _names(divisor)[0]) if divisor else ""
-    described = hyphen or (_names(unit)[1] != f"{unit}s" and _NOUN.match(after) and _before(match, _DETERMINER))
-    return words(number, kind, _names(unit)[0 if described else not _is_one(number)], per)
+    per = words("per", _KINDS.get(below or below_power), _names(divisor)[0]) if divisor else ""
+    described = hyphen or (_names(unit)[1] != f"{unit}s" and _NOUN.match(after) and preceded_by(match, _DETERMINER))
+    return words(number, _KINDS.get(prefix or power), _names(unit)[0 if described else not _is_one(number)], per)
 
 
 def _per(match):
     """km/h where no number stands before."""
     prefix, unit, power, below, divisor, below_power = match.groups()
-    kind = _PREFIXES.get(prefix or "") or _POWERS.get(power or "")
-    below = _PREFIXES.get(below or "") or _POWERS.get(below_power or "")
-    return words(kind, _names(unit)[1], "per", below, _names(divisor)[0])
+    below = _KINDS.get(below or below_power)
+    return words(_KINDS.get(prefix or power), _names(unit)[1], "per", below, _names(divisor)[0])
 
 
 def _thousands(digits):
@@ -203,20 +207,11 @@ def _thousands(digits):
     return f"{int(digits):,}" if digits[0] != "0" else digits
 
 
-def _degrees(match):
-    return words(match[1], "degree" if _is_one(match[1]) else "degrees", _DEGREES.get(match[2] or ""))
-
-
-def _feet_and_inches(match):
-    return f"{match[1]} {'foot' if match[1] == '1' else 'feet'} {match[2]} {'inch' if match[2] == '1' else 'inches'}"
-
-
 def _arc(match):
-    degrees, minutes, seconds, direction = match.groups()
-    said = [f"{degrees} degree{'' if degrees == '1' else 's'}", f"{minutes} minute{'' if minutes == '1' else 's'}"]
-    if seconds:
-        said.append(f"{seconds} second{'' if seconds == '1' else 's'}")
-    return words(*said, _DEGREES.get(direction or ""))
+    *parts, direction = match.groups()
+    names = ("degree", "minute", "second")
+    said = [_counted(part, name, f"{name}s") for part, name in zip(parts, names) if part]
+    return words(*said, _DEGREES.get(direction))
 
 
 def _length(match):
@@ -284,11 +279,13 @@ MEASURES = (
          r"(?<![\w.,])(\d{1,3}) ?[°º] ?(\d{1,2}) ?'(?!') ?(?:(\d{1,2}(?:\.\d{1,6})?) ?(?:\"|''))?(?: ?([NSEW])\b)?",
          _arc),
     rule("feet and inches", "6'2\"", "six feet two inches",
-         r"(?<![\w.,'])(\d{1,2})' ?(\d{1,2})(?:\"|'')", _feet_and_inches),
+         r"(?<![\w.,'])(\d{1,2})' ?(\d{1,2})(?:\"|'')",
+         lambda m: words(_counted(m[1], "foot", "feet"), _counted(m[2], "inch", "inches"))),
     rule("length", "a 15\" screen, 12' long", "a fifteen inch screen, twelve feet long",
          r"(?<![\d\w])\"[^\"]{0,500}\"|(?<![\w\"])'[^']{0,200}'(?!\w)|"
          r"(?<![\w.,/'\"])(?P<number>\d{1,3}(?:\.\d{1,3})?|\d{1,2}/\d{1,2})(?P<mark>['\"])(?![\w'\"])", _length),
-    rule("degrees", "45°F", "forty-five degrees Fahrenheit", rf"{START}({AMOUNT}) ?[°º](?: ?([CFNSEW])\b)?", _degrees),
+    rule("degrees", "45°F", "forty-five degrees Fahrenheit", rf"{START}({AMOUNT}) ?[°º](?: ?([CFNSEW])\b)?",
+         lambda m: words(_counted(m[1], "degree", "degrees"), _DEGREES.get(m[2]))),
     rule("caliber", ".38-caliber", "thirty-eight-caliber",
          r"(?<!\w)\.(\d\d)(?=[ -](?:cal\b|[Cc]aliber|[Cc]alibre|[Ss]pecial|[Mm]agnum|[Rr]evolver|[Pp]istol|[Rr]ifle))",
          r"\1"),

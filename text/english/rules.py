@@ -58,6 +58,11 @@ def rule(name, written, spoken, pattern, replacement):
     return Rule(name, written, spoken, re.compile(pattern, re.ASCII), replacement)
 
 
+def preceded_by(match: re.Match, pattern: str | re.Pattern) -> bool:
+    """Whether what stands before a match, of which 15 characters are looked at, ends as the pattern says."""
+    return re.search(pattern, match.string[max(0, match.start() - 15) : match.start()]) is not None
+
+
 def words(*parts: str | None) -> str:
     """The parts that there are, with spaces between."""
     return " ".join(filter(None, parts))

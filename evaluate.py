@@ -80,9 +80,11 @@ def clips_of(args: argparse.Namespace, config: Config) -> list[Clip]:
     if args.wavs is not None:
         _check_folder("--wavs", args.wavs)
         clips = [dataclasses.replace(clip, wav_path=args.wavs / f"{clip.id}.wav") for clip in clips]
-    name, count = Counter(clip.id for clip in clips).most_common(1)[0] if clips else ("", 0)
-    if count != 1:
-        raise EvaluationError(f"{count} clips are named {name}: give each its own" if count else "no clips in the list")
+    if not clips:
+        raise EvaluationError("no clips in the list")
+    name, count = Counter(clip.id for clip in clips).most_common(1)[0]
+    if count > 1:
+        raise EvaluationError(f"{count} clips are named {name}: give each its own")
     return clips
 
 

@@ -173,7 +173,7 @@ def opinion(wav: np.ndarray, sample_rate: int) -> Pairs:
     """
     sound, size = torch.from_numpy(_resample(wav, sample_rate)), DISTILLMOS_SECONDS * RATE
     sound = sound.repeat(-(-size // len(sound))) if len(sound) < size else sound
-    windows = [sound[start : start + size] for start in range(0, len(sound) - size + 1, size)]
+    windows = sound.unfold(0, size, size)
     with torch.no_grad():
         return {"distillmos": (float(np.mean([_listener()(window[None]).item() for window in windows])), 1)}
 
@@ -421,10 +421,8 @@ def start_worker(n_threads: int | None = None) -> None:
 
 
 def _end_with_parent():
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def pooled(clips: list[Pairs]) -> dict[str, float]:

@@ -47,6 +47,7 @@ Odd = Annotated[int, Rule("odd", lambda n: n > 0 and n % 2 == 1)]
 Positive = Annotated[float, Rule("positive", lambda x: x > 0)]
 NotNegative = Annotated[float, Rule("zero or positive", lambda x: x >= 0)]
 Share = Annotated[float, Rule("from 0 to 1", lambda x: 0 <= x <= 1)]
+Dropout = Annotated[float, Rule("from 0 to under 1", lambda x: 0 <= x < 1)]
 OpenShare = Annotated[float, Rule("over 0 and under 1", lambda x: 0 < x < 1)]
 Evaluations = Annotated[int, Rule("1, the mean, or at least 5: fewer give no sample", lambda n: n == 1 or n > 4)]
 N_FFTs = tuple[Annotated[int, multiple_of(4)], ...]
@@ -145,11 +146,11 @@ class TransformerSizes(Kind):
     window: Whole
     ff_channels: Count
     kernel: Odd
-    dropout: Share
+    dropout: Dropout
     duration_channels: Count
     prenet_layers: Count
     prenet_kernel: Odd
-    prenet_dropout: Share
+    prenet_dropout: Dropout
 
     def checks(self, config):  # noqa: ARG002
         yield self.channels % self.n_heads == 0, "text_encoder.channels", "a multiple of text_encoder.n_heads"
@@ -162,7 +163,7 @@ class Prosody(Kind):
     hidden_channels: Count = 256
     n_layers: Count = 4
     kernel: Odd = 7
-    dropout: Share = 0.2
+    dropout: Dropout = 0.2
     n_timesteps: Evaluations = 8  # evaluations of the score network that sample them; 1: their means
     pitch_temperature: NotNegative = 1.0
     energy_temperature: NotNegative = 0.0

@@ -189,16 +189,18 @@ def _read_done(path):
 # -- which clips are for what
 
 
-def without_doubles(recordings: Sequence[Recording]) -> tuple[list[Recording], list[str]]:
-    """Of several with one name the first, and the names that came again."""
+def without_doubles(recordings: Sequence[Recording]) -> tuple[list[Recording], list[tuple[str, str]]]:
+    """Of several with one name the first, and what is left out: the name, and why."""
     first: dict[str, Recording] = {}
-    again = []
+    left_out = []
     for one in recordings:
-        if one.name.casefold() in first or not one.name:
-            again.append(one.name or "(no name)")
+        if not one.name:
+            left_out.append(("(no name)", "rows that name no recording"))
+        elif one.name.casefold() in first:
+            left_out.append((one.name, "named twice"))
         else:
             first[one.name.casefold()] = one  # the same file where the system does not tell letters' case
-    return list(first.values()), again
+    return list(first.values()), left_out
 
 
 def split(recordings: Sequence[Recording], n_held_out: int | None = None) -> dict[str, list[Recording]]:
@@ -294,18 +296,19 @@ def report_of(
 
 
 class Source(NamedTuple):
-    """What a command line names: root, what is read; dest, what is written; again: names that came twice."""
+    """What a command line names: root, what is read; dest, what is written; left_out: names, and why."""
 
     config: configuration.Config
     root: Path
     dest: Path
     layout: str
     recordings: list[Recording]
-    again: list[str]
+    left_out: list[tuple[str, str]]
 
 
 def read_source(args: argparse.Namespace) -> Source:
-    """Of arguments as of add_source(). Raises PrepareError where DEST is not outside of SRC, and as corpus_readers."""
+    """Of arguments as of add_source(). Raises PrepareError where DEST is not outside of SRC or no
+    recording is named, and as corpus_readers."""
     config = configuration.load(args.overlays, args.overrides)
     source, dest = args.source.resolve(), args.dest.resolve()
     root = source if source.is_dir() else source.parent
@@ -313,15 +316,17 @@ def read_source(args: argparse.Namespace) -> Source:
         raise PrepareError(f"{dest}: must lie outside of {root}, which is only read")
     columns = {kind: given for kind in FLAGS if (given := getattr(args, f"{kind}_column")) is not None}
     layout, found = corpus_readers.read(source, args.layout, columns, args.folders_speak)
-    return Source(config, source, dest, layout, *without_doubles(found))
+    recordings, left_out = without_doubles(found)
+    if not recordings:
+        raise PrepareError(f"{source}: no row names a recording. Say which column does with {FLAGS['audio']}")
+    return Source(config, source, dest, layout, recordings, left_out)
 
 
 def run(args: argparse.Namespace) -> None:
-    config, source, dest, layout, recordings, again = read_source(args)
+    config, source, dest, layout, recordings, left_out = read_source(args)
     settings = Settings(config.audio.sample_rate, args.trim_db, args.pause, args.shortest, args.longest)
     made = make_wavs(recordings, dest, settings, args.jobs, sys.stderr.isatty() or args.progress)
-    left_out = [(one.name, made[one.name].fault) for one in recordings if made[one.name].fault]
-    left_out += [(name, "named twice") for name in again]
+    left_out += [(one.name, made[one.name].fault) for one in recordings if made[one.name].fault]
     good = [one for one in recordings if not made[one.name].fault]
     if any(one.speaker for one in good):
         left_out += [(one.name, "no speaker, and others have one") for one in good if not one.speaker]

@@ -281,6 +281,19 @@ def test_a_folder_names_a_split_where_another_is_for_training(tmp_path):
     assert splits == {"anna/0": "", "Dev/0": "valid", "train/0": "train"}
 
 
+def test_rows_that_name_no_recording_are_told(tmp_path, capsys):
+    table = tmp_path / "table.csv"
+    table.write_text("file,text\n,Hello there my friend.\n,Good bye now to all.\n")
+    assert run(table, tmp_path / "dest") == 1
+    assert "no row names a recording. Say which column does with --audio-column" in capsys.readouterr().err
+    for name in "abc":
+        record(tmp_path / f"{name}.wav")
+    with table.open("a") as rows:
+        rows.writelines(f"{name}.wav,What the recording {name} says.\n" for name in "abc")
+    assert run(table, tmp_path / "dest") == 0
+    assert "2 rows that name no recording" in capsys.readouterr().out
+
+
 def test_a_recording_of_several_texts_is_left_out(tmp_path, capsys):
     rows = []
     for i in range(7):

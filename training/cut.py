@@ -330,7 +330,7 @@ def write_clips(take: Take, out: Out, hop_length: int, check: Check) -> list[Rec
 def run(args: argparse.Namespace) -> None:
     source = prepare.read_source(args)
     config, settings = source.config, prepare.Settings(source.config.audio.sample_rate, longest=math.inf)
-    out = Out(source.dest, settings, args.shortest, args.longest, dict.fromkeys(source.again, "named twice"))
+    out = Out(source.dest, settings, args.shortest, args.longest, dict(source.left_out))
     front_end = make_front_end(replace(config.text, units="phones"))
     spectrogram, progress = MelSpectrogram(**asdict(config.audio)), sys.stderr.isatty() or args.progress
     takes, clips = [], []

@@ -108,24 +108,22 @@ def test_each_signature_has_a_graph_and_there_is_an_end_to_them(monkeypatch):
     assert len(graphed.recordings) == 2
 
 
-def test_where_no_graph_can_be_recorded_it_is_said_how_to_do_without(monkeypatch):
+@pytest.mark.parametrize(
+    ("fault", "error", "words"),
+    [
+        (RuntimeError("operation not permitted when stream is capturing"), graphs.GraphError,
+         r"forward \(operation not .* go on with system.cuda_graphs=false"),
+        (torch.OutOfMemoryError("CUDA out of memory"), torch.OutOfMemoryError, "CUDA out of memory"),
+    ],
+    ids=["any fault", "memory, which the batch is too large for"],
+)  # fmt: skip
+def test_where_no_graph_can_be_recorded_it_is_said_how_to_do_without(monkeypatch, fault, error, words):
     def refuse():
-        raise RuntimeError("operation not permitted when stream is capturing")
+        raise fault
 
     monkeypatch.setattr(torch.cuda, "Stream", refuse)
     net = network()
-    graphed = Graphed(net.forward, [net])
-    with pytest.raises(graphs.GraphError, match=r"forward \(operation not .* go on with system.cuda_graphs=false"):
-        graphed(torch.randn(4, 3))
-
-
-def test_where_memory_lacks_for_a_graph_it_is_the_batch_that_is_too_large(monkeypatch):
-    def refuse():
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(torch.cuda, "Stream", refuse)
-    net = network()
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(error, match=words):
         Graphed(net.forward, [net])(torch.randn(4, 3))
 
 

@@ -22,19 +22,14 @@ def mel():
     return MelSpectrogram(**dataclasses.asdict(AUDIO))
 
 
-@pytest.fixture(scope="module")
-def filters():
-    return librosa.filters.mel(
-        sr=RATE, n_fft=N_FFT, n_mels=AUDIO.n_mels, fmin=AUDIO.f_min, fmax=AUDIO.f_max, norm="slaney", dtype=np.float64
-    )
-
-
 def noise(*shape, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).uniform(-0.5, 0.5, shape).astype(np.float32))
 
 
-def naive_log_mel(wav, filters):
-    """The definition, in float64: reflect, window, one DFT matrix, amplitude, filters, floor, logarithm."""
+def naive_log_mel(wav):
+    """The definition, in float64: reflect, window, one DFT matrix, amplitude, librosa's filters, floor, logarithm."""
+    filters = librosa.filters.mel(sr=RATE, n_fft=N_FFT, n_mels=AUDIO.n_mels, fmin=AUDIO.f_min, fmax=AUDIO.f_max,
+                                  norm="slaney", dtype=np.float64)  # fmt: skip
     pad = (N_FFT - HOP) // 2
     padded = np.pad(wav.astype(np.float64), pad, mode="reflect")
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)
@@ -43,21 +38,9 @@ def naive_log_mel(wav, filters):
     return np.log(np.maximum(filters @ np.abs(frames @ dft).T, 1e-5))
 
 
-def test_equals_a_naive_dft(mel, filters):
+def test_equals_a_naive_dft(mel):
     wav = noise(1, HOP * 9 + 100)
-    expected = naive_log_mel(wav[0].numpy(), filters)
-    np.testing.assert_allclose(mel(wav)[0].numpy(), expected, atol=1e-4)
-
-
-def test_filters_equal_librosas(mel, filters):
-    np.testing.assert_allclose(mel.filters.numpy(), filters, atol=1e-6)
-
-
-def test_a_sine_peaks_in_its_band(mel, filters):
-    for band in (5, 20, 40, 60, 75):
-        frequency = np.fft.rfftfreq(N_FFT, 1 / RATE)[filters[band].argmax()]
-        wav = torch.sin(2 * torch.pi * frequency * torch.arange(HOP * 40) / RATE)[None]
-        assert (mel(wav)[0, :, 3:-3].argmax(0) == band).all()
+    np.testing.assert_allclose(mel(wav)[0].numpy(), naive_log_mel(wav[0].numpy()), atol=1e-4)
 
 
 def test_frames_are_whole_hops(mel):

@@ -1,5 +1,6 @@
 """Each measure against sounds whose answer is known, what is broken against what is good, and means over clips."""
 
+import functools
 import math
 import os
 import subprocess
@@ -32,6 +33,12 @@ def voiced(seconds=0.6, f0=200.0, depth=0.0, seed=0):
     phase = 2 * np.pi * np.cumsum(f0 * np.exp(depth * np.sin(2 * np.pi * 5 * t))) / RATE
     wav = sum(np.sin(k * phase) / k for k in range(1, 12))
     return (0.1 * wav + 1e-4 * np.random.default_rng(seed).standard_normal(len(t))).astype(np.float32)
+
+
+@functools.cache
+def buzz(**changes):
+    """The sound of a lively voiced(), or of another."""
+    return Sound.of(voiced(**{"seconds": 1.2, "depth": 0.2} | changes), CONFIG)
 
 
 def mcd(mel, other):
@@ -88,19 +95,18 @@ def test_distortion_of_a_known_cepstrum():
     assert mcd(mel, mel) == 0
 
 
-def test_the_spread_and_the_shift_of_f0_are_those_of_the_sound(tmp_path):
-    sounds = {}
-    for name, f0, depth in (("flat", 200, 0.02), ("lively", 200, 0.2), ("high", 200 * 2 ** (3 / 12), 0.2)):
-        save_wav(tmp_path / f"{name}.wav", voiced(1.2, f0, depth), RATE)
-        sounds[name] = Sound.read(tmp_path / f"{name}.wav", CONFIG)
-    spreads = {name: metrics.measure_alone(sound)["f0_spread"] for name, sound in sounds.items()}
-    assert spreads["lively"][0] == pytest.approx(0.2 / math.sqrt(2), rel=0.1)  # of a sine, seen through a window
-    assert spreads["flat"][0] < 0.03
-    pairs = metrics.compare(sounds["high"], sounds["lively"])
+def test_the_spread_and_the_shift_of_f0_are_those_of_the_sound():
+    lively, high = buzz(), buzz(f0=200 * 2 ** (3 / 12))
+    flat_spread, spread, high_spread = (
+        metrics.measure_alone(sound)["f0_spread"][0] for sound in (buzz(depth=0.02), lively, high)
+    )
+    assert spread == pytest.approx(0.2 / math.sqrt(2), rel=0.1)  # of a sine, seen through a window
+    assert flat_spread < 0.03
+    pairs = metrics.compare(high, lively)
     assert pairs["f0_shift"] == (pytest.approx(3, abs=0.15), 1)
     assert 0.09 < pairs["f0_rmse"][0] < 0.18  # 0.173 on the diagonal, which the path leaves for harmonics that meet
     assert pairs["voicing_error"][0] <= 0.05 * pairs["voicing_error"][1]
-    assert pairs["f0_spread_ratio"] == (spreads["high"][0], spreads["lively"][0])
+    assert pairs["f0_spread_ratio"] == (high_spread, spread)
 
 
 def test_lengths_and_variance_are_by_the_recordings():
@@ -219,7 +225,7 @@ def test_speech_is_recognised_whatever_was_heard_before(real_root):
 
 HEARD_IN_NOISE = ("cer", "wer", "distillmos", "mcd", "voicing_error", "global_variance")
 BETTER_IF_MORE = ("distillmos", "global_variance")
-BROKEN = {  # the sound of voiced() that each of the others reacts to, and what it then is, by its value of a good one
+BROKEN = {  # the sound of buzz() that each of the others reacts to, and what it then is, by its value of a good one
     "f0_rmse": ({"depth": 0}, (2, 1e9)),
     "duration": ({"seconds": 1.8}, (1.49, 1.51)),
     "duration_total": ({"seconds": 1.8}, (1.49, 1.51)),
@@ -237,16 +243,11 @@ def test_no_measure_is_shown_without_a_check():
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_broken_is_far_from_what_is_good(tmp_path, name):
+def test_what_is_broken_is_far_from_what_is_good(name):
     changes, (low, high) = BROKEN[name]
-    right = {"seconds": 1.2, "f0": 200.0, "depth": 0.2}
-    sounds = {}
-    for kind, settings in (("recording", right), ("good", right | {"f0": 204.0}), ("broken", right | changes)):
-        save_wav(tmp_path / f"{kind}.wav", voiced(**settings), RATE)
-        sounds[kind] = Sound.read(tmp_path / f"{kind}.wav", CONFIG)
     good, broken = (
-        {**metrics.compare(sounds[kind], sounds["recording"]), "f0_spread": (float(sounds[kind].log_f0.std()), 1)}[name]
-        for kind in ("good", "broken")
+        {**metrics.compare(sound, buzz()), "f0_spread": (float(sound.log_f0.std()), 1)}[name]
+        for sound in (buzz(f0=204.0), buzz(**changes))
     )
     assert low < (broken[0] / broken[1]) / (good[0] / good[1]) < high
 
@@ -266,14 +267,11 @@ def test_more_noise_is_worse_to_every_measure_that_listens(real_root, tmp_path):
     assert found[0]["distillmos"][0] > 4 and found[2]["distillmos"][0] < 2
 
 
-def test_pairs_that_are_shuffled_are_far_worse(real_root, tmp_path):
-    recordings, quieter = [], []
-    for name in ("LJ002-0198", "LJ001-0170"):
-        recordings.append(Sound.read(real_root / "wavs" / f"{name}.wav", CONFIG))
-        save_wav(tmp_path / f"{name}.wav", 0.7 * recordings[-1].wav, RATE)
-        quieter.append(Sound.read(tmp_path / f"{name}.wav", CONFIG))
-    for sound, own, other in zip(quieter, recordings, recordings[::-1]):
-        right, wrong = (metrics.compare(sound, recording) for recording in (own, other))
+def test_pairs_that_are_shuffled_are_far_worse(real_root):
+    recordings = [Sound.read(real_root / f"wavs/{name}.wav", CONFIG) for name in ("LJ002-0198", "LJ001-0170")]
+    for own, other in (recordings, recordings[::-1]):
+        quieter = Sound.of(0.7 * own.wav, CONFIG)
+        right, wrong = (metrics.compare(quieter, recording) for recording in (own, other))
         for name, least in (("mcd", 5), ("voicing_error", 0.1), ("f0_rmse", 0.1)):
             value, far = (pairs[name][0] / pairs[name][1] for pairs in (right, wrong))
             assert far > max(least, 5 * value), name

@@ -5,7 +5,9 @@ import pytest
 import text
 from data_util import config as configuration
 from data_util.config import ROOT
+from evaluation import metrics
 from experiments import ablation, runs
+from tests.child import fake_f0
 from tests.conftest import corpus_keys, without_judges
 from training import validation
 from training.schedule import stage_at
@@ -23,6 +25,7 @@ def command(of_corpus, monkeypatch, stub_front_end):
     """What makes the ablation train the tiny model on the tiny corpus for two steps."""
     assert text.FrontEnd is stub_front_end
     without_judges(monkeypatch)
+    monkeypatch.setattr(metrics, "track_f0", fake_f0)
     for name in ("save_validation", "save_curves"):
         monkeypatch.setattr(validation, name, lambda *_: None)
     tiny = ["-c", str(ROOT / "tests" / "tiny.yaml"), "--steps", "2", "--seeds", "1"]

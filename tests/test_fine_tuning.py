@@ -12,7 +12,9 @@ import train
 from data_util import config as configuration
 from data_util.audio import save_wav
 from data_util.config import ROOT
+from evaluation import metrics
 from model.nisets import NiSETS
+from tests.child import fake_f0
 from tests.conftest import corpus_keys, quick_runs
 from training import checkpoint, fine_tuning
 from training.schedule import stage_at
@@ -32,12 +34,17 @@ def arguments(tmp_path_factory):
     return [*corpus_keys(root, root / "cache"), "system.sample_clips=1", "training.train_num_steps=2"]
 
 
+def quicker_runs(patch, root):
+    quick_runs(patch, root)
+    patch.setattr(metrics, "track_f0", fake_f0)
+
+
 @pytest.fixture(scope="module")
 def first(arguments, tmp_path_factory):
     """A run of a tiny model."""
     root = tmp_path_factory.mktemp("first")
     with pytest.MonkeyPatch.context() as patch:
-        quick_runs(patch, root)
+        quicker_runs(patch, root)
         assert train.main([*TINY, *arguments, "-name", "first"]) == 0
     return root / "checkpoint" / "first"
 
@@ -45,7 +52,7 @@ def first(arguments, tmp_path_factory):
 @pytest.fixture
 def runs(first, tmp_path, monkeypatch):
     """Where that run is again, to begin others with."""
-    quick_runs(monkeypatch, tmp_path)
+    quicker_runs(monkeypatch, tmp_path)
     shutil.copytree(first, tmp_path / "checkpoint" / "first")
     return tmp_path / "checkpoint"
 

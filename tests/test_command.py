@@ -1,6 +1,7 @@
 """The commands' help texts and arguments, and how wide they are."""
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from training import gpu
 
 EXTRAS = ("onnx", "onnxscript", "onnxruntime", "faster_whisper", "pocketsphinx", "distillmos", "jiwer", "speechmos",
           "requests", "fastapi", "uvicorn")  # fmt: skip
-WITHOUT = f"""
-import runpy, sys
+HELPFUL = ("sampling", "evaluate", "export", "benchmarks.exported", "benchmarks.synthesis")
+# every command in a process of its own, forked from one that has imported what takes longest
+WITHOUT_EXTRAS = f"""
+import contextlib, io, json, multiprocessing, runpy, sys
 
 class Refusing:
     def find_spec(self, name, path=None, target=None):
@@ -23,27 +26,28 @@ class Refusing:
             raise ModuleNotFoundError(name, name=name)
 
 sys.meta_path.insert(0, Refusing())
-sys.argv = sys.argv[1:]
-runpy.run_module(sys.argv[0], run_name="__main__")
+import scipy.signal, torch
+
+def ended(words):
+    sys.argv = words
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        try:
+            runpy.run_module(words[0], run_name="__main__")
+        except SystemExit as error:
+            return error.code, out.getvalue()
+
+with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+    commands = [[module, "--help"] for module in {HELPFUL}] + [["serve"]]
+    print(json.dumps(pool.map(ended, commands, chunksize=1)))
 """
 
 
-def without_extras(*words):
-    return subprocess.run(
-        [sys.executable, "-c", WITHOUT, *words], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-
-
-@pytest.mark.parametrize("module", ["sampling", "evaluate", "export", "benchmarks.exported", "benchmarks.synthesis"])
-def test_help_needs_no_extra_package(module):
-    done = without_extras(module, "--help")
-    assert done.returncode == 0 and done.stdout.startswith("usage: "), done.stderr
-
-
-def test_serving_without_its_packages_is_a_line():
-    done = without_extras("serve")
-    assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr == "serve.py: uvicorn is not installed: pip install -r requirements-extra.txt\n"
+def test_help_needs_no_extra_package_and_serving_without_its_packages_is_a_line():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *helped, served = json.loads(done.stdout)
+    assert [code for code, _ in helped] == [0] * len(HELPFUL) and all(out.startswith("usage: ") for _, out in helped)
+    assert served == ["serve.py: uvicorn is not installed: pip install -r requirements-extra.txt", ""]
 
 
 @pytest.mark.parametrize(("terminal", "width"), [(80, 80), (250, 100)])
@@ -66,20 +70,8 @@ def test_help_says_the_defaults_that_say_something():
 
 
 def test_evaluating_takes_keys_of_the_configuration():
-    words = [
-        "--systems",
-        "a=b/c",
-        "dataset.prtpath=d",
-        "x.y=e",
-        "-n",
-        "2",
-        "audio.f_max=7000",
-        "-id",
-        "any",
-        "-o",
-        "out",
-    ]
-    args = evaluate.parse_args(words)
+    words = "--systems a=b/c dataset.prtpath=d x.y=e -n 2 audio.f_max=7000 -id any -o out"
+    args = evaluate.parse_args(words.split())
     assert args.overrides == ["dataset.prtpath=d", "audio.f_max=7000"] and args.systems == ["a=b/c", "x.y=e"]
     assert args.n_timesteps == [2] and "dataset.prtpath=d" in args.command
     args = evaluate.parse_args(["--systems", "a=b", "-o", "out", "dataset.nothing=1"])

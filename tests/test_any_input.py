@@ -4,9 +4,9 @@ Hundreds of texts that hypothesis makes up, of whole Unicode and of the pieces t
 counted over texts of one and two lengths, since seconds say little on a busy machine.
 """
 
+import cProfile
 import functools
 import re
-import sys
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -121,23 +121,14 @@ def test_work_grows_with_the_length(unit):
 
 
 def _calls(front_end, text):
-    count = 0
-
-    def counted(_frame, event, _argument):
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(counted)
-    try:
-        said_or_refused(front_end, text)
-    finally:
-        sys.setprofile(None)
-    return count
+    profile = cProfile.Profile(subcalls=False)
+    profile.runcall(said_or_refused, front_end, text)
+    return sum(function.callcount for function in profile.getstats())
 
 
 @pytest.mark.parametrize(
     "unit", ["x", "9", "Dr. 12:30, £5 ", "[[ ə ]]", '<break time="1s"/> a', "مرحبا ", "\ud800\0a", "grelf ", "x-"]
 )
 @pytest.mark.parametrize("name", NAMES)
-def test_thirty_thousand_characters(name, unit):
-    assert said_or_refused(made(name), unit * (30_000 // len(unit)))
+def test_ten_thousand_characters(name, unit):
+    assert said_or_refused(made(name), unit * (10_000 // len(unit)))

@@ -111,10 +111,8 @@ def stub_voice(monkeypatch, corpus):
     monkeypatch.setattr(checkpoint, "find", lambda folder, kind, step: folder / f"{kind}_{step}")
     stub_loading(monkeypatch, config)
     monkeypatch.setattr(evaluate, "apart", lambda function, *arguments: function(*arguments))
-    monkeypatch.setattr(StubVoice, "asked", [])
-    monkeypatch.setattr(StubVoice, "speakers", [])
-    monkeypatch.setattr(StubVoice, "along", [])
-    monkeypatch.setattr(StubVoice, "phonemizers", set())
+    for name, nothing in (("asked", []), ("speakers", []), ("along", []), ("phonemizers", set())):
+        monkeypatch.setattr(StubVoice, name, nothing)
     return StubVoice
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import torch._subclasses.fake_tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 ROOT = Path(__file__).resolve().parents[1]
 DEVICE, CPU = torch.device("cuda", 0), torch.device("cpu")
@@ -84,9 +84,9 @@ def is_cuda(device):
     return device is not None and torch.device(device).type == "cuda"
 
 
-def check(func, args, kwargs):
-    """Raise DeviceError where a GPU would."""
-    tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+def check(func, args, kwargs, leaves):
+    """Raise DeviceError where a GPU would. leaves: of args and kwargs, which take long to find."""
+    tensors = [x for x in leaves if isinstance(x, torch.Tensor)]
     on, off = ([x for x in tensors if isinstance(x, Cuda) == there] for there in (True, False))
     generator = kwargs.get("generator")
     if generator is not None and (on or is_cuda(kwargs.get("device"))) and generator.device.type == "cpu":
@@ -105,17 +105,19 @@ def check(func, args, kwargs):
 def dispatch(func, args, kwargs):
     """The operation on the tensors inside, by the rules of the device."""
     target = kwargs.get("device")
-    if not any(isinstance(x, Cuda) for x in tree_leaves((args, kwargs))) and not is_cuda(target):
+    leaves, spec = tree_flatten((args, kwargs))
+    if not any(isinstance(x, Cuda) for x in leaves) and not is_cuda(target):
         with _disable_current_modes():
             return func(*args, **kwargs)
-    check(func, args, kwargs)
+    check(func, args, kwargs, leaves)
     leaving = target is not None and not is_cuda(target) or func is aten.copy_.default and not isinstance(args[0], Cuda)
     by_mask = func in INDEXING and any(
         i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1] if isinstance(i, torch.Tensor)
     )
     if func in WAITING or leaving or by_mask:
         note_wait(func._schema.name)
-    inner_args, inner_kwargs = tree_map(lambda x: x.inner if isinstance(x, Cuda) else x, (args, dict(kwargs)))
+    inner = [x.inner if isinstance(x, Cuda) else x for x in leaves]
+    inner_args, inner_kwargs = tree_unflatten(inner, spec)
     if is_cuda(target):
         inner_kwargs["device"] = CPU
     with _disable_current_modes():
@@ -127,8 +129,7 @@ def dispatch(func, args, kwargs):
     if torch.Tag.inplace_view in func.tags:  # the wrapper's own shape has to follow
         with torch._C._DisableTorchDispatch():
             func(*args, **kwargs)
-    pairs = zip(tree_leaves((args, kwargs)), tree_leaves((inner_args, inner_kwargs)))
-    known = {id(inner): outer for outer, inner in pairs if isinstance(outer, Cuda)}  # an output may be an argument
+    known = {id(x): outer for outer, x in zip(leaves, inner) if isinstance(outer, Cuda)}  # an output may be an argument
     return tree_map(lambda x: known.get(id(x), Cuda(x)) if isinstance(x, torch.Tensor) else x, out)
 
 

@@ -129,23 +129,20 @@ class Reader:
         """sounds: of each piece wav (T_wav,), finished, and durations (T_x,) frames."""
         durations, symbols, words, n_words = [], [], [], 0
         for piece, (_, frames) in zip(pieces, sounds):
-            of, (firsts, lasting) = self.front_end.words_of(piece.ids), phones_along(piece.ids, frames)
-            durations += [*lasting, piece.gap] if piece.gap else lasting
-            symbols += [label(piece.ids[k]) for k in firsts] + [""] * bool(piece.gap)
-            words += [None if of[k] is None else of[k] + n_words for k in firsts] + [None] * bool(piece.gap)
-            n_words += 1 + max((word for word in of if word is not None), default=-1)
+            word_of = self.front_end.words_of(piece.ids)
+            firsts, lasting = phones_along(piece.ids, frames)
+            durations += lasting
+            symbols += [label(piece.ids[k]) for k in firsts]
+            words += [None if word_of[k] is None else word_of[k] + n_words for k in firsts]
+            n_words += 1 + max((word for word in word_of if word is not None), default=-1)
+            if piece.gap:
+                durations.append(piece.gap)
+                symbols.append("")
+                words.append(None)
         wav = np.concatenate([wav for wav, _ in sounds])
         phonemes = " ".join(piece.phonemes for piece in pieces)
         durations = np.array(durations, dtype=np.int64)
         return Speech(wav, self.sample_rate, text, phonemes, durations, tuple(symbols), tuple(words))
-
-    def timestamps(self, speech: Speech, kind: str) -> str:
-        """When each phoneme and each word of a speech is said: the content of a file. kind: json, srt or textgrid."""
-        frame = self.hop_length / self.sample_rate
-        phonemes = timestamps.phoneme_spans(speech.symbols, speech.durations, frame)
-        labels = timestamps.word_labels(self.front_end.normalise(speech.text), speech.phonemes)
-        words = timestamps.word_spans(speech.symbols, speech.words, speech.durations, frame, labels)
-        return timestamps.FORMATS[kind](phonemes, words, timestamps.written_spans(words, speech.text))
 
     def heard(self, wav: np.ndarray, settings: Settings) -> np.ndarray:
         """A sound (n,) as the settings want it, in [-1, 1]; with a loudness, it is a whole piece."""
@@ -216,7 +213,12 @@ class BaseVoice:
 
     def timestamps(self, speech: Speech, kind: str) -> str:
         """When each phoneme and each word of a speech is said: the content of a file. kind: json, srt or textgrid."""
-        return self.reader.timestamps(speech, kind)
+        reader = self.reader
+        frame = reader.hop_length / reader.sample_rate
+        phonemes = timestamps.phoneme_spans(speech.symbols, speech.durations, frame)
+        labels = timestamps.word_labels(reader.front_end.normalise(speech.text), speech.phonemes)
+        words = timestamps.word_spans(speech.symbols, speech.words, speech.durations, frame, labels)
+        return timestamps.FORMATS[kind](phonemes, words, timestamps.written_spans(words, speech.text))
 
     def _read(self, text, settings):
         chosen = self.settings(**settings)

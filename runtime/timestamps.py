@@ -34,14 +34,9 @@ def phoneme_spans(symbols: Sequence[str], durations: Sequence[int], frame: float
 
     symbols: T_x labels; durations: T_x frames; frame: seconds of one.
     """
-    spans, before = [], 0
-    for symbol, n_frames in zip(symbols, durations):
-        after = before + int(n_frames)
-        if after > before:
-            label = "" if symbol in MARKS or symbol == BLANK else symbol
-            spans.append(Span(before * frame, after * frame, label))
-        before = after
-    return spans
+    times = _times(durations, frame)
+    labels = ["" if symbol in MARKS or symbol == BLANK else symbol for symbol in symbols]
+    return _lasting(map(Span, times, times[1:], labels))
 
 
 def word_spans(
@@ -60,19 +55,14 @@ def word_spans(
     if sum(number for _, number in labels) != n_words:
         spelt = ["".join(a for a, b in zip(symbols, words) if b == word and a != BLANK) for word in range(n_words)]
         labels = [(one, 1) for one in spelt]
-    ends = [0, *itertools.accumulate(int(n_frames) for n_frames in durations)]
-    written = [i for i, (_, number) in enumerate(labels) for _ in range(number)]  # the label of each word
-    places: dict[int, list[int]] = {}  # of each label, the symbols
+    label_of = [i for i, (_, number) in enumerate(labels) for _ in range(number)]  # each word
+    symbols_of: dict[int, list[int]] = {}  # each label
     for i, word in enumerate(words):
         if word is not None:
-            places.setdefault(written[word], []).append(i)
-    spans, before = [], 0
-    for i, inside in sorted(places.items()):
-        start, end = ends[inside[0]], ends[inside[-1] + 1]
-        spans += [Span(before * frame, start * frame, ""), Span(start * frame, end * frame, labels[i][0])]
-        before = end
-    spans.append(Span(before * frame, ends[-1] * frame, ""))
-    return [span for span in spans if span.end > span.start]
+            symbols_of.setdefault(label_of[word], []).append(i)
+    times = _times(durations, frame)
+    said = [Span(times[inside[0]], times[inside[-1] + 1], labels[i][0]) for i, inside in sorted(symbols_of.items())]
+    return _with_silences(said, times[-1])
 
 
 def word_labels(normalised: str, phonemes: str) -> list[tuple[str, int]]:
@@ -99,7 +89,6 @@ def written_spans(words: list[Span], text: str) -> list[Span]:
     spoken = [span for span in words if span.label]
     read = [(_plain(word), i) for i, span in enumerate(spoken) for word in span.label.split()]
     written = _PHONEMES.sub(r"[[\1]]", _TAG.sub(" ", html.unescape(text))).split()
-    spans: list[Span] = []
     groups: list[list] = []  # first and last of spoken, label
     for ours, theirs in _aligned([_plain(word) for word in written], [word for word, _ in read]):
         first, last = read[theirs.start][1], read[theirs.stop - 1][1]
@@ -108,12 +97,25 @@ def written_spans(words: list[Span], text: str) -> list[Span]:
             groups[-1][1:] = [max(last, groups[-1][1]), f"{groups[-1][2]} {label}".strip()]
         else:
             groups.append([first, last, label])
-    before = 0.0
-    for first, last, label in groups:
-        start, end = spoken[first].start, spoken[last].end
-        spans += [Span(before, start, ""), Span(start, end, label)]
-        before = end
-    spans.append(Span(before, words[-1].end if words else before, ""))
+    said = [Span(spoken[first].start, spoken[last].end, label) for first, last, label in groups]
+    return _with_silences(said, words[-1].end if words else 0.0)
+
+
+def _times(durations, frame):
+    """Seconds at which each symbol begins, and at which the last one ends."""
+    return [n_frames * frame for n_frames in itertools.accumulate(map(int, durations), initial=0)]
+
+
+def _with_silences(said, end):
+    """Spans of what is said, and of the silences between, from 0 to the end of the sound."""
+    spans, before = [], 0.0
+    for span in said:
+        spans += [Span(before, span.start, ""), span]
+        before = span.end
+    return _lasting([*spans, Span(before, end, "")])
+
+
+def _lasting(spans):
     return [span for span in spans if span.end > span.start]
 
 

@@ -1,5 +1,6 @@
 """Sound in files and streams: WAV, FLAC, Ogg and MP3 through libsndfile, written as it is made."""
 
+import contextlib
 import io
 import struct
 from collections.abc import Callable, Iterable, Iterator
@@ -37,9 +38,9 @@ def write_sound(path: Path, wavs: Iterable[np.ndarray], sample_rate: int) -> flo
 
     def content(file):
         nonlocal n_samples
-        with _Encoder(file, format_and_subtype, sample_rate) as encoder:
+        with _encoder(file, format_and_subtype, sample_rate) as write:
             for wav in wavs:
-                encoder.write(wav)
+                write(wav)
                 n_samples += len(wav)
 
     write_atomic(path, content)
@@ -75,11 +76,14 @@ def stream(wavs: Iterable[np.ndarray], sample_rate: int, kind: str) -> Iterator[
         n_sent += len(content)
         return content
 
-    with _Encoder(memory, STREAMS[kind], sample_rate, constant=True) as encoder:
+    more = (
+        {"bitrate_mode": "CONSTANT", "compression_level": 0.5} if kind == "mp3" else {}
+    )  # by which readers tell its length
+    with _encoder(memory, STREAMS[kind], sample_rate, **more) as write:
         if kind == "mp3":
             fresh()  # a frame that says how many follow, which is not known
         for wav in wavs:
-            encoder.write(wav)
+            write(wav)
             yield b"" if kind == "flac" else fresh()
     yield fresh()
 
@@ -89,40 +93,28 @@ def _wav_header(sample_rate):
                        2 * sample_rate, 2, 16, b"data", _UNKNOWN)  # fmt: skip
 
 
-class _Encoder:
-    """Writes sound into an open binary file through libsndfile, and raises what the file raises.
+@contextlib.contextmanager
+def _encoder(
+    file: Any, format_and_subtype: tuple[str, str], sample_rate: int, **more: Any
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """Gives what writes sound (n,) into an open binary file through libsndfile. Raises what the file raises. more: of
+    soundfile.SoundFile."""
+    import soundfile  # here, so that what writes no sound needs no package
 
-    constant: of bits a second, where the format has a choice, by which readers tell the length of a stream.
-    """
+    kind, subtype = format_and_subtype
+    guarded = _Guarded(file)
 
-    def __init__(self, file: Any, format_and_subtype: tuple[str, str], sample_rate: int, constant: bool = False):
-        import soundfile  # here, so that what writes no sound needs no package
-
-        kind, subtype = format_and_subtype
-        more = {"bitrate_mode": "CONSTANT", "compression_level": 0.5} if constant and kind == "MP3" else {}
-        self._guarded = _Guarded(file)
-        self._sound = soundfile.SoundFile(self._guarded, "w", sample_rate, 1, subtype, format=kind, **more)
-
-    def write(self, wav: np.ndarray) -> None:
+    def write(wav):
         samples = np.frombuffer(to_pcm(wav), dtype="<i2")
         for start in range(0, len(samples), BLOCK):
-            self._raising(self._sound.write, samples[start : start + BLOCK])
+            sound.write(samples[start : start + BLOCK])
+            guarded.check()
 
-    def __enter__(self) -> "_Encoder":
-        return self
-
-    def __exit__(self, kind: Any, *_: Any) -> None:
-        if kind is None:
-            self._raising(self._sound.close)
-        else:
-            self._sound.close()
-
-    def _raising(self, call: Callable, *arguments: Any) -> None:
-        try:
-            call(*arguments)
-        finally:
-            if self._guarded.failure is not None:
-                raise self._guarded.failure
+    try:
+        with soundfile.SoundFile(guarded, "w", sample_rate, 1, subtype, format=kind, **more) as sound:
+            yield write
+    finally:
+        guarded.check()
 
 
 class _Guarded:
@@ -138,3 +130,7 @@ class _Guarded:
         except OSError as error:
             self.failure = self.failure or error
             return 0
+
+    def check(self) -> None:
+        if self.failure is not None:
+            raise self.failure

@@ -75,66 +75,57 @@ class Voice(BaseVoice):
 
     def _spoken(self, piece, settings, whole):
         """durations (T_x,) frames of a piece, and its sound (n,) as it is made. whole: in one."""
-        durations, values, noise = self._latents(piece, settings)
+        durations, values = self._latents(piece, settings)
         n_frames = int(durations.sum())
         every = slice(0, n_frames)
         parts = [(every, every)] if whole else chunks(n_frames, self.reach)
-        wavs = (self._generate(values, noise, read, settings)[in_samples(kept, self.reader.hop_length)]
-                for read, kept in parts)  # fmt: skip
+        wavs = (self.vocode(self._cut(values, read))[in_samples(kept, self.reader.hop_length)] for read, kept in parts)
         heard = (self.reader.heard(wav, settings) for wav in wavs)
         return durations, self.reader.finished(heard, n_frames, piece)
 
     def _encode(self, piece: Piece, settings: Settings):
-        """durations (T_x,) frames; the encoder's outputs by name; and how noise goes on to be drawn."""
+        """durations (T_x,) frames; the encoder's outputs and speaker () by name; and how noise goes on to be drawn."""
         generator = noise_of(settings.seed, piece.phonemes)
 
         def drawn(channels, length):
             return generator.standard_normal((1, channels, length), dtype=np.float32)
 
+        speaker = {"speaker": np.array(speaker_id(settings.speaker, self.speakers), dtype=np.int64)}
         values = {"x": np.array([piece.ids]), "length_scale": np.array(settings.length_scale, dtype=np.float64)}
         if "noise_values" in _inputs(self.encoder):  # what is not read is not drawn
             values["noise_values"] = drawn(2, len(piece.ids))
-        values = _run(self.encoder, values | self._speaker(settings))
+        values = _run(self.encoder, values | speaker) | speaker
         durations = values["durations"][0]
         for index, n in piece.pauses.items():
             durations[index] = n
         return durations, values, drawn
 
     def _latents(self, piece: Piece, settings: Settings):
-        """durations (T_x,) frames; what the generator reads of each, (1, channels, T_mel) by name; and its noise, (1,
-        1, T_mel hop_length), None where it reads none."""
+        """durations (T_x,) frames, and the vocoder's inputs, as of vocode."""
         durations, values, drawn = self._encode(piece, settings)
         n_frames = int(durations.sum())
         noises = {"noise_f0": drawn(1, n_frames)} if "noise_f0" in _inputs(self.decoder) else {}
         noises["noise_latents"] = np.float32(settings.temperature) * drawn(self.n_latents, n_frames)
         beyond = (0, 0), (0, 0), (0, -n_frames % self.stride)
         noises = {name: np.pad(noise, beyond) for name, noise in noises.items()}
-        latents = _run(self.decoder, values | self._speaker(settings) | noises)
-        wanted = "noise_wav" in _inputs(self.vocoder)
-        noise = drawn(1, n_frames * self.reader.hop_length) if wanted else None
-        return durations, {name: value[..., :n_frames] for name, value in latents.items()}, noise
+        latents = _run(self.decoder, values | noises) | {"speaker": values["speaker"]}
+        if "noise_wav" in _inputs(self.vocoder):
+            latents["noise_wav"] = drawn(1, n_frames * self.reader.hop_length)
+        return durations, self._cut(latents, slice(0, n_frames))
 
-    def _speaker(self, settings):
-        """What the graphs of a voice of several read of who speaks; those of one read nothing of it."""
-        return {"speaker": np.array(speaker_id(settings.speaker, self.speakers), dtype=np.int64)}
-
-    def _generate(self, values, noise, frames, settings):
-        """The samples (n,) of some frames."""
-        values = {name: value[..., frames] for name, value in values.items()} | self._speaker(settings)
-        if noise is not None:
-            values["noise_wav"] = noise[..., in_samples(frames, self.reader.hop_length)]
-        return self.vocode(values)
+    def _cut(self, values, frames):
+        """What the vocoder reads, at some frames."""
+        places = {"noise_wav": (..., in_samples(frames, self.reader.hop_length)), "speaker": ...}
+        return {name: values[name][places.get(name, (..., frames))] for name in _inputs(self.vocoder)}
 
     def vocode(self, values: dict[str, np.ndarray]) -> np.ndarray:
         """Frames to samples (n,), in windows side by side. values: the vocoder's inputs by name, (1, channels, T_mel),
         noise_wav (1, 1, n), speaker ()."""
-        hop_length = self.reader.hop_length
 
         def samples_of(part):
             read, kept = part
-            places = {"noise_wav": (..., in_samples(read, hop_length)), "speaker": ...}
-            cut = {name: values[name][places.get(name, (..., read))] for name in _inputs(self.vocoder)}
-            return _run(self.vocoder, cut)["wav"][0, 0, in_samples(kept, hop_length)]
+            wav = _run(self.vocoder, self._cut(values, read))["wav"]
+            return wav[0, 0, in_samples(kept, self.reader.hop_length)]
 
         parts = windows(values["features"].shape[-1], self.reach, self.n_threads)
         if len(parts) == 1:  # in the thread that asks, so that several who ask do not wait for each other
@@ -147,9 +138,7 @@ def _session(graph, folder, n_threads):
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = n_threads or 0
-    options.add_session_config_entry(
-        "session.intra_op.allow_spinning", "0"
-    )  # three graphs' threads wait for each other
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # three graphs' threads take turns
     options.log_severity_level = 3  # of what it cannot fold it warns for each graph
     try:
         return onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])

@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from model.nisets import NiSETS, Plan
 from model.sde import SOLVERS, default_solver, solver_times
 from model.tiled import tile
 from runtime import chunking, command
-from runtime.chunking import BaseVoice, Reader, Speech, noise_of, speaker_id, within
+from runtime.chunking import BaseVoice, Piece, Reader, Speech, noise_of, speaker_id, within
 from text import TextError
 from training import checkpoint, gpu, voices
 
@@ -98,24 +98,31 @@ class Voice(BaseVoice):
         """
         chosen = Settings(**settings)
         pieces = [self.reader.pieces(text, chosen) for text in texts]
-        places = [(i, j) for i, row in enumerate(pieces) for j in range(len(row))]
-        decoded: list[list] = [[None] * len(row) for row in pieces]
-        batch: list[tuple[int, int]] = []
-        plans: list[Plan] = []
-        for i, j in sorted(places, key=lambda place: len(pieces[place[0]][place[1]].ids)):
-            plan = self._plan(pieces[i][j], chosen)
-            longest = max(one.mu.shape[-1] for one in [*plans, plan])
-            if plans and longest * (len(plans) + 1) > BATCH_FRAMES:
-                self._decode_into(decoded, pieces, batch, plans, chosen)
-                batch, plans = [], []
-            batch.append((i, j))
-            plans.append(plan)
-        if plans:
-            self._decode_into(decoded, pieces, batch, plans, chosen)
-        return [self.reader.joined(*each) for each in zip(texts, pieces, decoded)]
+        places = {(i, j): piece for i, row in enumerate(pieces) for j, piece in enumerate(row)}
+        sounds: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+        for batch in self._batches(places, chosen):
+            decoded = self._decode([places[place] for place in batch], list(batch.values()), chosen)
+            sounds.update(zip(batch, decoded))
+        return [
+            self.reader.joined(text, row, [sounds[i, j] for j in range(len(row))])
+            for i, (text, row) in enumerate(zip(texts, pieces))
+        ]
+
+    def _batches(self, places: dict[tuple[int, int], Piece], settings: Settings) -> Iterator[dict]:
+        """The plans of pieces that are decoded together, of about one length, by their places."""
+        batch: dict[tuple[int, int], Plan] = {}
+        for place in sorted(places, key=lambda place: len(places[place].ids)):
+            plan = self._plan(places[place], settings)
+            longest = max(one.mu.shape[-1] for one in (*batch.values(), plan))
+            if batch and longest * (len(batch) + 1) > BATCH_FRAMES:
+                yield batch
+                batch = {}
+            batch[place] = plan
+        if batch:
+            yield batch
 
     def _whole(self, piece, settings):
-        return self._decode([piece], settings)[0]
+        return self._decode([piece], [self._plan(piece, settings)], settings)[0]
 
     def _durations(self, piece, settings):
         return self._plan(piece, settings).durations[0].cpu().numpy()
@@ -123,32 +130,27 @@ class Voice(BaseVoice):
     def _plan(self, piece, settings):
         x = torch.tensor(piece.ids, device=self.device)[None]
         noise = noise_of(settings.seed, piece.phonemes)
-        with self.model.speaking_as(self._speaker_id(settings.speaker)):
+        with self._speaking_as(settings.speaker):
             return self.model.plan(x, settings.temperature, settings.length_scale, noise, piece.pauses)
 
-    def _speaker_id(self, speaker):
-        return speaker_id(speaker, self.saved.config.speakers.names)
+    def _speaking_as(self, speaker):
+        return self.model.speaking_as(speaker_id(speaker, self.saved.config.speakers.names))
 
-    def _decode(self, pieces, settings, plans=None):
+    def _decode(self, pieces, plans, settings):
         """wav (T_wav,) with the silence after it and durations (T_x,), of each piece."""
-        plans = plans or [self._plan(piece, settings) for piece in pieces]
-        with self.model.speaking_as(self._speaker_id(settings.speaker)):
+        with self._speaking_as(settings.speaker):
             spoken = self.model.decode(plans, settings.n_timesteps, settings.solver)
         return [(next(self._finished([one.wav], plan, piece, settings)), one.durations[0].cpu().numpy())
                 for one, plan, piece in zip(spoken, plans, pieces)]  # fmt: skip
-
-    def _decode_into(self, decoded, pieces, batch, plans, settings):
-        for (i, j), result in zip(batch, self._decode([pieces[i][j] for i, j in batch], settings, plans)):
-            decoded[i][j] = result
 
     def _chunks(self, piece, settings):
         """The sound of a piece as it is made; between two parts of it others may speak."""
         if settings.loudness is not None:
             yield self._whole(piece, settings)[0]
             return
-        plan, speaker = self._plan(piece, settings), self._speaker_id(settings.speaker)
+        plan = self._plan(piece, settings)
         wavs = self.model.stream(plan, settings.n_timesteps, settings.solver)
-        wavs = within(lambda: self.model.speaking_as(speaker), wavs)
+        wavs = within(lambda: self._speaking_as(settings.speaker), wavs)
         yield from self._finished(wavs, plan, piece, settings)
 
     def _finished(self, wavs, plan, piece, settings):
@@ -171,7 +173,7 @@ class Voice(BaseVoice):
             z0, f0 = model.latent(mel), model.normalised_f0(contour)
             generator = torch.Generator().manual_seed(0)
             noise = torch.randn(1, 1, z0.shape[-1] * config.audio.hop_length, generator=generator)
-            with model.speaking_as(self._speaker_id(speaker)):
+            with self._speaking_as(speaker):
                 features, source = model.vocoder_features(z0, f0=f0), model.source(f0, noise.to(self.device))
                 copied = model.vocode(features, source=source)
         return copied[0, 0].clamp(-1, 1).cpu().numpy()
@@ -186,7 +188,7 @@ class Voice(BaseVoice):
             raise TextError(f"a text of {len(text)} characters is spoken in pieces, a recording along one")
         with torch.no_grad():
             clip = torch.tensor(piece.ids, device=self.device)[None], *self._features(wav, self.saved.config.with_f0)
-            with self.model.speaking_as(self._speaker_id(speaker)):
+            with self._speaking_as(speaker):
                 plan = plan_along(self.model, clip, noise_of(seed, piece.phonemes))
                 spoken = self.model.decode([plan])[0]
         return spoken.wav[0, 0].clamp(-1, 1).cpu().numpy()

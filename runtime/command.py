@@ -220,13 +220,15 @@ def speak_file(voice: Any, jobs: list[tuple[Path, str]], args: argparse.Namespac
     made_of = {path: {"text": text, "settings": asdict(settings), "voice": voice.identity} for path, text in jobs}
     foreign, there, todo = [], [], []
     for path, text in jobs:
-        if args.overwrite or not path.exists() and path.name not in manifest.entries:
+        entry = manifest.entries.get(path.name)
+        if args.overwrite:
             todo.append((path, text))
-        elif path.name not in manifest.entries:
+        elif entry is None and path.exists():
             foreign.append(path)
+        elif entry == made_of[path] and all(map(Path.exists, outputs(path, args))):
+            there.append(path)
         else:
-            is_there = manifest.entries[path.name] == made_of[path] and all(map(Path.exists, outputs(path, args)))
-            (there if is_there else todo).append((path, text))
+            todo.append((path, text))
     unspoken, seconds, start = 0, 0.0, time.perf_counter()
     with tqdm(total=len(todo), desc="speaking", disable=not todo, ncols=columns()) as progress:
         for batch in (todo[i : i + BATCH_TEXTS] for i in range(0, len(todo), BATCH_TEXTS)):

@@ -174,11 +174,8 @@ def test_places_are_slots_and_those_who_wait(served, stub):
 
 
 def test_who_hangs_up_leaves_the_place(served, stub):
-    with socket.create_connection(("127.0.0.1", served.port)) as connection:
-        body = json.dumps({"input": "a" * 300, "response_format": "pcm"}).encode()
-        connection.sendall(b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (SPEECH.encode(), len(body)))
-        stub.permits = threading.Semaphore(1)
-        connection.sendall(body)
+    stub.permits = threading.Semaphore(1)
+    with asked(served, input="a" * 300, response_format="pcm") as connection:
         assert connection.recv(100).startswith(b"HTTP/1.1 200") and stub.n_speaking == 1
     stub.permits.release(300)
     until(lambda: served.n_taken == 0 and stub.n_speaking == 0)

@@ -7,7 +7,7 @@ import math
 import re
 import sys
 import warnings
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -230,6 +230,13 @@ def example() -> dict[str, Tensor]:
             "noise_values": torch.randn(1, 2, x.shape[1], generator=generator)}  # fmt: skip
 
 
+def noises(model: NiSETS, n_frames: int) -> dict[str, Tensor]:
+    """The noise that the decoder and the vocoder may read for n_frames, by name."""
+    sizes = {"noise_latents": (model.config.n_latents, n_frames), "noise_f0": (1, n_frames),
+             "noise_wav": (1, n_frames * model.config.audio.hop_length)}  # fmt: skip
+    return {name: torch.randn(1, *size) for name, size in sizes.items()}
+
+
 def graphs(model: NiSETS) -> tuple[Encoder, Decoder, Vocoder]:
     """What speaks, one after another."""
     return Encoder(model), Decoder(model), Vocoder(model)
@@ -253,9 +260,7 @@ def graphs_of(model: NiSETS) -> dict:
     for graph in graphs(model):
         if "noise_latents" in graph.inputs:
             n_frames = max(2, -(-int(values["durations"].sum()) // stride)) * stride  # 1 would be taken for a constant
-            values["noise_latents"] = torch.randn(1, model.config.n_latents, n_frames)
-            values["noise_f0"] = torch.randn(1, 1, n_frames)
-            values["noise_wav"] = torch.randn(1, 1, n_frames * model.config.audio.hop_length)
+            values |= noises(model, n_frames)
         protos[type(graph).__name__.lower()] = to_onnx(graph, values, stride)
         values |= call(graph, values)
     return protos
@@ -384,7 +389,7 @@ def about(voice: Voice, weights: str, contents: dict[str, bytes]) -> dict:
     text = {name: getattr(config.text, name) for name in ("language", "phonemizer", "units", "longest")}
     return {
         "run": voice.saved.path.parent.name, "step": voice.saved.step, "weights": weights,
-        "audio": {name: asdict(config.audio)[name] for name in ("sample_rate", "hop_length")}, "text": text,
+        "audio": {name: getattr(config.audio, name) for name in ("sample_rate", "hop_length")}, "text": text,
         "n_latents": config.n_latents, "stride": stride_of(model), "reach": model.generator.reach,
         "symbols": list(voice.saved.symbols), "speakers": list(config.speakers.names),
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},

@@ -95,16 +95,13 @@ def median_seconds(call: Callable, n_rounds: int, n_before: int = 0) -> float:
 @torch.no_grad()
 def tensors_of(voice: Voice, length_scale: float) -> dict[str, Tensor]:
     """All that the parts read and make of TEXT, which is one piece, by the names that the graphs of export.py have."""
-    model, hop_length, stride = voice.model, voice.saved.config.audio.hop_length, export.stride_of(voice.model)
+    model, stride = voice.model, export.stride_of(voice.model)
     (piece,) = voice.reader.pieces(TEXT, Settings())
     values = {"x": torch.tensor([piece.ids]), "length_scale": torch.tensor(length_scale, dtype=torch.float64),
               "noise_values": torch.randn(1, 2, len(piece.ids))}  # fmt: skip
     for graph in export.graphs(model):
         if "noise_latents" in graph.inputs:
-            n_frames = -(-int(values["durations"].sum()) // stride) * stride
-            noises = {"noise_latents": (model.config.n_latents, n_frames), "noise_f0": (1, n_frames),
-                      "noise_wav": (1, n_frames * hop_length)}  # fmt: skip
-            values |= {name: torch.randn(1, *sizes) for name, sizes in noises.items()}
+            values |= export.noises(model, -(-int(values["durations"].sum()) // stride) * stride)
         values |= export.call(graph, values)
     return values
 

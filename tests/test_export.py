@@ -205,9 +205,7 @@ def test_graphs_of_several_speak_as_who_is_asked_for(tmp_path):
         for graph in export.graphs(model):
             assert "speaker" in graph.inputs
             if "noise_latents" in graph.inputs:
-                n_frames = int(values["durations"].sum())
-                noises = {"noise_latents": (80, n_frames), "noise_f0": (1, n_frames), "noise_wav": (1, n_frames * 256)}
-                values |= {name: torch.randn(1, *sizes) for name, sizes in noises.items()}
+                values |= export.noises(model, int(values["durations"].sum()))
             with torch.no_grad():
                 values |= export.call(graph, values)
         return values

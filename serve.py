@@ -45,7 +45,6 @@ READING_SECONDS, SENDING_SECONDS, ENDING_SECONDS = 30, 900, 30  # of a request, 
 WARM_UP = "The first 2 texts take longer."
 GONE = 499  # the status for a client that hung up, as nginx logs it
 UNSENT = 100  # answers that are spoken, and whose clients have not taken all of them yet
-PAGE = "serve.html"
 
 
 class Wanted(BaseModel):
@@ -293,7 +292,7 @@ def make_app(service: Service) -> FastAPI:
         yield
         service.pool.shutdown(cancel_futures=True)  # it waits for the threads; what has not begun does not begin
 
-    app, page = FastAPI(title="NiSETS", lifespan=lifespan), (ROOT / PAGE).read_text(encoding="utf-8")
+    app, page = FastAPI(title="NiSETS", lifespan=lifespan), (ROOT / "serve.html").read_text(encoding="utf-8")
 
     @app.exception_handler(HTTPException)
     async def refuse(_: Request, error: HTTPException) -> JSONResponse:
@@ -349,23 +348,17 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def make_server(args: argparse.Namespace) -> uvicorn.Server:
-    """The server, which does not run yet. Raises as load does."""
+def run(args: argparse.Namespace) -> None:
+    """Serve until SIGTERM or Ctrl-C, and finish what has begun."""
     torch.set_num_threads(args.threads)
     spoken = [load(name, args) for name in args.ids or [None]]
     app = make_app(Service(spoken, args.slots, args.waiting, args.longest))
     config = uvicorn.Config(app, args.host, args.port, log_level="warning", timeout_graceful_shutdown=ENDING_SECONDS)
-    return uvicorn.Server(config)
-
-
-def run(args: argparse.Namespace) -> None:
-    """Serve until SIGTERM or Ctrl-C, and finish what has begun."""
-    server = make_server(args)
     family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
     with socket.create_server((args.host, args.port), family=family) as listening:
         host, port = listening.getsockname()[:2]
         print(f"http://{host}:{port}: {args.slots} texts at a time", flush=True)
-        server.run([listening])
+        uvicorn.Server(config).run([listening])
 
 
 def main(argv: list[str] | None = None) -> int:

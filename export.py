@@ -322,7 +322,7 @@ def export(voice: Voice, folder: Path, weights: str = "float32") -> Path:
     if weights != "float32":
         protos = {name: shrink(proto, weights) for name, proto in protos.items()}
     contents = {name: proto.SerializeToString() for name, proto in protos.items()}
-    module = folder / module_name(voice.saved.path.parent.name)
+    module = folder / module_name(voice.name)
     for pattern in SHIPPED:
         for path in ROOT.glob(pattern):
             ours = within(module.name, path.read_text(encoding="utf-8"))
@@ -370,12 +370,12 @@ def model_card(voice: Voice) -> str:
                    if line["kind"] == "valid" and line["step"] == saved.step]  # fmt: skip
     numbers = {name: value for name, value in (validations or [{}])[-1].items() if name not in ("step", "kind")}
     measured = ", ".join(f"{name} {value:.3g}" for name, value in numbers.items()) or "nothing that its log knows"
-    speakers = ", ".join(saved.config.speakers.names) or "one"
-    return f"""# {saved.path.parent.name}
+    speakers = ", ".join(voice.speakers) or "one"
+    return f"""# {voice.name}
 
 - **Data**: {Path(saved.config.dataset.prtpath).name}. Who speaks in the recordings, and what their licence allows, is
   to be added here by who trained the voice.
-- **Model**: NiSETS {checkpoint.VERSION}, step {saved.step}, {n_parameters / 1e6:.2f} million parameters.
+- **Model**: NiSETS {checkpoint.VERSION}, step {voice.step}, {n_parameters / 1e6:.2f} million parameters.
 - **Language**: {text.language}, read by {text.phonemizer}. **Speakers**: {speakers}.
 - **Sound**: {saved.config.audio.sample_rate} Hz, one channel.
 - **Measured** on held-out clips: {measured}.
@@ -388,10 +388,10 @@ def about(voice: Voice, weights: str, contents: dict[str, bytes]) -> dict:
     config, model = voice.saved.config, voice.model
     text = {name: getattr(config.text, name) for name in ("language", "phonemizer", "units", "longest")}
     return {
-        "run": voice.saved.path.parent.name, "step": voice.saved.step, "weights": weights,
+        "run": voice.name, "step": voice.step, "weights": weights,
         "audio": {name: getattr(config.audio, name) for name in ("sample_rate", "hop_length")}, "text": text,
         "n_latents": config.n_latents, "stride": stride_of(model), "reach": model.generator.reach,
-        "symbols": list(voice.saved.symbols), "speakers": list(config.speakers.names),
+        "symbols": list(voice.saved.symbols), "speakers": list(voice.speakers),
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     }  # fmt: skip
 

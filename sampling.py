@@ -61,6 +61,7 @@ class Voice(BaseVoice):
         TextError where a line of the lexicon is wrong.
         """
         self.saved, self.device = saved, torch.device(device)
+        self.name, self.step, self.speakers = saved.path.parent.name, saved.step, saved.config.speakers.names
         audio, text = saved.config.audio, saved.config.text
         self.front_end = make_front_end(text, lexicon)
         checkpoint.check_symbols(saved.path, saved.symbols, self.front_end.symbols)
@@ -88,7 +89,7 @@ class Voice(BaseVoice):
     def identity(self) -> str:
         """What a manifest knows the voice by: its run, step, weights and phonemizer, and the lexicon's words."""
         saved = self.saved
-        known = saved.path.parent.name, str(saved.step), saved.sha256, saved.config.text.phonemizer
+        known = self.name, str(self.step), saved.sha256, saved.config.text.phonemizer
         return self.front_end.signed(" ".join(known))
 
     def speak_batch(self, texts: Sequence[str], **settings) -> list[Speech]:
@@ -134,7 +135,7 @@ class Voice(BaseVoice):
             return self.model.plan(x, settings.temperature, settings.length_scale, noise, piece.pauses)
 
     def _speaking_as(self, speaker):
-        return self.model.speaking_as(speaker_id(speaker, self.saved.config.speakers.names))
+        return self.model.speaking_as(speaker_id(speaker, self.speakers))
 
     def _decode(self, pieces, plans, settings):
         """wav (T_wav,) with the silence after it and durations (T_x,), of each piece."""

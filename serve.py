@@ -117,19 +117,18 @@ def load(name: str | None, args: argparse.Namespace) -> Spoken:
     exported = [path.parent for path in abouts if path.is_file()]
     if len(exported) > 1:
         raise onnx_runtime.VoiceError(f"{name} has {len(exported)} voices: name one of {', '.join(map(str, exported))}")
+    runtime = "onnx" if exported else "pytorch"
     if exported:
         voice: Any = onnx_runtime.Voice(exported[0], n_threads=args.threads)
-        speakers, run, step, runtime = tuple(voice.speakers), voice.name, voice.step, "onnx"
     else:
         path, _ = voices.find(None if name is None else voices.run_id(name))
         voice = Voice(checkpoint.load_voice(path), args.device)
         gpu.set_precision(args.device, voice.saved.config.system.tf32)
-        speakers, run, step, runtime = voice.saved.config.speakers.names, path.parent.name, voice.saved.step, "pytorch"
-    about = {"id": run, "step": step, "runtime": runtime, "language": voice.front_end.language,
-             "sample_rate": voice.reader.sample_rate, "speakers": list(speakers)}  # fmt: skip
+    about = {"id": voice.name, "step": voice.step, "runtime": runtime, "language": voice.front_end.language,
+             "sample_rate": voice.reader.sample_rate, "speakers": list(voice.speakers)}  # fmt: skip
     voice.speak(WARM_UP)
     # PyTorch's model is told who speaks by a state of its own
-    lock = threading.Lock() if runtime == "pytorch" and speakers else contextlib.nullcontext()
+    lock = threading.Lock() if runtime == "pytorch" and voice.speakers else contextlib.nullcontext()
     return Spoken(voice, about, lock)
 
 

@@ -167,8 +167,11 @@ def within(context: Callable[[], AbstractContextManager], wavs: Iterator[np.ndar
 class BaseVoice:
     """What a voice does with a text on any runtime. A subclass says how a piece is spoken under settings: _whole gives
     its wav (T_wav,) and durations (T_x,) in frames, _chunks its wav in parts as they are made, _durations the durations
-    alone, without the work for the wav."""
+    alone, without the work for the wav. name: of its run; speakers: none where it has a single voice."""
 
+    name: str
+    step: int
+    speakers: Sequence[str]
     reader: Reader
     settings: type[Settings] = Settings
 

@@ -32,7 +32,7 @@ from text.symbols import (
 )
 
 _IDS = {symbol: i for i, symbol in enumerate(SYMBOLS)}
-_PAUSES = '?!.;:,-()"¡¿'  # of marks in a row, the first of these says most of how long and how it is said
+_STRONGEST_FIRST = '?!.;:,-()"¡¿'  # of marks in a row: which says most of how long and how the pause is said
 N_NAMED = 10  # words that a warning names
 _BETWEEN = re.compile(f"([{re.escape(BLANK + ''.join(sorted(MARKS)))}]+)")  # what stands between two words
 
@@ -185,10 +185,14 @@ class FrontEnd:
         if self.phonemizer == "cmudict":
             self.read_by_rule.update(word for part in words for word in _unknown(part))
         spoken = iter(phonemise.phonemise(words, self._speak))
-        said = [[next(spoken) if i % 2 == 0 else part for i, part in enumerate(parts)] for parts in texts]
-        if self.phonemizer == "espeak" and self._is_english:
-            said = [[_article(each, part) for each, part in zip(*both)] for both in zip(said, texts)]
-        phonemes = [markup.joined([_spaced(*pair) for pair in zip(*both)]) for both in zip(said, texts)]
+        with_articles = self.phonemizer == "espeak" and self._is_english
+        phonemes = []
+        for parts in texts:
+            said = []
+            for i, part in enumerate(parts):
+                each = part if i % 2 else next(spoken)
+                said.append(_spaced(_article(each, part) if with_articles else each, part))
+            phonemes.append(markup.joined(said))
         return [each if markup.speaks(each) else "" for each in phonemes]
 
     @property
@@ -228,8 +232,8 @@ def _phones(phonemes):
 
 def _pause(marks):
     """The id of the strongest of some punctuation marks, in a list; none for a space."""
-    marks = set(marks) & set(_PAUSES)
-    return [_IDS[min(marks, key=_PAUSES.index)]] if marks else []
+    strongest = next((mark for mark in _STRONGEST_FIRST if mark in marks), None)
+    return [] if strongest is None else [_IDS[strongest]]
 
 
 def _word(word):

@@ -400,11 +400,11 @@ def requirements(phonemizer: str, language: str) -> list[str]:
     """The packages that an exported voice needs, as the project's own lists pin them."""
     lines = [line.partition("#")[0].strip() for name in ("requirements.txt", "requirements-extra.txt")
              for line in (ROOT / name).read_text(encoding="utf-8").splitlines()]  # fmt: skip
-    wanted = {
-        *RUNTIME_NEEDS,
-        *(ESPEAK_NEEDS if phonemizer == "espeak" else ()),
-        *(() if language.startswith("en") else OTHER_LANGUAGE_NEEDS),
-    }
+    wanted = set(RUNTIME_NEEDS)
+    if phonemizer == "espeak":
+        wanted.update(ESPEAK_NEEDS)
+    if not language.startswith("en"):
+        wanted.update(OTHER_LANGUAGE_NEEDS)
     return [line for line in lines if re.split("[<>=!~ ]", line)[0] in wanted]
 
 

@@ -63,19 +63,11 @@ if [ $# -eq 2 ] && [ "$1" = -id ] && [ -f "$ROOT/checkpoint/$previous/recipe.txt
     done <"$ROOT/checkpoint/$name/recipe.txt"
     set -- "$@" -name "$name"
 fi
-n_processes="$N_PROCESSES" on_gpu=
-if [ -z "$n_processes" ]; then
-    ! nvidia-smi -L >/dev/null 2>&1 || on_gpu=yes
-    if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
-        n_processes="$(echo "$CUDA_VISIBLE_DEVICES" | tr ',' '\n' | grep -c '[^ ]' || true)"
-    else
-        n_processes="$(nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true)"
-    fi
-fi
-if [ -n "$recipe$demo$on_gpu" ] || [ "$n_processes" -gt 1 ]; then
+n_processes="${N_PROCESSES:-1}"
+if [ -n "$recipe$demo${CUDA_VISIBLE_DEVICES:-}" ] || [ "$n_processes" -gt 1 ] || nvidia-smi -L >/dev/null 2>&1; then
     # the arguments are read once, before anything is begun; and of the GPUs those count that PyTorch can use
     usable="$("$PYTHON" "$ROOT/train.py" --count "$@")"
-    [ -n "$N_PROCESSES" ] || [ "$n_processes" -eq 0 ] || n_processes="$usable"
+    n_processes="${N_PROCESSES:-$usable}"
 fi
 [ -z "$demo" ] || (cd "$ROOT" && "$PYTHON" -m data_util.demo)
 [ -z "$recipe" ] || exec bash "$ROOT/recipes/$recipe.sh" "$@"

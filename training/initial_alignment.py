@@ -7,6 +7,7 @@ path (monotonic alignment search), so it never falls while the number of Gaussia
 """
 
 import contextlib
+import functools
 import logging
 import math
 import zipfile
@@ -15,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from scipy.fft import dct
+from scipy.signal import savgol_filter
 
 from data_util.config import ROOT, Config
 from data_util.corpus import Corpus
@@ -87,10 +89,6 @@ class _Utterance:
     durations: np.ndarray
     gaussians: np.ndarray
 
-    @property
-    def optional(self) -> np.ndarray:
-        return self.owner < 0
-
 
 def features(mel: np.ndarray) -> np.ndarray:
     """Cepstra, their slopes and the slopes of these.
@@ -100,8 +98,8 @@ def features(mel: np.ndarray) -> np.ndarray:
     slopes of the slopes.
     """
     cepstra = dct(np.asarray(mel, dtype=np.float32), axis=0, norm="ortho")[:N_CEPSTRA]
-    slope = _slope(cepstra)
-    return np.concatenate([cepstra, slope, _slope(slope)]).T.copy()
+    slopes = functools.partial(savgol_filter, window_length=2 * DELTA_FRAMES + 1, polyorder=1, deriv=1, mode="nearest")
+    return np.concatenate([cepstra, slopes(cepstra), slopes(slopes(cepstra))]).T.copy()
 
 
 def fit(mels: Sequence[np.ndarray], x: Sequence[np.ndarray], *, units: str, iterations: int) -> FlatStart:
@@ -136,7 +134,9 @@ def corpus_alignment(config: Config, corpus: Corpus, progress: bool) -> tuple[li
         gaussians = {name: known[name] for name in GAUSSIANS}
         if [d.sum() for _, d in found] == list(corpus.n_frames):
             return found, FlatStart(config.text.units, int(known["n_bases"]), **gaussians)
-    fitted = _fit(_drawn(corpus, config), config.text.units, alignment.em_iterations, progress)
+    units, indices = config.text.units, draw_clips(config, corpus.n_frames, alignment.em_minutes)
+    drawn = [_utterance(i, features(corpus.mels[i]), corpus.ids[i], units) for i in indices]
+    fitted = _fit(drawn, units, alignment.em_iterations, progress)
     found = fitted.align(corpus.mels, corpus.ids, config.shortest_pause, progress)
     n_pauses = sum(len(ids) for ids, _ in found) - sum(map(len, corpus.ids))
     log.info("flat start: log-likelihood from %.4g to %.4g; %d pauses without punctuation",
@@ -149,6 +149,15 @@ def corpus_alignment(config: Config, corpus: Corpus, progress: bool) -> tuple[li
     return found, fitted
 
 
+def draw_clips(config: Config, n_frames: np.ndarray, minutes: float) -> np.ndarray:
+    """Indices of clips in an order that the seed decides, of as many as have `minutes` together at most, but always of
+    one. n_frames: (n_clips,)."""
+    order = np.random.default_rng(config.system.seed).permutation(len(n_frames))
+    longest = minutes * 60 * config.audio.sample_rate / config.audio.hop_length
+    n_clips = int((np.cumsum(n_frames[order]) <= longest).sum())
+    return order[: max(1, n_clips)]
+
+
 def pause_scale(ids: Sequence[np.ndarray], durations: Sequence[np.ndarray]) -> float:
     """How much longer clips are than their symbols without the pauses that corpus_alignment has found; at least 1.
 
@@ -157,13 +166,6 @@ def pause_scale(ids: Sequence[np.ndarray], durations: Sequence[np.ndarray]) -> f
     total = sum(int(one.sum()) for one in durations)
     pauses = sum(int(d[x == SYMBOLS.index(" ")].sum()) for x, d in zip(ids, durations))
     return total / (total - pauses)
-
-
-def _slope(cepstra):
-    t_mel, ks = cepstra.shape[1], range(1, DELTA_FRAMES + 1)
-    padded = np.pad(cepstra, ((0, 0), (DELTA_FRAMES, DELTA_FRAMES)), mode="edge")
-    shifted = {k: padded[:, DELTA_FRAMES + k :][:, :t_mel] for k in range(-DELTA_FRAMES, DELTA_FRAMES + 1)}
-    return sum(k * (shifted[k] - shifted[-k]) for k in ks) / (2 * sum(k * k for k in ks))
 
 
 # -- states
@@ -179,9 +181,7 @@ def _utterance(index, frames, x, units):
         raise ValueError(f"utterance {index}: id {x.min()}: ids start at 0")
     if not np.isfinite(frames).all():
         raise ValueError(f"utterance {index}: the mel holds NaN or infinity")
-    states = {"characters": _character_states, "blanks": _blank_states, "phones": _phone_states,
-              "states": _phone_states}[units]  # fmt: skip
-    base, part, owner = states(x, len(frames))
+    base, part, owner = _states(x, units, len(frames))
     durations = np.zeros(len(base), dtype=np.int64)
     durations[owner >= 0] = _evenly(len(frames), (owner >= 0).sum())
     return _Utterance(frames, x, base, part, owner, durations, np.zeros(len(frames), dtype=np.int64))
@@ -191,16 +191,16 @@ def _evenly(total, n):
     return np.diff(np.arange(n + 1) * total // n)
 
 
-def _character_states(x, n_frames):
-    del n_frames
-    return x, np.zeros_like(x), np.arange(len(x))
-
-
-def _blank_states(x, n_frames):
-    """A blank is the second part of the symbol before it; one that leads is a sound of its own, 0."""
-    del n_frames
-    base = x[np.maximum.accumulate(np.where(x == 0, 0, np.arange(len(x))))]
-    return base, ((x == 0) & (base > 0)).astype(np.int64), np.arange(len(x))
+def _states(x, units, n_frames):
+    """base, part and owner (S,), as an _Utterance has them."""
+    if units in ("phones", "states"):
+        return _phone_states(x, n_frames)
+    symbols = np.arange(len(x))
+    if units == "characters":
+        return x, np.zeros_like(x), symbols
+    # a blank is the second part of the symbol before it; one that leads is a sound of its own, 0
+    base = x[np.maximum.accumulate(np.where(x == 0, 0, symbols))]
+    return base, ((x == 0) & (base > 0)).astype(np.int64), symbols
 
 
 def _phone_states(x, n_frames):
@@ -234,19 +234,6 @@ def _aligned(utterance, shortest_pause):
 
 
 # -- fitting
-
-
-def _drawn(corpus, config):
-    """Utterances in an order that the seed decides, as many as have alignment.em_minutes together, but always one."""
-    n_frames = round(config.alignment.em_minutes * 60 * (config.audio.sample_rate / config.audio.hop_length))
-    drawn, total = [], 0
-    for i in np.random.default_rng(config.system.seed).permutation(len(corpus.mels)):
-        utterance = _utterance(i, features(corpus.mels[i]), corpus.ids[i], config.text.units)
-        total += len(utterance.frames)
-        if drawn and total > n_frames:
-            break
-        drawn.append(utterance)
-    return drawn
 
 
 def _fit(utterances, units, iterations, progress=False):
@@ -351,7 +338,7 @@ def _realign(model, utterance, tied):
     present, states = np.unique(_classes(model, utterance, tied), return_inverse=True)
     scores, gaussians = _scores(model, present, utterance.frames)  # (K, T_mel)
     per_state = scores.astype(np.float32)[states]  # (S, T_mel)
-    found = search(per_state[None], [len(states)], [scores.shape[1]], utterance.optional[None])[0]
+    found = search(per_state[None], [len(states)], [scores.shape[1]], (utterance.owner < 0)[None])[0]
     frames = np.arange(scores.shape[1])
 
     def along(durations):

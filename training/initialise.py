@@ -3,7 +3,6 @@ so that mu says what these recordings are like from the first step on."""
 
 import logging
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from model.nisets import NiSETS
 from model.prosody import pitch_and_energy
 from training.data import clip_tensors
 from training.fine_tuning import warm_start
+from training.initial_alignment import draw_clips
 from training.state import State
 
 log = logging.getLogger("train")
@@ -51,9 +51,7 @@ def solve_mean(config: Config, model: NiSETS, corpus: Corpus, keeps: bool = Fals
     layer, was_training = model.text_encoder.mu, model.training
     assert corpus.durations is not None and layer.bias is not None
     device = layer.weight.device
-    n_frames = config.alignment.solve_minutes * 60 * config.audio.sample_rate / config.audio.hop_length
-    order = np.random.default_rng(config.system.seed).permutation(len(corpus))
-    drawn = order[: max(1, int((np.cumsum(corpus.n_frames[order]) <= n_frames).sum()))]
+    drawn = draw_clips(config, corpus.n_frames, config.alignment.solve_minutes)
     moments, inputs = torch.zeros((), dtype=torch.float64), []
     hook = layer.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     model.eval()

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from data_util.audio import save_wav
+from tests.runs import lines
 from training.plots import save_curves
-from training.run_log import RunLog, Stopwatch, read_lines
+from training.run_log import RunLog, Stopwatch
 from training.trackers import TensorBoard, Wandb
 
 
@@ -29,10 +30,6 @@ def media_in(folder):
     save_wav(folder / "a_one_step.wav", np.linspace(-0.5, 0.5, 4000, dtype=np.float32), 8000)
     save_curves(folder / "a.png", [{"step": 1, "kind": "train", "loss_mel": 1.0}])
     return folder
-
-
-def lines(folder):
-    return read_lines(folder / "log.jsonl")
 
 
 def test_a_line_is_the_mean_of_the_steps_since_the_last(tmp_path):

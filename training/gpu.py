@@ -1,6 +1,7 @@
 """Which GPUs there are, whether PyTorch can use them, and in which precision they compute."""
 
 import os
+import re
 import statistics
 import subprocess
 import time
@@ -10,8 +11,6 @@ import torch
 
 NEEDED_DRIVER = {"13": 580, "12": 525, "11": 450}  # on Linux, by the CUDA that PyTorch was built for (NVIDIA, CUDA
 # Compatibility, table 1)
-
-
 STEP_OPERATIONS = 3.1e12  # of a step of config.yaml (python -m benchmarks.training)
 SIDE = 1536  # of the matrices of a plain product, which do not fit a core's cache and fill its units
 N_PRODUCTS = 5
@@ -74,15 +73,13 @@ def why_cuda_fails() -> str:
 def fault_of_card(index: int) -> str:
     """Why this build of PyTorch has no kernels for a visible GPU, "" where it has."""
     major, minor = torch.cuda.get_device_capability(index)
-    names = [name.removesuffix("a").split("_", 1) for name in torch.cuda.get_arch_list() if "_" in name]
-    built = [(kind, int(number[:-1]), int(number[-1])) for kind, number in names if number.isdigit()]
-    runs = any(
-        (kind == "sm" and (a, b <= minor) == (major, True)) or (kind == "compute" and (a, b) <= (major, minor))
-        for kind, a, b in built
-    )
+    names = re.findall(r"\b(sm|compute)_(\d+)(\d)a?\b", " ".join(torch.cuda.get_arch_list()))
+    built = [(kind, (int(a), int(b))) for kind, a, b in names]
+    # kernels (sm) run on cards of their generation, PTX (compute) is compiled for all that come after
+    runs = any(least <= (major, minor) and (kind == "compute" or least[0] == major) for kind, least in built)
     if runs or not built:
         return ""
-    least = ".".join(map(str, min((a, b) for _, a, b in built)))
+    least = ".".join(map(str, min(version for _, version in built)))
     return (f"{torch.cuda.get_device_name(index)} has compute capability {major}.{minor}, and torch "
             f"{torch.__version__} for CUDA {torch.version.cuda} has kernels from {least} on: leave it out of "
             "CUDA_VISIBLE_DEVICES, or install builds of torch and torchaudio for an older CUDA")  # fmt: skip

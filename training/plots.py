@@ -107,7 +107,7 @@ def save_validation(
     """
     from matplotlib.figure import Figure  # here, since a training process need not pay for it at its start
 
-    low, high = (float(f(mel.min() if f is min else mel.max() for mel in mels.values())) for f in (min, max))
+    low, high = min(mel.min() for mel in mels.values()), max(mel.max() for mel in mels.values())
     longest = max(mel.shape[1] for mel in mels.values()) * seconds
     heights = [2.4] * len(mels)  # inches
     if durations is not None:

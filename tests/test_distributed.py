@@ -100,3 +100,15 @@ def test_what_fails_one_ends_all(others, error):
     ):
         if error:
             raise error
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_what_is_shared_is_done_once_and_all_have_it_in_order(monkeypatch, size):
+    shares, done = [], []
+    monkeypatch.setattr(Processes, "all_reduce_max", lambda _, number: number)
+    monkeypatch.setattr(Processes, "all_gather", lambda _, own: shares.append(own) or own)
+    for rank in range(size):
+        Processes(rank, size, None).share(lambda item: done.append(item) or item.upper(), "abc")
+    assert sorted(done) == ["a", "b", "c"]
+    monkeypatch.setattr(Processes, "all_gather", lambda *_: sum(reversed(shares), []))
+    assert Processes(0, size, None).share(str.upper, "abc") == ["A", "B", "C"]

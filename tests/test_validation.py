@@ -12,7 +12,7 @@ import train
 from evaluation import metrics
 from model.nisets import Plan
 from tests.conftest import with_keys, without_judges
-from tests.runs import ALONE, said
+from tests.runs import ALONE, said, spy
 from training import checkpoint, validation
 from training.distributed import Processes
 from training.run_log import RunLog
@@ -39,7 +39,7 @@ def test_processes_share_a_validation(config, tiny, tmp_path, monkeypatch):
     for rank in range(7):
         state.processes = Processes(rank, 7, torch.device("cpu"))
         monkeypatch.setattr(Processes, "all_reduce_max", lambda _, number: number)
-        monkeypatch.setattr(Processes, "all_gather", lambda _, own: shares.append(own) or own or [(0, {}, [])])
+        monkeypatch.setattr(Processes, "all_gather", lambda _, own: shares.append(own) or own or [(0, ({}, {}))])
         validation.validate(state, tiny, tmp_path)
     assert [[i for i, *_ in own] for own in shares] == [[0], [1], [2], [3], [4], [], []]
     monkeypatch.setattr(Processes, "all_gather", lambda *_: sum(reversed(shares), []))
@@ -66,16 +66,17 @@ def test_clips_of_training_are_measured_as_held_out_ones_are(config, tiny, tmp_p
     state, last = build_state(config, ALONE, tiny.symbols), len(tiny) - 1
     state.trained = {"text_encoder", "decoder"}
     chosen = [0, round(last / 3), round(2 * last / 3), last]
-    alone, shares = validation.measure_seen(state, tiny), []
+    alone, measured = validation.measure_seen(state, tiny), []
     each = [validation.validate(state, tiny.subset([i]), tmp_path) for i in chosen]
     for name in validation.SEEN:  # the noise is another, by the clip's place
-        assert alone[name] == pytest.approx(np.mean([one[name] for one in each]), rel=0.05), name
+        assert alone[f"train_{name}"] == pytest.approx(np.mean([one[name] for one in each]), rel=0.05), name
     monkeypatch.setattr(Processes, "all_reduce_max", lambda _, number: number)
-    monkeypatch.setattr(Processes, "all_gather", lambda _, own: shares.append(own) or own)
+    monkeypatch.setattr(Processes, "all_gather", lambda _, own: own)
+    spy(monkeypatch, validation, "clip_tensors", lambda _, __, i, ___: measured.append(i))
     for rank in range(2):
         state.processes = Processes(rank, 2, torch.device("cpu"))
         validation.measure_seen(state, tiny)
-    assert [[i for i, _ in own] for own in shares] == [chosen[::2], chosen[1::2]]
+    assert measured == [*chosen[::2], *chosen[1::2]]
     state.trained = {"generator"}
     assert validation.measure_seen(state, tiny) == {}
 

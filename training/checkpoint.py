@@ -36,10 +36,6 @@ class CheckpointError(ValueError):
     """A run, a step or a checkpoint that is not there or cannot be used; the message says what to do."""
 
 
-class VersionError(CheckpointError):
-    """A checkpoint that another version of the project wrote."""
-
-
 class DamagedError(CheckpointError):
     """A checkpoint that is not as it was written."""
 
@@ -75,20 +71,19 @@ def find(folder: Path, kind: str, step: int | None = None) -> Path:
         raise CheckpointError(
             f"run {folder.name} has no {kind} of step {step} (there are: {', '.join(map(str, there))})"
         )
-    step = there[-1] if step is None else step
-    return path_of(folder, step) if kind == "project" else folder / f"voice_{step:08d}.safetensors"
+    return path_of(folder, kind, there[-1] if step is None else step)
 
 
-def path_of(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step is, if it is."""
-    return folder / f"project_{step:08d}.pt"
+def path_of(folder: Path, kind: str, step: int) -> Path:
+    """Where the checkpoint of a step is, if it is. kind: as of steps."""
+    return folder / f"{kind}_{step:08d}.{'pt' if kind == 'project' else 'safetensors'}"
 
 
 def check_version(path: Path, version: str | None) -> None:
-    """Raise VersionError where a checkpoint was written by another major version, which named other things."""
+    """Raise CheckpointError where a checkpoint was written by another major version, which named other things."""
     if version is None or version.partition(".")[0] != VERSION.partition(".")[0]:
-        raise VersionError(f"{path} was written by version {version or '1'} of the project, and this is {VERSION}: use "
-                           "that version of the code, or train it again")  # fmt: skip
+        raise CheckpointError(f"{path} was written by version {version or '1'} of the project, and this is {VERSION}: "
+                              "use that version of the code, or train it again")  # fmt: skip
 
 
 def check_symbols(where: Path | str, saved: Sequence[str], ours: Sequence[str]) -> None:
@@ -129,10 +124,10 @@ def save_checkpoint(folder: Path, step: int, ckpt: dict, keep: int) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     check_room(folder, ckpt)
-    write_atomic(path_of(folder, step), lambda file: _save(ckpt, file))
+    write_atomic(path_of(folder, "project", step), lambda file: _save(ckpt, file))
     others = [other for other in steps(folder, "project") if other != step]
     for old in others[: max(0, len(others) + 1 - keep)]:
-        path_of(folder, old).unlink(missing_ok=True)
+        path_of(folder, "project", old).unlink(missing_ok=True)
 
 
 class Writer:
@@ -214,7 +209,7 @@ def load_checkpoint(path: Path) -> dict:
 
 def save_voice(folder: Path, step: int, weights: dict[str, Tensor], config: Config, symbols: tuple[str, ...]) -> Path:
     """Write weights and, beside them, the JSON that says how to use them. Raises OSError."""
-    path = folder / f"voice_{step:08d}.safetensors"
+    path = path_of(folder, "voice", step)
     content = safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
     about = {"version": VERSION, "step": step, "symbols": list(symbols), "config": configuration.to_dict(config),
              "sha256": hashlib.sha256(content).hexdigest()}  # fmt: skip
@@ -248,7 +243,7 @@ def load_voice(path: Path, overrides: Sequence[str] = ()) -> Voice:
         raise CheckpointError(
             f"{error.filename or path}: no such file; a voice is a .safetensors and a .json"
         ) from error
-    except VersionError:
+    except CheckpointError:
         raise
     except Exception as error:
         raise CheckpointError(f"{path} is not a voice, or damaged: {' '.join(str(error).split())}") from error

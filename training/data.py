@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import sys
 import zipfile
 from dataclasses import asdict, dataclass
 
@@ -39,16 +38,12 @@ class Data:
 def prepare_data(config: Config, processes: Processes) -> Data:
     """What a configuration trains on.
 
-    The first process makes what the cache does not have, one run at a time; the others then read it, or end where the
-    first has failed.
+    The first process makes what the cache does not have, one run at a time; the others then read it.
     """
     check_packages(config)
-    if processes.is_main:
-        with processes.main_first(), one_at_a_time(ROOT / config.dataset.cache):
-            return read_data(config, progress=True)
-    if processes.main_failed():
-        sys.exit(1)  # the first process says why
-    return read_data(config, progress=False)
+    lock = one_at_a_time(ROOT / config.dataset.cache) if processes.is_main else contextlib.nullcontext()
+    with processes.main_first(), lock:
+        return read_data(config, progress=processes.is_main)
 
 
 def read_data(config: Config, progress: bool) -> Data:

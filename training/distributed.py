@@ -8,10 +8,10 @@ import secrets
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from training import gpu
 PATIENCE = timedelta(hours=2)  # of processes that wait while the first prepares the corpus or validates
 MEETING = timedelta(minutes=10)  # of processes that wait for each other to start
 MEETING_POLL = 0.05  # seconds
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass
@@ -48,9 +50,9 @@ class Processes:
             torch.cuda.set_device(own)
         if size > 1:
             # torchrun's store outlives processes: those that it starts again would find the addresses of the ended ones
-            old = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+            is_old = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
             place: dict[str, Any] = {}
-            if old:
+            if is_old:
                 place = {"store": fresh_store(rank, size), "rank": rank, "world_size": size}
             dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE, **place)
         words = dist.new_group(backend="gloo", timeout=PATIENCE) if size > 1 and cuda else None
@@ -62,17 +64,18 @@ class Processes:
 
     @contextlib.contextmanager
     def main_first(self) -> Iterator[None]:
-        """What the first process does before the others: they wait in main_failed until it is done."""
+        """What is inside the first process does before the others, which end where it has failed."""
+        if not self.is_main:
+            if self.broadcast(None):
+                sys.exit(1)  # the first process says why
+            yield
+            return
         failed = True
         try:
             yield
             failed = False
         finally:
             self.broadcast(failed)
-
-    def main_failed(self) -> bool:
-        """Wait for what the first process does before the others. Returns whether it failed."""
-        return bool(self.broadcast(None))
 
     @contextlib.contextmanager
     def raise_on_all(self) -> Iterator[None]:
@@ -108,6 +111,15 @@ class Processes:
         dist.all_gather_object(lists, words, group=self.words)
         return [word for one in lists for word in one]
 
+    def share(self, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """work(item) of each item, in order: every process does some of them, and all have all results.
+
+        Raises what fails one, in the others OSError.
+        """
+        with self.raise_on_all():
+            own = [(i, work(items[i])) for i in range(self.rank, len(items), self.size)]
+        return [result for _, result in sorted(self.all_gather(own), key=lambda pair: pair[0])]
+
     def mean(self, x: Tensor) -> Tensor:
         """The mean over all processes; the host does not wait for a GPU."""
         if self.size > 1:
@@ -122,7 +134,7 @@ class Processes:
         # every process computes the same buffers, so none are sent
         return DistributedDataParallel(network, broadcast_buffers=False, gradient_as_bucket_view=True)
 
-    def no_sync(self, network: nn.Module, active: bool = True) -> contextlib.AbstractContextManager:
+    def no_sync(self, network: nn.Module, active: bool) -> contextlib.AbstractContextManager:
         """Inside the with statement, where it is active, a wrapped network's gradients stay with their process: more
         are added to them."""
         if active and isinstance(network, DistributedDataParallel):

@@ -4,6 +4,7 @@ A refresh is a pure function of the averaged weights and the durations before it
 checkpoint, so that a resumed run goes on with the same ones.
 """
 
+import itertools
 import logging
 from collections.abc import Sequence
 
@@ -53,15 +54,14 @@ def refresh(state: State, corpus: Corpus) -> None:
     find no thread in the middle of something.
     """
     before, size = aligned(state, corpus), state.config.training.batch_size
-    own: list[tuple[int, Tensor]] = []  # of this process
     order = sorted(range(len(corpus)), key=lambda i: (corpus.n_frames[i], i))  # clips of like length together
     micro_batches = [order[i : i + size] for i in range(0, len(order), size)]
-    with state.watch.part("alignment"), state.processes.raise_on_all():
-        state.writer.finish()
-        for number in range(state.processes.rank, len(micro_batches), state.processes.size):
-            own += zip(micro_batches[number], realigned(state, before, micro_batches[number]))
-    found = dict(state.processes.all_gather(own))
-    frames = torch.cat([found[i] for i in range(len(corpus))]).int()
+    with state.watch.part("alignment"):
+        with state.processes.raise_on_all():
+            state.writer.finish()
+        found = state.processes.share(lambda indices: realigned(state, before, indices), micro_batches)
+    by_index: dict[int, Tensor] = dict(zip(order, itertools.chain(*found)))
+    frames = torch.cat([by_index[i] for i in range(len(corpus))]).int()
     log.info("step %d: %d clips aligned anew%s", state.step, len(corpus), moved(before, frames))
     state.durations = {"content": corpus.content, "frames": frames}
 

@@ -1,7 +1,6 @@
 """Everything that lives as long as training does: how it begins, what a checkpoint has of it, and how it goes on."""
 
 import copy
-import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +22,10 @@ from training.data import Data, corpus_compression
 from training.distributed import Processes, seed_everything
 from training.graphs import Graphed
 from training.run_log import Stopwatch
+
+# of a State, in every checkpoint
+WITH_STATE_DICT = ("model", "ema", "discriminators", "optimiser", "optimiser_discriminators")
+AS_THEY_ARE = ("best_prosody", "lr_scale", "unwritten", "durations")
 
 
 @dataclass
@@ -146,15 +149,8 @@ def checkpoint_of(state: State) -> dict:
         "trained": sorted(state.trained),
         "config": configuration.to_dict(state.config),
         "symbols": list(state.symbols),
-        "model": state.model.state_dict(),
-        "ema": state.ema.state_dict(),
-        "discriminators": state.discriminators.state_dict(),
-        "optimiser": state.optimiser.state_dict(),
-        "optimiser_discriminators": state.optimiser_discriminators.state_dict(),
-        "best_prosody": state.best_prosody,
-        "lr_scale": state.lr_scale,
-        "unwritten": state.unwritten,
-        "durations": state.durations,
+        **{name: getattr(state, name).state_dict() for name in WITH_STATE_DICT},
+        **{name: getattr(state, name) for name in AS_THEY_ARE},
     }
 
 
@@ -163,13 +159,10 @@ def load_agreed(folder: Path, step: int | None, processes: Processes) -> dict:
 
     Raises CheckpointError there; the others then end.
     """
-    if processes.is_main:
-        with processes.main_first():
-            ckpt = checkpoint.load_newest(folder, step)
-    elif processes.main_failed():
-        sys.exit(1)
-    step = processes.broadcast(ckpt["step"] if processes.is_main else None)
-    return ckpt if processes.is_main else checkpoint.load_checkpoint(checkpoint.path_of(folder, step))
+    with processes.main_first():
+        ckpt = checkpoint.load_newest(folder, step) if processes.is_main else None
+    step = processes.broadcast(ckpt and ckpt["step"])
+    return ckpt or checkpoint.load_checkpoint(checkpoint.path_of(folder, "project", step))
 
 
 def restore(state: State, ckpt: dict) -> None:
@@ -178,7 +171,7 @@ def restore(state: State, ckpt: dict) -> None:
     configuration.check_same(state.config, ckpt["config"], (*configuration.MEANING, "speakers.names"), "the checkpoint")
     checkpoint.check_symbols("the checkpoint", ckpt["symbols"], state.symbols)
     try:
-        for name in ("model", "ema", "discriminators", "optimiser", "optimiser_discriminators"):
+        for name in WITH_STATE_DICT:
             getattr(state, name).load_state_dict(ckpt[name])
         for optimiser in (state.optimiser, state.optimiser_discriminators):  # which brought back its settings, too
             for group in optimiser.param_groups:
@@ -188,8 +181,10 @@ def restore(state: State, ckpt: dict) -> None:
         configuration.check_same(state.config, ckpt["config"], of_networks, "the checkpoint")
         why = " ".join(str(error).split())[:200]
         raise checkpoint.CheckpointError(f"the checkpoint does not fit the configuration: {why}") from error
-    state.best_prosody, state.lr_scale, state.unwritten = ckpt["best_prosody"], ckpt["lr_scale"], ckpt["unwritten"]
-    state.durations = ckpt["durations"] if state.config.alignment.refresh_steps > 0 else None
+    for name in AS_THEY_ARE:
+        setattr(state, name, ckpt[name])
+    if state.config.alignment.refresh_steps == 0:
+        state.durations = None
     state.stage, state.trained = None, set(ckpt["trained"])  # the next step enters its stage
     state.step, state.skipped_steps = ckpt["step"], 0
     state.pending.clear()

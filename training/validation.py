@@ -42,22 +42,14 @@ def validate_once(state: State, data: Data, run: Run, ending_at_once: AbstractCo
     done = [one for one in lines if one["kind"] == "valid" and one["step"] == state.step]
     line = processes.broadcast(done[0] if done else None)
     with ending_at_once:
-        numbers = line or measure_clips(state, data, folder / "samples" / f"{state.step:08d}")
+        samples = folder / "samples" / f"{state.step:08d}"
+        numbers = line or validate(state, data.valid, samples, data.valid_alignment) | measure_seen(state, data.own)
     is_news = watch_prosody(state, numbers) or line is None
     settle_prosody(state)
-    if run_log is not None:
-        with processes.main_first():
+    with processes.raise_on_all():
+        if run_log is not None:
             write_validation(state, folder, run_log, numbers, line is None, is_news)
-    elif processes.main_failed():
-        raise OSError("another training process cannot go on, and says why")
     return is_news
-
-
-def measure_clips(state: State, data: Data, folder: Path) -> dict[str, float]:
-    """validate of the held-out clips, and beside it what SEEN names of as many clips of training, under train_<name>:
-    what the one is worse by has been learnt by heart."""
-    numbers = validate(state, data.valid, folder, data.valid_alignment)
-    return numbers | {f"train_{name}": value for name, value in measure_seen(state, data.own).items()}
 
 
 def write_validation(
@@ -81,16 +73,16 @@ def validate(state: State, corpus: Corpus, folder: Path, alignment: list[Aligned
     Where there is a voice, it speaks those, and is measured as evaluate.py does. alignment: of each clip, the initial
     one, which its durations are compared with; None: with the best path of mu.
     """
-    processes, n_clips, own = state.processes, min(state.config.system.validation_clips, len(corpus)), []
-    with processes.raise_on_all():
-        for i in range(processes.rank, n_clips, processes.size):
-            with state.ema.speaking_as(int(corpus.speakers[i])):
-                aligned = None if alignment is None else alignment[i]
-                numbers, sounds = validate_clip(state, corpus, i, folder, aligned)
-            own.append((i, {name: float(value) for name, value in numbers.items()}, sounds))
-    clips = sorted(processes.all_gather(own), key=lambda clip: clip[0])
-    rows, spoken = [row for _, row, _ in clips], [sounds for *_, sounds in clips if sounds]
-    metrics.compare_speakers(spoken, [corpus.speakers[i] for i, _, sounds in clips if sounds])
+
+    def of_clip(i: int) -> tuple[dict[str, float], dict[str, dict]]:
+        with state.ema.speaking_as(int(corpus.speakers[i])):
+            aligned = None if alignment is None else alignment[i]
+            numbers, sounds = validate_clip(state, corpus, i, folder, aligned)
+        return {name: float(value) for name, value in numbers.items()}, sounds
+
+    clips = state.processes.share(of_clip, range(min(state.config.system.validation_clips, len(corpus))))
+    rows, spoken = [row for row, _ in clips], [sounds for _, sounds in clips if sounds]
+    metrics.compare_speakers(spoken, [corpus.speakers[i] for i, (_, sounds) in enumerate(clips) if sounds])
     averages = {name: float(np.mean([row[name] for row in rows if name in row])) for name in rows[0]}
     measured = metrics.pooled([sounds["one_step"]["pairs"] for sounds in spoken])
     return averages | {name: measured[name] for name in metrics.WATCHED if name in measured}
@@ -98,17 +90,21 @@ def validate(state: State, corpus: Corpus, folder: Path, alignment: list[Aligned
 
 @torch.no_grad()
 def measure_seen(state: State, corpus: Corpus) -> dict[str, float]:
-    """The means of SEEN over clips of training, spread over the list; {} where there is no text side."""
-    processes, n_clips = state.processes, min(state.config.system.validation_clips, len(corpus))
-    indices, own = np.linspace(0, len(corpus) - 1, n_clips).round().astype(int).tolist(), []
-    with processes.raise_on_all():
-        for i in indices[processes.rank :: processes.size] if state.has_text_side else []:
-            with state.ema.speaking_as(int(corpus.speakers[i])):
-                clip = clip_tensors(state.config, corpus, i, processes.device)
-                numbers, _ = held_out.measure(state.ema, clip, torch.Generator().manual_seed(i))
-            own.append((i, {name: float(numbers[name]) for name in SEEN}))
-    rows = [row for _, row in sorted(processes.all_gather(own))]
-    return {name: float(np.mean([row[name] for row in rows])) for name in SEEN if rows}
+    """The means of SEEN over as many clips of training, spread over the list, under train_<name>: what held-out clips
+    are worse by has been learnt by heart. {} where there is no text side."""
+    if not state.has_text_side:
+        return {}
+
+    def of_clip(i: int) -> list[float]:
+        with state.ema.speaking_as(int(corpus.speakers[i])):
+            clip = clip_tensors(state.config, corpus, i, state.processes.device)
+            numbers, _ = held_out.measure(state.ema, clip, torch.Generator().manual_seed(i))
+        return [float(numbers[name]) for name in SEEN]
+
+    n_clips = min(state.config.system.validation_clips, len(corpus))
+    indices = np.linspace(0, len(corpus) - 1, n_clips).round().astype(int).tolist()
+    rows = state.processes.share(of_clip, indices)
+    return {f"train_{name}": float(value) for name, value in zip(SEEN, np.mean(rows, axis=0))}
 
 
 def validate_clip(
@@ -219,14 +215,14 @@ def keep_best(state: State, folder: Path, run_log: RunLog) -> None:
     """Keep the best voices by system.best_metric, and the newest; say so when it has stopped getting better."""
     system = state.config.system
     lines = [line for line in run_log.read() if line["kind"] == "valid" and system.best_metric in line]
-    sign = -1 if system.best_metric in metrics.BETTER_IF_MORE else 1
-    ranked = sorted(lines, key=lambda line: sign * line[system.best_metric])
+    is_more_better = system.best_metric in metrics.BETTER_IF_MORE
+    ranked = sorted(lines, key=lambda line: line[system.best_metric], reverse=is_more_better)
     if not ranked:
         return
     there = checkpoint.steps(folder, "voice")  # none of the validations of a text side or a vocoder alone
     kept = [line["step"] for line in ranked if line["step"] in there][: system.keep_best]
     checkpoint.keep_voices(folder, {*kept, state.step})
-    best, since = ranked[0], sum(line["step"] > ranked[0]["step"] for line in lines)
+    best, since = ranked[0], n_stale(lines, system.best_metric)
     if since >= STALE_VALIDATIONS:
         log.info("%s has not improved in %d validations: it was best at step %d, %.4g", system.best_metric, since,
                  best["step"], best[system.best_metric])  # fmt: skip

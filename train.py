@@ -204,21 +204,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
                                      formatter_class=command.Help)  # fmt: skip
     parser.add_argument("-c", "--config", dest="c", metavar="NAME_OR_FILE", action="append",
                         help="an overlay in configs/, or a YAML file, over config.yaml and those before")  # fmt: skip
-    parser.add_argument(
-        "-id", "--id", type=voices.run_id, metavar="ID", help="resume the run in checkpoint/ID, or of a path"
-    )
+    parser.add_argument("-id", "--id", type=voices.run_id, metavar="ID",
+                        help="resume the run in checkpoint/ID, or of a path")  # fmt: skip
     parser.add_argument("-from", "--from", dest="start", metavar="[PART,...=]CHECKPOINT", action="append",
                         help="a new run that begins with all weights, or some parts', of a run or voice")  # fmt: skip
     parser.add_argument("-name", "--name", metavar="NAME",
                         help="of the run in checkpoint/: begun, resumed, or left if finished")  # fmt: skip
     parser.add_argument("-ckpt", "--ckpt", type=int, metavar="STEP", help="from this step; without it the newest")
-    parser.add_argument(
-        "-a",
-        "--amp",
-        dest="a",
-        choices=["true", "false"],
-        help="networks in bfloat16; a run keeps what it was started with, by default false",
-    )
+    parser.add_argument("-a", "--amp", dest="a", choices=["true", "false"], help="networks in bfloat16; a run keeps "
+                        "what it was started with, by default false")  # fmt: skip
     parser.add_argument("--device", choices=["cuda", "cpu"], help="by default GPUs, where there are any")
     parser.add_argument("-test", "--test", choices=["true", "false"], default="true", help="false: log to wandb too")
     parser.add_argument("--count", action="store_true", help="print how many processes run.sh is to start")

@@ -16,6 +16,7 @@ from evaluation import metrics
 from model.nisets import NiSETS
 from tests.child import fake_f0
 from tests.conftest import corpus_keys, quick_runs
+from tests.runs import load
 from training import checkpoint, fine_tuning
 from training.schedule import stage_at
 
@@ -71,10 +72,6 @@ def begun(runs, monkeypatch):  # noqa: ARG001
     return weights
 
 
-def project(name):
-    return checkpoint.load_checkpoint(checkpoint.find(checkpoint.RUNS / name, "project"))
-
-
 def different(weights, others):
     """The names of tensors that are not the same."""
     return {name for name, value in weights.items() if not torch.equal(value, others[name])}
@@ -88,7 +85,7 @@ def test_equal_tensors_are_taken_and_the_others_named():
     ours = {"a": torch.zeros(2), "b": torch.zeros(4), "new": torch.zeros(1)}
     for name in fine_tuning.OF_THE_CORPUS:
         theirs[name], ours[name] = torch.tensor(2.0), torch.tensor(1.0)
-    taken, missed = fine_tuning.matched(ours, theirs, ((), ()), ((), ()))
+    taken, missed = fine_tuning.matched(ours, theirs)
     assert set(taken) == {"a"} and taken["a"].tolist() == [1, 1]
     assert set(missed) == {"b", "new", "gone"}  # the corpus's own numbers are neither taken nor missed
     assert "(3,) in the checkpoint, (4,) here" in missed["b"] and "does not have it" in missed["new"]
@@ -101,7 +98,7 @@ def test_symbols_go_where_they_stand_now_and_new_ones_start_as_their_kind():
     table = torch.tensor([[1.0], [3.0], [10.0], [20.0], [100.0]])
     taken, missed = fine_tuning.matched({"text_encoder.embedding.tables.0.weight": torch.zeros(6, 1)},
                                         {"text_encoder.embedding.tables.0.weight": table},
-                                        ("aetk.", "k.eaot"), ((), ()))  # fmt: skip
+                                        ("aetk.", "k.eaot"))  # fmt: skip
     assert taken["text_encoder.embedding.tables.0.weight"].flatten().tolist() == [20, 100, 3, 1, 2, 10]
     assert list(missed.values()) == ["new symbols start as the mean of their kind: o"]
 
@@ -109,7 +106,7 @@ def test_symbols_go_where_they_stand_now_and_new_ones_start_as_their_kind():
 def test_speakers_go_by_their_names_and_new_ones_start_in_the_middle():
     table = torch.tensor([[1.0, 0.0], [3.0, 4.0]])
     ours, theirs = {"decoder.speaker.weight": torch.zeros(3, 2)}, {"decoder.speaker.weight": table}
-    taken, missed = fine_tuning.matched(ours, theirs, ((), ()), (["ann", "ben"], ["cid", "ben", "ann"]))
+    taken, missed = fine_tuning.matched(ours, theirs, speakers=(["ann", "ben"], ["cid", "ben", "ann"]))
     assert taken["decoder.speaker.weight"].tolist() == [[2, 2], [3, 4], [1, 0]]
     assert list(missed.values()) == ["new speakers start as the mean of those known: cid"]
 
@@ -142,7 +139,7 @@ def test_from_begins_with_the_weights_and_says_what_is_new(begun, arguments, cap
     with caplog.at_level(logging.INFO, logger="train"):
         words = ["-from", "first", "-name", "second", "text_encoder.duration_channels=12"]
         assert train.main([*words, *arguments]) == 0
-    source = project("first")
+    source = load(checkpoint.RUNS / "first")
     assert not different(begun["discriminators"], source["discriminators"])
     for which in ("model", "ema"):
         changed = different(begun[which], source[which])
@@ -157,7 +154,8 @@ def test_from_begins_with_the_weights_and_says_what_is_new(begun, arguments, cap
 
 def test_some_parts_of_some_checkpoints(begun, arguments, caplog):
     """The configuration is then config.yaml's; the other parts are as the seed has them."""
-    first, other, network = project("first"), project("first"), NiSETS(configuration.load(TINY[1]), 27)
+    first, other = (load(checkpoint.RUNS / "first") for _ in range(2))
+    network = NiSETS(configuration.load(TINY[1]), 27)
     for which in ("model", "ema"):
         other[which] = {name: value + bool(network.part_of(name)) for name, value in other[which].items()}
     checkpoint.save_checkpoint(checkpoint.RUNS / "other", 2, other, 1)
@@ -185,7 +183,7 @@ def compressed(path, scale):
 
 def test_with_parts_that_read_latents_go_the_latents_statistics(begun, arguments, capsys):
     """And what was learnt of latents of other statistics does not go together."""
-    other, keys = project("first"), [*TINY, *arguments, "alignment.solve_minutes=0"]
+    other, keys = load(checkpoint.RUNS / "first"), [*TINY, *arguments, "alignment.solve_minutes=0"]
     for which in ("model", "ema"):
         other[which] |= {"latent_mean": torch.tensor(-7.0), "latent_std": torch.tensor(3.0)}
     checkpoint.save_checkpoint(checkpoint.RUNS / "louder", 2, other, 1)

@@ -13,7 +13,7 @@ from data_util.corpus import prepare
 from data_util.dataset import batches
 from data_util.prepare import overlay_of
 from tests.conftest import corpus_keys
-from training.distributed import Processes
+from tests.runs import ALONE
 from training.state import build_state
 
 RATES = {"16khz": 16000, None: 22050, "24khz": 24000, "44khz": 44100}
@@ -62,7 +62,7 @@ def corpus(tmp_path, stub_front_end):
 def test_it_trains_and_speaks(rate, size, corpus):
     config, clips = corpus([*size, rate])
     assert [clips.mel(i).shape for i in range(len(clips))] == [(config.audio.n_mels, n) for n in N_FRAMES]
-    state = build_state(config, Processes(0, 1, torch.device("cpu")), clips.symbols)
+    state = build_state(config, ALONE, clips.symbols)
     before = {name: value.clone() for name, value in state.model.state_dict().items()}
     losses = train.train_step(state, next(batches(clips, config)))
     assert losses["loss_mel"] > 0 and all(torch.isfinite(value) for value in losses.values())

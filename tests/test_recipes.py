@@ -24,10 +24,9 @@ from model.nisets import NiSETS
 from model.prosody import pitch_and_energy
 from runtime.files import read_json
 from tests.conftest import corpus_keys, quick_runs
-from tests.runs import load
+from tests.runs import ALONE, load
 from training import checkpoint, extract, failures, initialise
 from training import data as training_data
-from training.distributed import Processes
 from training.fine_tuning import parse_start
 
 # a step of a recipe: it notes its begin and its end, and meanwhile does what the environment's ACTIONS says of its name
@@ -287,7 +286,7 @@ with one_at_a_time(Path({tiny_config.dataset.cache!r})):
 """
     other = subprocess.Popen([sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout.readline() == b"inside\n"
-    read, arguments = threading.Event(), (tiny_config, Processes(0, 1, torch.device("cpu")))
+    read, arguments = threading.Event(), (tiny_config, ALONE)
     monkeypatch.setattr(training_data, "read_data", lambda *_, **__: read.set())
     thread = threading.Thread(target=training_data.prepare_data, args=arguments)
     thread.start()

@@ -254,7 +254,7 @@ def cuts(take: Take, rate: float, shortest: float, longest: float) -> list[Span]
 def _worth(take, place):
     """Of a cut before a token, by the mark of the token before it."""
     mark = take.ids[place - 1][-1]
-    if take.ids[place - 1][-1] not in PAUSES:
+    if mark not in PAUSES:
         return 0.0
     return SENTENCE if SYMBOLS[mark] in ".?!" else CLAUSE
 
@@ -358,12 +358,8 @@ def run(args: argparse.Namespace) -> None:
              f"{len(out.left_out)} recordings and clips left out",
              f"heard by: {check.name or 'nobody: install requirements-extra.txt for a recogniser'}"]  # fmt: skip
     named = [f"- {name}: {why}" for name, why in out.left_out.items()]
-    write_atomic(
-        source.dest / "cut.md",
-        "\n".join(
-            ["# Cut recordings", "", *(f"- {line}" for line in lines), "", "## Left out", "", *named, ""]
-        ).encode(),
-    )
+    report = ["# Cut recordings", "", *(f"- {line}" for line in lines), "", "## Left out", "", *named, ""]
+    write_atomic(source.dest / "cut.md", "\n".join(report).encode())
     print("\n".join(lines))
     print(f"what was left out: {source.dest / 'cut.md'}")
     print(f"next: python -m data_util.prepare {args.dest} CORPUS")

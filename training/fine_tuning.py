@@ -67,9 +67,8 @@ def load_source(path: Path) -> Source:
     """A checkpoint or a voice. Raises CheckpointError."""
     if path.suffix == ".pt":
         ckpt = checkpoint.load_checkpoint(path)
-        return Source(path, ckpt["step"], ckpt["config"], tuple(ckpt["symbols"]),
-                      frozenset(ckpt["trained"]), ckpt["model"], ckpt["ema"],
-                      ckpt["discriminators"])  # fmt: skip
+        return Source(path, ckpt["step"], ckpt["config"], tuple(ckpt["symbols"]), frozenset(ckpt["trained"]),
+                      ckpt["model"], ckpt["ema"], ckpt["discriminators"])  # fmt: skip
     voice = checkpoint.load_voice(path)
     trained = frozenset(configuration.PARTS) - {"discriminators"}
     config = configuration.to_dict(voice.config)
@@ -172,7 +171,7 @@ def take_discriminators(state: State, source: Source) -> dict[str, str]:
     """Put those of a checkpoint into a fresh state. Returns why some were not taken, by name."""
     if not source.discriminators:
         return {"the discriminators": "a voice does not have them; they start afresh"}
-    found, missed = matched(state.discriminators.state_dict(), source.discriminators, ((), ()), ((), ()))
+    found, missed = matched(state.discriminators.state_dict(), source.discriminators)
     state.discriminators.load_state_dict(found, strict=False)
     return {f"discriminators.{name}": why for name, why in missed.items()}
 
@@ -180,8 +179,8 @@ def take_discriminators(state: State, source: Source) -> dict[str, str]:
 def matched(
     ours: dict[str, Tensor],
     theirs: dict[str, Tensor],
-    symbols: tuple[Sequence[str], Sequence[str]],
-    speakers: tuple[Sequence[str], Sequence[str]],
+    symbols: tuple[Sequence[str], Sequence[str]] = ((), ()),
+    speakers: tuple[Sequence[str], Sequence[str]] = ((), ()),
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """What of a checkpoint goes into a model: (tensors by name, why each of the others does not).
 

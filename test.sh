@@ -7,4 +7,5 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 set_up requirements.txt requirements-extra.txt
 build_search
 cd "$ROOT"
-exec "$PYTHON" -m pytest "$@"
+# a process a core, four at most, which each hold 2 GB; -n 0: none
+exec "$PYTHON" -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"

@@ -145,13 +145,16 @@ def _hear_by_pocketsphinx(wav):
 
 
 def letters(text: str) -> str:
-    """The words of an English text as they are read aloud, in American spelling, in the letters a to z and single
-    spaces; "" for none."""
+    """The words of an English text as they are read aloud, in the letters a to z and single spaces; "" for none.
+
+    British spellings become American ones where the package for it is installed.
+    """
     try:
         words = normalise(text).lower().replace("'", "")
     except TextError:
         return ""
-    return _spelling()(" ".join(re.sub("[^a-z]", " ", words).split()))
+    plain = " ".join(re.sub("[^a-z]", " ", words).split())
+    return plain if missing_packages(("whisper_normalizer",)) else _spelling()(plain)
 
 
 def error_rates(reference: str, heard: str) -> Pairs:
@@ -362,9 +365,6 @@ def _speaker_encoder():
 
 @functools.cache
 def _spelling():
-    """What makes British spellings American, or leaves words as they are where the package is not installed."""
-    if missing_packages(("whisper_normalizer",)):
-        return str
     from whisper_normalizer.english import EnglishSpellingNormalizer
 
     return EnglishSpellingNormalizer()

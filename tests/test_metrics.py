@@ -167,10 +167,7 @@ def test_spelling_is_american(monkeypatch):
     assert metrics.letters("The colour of grey honour.") == metrics.letters("the color of gray honor") == (
         "the color of gray honor")  # fmt: skip
     monkeypatch.setattr(metrics, "missing_packages", lambda names=(): [*names])
-    metrics._spelling.cache_clear()
     assert metrics.letters("The colour.") == "the colour"  # of a voice in training, without the package
-    monkeypatch.undo()
-    metrics._spelling.cache_clear()
 
 
 def test_a_sound_is_compared_with_the_other_recordings_by_the_same_speaker():

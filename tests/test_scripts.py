@@ -176,7 +176,7 @@ def test_wrong_arguments_begin_nothing(active, visible):
 
 def test_the_tests_have_both_lists_of_packages(active):
     done, asked = active.start("test.sh", "-k", "a b")
-    assert done.returncode == 0 and asked.rstrip().endswith("[-m] [pytest] [-k] [a b]")
+    assert done.returncode == 0 and asked.rstrip().endswith("[loadfile] [-k] [a b]")
     assert "/requirements.txt]" in asked and "/requirements-extra.txt]" in asked
 
 

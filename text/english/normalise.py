@@ -132,7 +132,7 @@ def _ascii(char):
     if kind == "<fraction":
         return f" {plain}".replace("⁄", "/")
     if kind == "<circle":
-        return f" {plain} "
+        return f" {''.join(map(_ascii, plain))} "
     if kind == "<square" or (kind == "<compat" and plain[0] in _KEPT):  # ㎏ and ℃
         return "".join(map(_ascii, plain))
     return unidecode(char).upper() if unicodedata.category(char) == "Nl" else unidecode(char)  # ⅷ: VIII

@@ -63,8 +63,11 @@ if [ $# -eq 2 ] && [ "$1" = -id ] && [ -f "$ROOT/checkpoint/$previous/recipe.txt
     done <"$ROOT/checkpoint/$name/recipe.txt"
     set -- "$@" -name "$name"
 fi
-n_processes="${N_PROCESSES:-1}"
-if [ -n "$recipe$demo${CUDA_VISIBLE_DEVICES:-}" ] || [ "$n_processes" -gt 1 ] || nvidia-smi -L >/dev/null 2>&1; then
+n_processes="${N_PROCESSES:-1}" on_gpu=
+if [ -z "$N_PROCESSES" ]; then
+    { [ -z "${CUDA_VISIBLE_DEVICES:-}" ] && ! nvidia-smi -L >/dev/null 2>&1; } || on_gpu=yes
+fi
+if [ -n "$recipe$demo$on_gpu" ] || [ "$n_processes" -gt 1 ]; then
     # the arguments are read once, before anything is begun; and of the GPUs those count that PyTorch can use
     usable="$("$PYTHON" "$ROOT/train.py" --count "$@")"
     n_processes="${N_PROCESSES:-$usable}"

@@ -76,9 +76,8 @@ def stream(wavs: Iterable[np.ndarray], sample_rate: int, kind: str) -> Iterator[
         n_sent += len(content)
         return content
 
-    more = (
-        {"bitrate_mode": "CONSTANT", "compression_level": 0.5} if kind == "mp3" else {}
-    )  # by which readers tell its length
+    # by a constant rate of bits readers tell how long an MP3 is
+    more = {"bitrate_mode": "CONSTANT", "compression_level": 0.5} if kind == "mp3" else {}
     with _encoder(memory, STREAMS[kind], sample_rate, **more) as write:
         if kind == "mp3":
             fresh()  # a frame that says how many follow, which is not known

@@ -141,6 +141,14 @@ def test_the_gpus_that_the_driver_shows_are_those_that_pytorch_can_use(active, u
     assert (f"[--nproc_per_node={n}]" in asked) == (n > 1) and ("train.py] [-c] [small]" in asked) == (n > 0)
 
 
+def test_a_number_of_processes_that_is_set_asks_nothing_of_the_cards(active):
+    script = active.root / "run.sh"
+    script.write_text(script.read_text().replace("\nN_PROCESSES= ", "\nN_PROCESSES=1 "))
+    active.variables |= {"CUDA_VISIBLE_DEVICES": "0,1", "GPUS": ""}  # one of them cannot be used
+    done, asked = active.start("run.sh", "-c", "small")
+    assert done.returncode == 0 and "--count" not in asked and asked.endswith("train.py] [-c] [small]\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "end"),
     [(["--config", "demo"], "[-c] [demo]"), (["--config=demo"], "[-c] [demo]"), (["--id=off_1"], "[-id] [off_1]"),

@@ -323,10 +323,10 @@ def read_source(args: argparse.Namespace) -> Source:
 
 
 def run(args: argparse.Namespace) -> None:
-    config, source, dest, layout, recordings, again = read_source(args)
+    config, source, dest, layout, recordings, untried = read_source(args)
     settings = Settings(config.audio.sample_rate, args.trim_db, args.pause, args.shortest, args.longest)
     made = make_wavs(recordings, dest, settings, args.jobs, sys.stderr.isatty() or args.progress)
-    left_out = [(one.name, made[one.name].fault) for one in recordings if made[one.name].fault] + again
+    left_out = [(one.name, made[one.name].fault) for one in recordings if made[one.name].fault] + untried
     good = [one for one in recordings if not made[one.name].fault]
     if any(one.speaker for one in good):
         left_out += [(one.name, "no speaker, and others have one") for one in good if not one.speaker]

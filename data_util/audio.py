@@ -138,10 +138,8 @@ def decode_wav(file: BinaryIO, name: str, sample_rate: int, start: int = 0, n_sa
     """load_wav from an open binary file; `name` is what errors call it."""
     with _opened(file, name) as (sound, slack):
         if sound.samplerate != sample_rate:
-            message = (
-                f"{name}: {sound.samplerate} Hz, but audio.sample_rate is {sample_rate} Hz: resample the recording"
-            )
-            raise AudioError(message, "wrong sample rate")
+            raise AudioError(f"{name}: {sound.samplerate} Hz, but audio.sample_rate is {sample_rate} Hz: resample the "
+                             "recording", "wrong sample rate")  # fmt: skip
         if sound.channels != 1:
             raise AudioError(f"{name}: {sound.channels} channels, must be mono", "not mono")
         if sound.frames <= 0:

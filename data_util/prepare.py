@@ -296,7 +296,8 @@ def report_of(
 
 
 class Source(NamedTuple):
-    """What a command line names: root, what is read; dest, what is written; left_out: names, and why."""
+    """What a command line names: root, what is read; dest, what is written; left_out: names that are not tried, and
+    why."""
 
     config: configuration.Config
     root: Path
@@ -307,8 +308,8 @@ class Source(NamedTuple):
 
 
 def read_source(args: argparse.Namespace) -> Source:
-    """Of arguments as of add_source(). Raises PrepareError where DEST is not outside of SRC or no
-    recording is named, and as corpus_readers."""
+    """Of arguments as of add_source(). Raises PrepareError where DEST is not outside of SRC or no recording is named,
+    and as corpus_readers."""
     config = configuration.load(args.overlays, args.overrides)
     source, dest = args.source.resolve(), args.dest.resolve()
     root = source if source.is_dir() else source.parent

@@ -125,8 +125,7 @@ class SymbolEmbedding(nn.Module):
 class SpeakerEmbedding(nn.Module):
     """What a part has learnt of each speaker: (B, C) of those that NiSETS.speaking_as has chosen.
 
-    The choice is no argument, since every part wants it, and it is one for a whole text or batch. Speakers start alike,
-    at zeros, for which nothing is drawn.
+    The choice is no argument, since every part reads it and a whole text or batch has one. All speakers start at zeros.
     """
 
     def __init__(self, n_speakers: int, channels: int):

@@ -99,7 +99,8 @@ def features(mel: np.ndarray) -> np.ndarray:
     """
     cepstra = dct(np.asarray(mel, dtype=np.float32), axis=0, norm="ortho")[:N_CEPSTRA]
     slopes = functools.partial(savgol_filter, window_length=2 * DELTA_FRAMES + 1, polyorder=1, deriv=1, mode="nearest")
-    return np.concatenate([cepstra, slopes(cepstra), slopes(slopes(cepstra))]).T.copy()
+    slope = slopes(cepstra)
+    return np.concatenate([cepstra, slope, slopes(slope)]).T.copy()
 
 
 def fit(mels: Sequence[np.ndarray], x: Sequence[np.ndarray], *, units: str, iterations: int) -> FlatStart:

@@ -14,6 +14,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from model.layers import leaky_relu, masked, speaker_embedding, with_speaker
 from model.vocoder import Source, Vocoder
+from runtime.chunking import window
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, dilation: int = 1) -> nn.Module:
@@ -83,20 +84,31 @@ class HiFiGAN(Vocoder):
         self.tiled: nn.ModuleList | None = None  # the same as resblocks, faster on a CPU: tiled.tile
         self.conv_out = conv(widths[-1], 1, 7)
         widest = max(kernel // 2 * sum(dilation + 1 for dilation in resblock_dilations) for kernel in resblock_kernels)
-        self.reach = reach_of(upsample_rates, widest)
+        self.reach, *self.reaches = reaches_of(upsample_rates, widest)
 
     def forward(self, features: Tensor, mask: Tensor | None = None, source: Source | None = None) -> Tensor:  # noqa: ARG002
         """As of Vocoder; no source is read."""
+        return self._samples(features, mask)
+
+    def part(self, features: Tensor, source: Source | None, kept: slice) -> Tensor:  # noqa: ARG002
+        return self._samples(features, None, kept)
+
+    def _samples(self, features, mask, kept=None):
+        """forward, or part: what no kept sample depends on any more ends at each upsampling."""
         mask = None if mask is None else mask[:, :, None]
         x = masked(features[:, :, None], mask).contiguous(memory_format=torch.channels_last)  # (B, n_inputs, 1, T)
         x = masked(with_speaker(convolve(self.conv_in, x), self.speaker), mask)
         stages = self.resblocks if self.tiled is None else self.tiled
-        for rate, upsample, resblocks in zip(self.rates, self.upsamples, stages):
+        for rate, reach, upsample, resblocks in zip(self.rates, self.reaches, self.upsamples, stages):
             mask = None if mask is None else mask.repeat_interleave(rate, dim=-1)
             x = masked(convolve(upsample, leaky_relu(x)), mask)
             x = resblocks(x, mask)
+            if kept is not None:
+                read, kept = window(rate * kept.start, rate * kept.stop, x.shape[-1], reach)
+                x = x[..., read]
         x = convolve(self.conv_out, leaky_relu(x))
-        return masked(torch.tanh(x[:, :, 0]), None if mask is None else mask[:, :, 0])
+        wav = masked(torch.tanh(x[:, :, 0]), None if mask is None else mask[:, :, 0])
+        return wav if kept is None else wav[..., kept]
 
     @torch.no_grad()
     def fold(self) -> "HiFiGAN":
@@ -119,9 +131,11 @@ def kernel_of(rate: int) -> int:
     return 2 * rate + rate % 2
 
 
-def reach_of(upsample_rates: tuple[int, ...], widest: int) -> int:
-    """Frames to either side that a frame's samples depend on; widest: samples of the widest residual block's reach."""
-    reach = 3
+def reaches_of(upsample_rates: tuple[int, ...], widest: int) -> list[int]:
+    """How far to either side a sample depends on the input, in frames, and on what each upsampling with its residual
+    blocks gives, in samples of that; widest: samples of the widest residual block's reach."""
+    reaches = [3]
     for rate in reversed(upsample_rates):
-        reach = -(-(reach + widest + (kernel_of(rate) - rate) // 2) // rate)
-    return reach + 3
+        reaches.append(-(-(reaches[-1] + widest + (kernel_of(rate) - rate) // 2) // rate))
+    reaches[-1] += 3
+    return reaches[::-1]

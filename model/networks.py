@@ -217,10 +217,14 @@ class Networks(nn.Module):
         assert f0 is not None  # such a vocoder is of a voice with F0: see Config
         return Source((f0[:, :1] * self.f0_std + self.f0_mean).exp(), f0[:, 1:], noise, recording)
 
-    def vocode(self, features: Tensor, mask: Tensor | None = None, source: Source | None = None) -> Tensor:
-        """features: (B, n_inputs, T_mel) of vocoder_features, mask: (B, 1, T_mel) or None. Returns wav (B, 1, n)."""
+    def vocode(
+        self, features: Tensor, mask: Tensor | None = None, source: Source | None = None, kept: slice | None = None
+    ) -> Tensor:
+        """features: (B, n_inputs, T_mel) of vocoder_features, mask: (B, 1, T_mel) or None; kept: frames of which alone
+        the samples are made, without a mask; None: all. Returns wav (B, 1, n)."""
+        generator = self.generator
         with precision(features, self.amp):
-            wav = self.generator(features, mask, source)
+            wav = generator(features, mask, source) if kept is None else generator.part(features, source, kept)
         return to_float32(wav)
 
     def align(self, mu_x: Tensor, z0: Tensor, x_lengths: Tensor, mel_lengths: Tensor) -> Tensor:

@@ -246,7 +246,7 @@ class NiSETS(Networks):
         hop_length = self.config.audio.hop_length
         for read, kept in chunks(features.shape[-1], self.generator.reach):
             part = None if source is None else source.part(read, in_samples(read, hop_length))
-            yield self.vocode(features[..., read], None, part)[..., in_samples(kept, hop_length)]
+            yield self.vocode(features[..., read], None, part, kept)
 
     def _vocoder_inputs(self, plans, n_timesteps, solver):
         """Of texts side by side: z0_hat, the mask, None where all are equally long, the features and the source."""

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from runtime.chunking import in_samples
+
 
 class Source(NamedTuple):
     """The excitation of a vocoder whose needs_source is true, of the same frames as its features.
@@ -45,6 +47,11 @@ class Vocoder(nn.Module):
         Returns wav (B, 1, T hop_length), about [-1, 1], zero past each end.
         """
         raise NotImplementedError
+
+    def part(self, features: Tensor, source: Source | None, kept: slice) -> Tensor:
+        """forward's samples of the frames that are kept, (B, 1, n hop_length). Override it where less work will do."""
+        wav = self(features, None, source)
+        return wav[..., in_samples(kept, wav.shape[-1] // features.shape[-1])]
 
     def with_phase(self, source: Source) -> Source:
         """The source of a whole text, with what any part of it has to know of the frames before it."""

@@ -9,7 +9,10 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from data_util.audio import sequence_mask
-from model.hifigan import HiFiGAN
+from model import hifigan
+from model.hifigan import HiFiGAN, convolve
+from model.tiled import tile
+from runtime.chunking import window
 
 N_INPUTS = 4
 SIZES = {"n_inputs": N_INPUTS, "channels": 8, "upsample_rates": (4, 2), "resblock_kernels": (3, 5),
@@ -78,6 +81,23 @@ def test_sound_and_gradients_are_those_of_one_dimensional_layers(generator):
     assert torch.allclose(*outputs, rtol=0, atol=1e-10)
     for one, other in zip(*gradients):
         assert torch.allclose(one, other, rtol=0, atol=1e-10 * (1 + other.abs().max().item()))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rates", [(4, 2), (8,), (5, 3)])
+@pytest.mark.parametrize("tiled", [False, True])
+def test_a_part_has_the_samples_of_the_whole_by_less_work(rates, tiled, monkeypatch):
+    generator, features = loud(**{**SIZES, "upsample_rates": rates}).double().fold(), latents(2, N_INPUTS, 45).double()
+    if tiled:
+        tile(generator)
+    whole, hop_length, lengths = generator(features), math.prod(rates), []
+    monkeypatch.setattr(hifigan, "convolve", lambda *args: lengths.append(args[1].shape[-1]) or convolve(*args))
+    for first, last in [(0, 1), (0, 45), (20, 23), (44, 45), (1, 44)]:
+        read, kept = window(first, last, 45, generator.reach)
+        part = generator.part(features[..., read], None, kept)
+        assert torch.allclose(part, whole[..., hop_length * first : hop_length * last], rtol=0, atol=1e-12)
+        n_before, n_after = hop_length * first, hop_length * (45 - last)
+        assert lengths[-1] == part.shape[-1] + min(3, n_before) + min(3, n_after)  # what the last layer reads
 
 
 @pytest.mark.parametrize("frozen", [False, True])

@@ -24,6 +24,16 @@ def stage_at(config: Config, step: int) -> tuple[Stage, float]:
     return without(stage, config.fine_tuning.frozen), config.fine_tuning.rate * warm_up * cosine
 
 
+def first_step(config: Config, part: str) -> int:
+    """Of the first stage that trains a part."""
+    start = 0.0
+    for stage in config.training.stages:
+        if part in stage.parts:
+            break
+        start += stage.share
+    return round(start * config.training.train_num_steps)
+
+
 def without(stage: Stage, frozen: Sequence[str]) -> Stage:
     """The stage, but that some parts do not train: then neither do those that have nobody left to train against."""
     parts = {name: rate for name, rate in stage.parts.items() if name not in frozen}

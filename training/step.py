@@ -8,10 +8,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from data_util.config import Stage
 from data_util.dataset import Batch
-from model.nisets import NiSETS, Output
+from model.nisets import Output
 from model.prosody import Counts
 from training.distributed import Processes, seed_everything
-from training.schedule import stage_at, without
+from training.schedule import first_step, stage_at, without
 from training.state import State
 
 LOGW_VARIANCE_RATE = 0.01  # of the running mean that synthesis takes its log-normal's variance from
@@ -126,22 +126,17 @@ def step_if_finite(optimiser: torch.optim.Optimizer, is_broken: Tensor) -> None:
 
 @torch.no_grad()
 def update_averages(state: State, loss_duration: Tensor | None) -> None:
-    """The EMA of the weights that train, and the variance of log-durations that a duration's mean needs, as long as the
-    text encoder trains."""
-    step, stage, model, ema = state.step, state.stage, state.model, state.ema
-    assert stage is not None  # set_learning_rates has set it
+    """The EMA of the weights that train, which forgets faster in a part's first steps, and the variance of
+    log-durations that a duration's mean needs, as long as the text encoder trains."""
+    model, ema = state.model, state.ema
     if loss_duration is not None and state.trains("text_encoder"):
-        new = model.logw_variance.lerp(loss_duration, max(LOGW_VARIANCE_RATE, 1 / (step + 1)))
+        n_before = state.step - first_step(state.config, "text_encoder")
+        new = model.logw_variance.lerp(loss_duration, max(LOGW_VARIANCE_RATE, 1 / (n_before + 1)))
         is_good = new.isfinite() if state.skipped is None else new.isfinite() & (state.skipped == 0)
         model.logw_variance.copy_(torch.where(is_good, new, model.logw_variance))
-    decay = min(state.config.training.ema_decay, (1 + step) / (10 + step))
-    averaged, current = (trained_parameters(network, stage) for network in (ema, model))
-    if averaged:
-        get_ema_multi_avg_fn(decay)(averaged, current, step)
+    for name, part in filter(lambda item: state.trains(item[0]), model.parts().items()):
+        n_before = state.step - first_step(state.config, name)
+        decay = min(state.config.training.ema_decay, (1 + n_before) / (10 + n_before))
+        get_ema_multi_avg_fn(decay)(list(ema.parts()[name].parameters()), list(part.parameters()), n_before)
     for buffer, source in zip(ema.buffers(), model.buffers()):
         buffer.copy_(source)
-
-
-def trained_parameters(model: NiSETS, stage: Stage) -> list[nn.Parameter]:
-    parts = [part for name, part in model.parts().items() if name in stage.parts]
-    return [parameter for part in parts for parameter in part.parameters()]

@@ -200,11 +200,13 @@ def test_the_end_goes_back_to_the_best_too(prosody_config, last_loss):
     assert not state.best_prosody["stopped"]  # a run that is given more steps trains it on
 
 
-def test_only_a_stage_that_trains_the_prosody_watches_it(prosody_config):
+@pytest.mark.parametrize(("seen", "best"), [(50, 40), (52, 52)])
+def test_only_a_stage_that_trains_the_prosody_watches_it(prosody_config, seen, best):
+    """And the first validation after it, where the stage has ended between two."""
     (stage,) = prosody_config.training.stages
     stages = (dataclasses.replace(stage, share=0.5), dataclasses.replace(stage, share=0.5, parts={"decoder": 1e-3}))
     state = build_state(with_keys(prosody_config, "training", stages=stages), ALONE, ("_", "a"))
     assert validated(state, 40, 2.0) and prosody_of(state.ema) == 40
-    assert validated(state, 49, 3.0) and prosody_of(state.ema) == 49
-    assert not validated(state, 51, 1.0) and prosody_of(state.ema) == prosody_of(state.model) == 40
-    assert state.best_prosody["loss"] == 2.0 and state.best_prosody["n_since"] == 1
+    assert validated(state, seen, 1.0 if seen == best else 3.0)
+    assert not validated(state, 53, 0.0)
+    assert prosody_of(state.ema) == prosody_of(state.model) == best

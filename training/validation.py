@@ -178,12 +178,11 @@ def watch_prosody(state: State, numbers: dict[str, float]) -> bool:
 
     numbers: of a validation. Its weights are shared with no other part, so that the best ones stay the best.
     """
-    prosody = state.ema.prosody
-    if prosody is None or state.step == 0:  # of a run that only puts parts together
+    prosody, best = state.ema.prosody, state.best_prosody
+    if prosody is None or best is not None and best["stopped"]:
         return False
-    stage, _ = stage_at(state.config, state.step - 1)
-    best = state.best_prosody
-    if "prosody" not in stage.parts or best is not None and (best["stopped"] or best["step"] >= state.step):
+    since = max(state.step - state.config.system.validation_step, best["step"] if best is not None else 0)
+    if all("prosody" not in stage_at(state.config, step)[0].parts for step in range(since, state.step)):
         return False
     loss = sum(numbers.get(f"loss_{name}", 0.0) for name in ("prosody", "f0", "voicing"))
     if best is None or loss < best["loss"]:

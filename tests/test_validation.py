@@ -146,6 +146,16 @@ def test_validations_without_a_voice_take_no_voices_place(config, tmp_path):
     assert checkpoint.steps(tmp_path, "voice") == [*range(5, 5 + config.system.keep_best), 8]
 
 
+def test_a_metric_that_is_not_measured_is_named(config, tmp_path, caplog):
+    """Such as that of a text side, of a vocoder's run, or of copies, of a vocoder that reads mu."""
+    run_log = RunLog(tmp_path, 0)
+    run_log.write("valid", 1, {"copy_mel_l1": 1.0})
+    for patience, n_said in ((0, 0), (1, 1)):
+        state = build_state(with_keys(config, "system", patience=patience), ALONE, ("_", "a"))
+        validation.keep_best(state, tmp_path, run_log)
+        assert caplog.text.count("system.best_metric = latent_l1 is not measured here") == n_said
+
+
 @pytest.mark.parametrize("metric", ["cer", "distillmos"])
 def test_a_metric_whose_package_is_not_there_stops_before_anything_is_made(arguments, runs, capsys, metric):
     assert train.main([*arguments, f"system.best_metric={metric}"]) == 1

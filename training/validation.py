@@ -217,6 +217,9 @@ def keep_best(state: State, folder: Path, run_log: RunLog) -> None:
     is_more_better = system.best_metric in metrics.BETTER_IF_MORE
     ranked = sorted(lines, key=lambda line: line[system.best_metric], reverse=is_more_better)
     if not ranked:
+        if system.patience or checkpoint.steps(folder, "voice"):
+            log.warning("system.best_metric = %s is not measured here: all voices stay, and system.patience waits",
+                        system.best_metric)  # fmt: skip
         return
     there = checkpoint.steps(folder, "voice")  # none of the validations of a text side or a vocoder alone
     kept = [line["step"] for line in ranked if line["step"] in there][: system.keep_best]

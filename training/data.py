@@ -97,8 +97,6 @@ def held_back_indices(fold: str, n_clips: int) -> range:
 
 def content_of_latents(config: Config, corpus: Corpus) -> str:
     """What the latents of a corpus depend on: its clips, and what a latent of them is."""
-    if config.latent.kind == "normalised":
-        return corpus.content
     return digest("2", corpus.content, str((asdict(config.latent), asdict(config.audio))))
 
 

@@ -11,7 +11,7 @@ import torch
 import train
 from data_util import config as configuration
 from data_util.audio import save_wav
-from data_util.config import ROOT
+from data_util.config import ROOT, ConfigError
 from evaluation import metrics
 from model.nisets import NiSETS
 from tests.child import fake_f0
@@ -75,6 +75,21 @@ def begun(runs, monkeypatch):  # noqa: ARG001
 def different(weights, others):
     """The names of tensors that are not the same."""
     return {name for name, value in weights.items() if not torch.equal(value, others[name])}
+
+
+def test_a_voice_of_no_steps_does_not_say_how_many_to_train():
+    """The bundled voice, whose parts were trained apart."""
+    args = SimpleNamespace(start=[str(checkpoint.BUNDLED)], c=None, overrides=[])
+    with pytest.raises(ConfigError, match="training.train_num_steps = 0, as -from has it"):
+        fine_tuning.configuration_of(args)
+    args.c = ["small"]
+    assert fine_tuning.configuration_of(args).training.train_num_steps == 3000
+
+
+@pytest.mark.usefixtures("begun")
+def test_latents_that_no_stage_reads_need_not_be_there(arguments):
+    """As where a run begins with one that has read them."""
+    assert train.main(["-from", "first", *arguments, "training.gta_folders=[nowhere]"]) == 0
 
 
 # -- what is taken, by name and by row

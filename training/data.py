@@ -26,7 +26,7 @@ log = logging.getLogger("train")
 class Data:
     """clips: all of the list, aligned where alignment.init asks for it; own: those of dataset.fold, which training
     uses; valid: held out; valid_alignment: by what has aligned clips, ids with pauses and durations of each; latents:
-    teacher-forced ones of own, where training.gta_folders names some."""
+    teacher-forced ones of own, where a stage reads them."""
 
     clips: Corpus
     own: Corpus
@@ -61,7 +61,7 @@ def read_data(config: Config, progress: bool) -> Data:
         log.info("ln F0: mean %.3f, standard deviation %.3f", *clips.f0_statistics())
     indices = fold_indices(config.dataset.fold, len(clips))
     latents = None
-    if config.training.gta_folders:
+    if any(stage.latents == "gta" for stage in config.training.stages):
         folders = [ROOT / folder for folder in config.training.gta_folders]
         latents = GTALatents(folders, content_of_latents(config, clips), indices)
     return Data(clips, clips.subset(indices), valid, valid_alignment, latents)

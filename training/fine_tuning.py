@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from data_util import config as configuration
-from data_util.config import Config
+from data_util.config import Config, ConfigError
 from model.nisets import NiSETS
 from text.symbols import MARKS, VOWELS
 from training import checkpoint
@@ -93,6 +93,11 @@ def configuration_of(args: argparse.Namespace) -> Config:
         base = whole | {"fine_tuning": base["fine_tuning"]}
     start = f"fine_tuning.start={json.dumps(entries, ensure_ascii=False)}"
     config = configuration.load(args.c, [*args.overrides, start], base=base)
+    if whole is not None and whole["training"]["train_num_steps"] == config.training.train_num_steps == 0:
+        raise ConfigError(
+            "training.train_num_steps = 0, as -from has it of a voice whose parts were trained apart: name a number, "
+            "or with -c the overlay that the voice was made with"
+        )
     for path, before in trees.items():
         configuration.check_same(config, before, ("audio",), path.name, "; prepare the recordings for that")
         configuration.check_same(config, before, configuration.MEANING, path.name)

@@ -1,13 +1,16 @@
 """Teacher-forced latents on disk: what was written is read, in the shares asked for; what does not fit is a line."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from data_util import config as configuration
 from data_util import gta
 from data_util.gta import About, GTALatents, LatentsError
 from runtime.files import write_json
+from training import checkpoint, extract
 
 N_LATENTS, TIMES, SHARES = 3, [1.0, 0.5, 0.1], [0.5, 0.25, 0.25]  # shares whose sums are exact
 LENGTHS = (5, 9, 4, 7)  # frames of clips 0, 1, ...
@@ -82,6 +85,26 @@ def test_what_is_incomplete_or_of_something_else_is_refused(tmp_path):
     written(tmp_path / "odd", [1], [0.25, 0.25, 0.5])
     refused(f"{tmp_path / 'odd'}: its times and shares are not those of {folder}", GTALatents,
             [folder, tmp_path / "odd"], "clips")  # fmt: skip
+
+
+def test_latents_are_written_again_for_other_clips_alone(tmp_path, monkeypatch):
+    """Also where the list of clips has kept its name, and the run has not gone on."""
+    written_for, data, config = [], SimpleNamespace(), {"config": configuration.to_dict(configuration.load())}
+    (tmp_path / "project.pt").touch()
+    monkeypatch.setattr(checkpoint, "find", lambda *_: tmp_path / "project.pt")
+    monkeypatch.setattr(checkpoint, "load_checkpoint", lambda _: config)
+    monkeypatch.setattr(extract, "prepare_data", lambda *_: data)
+    monkeypatch.setattr(extract, "content_of_latents", lambda _, clips: clips)
+    monkeypatch.setattr(extract, "make_state", lambda *_: None)
+
+    def write(_, __, folder, about):
+        written_for.append(data.clips)
+        gta.complete(folder, data.clips, [0], about)
+
+    monkeypatch.setattr(extract, "extract", write)
+    for data.clips in ("clips", "clips", "fewer clips", "fewer clips"):
+        assert extract.main(["run", "-o", str(tmp_path / "gta"), "--device", "cpu"]) == 0
+    assert written_for == ["clips", "fewer clips"]
 
 
 @pytest.mark.parametrize("damage", ["gone", "empty", "truncated", "foreign", "code", "fewer times", "one axis"])

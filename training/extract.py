@@ -52,13 +52,13 @@ def run(args: argparse.Namespace) -> None:
     folder = args.out or run_folder / "gta"
     path = checkpoint.find(run_folder, "project", args.ckpt)
     source = " ".join([f"{path.name} of {path.stat().st_mtime_ns}", *args.overrides])
-    known = read_json(folder / gta.INDEX) or {}
-    if (known.get("source"), known.get("times"), known.get("shares")) == (source, args.times, args.shares):
-        print(f"training.extract: {folder} is there")
-        return
     ckpt, processes = checkpoint.load_checkpoint(path), Processes.join(args.device)
     config = configuration.change(configuration.from_dict(ckpt["config"]), args.overrides)
     data = prepare_data(config, processes)
+    wanted = {"content": content_of_latents(config, data.clips), "times": args.times, "shares": args.shares}
+    if (wanted | {"source": source}).items() <= (read_json(folder / gta.INDEX) or {}).items():
+        print(f"training.extract: {folder} is there")
+        return
     (folder / gta.INDEX).unlink(missing_ok=True)  # what latents are there is written again
     state = make_state(config, processes, data, ckpt)
     extract(state, data, folder, gta.About(args.times, args.shares, source))

@@ -55,8 +55,11 @@ Name = Annotated[str, Rule("a name without | and spaces around", lambda s: s.str
 NotEmpty = Rule("one entry or more", bool)
 Different = Rule("different ones", lambda values: len(set(values)) == len(values))
 Sizes = Annotated[tuple[Count, ...], NotEmpty]
-HasZ0Hat = Rule("z0_hat and others", lambda names: "z0_hat" in names)
-Inputs = Annotated[tuple[Literal["z0_hat", "mu", "f0", "t"], ...], Different, HasZ0Hat]
+Input = Literal["z0_hat", "mu", "f0", "t"]
+# in one order, so that weights never mean something else only because a list was written otherwise
+InOrder = Rule("z0_hat, and any of mu, f0, t, in this order",
+               lambda names: names == tuple(n for n in get_args(Input) if n in ("z0_hat", *names)))  # fmt: skip
+Inputs = Annotated[tuple[Input, ...], InOrder]
 Checks = Iterator[tuple[bool, str, str]]  # whether it holds, the key to name, and what that key must be
 
 

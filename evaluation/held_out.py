@@ -1,4 +1,4 @@
-"""How well a model's text side knows held-out clips, along each clip's own best alignment."""
+"""How well an acoustic model knows held-out clips, along each clip's own best alignment."""
 
 from dataclasses import replace
 

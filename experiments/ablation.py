@@ -39,8 +39,8 @@ COLUMNS = {  # of the last validation: title
 
 
 def stages(args: argparse.Namespace, base: Config) -> list[dict]:
-    """The text side; with --sound prosody, too, then the vocoder on true latents, and on posterior means against
-    discriminators, while the text side stands still."""
+    """The acoustic model; with --sound prosody, too, then the vocoder on true latents, and on posterior means against
+    discriminators, while the acoustic model stands still."""
     text = {"text_encoder": 1e-3, "decoder": 1e-3}
     if args.sound is None:
         return [{"parts": text, "final": 0.02}]

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# bash run.sh -c demo: the text side, and a vocoder on true latents; then the vocoder goes on, against discriminators, on
-# the posterior means that the text side makes.
+# bash run.sh -c demo: the acoustic model, and a vocoder on true latents; then the vocoder goes on, against
+# discriminators, on the posterior means that the acoustic model makes.
 
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# bash run.sh -c small: a voice whose text side and vocoder are trained apart. Two text sides, each on half of the clips,
-# give the vocoder latents of the other half, of clips that their networks have not seen; the text side that will speak
+# bash run.sh -c small: a voice whose acoustic model and vocoder are trained apart. Two acoustic models, each on half of
+# the clips, give the vocoder latents of the other half, which they have not seen; the acoustic model that will speak
 # learns all of the clips, and after it F0 about its contour.
 
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"

@@ -138,7 +138,7 @@ def test_the_best_voices_and_the_newest_are_kept(config, tmp_path, caplog, metri
 
 def test_validations_without_a_voice_take_no_voices_place(config, tmp_path):
     state, run_log = build_state(config, ALONE, ("_", "a")), RunLog(tmp_path, 0)
-    for state.step in range(1, 9):  # the first four are of a text side alone, which is better by itself
+    for state.step in range(1, 9):  # the first four are of an acoustic model alone, which is better by itself
         for suffix in ("json", "safetensors") if state.step > 4 else ():
             (tmp_path / f"voice_{state.step:08d}.{suffix}").touch()
         run_log.write("valid", state.step, {"latent_l1": state.step})

@@ -91,7 +91,7 @@ def validate(state: State, corpus: Corpus, folder: Path, alignment: list[Aligned
 @torch.no_grad()
 def measure_seen(state: State, corpus: Corpus) -> dict[str, float]:
     """The means of SEEN over as many clips of training, spread over the list, under train_<name>: what held-out clips
-    are worse by has been learnt by heart. {} where there is no text side."""
+    are worse by has been learnt by heart. {} where there is no acoustic model."""
     if not state.has_text_side:
         return {}
 
@@ -221,7 +221,7 @@ def keep_best(state: State, folder: Path, run_log: RunLog) -> None:
             log.warning("system.best_metric = %s is not measured here: all voices stay, and system.patience waits",
                         system.best_metric)  # fmt: skip
         return
-    there = checkpoint.steps(folder, "voice")  # none of the validations of a text side or a vocoder alone
+    there = checkpoint.steps(folder, "voice")  # none of the validations of an acoustic model or a vocoder alone
     kept = [line["step"] for line in ranked if line["step"] in there][: system.keep_best]
     checkpoint.keep_voices(folder, {*kept, state.step})
     best, since = ranked[0], n_stale(lines, system.best_metric)

@@ -294,16 +294,13 @@ class Loss(Section):
 
 
 class Stage(Section):
-    """Parts that train for a share of the steps. latents: what the vocoder is given: joint, posterior means as the step
-    makes them; true latents; or the teacher-forced ones of training.gta_folders. feature_gradient: the waveform's
-    losses train the decoder, and through mu, where mu_gradient allows it, the text encoder: off, at_one (items at
-    t = 1), or on."""
+    """Parts that train for a share of the steps; config.yaml says what each key is."""
 
     parts: Annotated[dict[Part, Positive], NotEmpty]  # learning rates
     latents: Literal["joint", "true", "gta"] = "joint"
-    share: Annotated[float, Rule("over 0 and at most 1", lambda x: 0 < x <= 1)] = 1.0  # of train_num_steps
-    final: Share = 0.01  # share of the learning rates that is left at the end
-    mu_gradient: bool = True  # what comes after mu, the score loss first of all, trains the text encoder too
+    share: Annotated[float, Rule("over 0 and at most 1", lambda x: 0 < x <= 1)] = 1.0
+    final: Share = 0.01
+    mu_gradient: bool = True
     feature_gradient: Literal["off", "at_one", "on"] = "off"
 
     def checks(self, config: "Config", key: str) -> Checks:

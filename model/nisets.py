@@ -269,7 +269,7 @@ class NiSETS(Networks):
 
 
 def let_through(z0_hat: Tensor, t: Tensor, feature_gradient: str) -> Tensor:
-    """z0_hat, through which the waveform's losses reach the decoder and, behind mu, the encoder: see Stage."""
+    """z0_hat, through which the waveform's losses reach the decoder and, behind mu, the text encoder (config.yaml)."""
     if feature_gradient == "on":
         return z0_hat
     if feature_gradient == "at_one":

@@ -333,7 +333,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("-id", "--id", action="append", metavar="ID", dest="ids", help="a run in checkpoint/ or a path "
                         "to one, which PyTorch speaks, or a folder that export.py wrote, which ONNX Runtime speaks; as "
                         "often as you like; without it the newest intelligible run")  # fmt: skip
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen at; 0.0.0.0: at all")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen at; 0.0.0.0 for all")
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free")
     parser.add_argument("--slots", type=int, default=n_cpus(), metavar="N", help="requests that are spoken at a time")
     parser.add_argument("--waiting", type=int, default=16, metavar="N", help="that wait; others are refused with 429")

@@ -66,8 +66,10 @@ class Denoiser:
         draw: Draw = torch.randn_like,
         **conditions: Tensor | None,
     ) -> Tensor:
-        """What a solver makes of noise r_1 (B, C, T), masked: for all but euler and original the posterior mean at the
-        solver's last time. draw: fresh noise, for the solvers that want it."""
+        """What a solver makes of noise r_1 (B, C, T), masked: for all but none, euler and original the posterior mean
+        at the solver's last time. draw: fresh noise, for the solvers that want it.
+
+        Raises ValueError for a number of evaluations that the solver cannot take."""
 
         def mean(r_t: Tensor, t: float) -> Tensor:
             return self.denoise(r_t, torch.full((r_t.shape[0],), t, device=r_t.device), mask, **conditions)[0]

@@ -18,7 +18,7 @@ STFT_QUIET = 1e-3  # root mean square of an item, below which its spectral conve
 
 
 def duration_loss(logw: Tensor, durations: Tensor, x_mask: Tensor, n_symbols: Tensor) -> Tensor:
-    """Squared error of log-durations. logw: (B, 1, T_x), durations: (B, T_x) frames >= 1, x_mask: (B, 1, T_x)."""
+    """Squared error of log-durations. logw: (B, 1, T_x), durations: (B, T_x) frames, 0 as 1, x_mask: (B, 1, T_x)."""
     target = durations.clamp(min=1).log()[:, None]
     return ((logw - target) ** 2 * x_mask).sum() / n_symbols
 

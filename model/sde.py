@@ -26,8 +26,8 @@ def expand(t: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SDE:
-    """Schedule, preconditioning and density of t. Every method but score and at, which take one t as a number, takes t
-    of any shape and is exact in float32 and 64."""
+    """Schedule, preconditioning and density of t, exact in float32 and 64. t is of any shape, but for score and at a
+    number, and for perturb and target (B,)."""
 
     beta_min: float
     beta_max: float

@@ -23,9 +23,10 @@ WORDS = {  # of headers: a column that has one as its name is of that kind
              "transcription", "utterance"},
     "speaker": {"clientid", "narrator", "reader", "speaker", "speakerid", "speakername", "spk", "spkid", "voice"},
     "split": {"set", "split", "subset"},
-    "other": {"accent", "accents", "age", "begin", "downvotes", "duration", "emotion", "end", "endtime", "gender",
-              "ipa", "lang", "language", "locale", "offset", "phonemes", "segment", "sex", "start", "starttime",
-              "style", "upvotes", "variant"},
+    "other": {"accent", "accents", "age", "annotator", "begin", "comment", "comments", "date", "done", "downvotes",
+              "duration", "emotion", "end", "endtime", "gender", "ipa", "lang", "language", "locale", "note", "notes",
+              "offset", "phonemes", "remark", "remarks", "segment", "sex", "start", "starttime", "status", "style",
+              "upvotes", "variant"},
 }  # fmt: skip
 SPLITS = {"train": "train", "training": "train", "val": "valid", "valid": "valid", "validation": "valid",
           "dev": "valid", "test": "test"}  # words in the names of lists and folders, and in a column  # fmt: skip
@@ -35,6 +36,7 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".list", ".jsonl", ".ndjson", ".json", *SPRE
 MANY = 40  # rows: in fewer a third column may have another name in each
 SAMPLE = 200  # rows that say what the columns are
 LINES_A_CELL = 20  # that a quoted cell goes over, at most
+NOBODY = re.compile(r"true|false|yes|no|.*[\\/].*|[\W\d_]+", re.I)  # a tick, a path, a date, a time, a number
 LONGEST_NAME = 255  # bytes of a file's name
 USUAL = 0.75  # of the rows: so many have the same number of cells, where the delimiter is in few texts
 NAMED = 0.5  # of the rows: so many name recordings that are there, where a file of a folder is a list
@@ -92,12 +94,16 @@ class Finder:
 
     @cached_property
     def _index(self) -> dict[str, list[Path]]:
-        """All recordings in root by their names without ending, or in the folder above where root has none."""
+        """All recordings in root by their names without ending, or in the folder above where root has none; those whose
+        names are numbers also by / and the number, since spreadsheets leave zeros in front of it away."""
         above = [self.root.parent] if len(self.root.parts) > 2 else []
         for folder in (self.root, *above):
             index: dict[str, list[Path]] = {}
             for path in audio_files(folder):
-                index.setdefault(_stem(path.name), []).append(path)
+                stem = _stem(path.name)
+                index.setdefault(stem, []).append(path)
+                if stem.isdecimal():
+                    index.setdefault(f"/{int(stem)}", []).append(path)
             if index:
                 return index
         return {}
@@ -113,6 +119,9 @@ class Finder:
         ranked = sorted((self._rank(path, parts, ending), path) for path in self._index.get(_stem(parts[-1]), ()))
         if len(ranked) > 1 and ranked[0][0][:2] == ranked[1][0][:2] and ranked[0][1].parent != ranked[1][1].parent:
             return None
+        if not ranked and (stem := _stem(parts[-1])).isdecimal():
+            numbered = self._index.get(f"/{int(stem)}", ())
+            return numbered[0] if len(numbered) == 1 else None
         return ranked[0][1] if ranked else None
 
     def _rank(self, path, parts, ending):
@@ -182,7 +191,8 @@ def _readings(path):
     """(how it was read, rows, delimiter) for each way in which a file can be read; the delimiter is "" where the first
     row is a header for certain, as that of JSONL is."""
     if path.suffix.lower() in SPREADSHEETS:
-        yield "a spreadsheet", _spreadsheet(path), " "
+        for rows in _spreadsheet(path):
+            yield "a spreadsheet", rows, " "
         return
     text, encoding = decode(path.read_bytes(), path)
     if text.lstrip()[:1] in ("{", "[") and (rows := _json(text)):
@@ -199,6 +209,7 @@ def _readings(path):
 
 
 def _spreadsheet(path):
+    """The rows of all sheets that are as wide, with one header, for each width."""
     try:
         import python_calamine
     except ImportError as error:
@@ -206,11 +217,15 @@ def _spreadsheet(path):
                             "save it as CSV") from error  # fmt: skip
     try:
         workbook = python_calamine.CalamineWorkbook.from_path(path)
-        sheets = (workbook.get_sheet_by_name(name).to_python() for name in workbook.sheet_names)
-        rows = next((rows for rows in sheets if rows), [])
+        sheets = [workbook.get_sheet_by_name(name).to_python() for name in workbook.sheet_names]
     except python_calamine.CalamineError as error:
         raise TextFileError(f"{path}: not a spreadsheet that can be read ({error}). Save it as CSV") from error
-    return [cells for row in rows if any(cells := [_cell(cell) for cell in row])]
+    by_width: dict[int, list[list[str]]] = {}
+    for sheet in sheets:
+        if rows := [cells for row in sheet if any(cells := [_cell(cell) for cell in row])]:
+            known = by_width.setdefault(len(rows[0]), [])
+            known += rows[rows[0] in known[:1] :]
+    return by_width.values()
 
 
 def _json(text):
@@ -414,12 +429,15 @@ class _Reading:
         return next(iter([*named, *several, *left]), None)
 
     def _names_people(self, i):
-        values = self.values[i]
+        values = [value for value in self.values[i] if value]
         short = all(
             len(value) <= 40 and len(value.split()) <= 3 and not re.search(r"[.,;!?]$", value) for value in values
         )
         few = len(set(values)) <= max(1, len(values) // 2) or self.width == 3 and len(values) < MANY
-        return short and few and any(values) and not any(re.fullmatch(r"\d*\.\d+", value) for value in values)
+        filled = len(values) >= USUAL * len(self.sample)
+        numbers = not self.header and len(set(values)) < len(values)  # as in VITS's lists; a header would name them
+        people = all(numbers if value.isdecimal() else not NOBODY.fullmatch(value) for value in values)
+        return short and few and filled and people
 
 
 def _kind(cell):

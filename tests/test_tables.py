@@ -72,6 +72,19 @@ def test_columns_are_found_by_what_they_hold(root, form, header):
 
 
 @pytest.mark.parametrize(
+    "cells",
+    [
+        ["2024-05-03", "2024-05-04"], ["0:07", "0:12"], ["3,5", "2,5"], ["7", "12"], ["TRUE", "FALSE"],
+        ["", "", "", "retake"], [f"raw/take{i}.wav" for i in range(8)], [str(i) for i in range(8)],
+    ],
+)  # fmt: skip
+def test_what_else_is_said_of_a_recording_is_no_speaker(root, cells):
+    rows = [f'clip{i};{cells[i % len(cells)]};"{text}"' for i, text in enumerate(t.replace('"', "'") for t in TEXTS)]
+    assert {row.speaker for row in table(root, "\n".join(["Datei;Mehr;Satz", *rows])).rows} == {""}
+    assert table(root, lines("clip{i}|{text}|78") + "clip0|Yes.|79\n").rows[0].speaker == "78"  # as in VITS's lists
+
+
+@pytest.mark.parametrize(
     "form",
     [
         "clip{i}|{text}", "clip{i}.wav|{text}", "{text}|wavs/clip{i}.wav", "clip{i}|{text}|{text}", "clip{i}|{text}|",
@@ -132,25 +145,31 @@ def test_json_lines_and_lists(root):
     assert found(table(root, json.dumps(objects), "list.json").rows) == wanted(speakers=True)
 
 
-def workbook(path, rows):
-    """The least that is a spreadsheet."""
+def workbook(path, *sheets):
+    """The least that is a spreadsheet. sheets: the rows of each."""
     schemas = "http://schemas.openxmlformats.org"
     main, relations = f"{schemas}/spreadsheetml/2006/main", f"{schemas}/package/2006/relationships"
     kinds = f"{schemas}/officeDocument/2006/relationships"
 
-    def related(kind, target):
-        return (f'<Relationships xmlns="{relations}"><Relationship Id="r1" Type="{kinds}/{kind}" Target="{target}"/>'
-                "</Relationships>")  # fmt: skip
+    def related(kind, *targets):
+        each = (
+            f'<Relationship Id="r{i}" Type="{kinds}/{kind}" Target="{target}"/>' for i, target in enumerate(targets)
+        )
+        return f'<Relationships xmlns="{relations}">{"".join(each)}</Relationships>'
 
-    cells = ["".join(f'<c t="inlineStr"><is><t>{cell}</t></is></c>' for cell in row) for row in rows]
-    sheet = "".join(f"<row>{row}</row>" for row in cells)
+    def worksheet(rows):
+        cells = ["".join(f'<c t="inlineStr"><is><t>{cell}</t></is></c>' for cell in row) for row in rows]
+        data = "".join(f"<row>{row}</row>" for row in cells)
+        return f'<worksheet xmlns="{main}"><sheetData>{data}</sheetData></worksheet>'
+
+    places = [f"worksheets/sheet{i}.xml" for i in range(len(sheets))]
+    named = "".join(f'<sheet name="s{i}" sheetId="{i + 1}" r:id="r{i}"/>' for i in range(len(sheets)))
     files = {
         "_rels/.rels": related("officeDocument", "xl/workbook.xml"),
-        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{kinds}"><sheets><sheet name="a" sheetId="1" r:id="r1"/>'
-                           "</sheets></workbook>",
-        "xl/_rels/workbook.xml.rels": related("worksheet", "worksheets/sheet1.xml"),
-        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>{sheet}</sheetData></worksheet>',
-    }  # fmt: skip
+        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{kinds}"><sheets>{named}</sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": related("worksheet", *places),
+        **{f"xl/{place}": worksheet(rows) for place, rows in zip(places, sheets)},
+    }
     with zipfile.ZipFile(path, "w") as file:
         for name, content in files.items():
             file.writestr(name, content)
@@ -159,7 +178,7 @@ def workbook(path, rows):
 def test_spreadsheets(root):
     pytest.importorskip("python_calamine")
     rows = [["file", "speaker", "text"], *([f"clip{i}.wav", SPEAKERS[i % 2], text] for i, text in enumerate(TEXTS))]
-    workbook(root / "list.xlsx", rows)
+    workbook(root / "list.xlsx", [["What this is"], ["A list."]], rows[:5], [rows[0], *rows[5:]])  # of two sessions
     assert found(read_table(root / "list.xlsx", Finder(root)).rows) == wanted(speakers=True)
     with pytest.raises(TextFileError, match="damaged.xlsx: not a spreadsheet.*Save it as CSV"):
         table(root, b"PK no sheet", "damaged.xlsx")
@@ -223,15 +242,18 @@ def test_recordings_by_names_of_other_systems(root):
         (root / folder / "a.FLAC").touch()
     (root / "sub.part").mkdir()
     (root / "sub.part" / "u\u0308ber.wav").touch()  # decomposed, as macOS writes it
+    for name in ("0042", "07", "007"):
+        (root / "wavs" / f"{name}.wav").touch()
     find = Finder(root)
-    there = {"clip1": "wavs/clip1.wav", "clip7": "wavs/CLIP7.WAV", "clip7.wav": "wavs/CLIP7.WAV",
+    there = {"42": "wavs/0042.wav", "42.wav": "wavs/0042.wav", "07": "wavs/07.wav",
+             "clip1": "wavs/clip1.wav", "clip7": "wavs/CLIP7.WAV", "clip7.wav": "wavs/CLIP7.WAV",
              "clip2.mp3": "wavs/clip2.wav",
              "C:\\data\\wavs\\clip3.wav": "wavs/clip3.wav", "DUMMY1/clip4.wav": "wavs/clip4.wav",
              "/home/else/wavs/clip5.wav": "wavs/clip5.wav", "./wavs/clip6.wav": "wavs/clip6.wav",
              "x\\ann\\a.wav": "ann/a.FLAC", "BEN/a": "ben/a.FLAC", "über.wav": "sub.part/u\u0308ber.wav",
              str(root / "wavs" / "clip0.wav"): "wavs/clip0.wav"}  # fmt: skip
     assert {name: str(find(name).relative_to(root)) for name in there} == there
-    for name in ("a", "a.flac", "carl/a", "gone", "", ".", "x" * 300, "a\0b", "wavs"):  # two have the first three
+    for name in ("7", "a", "a.flac", "carl/a", "gone", "", ".", "x" * 300, "a\0b", "wavs"):  # two have the first three
         assert find(name) is None, name
     assert find.first("gone.wav") == root / "wavs" / "gone.wav"
 

@@ -22,7 +22,8 @@ from data_util.tables import (
 )
 from runtime.text_files import TextFileError, parts_of, read_text
 
-TEXT_SUFFIXES = (".txt", ".lab")  # of a text beside its recording
+TEXT_SUFFIXES = (".txt", ".lab", ".srt", ".vtt")  # of a text beside its recording
+TIMES = re.compile(r"^(WEBVTT.*|(\d+\s*\n)?[\d:.,]+ +-->.*|\d+[.,]\d+\t\d+[.,]\d+\t)", re.M)  # subtitles, labels
 SEVERAL_TEXTS = "several texts for one recording"
 PLACES = ("wavs", "wav", "clips")  # folders of recordings, which are no part of their names
 _EXPECTED = ("a table or list of recordings and texts (--audio-column and --text-column say which columns they are), "
@@ -57,6 +58,8 @@ def read(
     """
     if not source.exists():
         raise LayoutError(f"{source}: no such file or folder")
+    if source.is_file() and source.suffix.lower() in suffixes():
+        raise LayoutError(f"{source}: a recording. Name the folder that it is in, or a table that names it")
     readers: dict[str, Callable[[Path], Iterator[Recording]]] = {
         "vctk": _vctk, "libritts": _libritts, "list": functools.partial(_lists, columns=columns or {}),
         "folder": functools.partial(_folder, folders_speak=folders_speak)}  # fmt: skip
@@ -166,8 +169,9 @@ def _folder(source, folders_speak) -> Iterator[Recording]:
     splits = {} if folders_speak else _splits(paths, source)
     for path in paths:
         there = texts.get(_key(path), [])
-        text = next((one for one in there if one.parent == path.parent), there[0] if len(there) == 1 else None)
-        heard.add(text)
+        beside = [one for one in there if one.parent == path.parent] or (there if len(there) == 1 else [])
+        text = min(beside, key=lambda one: TEXT_SUFFIXES.index(one.suffix.lower()), default=None)
+        heard.update(beside)
         speaker = _plain(path.parent.name) if folders_speak and path.parent != source else ""
         name = _bare(path.relative_to(source).as_posix())
         yield Recording(name, path, _text(text), speaker, splits.get(path, ""))
@@ -204,7 +208,7 @@ def _vctk(source) -> Iterator[Recording]:
 
 def _text(path):
     try:
-        return None if path is None else " ".join(read_text(path).split())
+        return None if path is None else " ".join(TIMES.sub("", read_text(path)).split())
     except (TextFileError, OSError):  # one bad file is a clip that is left out
         return None
 

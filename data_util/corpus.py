@@ -188,7 +188,7 @@ def read_quarantine(root: Path) -> dict[str, str]:
     path = root / QUARANTINE
     if not path.is_file():
         return {}
-    lines = (line.partition("|") for _, line in _lines(path, "") if not line.startswith("#"))
+    lines = (line.partition("|") for _, line in _lines(path, "") if not line.startswith("# "))
     return {name.strip(): f"quarantined: {why.strip() or 'by hand'}" for name, _, why in lines}
 
 
@@ -239,8 +239,8 @@ def read_transcripts(path: Path) -> dict[str, str]:
 
     Raises MetafileError: missing, empty, no text file, or a line without a text.
     """
-    transcripts = {}
-    for number, line in _lines(path, "Set dataset.prtpath to the folder that holds metadata.csv and wavs/"):
+    transcripts, advice = {}, "Set dataset.prtpath to a folder that has it and wavs/, or use data_util.prepare"
+    for number, line in _lines(path, advice):
         name, *texts = (part.strip() for part in line.split("|"))
         if not name or not 1 <= len(texts) <= 2:
             raise MetafileError(f"{path}:{number}: expected id|raw text|normalised text; found {line!r}")

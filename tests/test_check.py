@@ -121,19 +121,19 @@ def test_speakers_have_rates_of_their_own(corpus):
 def test_training_leaves_out_what_is_in_quarantine(corpus, capsys):
     root, config, add = corpus
     add("clipped", np.clip(12 * speech(1.5, 4), -1, 1), "h" * 22)
-    add("short", speech(0.2, 5), "zzz")
+    add("#2 short", speech(0.2, 5), "zzz")
     arguments = [str(root), "--jobs", "1", *corpus_keys(root, config.dataset.cache)[1:]]
     assert check.main(arguments) == 1
     assert "2 cannot be used" in capsys.readouterr().out
-    assert read_quarantine(root) == {"clipped": "quarantined: clipped", "short": "quarantined: too short"}
+    assert read_quarantine(root) == {"clipped": "quarantined: clipped", "#2 short": "quarantined: too short"}
     trained = prepare(config, config.dataset.metafile_train, progress=False)
-    assert len(trained) == N and {name for name, _ in trained.skipped} == {"clipped", "short"}
-    assert dict(trained.skipped)["short"] == "quarantined: too short"
+    assert len(trained) == N and {name for name, _ in trained.skipped} == {"clipped", "#2 short"}
+    assert dict(trained.skipped)["#2 short"] == "quarantined: too short"
     listed = (root / "quarantine.txt").read_text()  # somebody has listened, and decides otherwise
     for encoding in ("utf-8-sig", "utf-16", "cp1252"):
         (root / "quarantine.txt").write_text(f"{listed}keep clipped\nkeep müller\n", encoding)
         assert check.main(arguments) == 1
-        assert set(read_quarantine(root)) & {"clipped", "short"} == {"short"}
+        assert set(read_quarantine(root)) & {"clipped", "#2 short"} == {"#2 short"}
         assert check.kept(root) == ["clipped", "müller"]
     assert len(prepare(config, config.dataset.metafile_train, progress=False)) == N + 1
 

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections import Counter
@@ -37,6 +38,9 @@ MOST_HELD_OUT = 100
 ADVICE = {  # what helps where recordings are left out for a reason
     NEEDS_FFMPEG: "install ffmpeg, and the same command reads them",
     SEVERAL_TEXTS: "a recording is one clip here: cut the sounds as the rows of their table say, and name each cut",
+    "no recording": "each is looked for beside its text, or in its table's folder, in those below it and the one above",
+    "no speaker": "name it in each row, also where cells were merged, or make one voice with --speaker-column -",
+    "no text": "each needs a .txt of the same name beside it, or a row of a table",
     "longer than": "python -m training.cut cuts long recordings at pauses by their text; --longest takes longer ones",
 }
 DONE = "prepared.jsonl"  # what has been made, a line as soon as it is there
@@ -339,10 +343,6 @@ def run(args: argparse.Namespace) -> None:
                            f"{_first_fault(layout, recordings, made)}")  # fmt: skip
     speakers = sorted({one.speaker for one in good})
     speakers = speakers if len(speakers) > 1 else []
-    lists = split(good, args.held_out)
-    write_lists(lists, dest, bool(speakers))
-    write_atomic(dest / "voice.yaml", overlay_of(dest, config, speakers).encode())
-    write_atomic(dest / "report.md", report_of(source, layout, lists, made, left_out, settings.sample_rate).encode())
     hours = sum(made[one.name].seconds for one in good) / 3600
     print(f"{layout}: {len(good)} clips, {hours:.2f} hours, {max(1, len(speakers))} speakers", end="; ")
     print(f"left out {len(left_out)}{f': {said}' if said else ''}")
@@ -350,8 +350,12 @@ def run(args: argparse.Namespace) -> None:
         n = sum(one.startswith(reason) for _, one in left_out)
         if n:
             print(f"{n} {reason}: {advice}")
+    lists = split(good, args.held_out)
+    write_lists(lists, dest, bool(speakers))
+    write_atomic(dest / "voice.yaml", overlay_of(dest, config, speakers).encode())
+    write_atomic(dest / "report.md", report_of(source, layout, lists, made, left_out, settings.sample_rate).encode())
     print(f"report: {dest / 'report.md'}")
-    print(f"next: python -m data_util.check {args.dest}")
+    print(f"next: python -m data_util.check {shlex.quote(str(args.dest))}")
 
 
 def _first_fault(layout, recordings, made):
@@ -359,7 +363,7 @@ def _first_fault(layout, recordings, made):
     first, fault = recordings[0], made[recordings[0].name].fault
     advice = next((advice for reason, advice in ADVICE.items() if fault.startswith(reason)), "")
     if layout == "list" and fault in ("no recording", "no text that can be read"):
-        advice = f"Say which columns name recordings and texts with {FLAGS['audio']} and {FLAGS['text']}"
+        advice += f". Say which columns name recordings and texts with {FLAGS['audio']} and {FLAGS['text']}"
     return f"The first is {first.path or first.name}: {fault}. {advice}".strip()
 
 

@@ -320,15 +320,25 @@ def test_a_folder_whose_list_is_not_understood_says_which(source, tmp_path, caps
 
 
 def test_texts_beside_recordings_whatever_they_are_called(tmp_path):
-    for name in ("a.WAV", "b.wav", "c.wav", "wav/d.wav"):
+    for name in ("a.WAV", "b.wav", "c.wav", "wav/d.wav", "e.wav", "f.wav", "g.wav"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         soundfile.write(tmp_path / name, tone(0.2), RATE, format="WAV")
     for name in ("A.TXT", "b.lab", "c.wav.txt", "txt/d.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(f"Größe {name}".encode("cp1252"))
+    (tmp_path / "e.srt").write_text(
+        "1\n00:00:00,000 --> 00:00:01,500\nHe came\n\n2\n00:00:02,000 --> 00:00:03,0\nin 2.\n"
+    )
+    (tmp_path / "f.vtt").write_text("WEBVTT\n\n00:00.000 --> 00:01.500 align:start\nShe left.\n")
+    (tmp_path / "g.txt").write_text("0.000000\t1.500000\tHe came\n2.000000\t3.000000\tin.\n")  # Audacity's labels
+    (tmp_path / "g.srt").write_text("As heard by a machine.")
+    with pytest.raises(corpus_readers.LayoutError, match="b.wav: a recording. Name the folder"):
+        corpus_readers.read(tmp_path / "b.wav")
     layout, found = corpus_readers.read(tmp_path)
     assert layout == "folder" and {one.name: one.text for one in found} == {
-        "a": "Größe A.TXT", "b": "Größe b.lab", "c": "Größe c.wav.txt", "wav/d": "Größe txt/d.txt"}  # fmt: skip
+        "a": "Größe A.TXT", "b": "Größe b.lab", "c": "Größe c.wav.txt", "wav/d": "Größe txt/d.txt",
+        "e": "He came in 2.", "f": "She left.", "g": "He came in."}  # fmt: skip
+    assert len(found) == 7
 
 
 def test_folders_behind_links_and_names_in_other_encodings_of_accents(tmp_path):
@@ -363,6 +373,9 @@ def test_clips_without_a_speaker_are_left_out_where_others_have_one(tmp_path, ca
     assert run(tmp_path / "source", tmp_path / "dest") == 0
     said = capsys.readouterr().out
     assert "7 clips" in said and "2 speakers" in said and "1 no speaker, and others have one" in said
+    assert "1 no speaker: name it in each row" in said
+    assert run(tmp_path / "source", tmp_path / "dest", "--held-out", "7") == 1
+    assert "left out 1: 1 no speaker" in capsys.readouterr().out
 
 
 def test_folders_may_name_speakers_and_lists_carry_them(tmp_path):

@@ -9,6 +9,7 @@ half a minute after the other; the cuts are chosen among the pauses that it find
 
 import argparse
 import math
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -362,7 +363,7 @@ def run(args: argparse.Namespace) -> None:
     write_atomic(source.dest / "cut.md", "\n".join(report).encode())
     print("\n".join(lines))
     print(f"what was left out: {source.dest / 'cut.md'}")
-    print(f"next: python -m data_util.prepare {args.dest} CORPUS")
+    print(f"next: python -m data_util.prepare {shlex.quote(str(args.dest))} CORPUS")
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

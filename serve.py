@@ -28,9 +28,10 @@ from training import checkpoint, gpu, voices
 try:
     import soxr
     import uvicorn
-    from fastapi import FastAPI, HTTPException, Request, Response
+    from fastapi import FastAPI, Request, Response
     from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
     from pydantic import BaseModel, ConfigDict, Field, ValidationError
+    from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect
 except ModuleNotFoundError as missing:
     if __name__ != "__main__":
@@ -298,12 +299,12 @@ def make_app(service: Service) -> FastAPI:
         about = {"message": error.detail, "type": "invalid_request_error", "param": None, "code": None}
         return JSONResponse({"error": about}, error.status_code, error.headers)
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def index() -> HTMLResponse:
         policy = "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"
         return HTMLResponse(page, headers={"Content-Security-Policy": policy})
 
-    @app.get("/v1/voices")
+    @app.api_route("/v1/voices", methods=["GET", "HEAD"])
     async def list_voices() -> JSONResponse:
         return JSONResponse({"voices": [one.about for one in service.voices.values()]})
 
@@ -356,8 +357,9 @@ def run(args: argparse.Namespace) -> None:
     family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
     with socket.create_server((args.host, args.port), family=family) as listening:
         host, port = listening.getsockname()[:2]
-        print(f"http://{host}:{port}: {args.slots} texts at a time", flush=True)
-        uvicorn.Server(config).run([listening])
+        print(f"http://{f'[{host}]' if ':' in host else host}:{port}: {args.slots} texts at a time", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):  # which it raises when it has ended
+            uvicorn.Server(config).run([listening])
 
 
 def main(argv: list[str] | None = None) -> int:

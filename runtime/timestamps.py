@@ -7,13 +7,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from text.markup import BREAK
+from text.english.normalise import TAGS
+from text.markup import BREAK, uncommented
 from text.symbols import BLANK, MARKS
 
 CUE = 60  # characters of a subtitle at most, but for a longer word
 CUE_PAUSE = 0.2  # seconds of silence at which a subtitle ends
 _CLAUSES = re.compile(r"""[.,;:!?"()¡¿]+|(?<!\S)-+(?!\S)""")  # what normalised text and its phonemes have in common
-_TAG = re.compile("<[^<>]*>")
+_UNSEEN = re.compile(r"(?!\s)[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and halves of characters
 _PHONEMES = re.compile(r"\[\[\s*([^\[\]]*?)\s*\]\]")
 _FURTHEST = 40  # words to look ahead for the next that is read as it is written
 _AHEAD = sorted(itertools.product(range(_FURTHEST), repeat=2), key=lambda ahead: (sum(ahead), ahead))
@@ -88,7 +89,10 @@ def written_spans(words: list[Span], text: str) -> list[Span]:
     """
     spoken = [span for span in words if span.label]
     read = [(_plain(word), i) for i, span in enumerate(spoken) for word in span.label.split()]
-    written = _PHONEMES.sub(r"[[\1]]", _TAG.sub(" ", html.unescape(text))).split()
+    text = _UNSEEN.sub("", html.unescape(uncommented(text)))
+    for tag in TAGS:
+        text = tag.pattern.sub(" ", text)
+    written = _PHONEMES.sub(r"[[\1]]", text).split()
     groups: list[list] = []  # first and last of spoken, label
     for ours, theirs in _aligned([_plain(word) for word in written], [word for word, _ in read]):
         first, last = read[theirs.start][1], read[theirs.stop - 1][1]

@@ -60,6 +60,7 @@ def test_words_show_the_phonemes_and_are_said_again(front_end):
         ('<break time="-1s"/>', "up to 10 s"),
         # what SSML has and would be lost
         ("<prosody rate='slow'>so</prosody>", "--length-scale"),
+        ("<Prosody rate='slow'>so</Prosody>", "--length-scale"),
         ("<emphasis>so</emphasis>", "no voice has an emphasis"),
         ("<say-as interpret-as='ordinal'>3</say-as>", "one of characters, spell-out, digits, telephone"),
         ("<say-as interpret-as='digits'>3", "one of characters"),
@@ -102,6 +103,8 @@ def test_usual_spellings_of_ipa_are_mapped(front_end, written, said):
         ("<say-as interpret-as='characters'>US2</say-as>", "U S two"),
         ('code <say-as interpret-as="digits">1984</say-as>', "code one nine eight four"),
         ('<phoneme alphabet="ipa" ph="təˈmɑːtoʊ">tomato</phoneme> soup', "[[təˈmɑːtoʊ]] soup"),
+        ('<PHONEME Alphabet="ipa" PH="t&#x259;">to</PHONEME> <Break Time="1S"/>', '[[tə]] <break time="1000ms"/>'),
+        ('<?xml version="1.0"?><!DOCTYPE speak><speak>a <!-- <voice> --> b</speak>', "a b"),
         ("<speak><p>H<sub>2</sub>O</p></speak>", "H two O"),  # HTML's sub has no alias
     ],
 )

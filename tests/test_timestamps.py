@@ -57,6 +57,8 @@ def test_words_are_written_as_the_text_has_them():
          ["Mr.", "Lee", "paid", "$3.50", "on", "5", "May."]),
         ('It is 5 km. <break time="1s"/> [[ kæt ]] &lt; done', "It is five kilometers [[kæt]] less than done",
          ["It", "is", "5 km.", "[[kæt]]", "<", "done"]),
+        ("5 < 6 > 3 <!-- no -->", "five less than six greater than three", ["5 < 6 > 3"]),
+        ("l\udcffo\0ne <b>so</b>", "lone so", ["lone", "so"]),  # what no file can hold
         ("1984", "nineteen eighty-four", ["1984"]),
         ("nothing alike", "wholly other words", ["nothing alike"]),
     ],

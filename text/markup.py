@@ -1,5 +1,6 @@
 """How something is to be read: phonemes `[[ fəˈniːmz ]]`, pauses and a few other elements of SSML, a lexicon."""
 
+import html
 import re
 from pathlib import Path
 
@@ -9,17 +10,18 @@ from text.symbols import BLANK, MARKS, SYMBOLS, canonical
 LONGEST_BREAK = 10.0  # seconds
 BREAK = "<[0-9]{1,6}ms>"  # among phonemes, as a pattern
 
-_MARKUP = re.compile(r"(\[\[[^\[\]]*\]\]|<break\b[^<>]*>)")
-_TIME = re.compile(r"<break\s+time\s*=\s*[\"']?(\d{1,6}(?:\.\d{1,6})?)(ms|s)[\"']?\s*/?>", re.ASCII)
+_MARKUP = re.compile(r"(\[\[[^\[\]]*\]\]|<break\b[^<>]*>)", re.IGNORECASE)
+_TIME = re.compile(r"<break\s+time\s*=\s*[\"']?(\d{1,6}(?:\.\d{1,6})?)(ms|s)[\"']?\s*/?>", re.ASCII | re.IGNORECASE)
 _PAUSE = re.compile(f"({BREAK})")
 _PAUSE_BEFORE_MARK = re.compile(rf"\s*({BREAK})\s*([.,;:!?]+)")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _POSSESSIVE = r"(['’]s(?!\w))?"
-_COMMENT = re.compile(r"(?:^|\s)#.*")
+_COMMENT = re.compile(r"(?:^|\s)#.*")  # of a lexicon
+_UNREAD = re.compile(r"<!--.{0,500}?-->|<(?:\?xml|!DOCTYPE)\b[^<>]{0,200}>", re.DOTALL)  # comments and heads of XML
 # Elements of SSML, https://www.w3.org/TR/speech-synthesis11. One that is not heard is refused: it would be lost unseen.
-_ELEMENT = re.compile(r"<(sub|say-as|phoneme)\b([^<>]{0,300}[a-z]\s?=[^<>]{0,300})>([^<>]*)</\1\s*>")
-_ATTRIBUTE = re.compile(r"\b([a-z-]{1,20})\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
-_REFUSED = re.compile(r"</?(say-as|phoneme|prosody|emphasis|voice|lang|audio)\b[^<>]*>")
+_ELEMENT = re.compile(r"<(sub|say-as|phoneme)\b([^<>]{0,300}[a-z]\s?=[^<>]{0,300})>([^<>]*)</\1\s*>", re.IGNORECASE)
+_ATTRIBUTE = re.compile(r"\b([a-z-]{1,20})\s*=\s*(?:\"([^\"]*)\"|'([^']*)')", re.IGNORECASE)
+_REFUSED = re.compile(r"</?(say-as|phoneme|prosody|emphasis|voice|lang|audio)\b[^<>]*>", re.IGNORECASE)
 _SPELT = ("characters", "spell-out", "digits", "telephone")  # of say-as
 _ADVICE = {
     "say-as": f'write interpret-as="..." with one of {", ".join(_SPELT)}, or the words themselves',
@@ -78,16 +80,21 @@ def split(text: str, lexicon: Lexicon | None = None) -> list[str]:
     Raises TextError for phonemes that are no symbols, for a break without a time up to LONGEST_BREAK, and for elements
     of SSML that are not heard.
     """
-    text = _ELEMENT.sub(_element, text)
+    text = _ELEMENT.sub(_element, uncommented(text))
     refused = _REFUSED.search(text)
     if refused:
-        raise TextError(f"{ascii(refused[0][:40])}: {_ADVICE[refused[1]]}")
+        raise TextError(f"{ascii(refused[0][:40])}: {_ADVICE[refused[1].lower()]}")
     parts = _MARKUP.split(text)
     if lexicon:
         parts[::2] = [lexicon.respelt(part) for part in parts[::2]]
         parts = _MARKUP.split("".join(parts))
     parts[1::2] = [_phonemes(part) if part[0] == "[" else _pause(part) for part in parts[1::2]]
     return parts
+
+
+def uncommented(text: str) -> str:
+    """A text without what XML has for its readers alone."""
+    return _UNREAD.sub(" ", text)
 
 
 def written(parts: list[str]) -> str:
@@ -160,8 +167,8 @@ def _pattern(key):
 
 def _element(match):
     """What an element of SSML says; the element itself where it is none that is heard."""
-    name, inside = match[1], match[3]
-    attributes = {found[1]: found[2] or found[3] or "" for found in _ATTRIBUTE.finditer(match[2])}
+    name, inside = match[1].lower(), match[3]
+    attributes = {found[1].lower(): found[2] or found[3] or "" for found in _ATTRIBUTE.finditer(match[2])}
     if name == "sub" and "alias" in attributes:
         return attributes["alias"]
     if name == "phoneme" and attributes.get("ph") and attributes.get("alphabet", "ipa") == "ipa":
@@ -178,7 +185,7 @@ def _s(phonemes):
 
 
 def _phonemes(part):
-    said = _SYLLABLES.sub("", _LENGTH.sub("ː", part[2:-2].translate(_SPELLINGS)))
+    said = _SYLLABLES.sub("", _LENGTH.sub("ː", html.unescape(part[2:-2]).translate(_SPELLINGS)))
     said = " ".join(canonical(said).split())
     unknown = sorted(set(said) - _SPEAKABLE)
     if unknown:
@@ -190,7 +197,7 @@ def _phonemes(part):
 
 def _pause(tag):
     match = _TIME.fullmatch(tag)
-    seconds = float(match[1]) / (1000 if match[2] == "ms" else 1) if match else 0.0
+    seconds = float(match[1]) / (1000 if match[2].lower() == "ms" else 1) if match else 0.0
     milliseconds = round(1000 * seconds)
     if not 1 <= milliseconds <= 1000 * LONGEST_BREAK:
         raise TextError(

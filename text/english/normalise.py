@@ -162,9 +162,12 @@ _OPERATORS = {
     "=>": "to", "<": "less than", ">": "greater than",
 }  # fmt: skip
 
-MARKUP = (  # in every language
+TAGS = (
     rule("tag between words", "one<br/>two", "one two", rf"</?(?:{_BLOCKS}){_TAG_END}", " "),
-    rule("tag", "<b>so</b>", "so", rf"</?[A-Za-z][\w-]{{0,30}}{_TAG_END}|<!--[^<>]{{0,500}}-->", ""),
+    rule("tag", "<b>so</b>", "so", rf"</?[A-Za-z][\w-]{{0,30}}{_TAG_END}", ""),
+)
+MARKUP = (  # in every language
+    *TAGS,
     rule("link", "[here](https://a.org)", "here",
          r"!?\(([^()]{1,300})\)\((?:https?:|www\.|[^()\s]{0,100}[./#])[^()\s]{0,300}\)", r"\1"),
     rule("heading", "## Two", "Two", r"(?<!\S)#{2,6} ", ""),

@@ -435,7 +435,8 @@ class _Reading:
         )
         few = len(set(values)) <= max(1, len(values) // 2) or self.width == 3 and len(values) < MANY
         filled = len(values) >= USUAL * len(self.sample)
-        numbers = not self.header and len(set(values)) < len(values)  # as in VITS's lists; a header would name them
+        # speakers are numbers in VITS's lists; a header would name them
+        numbers = not self.header and (self.width == 3 or len(set(values)) < len(values))
         people = all(numbers if value.isdecimal() else not NOBODY.fullmatch(value) for value in values)
         return short and few and filled and people
 

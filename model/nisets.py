@@ -90,14 +90,14 @@ class NiSETS(Networks):
             z0 = self.latent(batch.mel) * mel_mask
             found, latents = {}, (None, None, None)
             if stage.latents == "joint":
-                found, latents = self._text_side(batch, counts, stage, realign, z0, f0, mel_mask)
+                found, latents = self._acoustic_model(batch, counts, stage, realign, z0, f0, mel_mask)
                 if not {"generator", "discriminators"} & set(stage.parts) and stage.feature_gradient == "off":
                     return Output(found)
-            output = self._sound_side(batch, counts, stage, z0, f0, latents)
+            output = self._waveform(batch, counts, stage, z0, f0, latents)
             output.losses = found | output.losses
             return output
 
-    def _text_side(self, batch, counts, stage, realign, z0, f0, mel_mask):
+    def _acoustic_model(self, batch, counts, stage, realign, z0, f0, mel_mask):
         """Phonemes to posterior means: losses by name, and z0_hat and mu (B, n_latents, cut_frames) with t (B,)."""
         n_cut = self.config.training.cut_frames
         x_mask = sequence_mask(batch.x_lengths, batch.x.shape[1]).to(mel_mask.dtype)  # (B, 1, T_x)
@@ -137,8 +137,8 @@ class NiSETS(Networks):
 
         return self.prosody.losses(stage.parts, recorded, in_cut, counts)
 
-    def _sound_side(self, batch, counts, stage, z0, f0, latents):
-        """Latents to a waveform. latents: z0_hat, mu and t of _text_side, or three times None."""
+    def _waveform(self, batch, counts, stage, z0, f0, latents):
+        """Latents to a waveform. latents: z0_hat, mu and t of _acoustic_model, or three times None."""
         (z0_hat, mu, t), found = latents, {}
         n_segment, starts = self.config.training.segment_frames, batch.cut_starts + batch.segment_starts
         z0 = cut(z0, starts, n_segment)  # (B, n_latents, segment_frames)

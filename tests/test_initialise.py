@@ -146,7 +146,7 @@ def test_so_many_minutes_of_clips_are_drawn_but_one_always(make):
 # When
 
 
-@pytest.mark.parametrize("why_not", [None, "switched off", "no durations", "no text side", "frozen"])
+@pytest.mark.parametrize("why_not", [None, "switched off", "no durations", "no acoustic model", "frozen"])
 def test_it_is_solved_for_where_there_is_something_to_solve(make, why_not):
     """For the averaged weights too."""
     state, corpus = make("plain")
@@ -157,7 +157,7 @@ def test_it_is_solved_for_where_there_is_something_to_solve(make, why_not):
         corpus.durations = None
     elif why_not == "frozen":
         state.config = with_keys(config, "fine_tuning", frozen=("text_encoder",))
-    elif why_not == "no text side":
+    elif why_not == "no acoustic model":
         stages = tuple(dataclasses.replace(one, parts={"generator": 1e-3}) for one in config.training.stages)
         state.config = with_keys(config, "training", stages=stages)
     before = copied(state.model.state_dict())

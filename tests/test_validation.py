@@ -147,7 +147,7 @@ def test_validations_without_a_voice_take_no_voices_place(config, tmp_path):
 
 
 def test_a_metric_that_is_not_measured_is_named(config, tmp_path, caplog):
-    """Such as that of a text side, of a vocoder's run, or of copies, of a vocoder that reads mu."""
+    """Such as that of an acoustic model, of a vocoder's run, or of copies, of a vocoder that reads mu."""
     run_log = RunLog(tmp_path, 0)
     run_log.write("valid", 1, {"copy_mel_l1": 1.0})
     for patience, n_said in ((0, 0), (1, 1)):

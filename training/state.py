@@ -70,7 +70,7 @@ class State:
         return "generator" in self.trained
 
     @property
-    def has_text_side(self) -> bool:
+    def has_acoustic_model(self) -> bool:
         return {"text_encoder", "decoder"} <= self.trained
 
 

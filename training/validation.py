@@ -56,7 +56,8 @@ def write_validation(
     state: State, folder: Path, run_log: RunLog, numbers: dict[str, float], is_measured: bool, is_news: bool
 ) -> None:
     """The voice, the line of the log and the curves, by the first process."""
-    if state.has_text_side and state.has_vocoder and (is_news or state.step not in checkpoint.steps(folder, "voice")):
+    is_missing = state.step not in checkpoint.steps(folder, "voice")
+    if state.has_acoustic_model and state.has_vocoder and (is_news or is_missing):
         checkpoint.save_voice(folder, state.step, state.ema.state_dict(), state.config, state.symbols)
     if is_measured:
         run_log.write("valid", state.step, numbers)
@@ -92,7 +93,7 @@ def validate(state: State, corpus: Corpus, folder: Path, alignment: list[Aligned
 def measure_seen(state: State, corpus: Corpus) -> dict[str, float]:
     """The means of SEEN over as many clips of training, spread over the list, under train_<name>: what held-out clips
     are worse by has been learnt by heart. {} where there is no acoustic model."""
-    if not state.has_text_side:
+    if not state.has_acoustic_model:
         return {}
 
     def of_clip(i: int) -> list[float]:
@@ -115,7 +116,7 @@ def validate_clip(
     numbers: dict[str, Tensor] = {}
     durations = None
     x, mel, f0 = clip_tensors(config, corpus, i, state.processes.device)
-    if state.has_text_side:
+    if state.has_acoustic_model:
         reference = None
         if aligned is not None:
             ids, frames = (torch.from_numpy(each)[None].to(x.device) for each in aligned)
@@ -132,7 +133,7 @@ def validate_clip(
         copied = model.vocode(features, source=model.source(contour))
         numbers["copy_mel_l1"] = (model.features(copied) - mel).abs().mean()
         wavs["copy"] = copied[0, 0].cpu().numpy()
-    if state.has_vocoder and state.has_text_side:
+    if state.has_vocoder and state.has_acoustic_model:
         plan, most = model.plan(x, generator=noise), LONGEST_SPEECH * mel.shape[-1]
         numbers["speech_cut"] = torch.tensor(float(plan.mu.shape[-1] > most))
         wavs["one_step"] = model.decode([shortened(plan, most)])[0].wav[0, 0].cpu().numpy()

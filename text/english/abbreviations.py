@@ -10,6 +10,7 @@ _TITLES = {  # before names, so that the full stop ends no sentence
     "Hon": "honorable", "Rev": "reverend", "Prof": "professor", "Gen": "general", "Maj": "major", "Col": "colonel",
     "Capt": "captain", "Lt": "lieutenant", "Sgt": "sergeant", "Cpl": "corporal", "Pvt": "private", "Adm": "admiral",
     "Cmdr": "commander", "Brig": "brigadier", "Supt": "superintendent", "Insp": "inspector", "Msgr": "monsignor",
+    "Mx": "mix", "Amb": "ambassador", "Wm": "William", "Chas": "Charles", "Jas": "James", "Thos": "Thomas",
     "Mme": "madame", "Mlle": "mademoiselle", "Gov": "governor", "Sen": "senator", "Rep": "representative",
     "Pres": "president", "Ft": "fort", "Mt": "mount", "Pt": "point", "viz": "namely", "cf": "compare",
 }  # fmt: skip
@@ -17,7 +18,7 @@ _WORDS = {  # with a full stop, as written here
     "Co": "company", "co": "company", "Corp": "corporation", "corp": "corporation", "ltd": "limited",
     "prof": "professor", "Rte": "route", "Ret": "retired", "est": "estimated", "sq": "square", "cu": "cubic",
     "Ltd": "limited", "Jr": "junior", "Sr": "senior", "Esq": "esquire", "Ave": "avenue", "Rd": "road", "Ln": "lane",
-    "Expy": "expressway", "Fed": "federal", "Natl": "national", "Intl": "international",
+    "Expy": "expressway", "Calif": "California", "Fed": "federal", "Natl": "national", "Intl": "international",
     "Jan": "january", "Feb": "february", "Aug": "august", "Sept": "september", "Oct": "october", "Nov": "november",
     "Dec": "december", "Mon": "Monday", "Tue": "Tuesday", "Tues": "Tuesday", "Wed": "Wednesday", "Thu": "Thursday",
     "Thur": "Thursday", "Thurs": "Thursday", "Fri": "Friday",
@@ -38,14 +39,15 @@ _WITHOUT_STOP_TOO = {  # in any case, and no words that one could mean
     "assn": "association", "attn": "attention", "mfr": "manufacturer", "mfg": "manufacturing", "mgmt": "management",
     "mgr": "manager", "bldg": "building", "pkg": "package", "pkgs": "packages", "qty": "quantity", "avg": "average",
     "doz": "dozen", "natl": "national", "intl": "international", "acct": "account", "amt": "amount",
-    "appt": "appointment", "asst": "assistant", "mtg": "meeting", "blvd": "boulevard", "hwy": "highway",
+    "pls": "please", "thx": "thanks", "fwd": "forward", "accts": "accounts", "appt": "appointment",
+    "asst": "assistant", "mtg": "meeting", "blvd": "boulevard", "hwy": "highway",
     "pkwy": "parkway", "tbsp": "tablespoon", "tsp": "teaspoon", "int'l": "international",
     "nat'l": "national", "gov't": "government", "dep't": "department", "ass'n": "association", "ppl": "people",
     "cont'd": "continued", "hrs": "hours",
 }  # fmt: skip
 _ABBREVIATIONS = _TITLES | _WORDS | _IN_ANY_CASE | _WITHOUT_STOP_TOO
 _UNITS = ("min", "hr", "sec", "yr", "mo", "wk", "doz", "pkg", "pkgs", "tbsp", "tsp")  # after a number: quantities.py's
-_SLASHED = {"w/": "with ", "w/o": "without ", "b/c": "because ", "c/o": "care of "}
+_SLASHED = {"w/": "with ", "w/o": "without ", "w/out": "without ", "b/c": "because ", "c/o": "care of "}
 # The full stop of an abbreviation, where it ends neither the text nor a sentence that another one follows.
 _STOP = rf"(?:\.(?![\"')]*$| {OPENERS}))?"
 _BRITISH_TITLES = "Mr|Mrs|Ms|Messrs|Dr|St|Prof|Capt|Lt|Sgt"  # also found without a full stop
@@ -56,19 +58,20 @@ _ROADS = {
     "blvd": "boulevard", "pkwy": "parkway", "expy": "expressway",
 }  # fmt: skip
 _ROAD = any_of(_ROADS)
-_ON_A_ROAD = r"\b(?!The|My)([A-Z][a-z]{2,20}|\d{1,3}(?:st|nd|rd|th)) (" + _ROAD + ")"
+_ON_A_ROAD = r"\b(?!The|My)([A-Z][a-z]{2,20}(?:'s)?|\d{1,3}(?:st|nd|rd|th)) (" + _ROAD + ")"
 _BEFORE_NUMBER = {
     "p": "page", "pp": "pages", "vol": "volume", "vols": "volumes", "ch": "chapter", "chs": "chapters",
     "chap": "chapter", "fig": "figure", "figs": "figures", "sec": "section", "sect": "section", "art": "article",
     "par": "paragraph", "ver": "version", "apt": "apartment", "ste": "suite", "ext": "extension", "rm": "room",
     "fl": "floor", "bk": "book", "pt": "part", "est": "established", "eq": "equation", "eqs": "equations",
-    "tab": "table", "app": "appendix",
+    "tab": "table", "app": "appendix", "rt": "route", "dep": "departs", "arr": "arrives",
     "bldg": "building", "eqn": "equation", "thm": "theorem", "sc": "scene", "ref": "reference", "ex": "example",
 }  # fmt: skip
 _NUMERAL = "(?:[IVXLCDM]{1,9}|[ivxlc]{1,9})"
 _NUMBERED = "App|Figs|Eqs|Fig|Tab|Eq|Sec|Sect|Ch|Vol|Bldg|fig|tab|eq|sect|ch|app"  # before a letter too: Fig. A
 _WITHOUT_STOP = "Apt|Rm|Ste|Fig|Vol|Ext|Ch|Eq|apt|rm"  # before a number also without a full stop
 _STATES = {
+    "DC": "D C",
     "AL": "Alabama", "AK": "Alaska", "AZ": "Arizona", "AR": "Arkansas", "CA": "California", "CO": "Colorado",
     "CT": "Connecticut", "DE": "Delaware", "FL": "Florida", "GA": "Georgia", "HI": "Hawaii", "ID": "Idaho",
     "IL": "Illinois", "IN": "Indiana", "IA": "Iowa", "KS": "Kansas", "KY": "Kentucky", "LA": "Louisiana",
@@ -88,7 +91,7 @@ _LONGER_STATES = {
     "Wis": "WI", "Wyo": "WY",
 }  # fmt: skip
 _WORDS_TOO = r"IN|OR|ME|OK|HI|OH|LA|PA|MA|ID"  # are states only before a ZIP code: "Well, OK, HE SAID"
-_CITY = r"(?<=[a-z], )"
+_CITY = r"(?:(?<=[a-z], )|(?<=\([DRI]-))"
 _MONTHS = "Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec"
 _DAYS = {name: day for name, day in _WORDS.items() if day.endswith("day")} | {"Sat": "Saturday", "Sun": "Sunday"}
 _DAY_NAMES = any_of((*_DAYS, *sorted(set(_DAYS.values()))))
@@ -100,6 +103,7 @@ _SAID = {
     "a.k.a": "also known as",
     "WWI": "World War one",
     "WWII": "World War two",
+    "World War I": "World War one",
 }
 
 _LABELS = (
@@ -114,7 +118,7 @@ _SMALL_LABELS = (
 _LABEL = rf"(?:{_LABELS}|{_SMALL_LABELS})"
 _NO_NUMERALS = ("MIX", "MD", "CD", "DC", "CC", "MC", "DI", "MI", "MM", "CV", "CI", "MCI", "DIM", "mix", "cc", "ci", "I",
                 "i", "x", "l", "c", "C", "D", "M", "L")  # fmt: skip
-_CONDITIONS = "Type|Phase|Stage|Class|Grade|Category|Level"  # "Type I error": which no verb follows
+_CONDITIONS = "Schedule|Type|Phase|Stage|Class|Grade|Category|Level"  # "Type I error": which no verb follows
 _KINGS = (
     "Abdul|Adrian|Ahmed|Albert|Alexander|Alexis|Alfonso|Alfred|Andrew|Anne|Baldwin|Benedict|Boniface|Boris|Carl|"
     "Casimir|Catherine|Celestine|Charles|Christian|Clement|Constantine|Darius|David|Edmund|Edward|Elizabeth|Eric|"
@@ -199,9 +203,11 @@ def _month(match, group=1):
 
 def _month_after(match):
     """Only a number, or an ordinal one, says that it is a month."""
+    if match[1]:
+        return f" {_month(match)} "
     if not preceded_by(match, r"\d(?:st|nd|rd|th)? $"):
         return match[0]
-    return _month(match) if preceded_by(match, r"\d $") else _month(match).lower()
+    return _month(match, 2) if preceded_by(match, r"\d $") else _month(match, 2).lower()
 
 
 def _like(written, word):
@@ -210,7 +216,7 @@ def _like(written, word):
 
 RULES = (
     rule("said in English", "i.e. later", "that is later",
-         r"\b(?:(i\.e|e\.g|a\.k\.a)\b\.?|(WWII?)\b)", lambda m: _SAID[m[1] or m[2]]),
+         r"\b(?:(i\.e|e\.g|a\.k\.a)\b\.?|(WWII?|World War I)\b)", lambda m: _SAID[m[1] or m[2]]),
     rule("and so on", "tea &c.", "tea et cetera.", r"&c\.", "etc."),
     # Before the rule for the other abbreviations: there St. is a saint, and Dr. a doctor.
     rule("road of a house", "9 Elm St. Boston", "nine Elm street Boston",
@@ -221,8 +227,10 @@ RULES = (
          _ON_A_ROAD + rf"(?=\. {OPENERS}|\.[\"')]*$)", _road),
     rule("road", "on Elm St. today", "on Elm street today",
          _ON_A_ROAD + r"\b\.?(?= [a-z\d]|[,;:)?!]|$| [NS][EW]\b)", _road),
-    rule("direction", "26 N. Beckley", "twenty-six North Beckley", r"(?<=\d )([NSEW])\.? (?=[A-Z\d][a-z\d])",
-         lambda m: {"N": "North ", "S": "South ", "E": "East ", "W": "West "}[m[1]]),
+    rule("direction", "26 N. Beckley", "twenty-six North Beckley",
+         r"(?<=\d )([NSEW])\.? (?=[A-Z\d][a-z\d])|"
+         r"\b([NS]|W(?=\. V))\. (?=(?:Carolina|Dakota|Virginia|Korea|Africa)\b)",
+         lambda m: {"N": "North ", "S": "South ", "E": "East ", "W": "West "}[m[1] or m[2]]),
     rule("state", "Dallas, TX", "Dallas, Texas",
          rf"{_CITY}((?!{_WORDS_TOO})(?:{any_of(_STATES)}))(?=[.,;:)]|$| [a-z])", _state),
     rule("state before a ZIP code", "Gary, IN 46401", "Gary, Indiana four six four zero one",
@@ -236,15 +244,16 @@ RULES = (
          rf"(?:(?<=\d )|(?<=[ap]m )|(?<=[oO]n ))({any_of(_DAYS)})\b(?! [A-Z]){_STOP}|\b(Sat|Sun)\.(?= [a-z])",
          lambda m: _DAYS[m[1] or m[2]]),
     rule("month after a number", "5 Mar., 2010", "the fifth of March, twenty ten",
+         rf"(?<=\d)-({_MONTHS})-(?=\d{{2,4}}\b)|"
          rf"(?<=[\dhdt] )({_MONTHS}|jan|feb|apr|jun|jul|aug|sept|oct|nov)\b\.?(?! [A-Z])", _month_after),
     rule("month before a number", "on Mar. 5", "on March fifth",
          rf"\b({_MONTHS}|jan|feb|apr|jun|jul|aug|sept?|oct|nov|dec|{_MONTHS.upper()})\b(?:\.? |-)"
-         rf"(?:(3[01]|[12]\d|0?[1-9])(?:(-)(?=\d{{4}}\b)|{ALONE})|(?=\d))",
+         rf"(?:(3[01]|[12]\d|0?[1-9])(?:(-)(?=\d{{4}}\b)|{ALONE})|(?='?\d))",
          lambda m: f"{_month(m)} {numbers.nth(m[2]) if m[2] else ''}{' ' if m[3] else ''}"),
     rule("weekday", "Tues. 4 May", "Tuesday, the fourth of May",
          rf"\b(?<!he )({any_of(_DAYS)})\b\.?,? (?={MONTH}|\d)", lambda m: f"{_DAYS[m[1]]}, "),
-    rule("suite", "Ste. 200", "suite two hundred", r"\bSte\.? (?=\d)", "suite "),
-    rule("around a year", "c. 1455", "circa fourteen fifty-five", r"\b(?:c\. ?(?=\d{3,4}\b)|ca\. ?(?=\d))", "circa "),
+    rule("around a year", "c. 1455", "circa fourteen fifty-five", r"\b(?:[Cc]\. ?(?=\d{3,4}s?\b)|[Cc]a\. ?(?=\d))",
+         lambda m: _like(m[0], "circa ")),
     rule("word before a number", "vol. 2, App. B", "volume two, Appendix B",
          rf"\b(?:({any_of(_BEFORE_NUMBER)}|{any_of(_BEFORE_NUMBER).title()})\. ?"
          r"(?=\d|(?:[IVXLC]{2,9}|[ivxlc]{2,9}|[IVXivx])\b)|"
@@ -261,8 +270,8 @@ RULES = (
          rf"\b({_BRITISH_TITLES}) (?=(?:and )?[A-Z])", lambda m: f"{_TITLES[m[1]]} "),
     rule("versus", "Ali vs Frazier", "Ali versus Frazier", r"\bvs(?= )", "versus"),
     rule("with", "w/ milk, c/o Ann", "with milk, care of Ann",
-         r"(?<![\w/])(?:w/o|w/(?! ?[A-Z]|\w\b)|b/c|c/o)(?= ?\w) ?",
-         lambda m: _SLASHED[m[0].rstrip()]),
+         r"(?<![\w/])(?:[wW]/o(?:ut)?\b|w/(?![A-Z]|\w\b)|W/(?= )|b/c|c/o)(?= ?\w) ?",
+         lambda m: _like(m[0], _SLASHED[m[0].rstrip().lower()])),
 
     rule("numeral of a part", "Chapter IV, pp. ii-iv", "Chapter four, pages two to four",
          rf"\b({_LABEL}s?)\.? ({_NUMERAL}(?:(?:, (?:and )?| and | or | to |-){_NUMERAL}\b){{0,9}})\b", _chapter),

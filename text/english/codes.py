@@ -15,13 +15,14 @@ _SPELT = {"abc", "edu", "ibm", "io", "uk", "us", "eu", "ca", "au", "id", "ac", "
 _PIECE = re.compile(r"[A-Za-z]+|\d+|.")
 _ENDINGS = "com|org|net|edu|gov|mil|info|biz|io|tv|eu|de|fr|ca|uk|jp|au"
 _FILES = (
-    "txt|pdf|html?|xml|css|js|py|sh|md|json|ya?ml|csv|log|zip|exe|png|jpe?g|gif|svg|mp[34]|wav|flac|docx?|xlsx?|pptx?"
+    "txt|pdf|html?|xml|css|jsx?|py|sh|md|json|ya?ml|csv|log|zip|exe|png|jpe?g|gif|svg|mp[34]|wav|flac|docx?|xlsx?|pptx?|"
+    "tsx?|cpp|rs|rb|php|java|sql|toml|ini|cfg|conf|ipynb|bat|gz|mkv|mov|avi|m4a|webp|epub"
 )
 _PATH = r"(?:[/?#:][\w/.?=&%#:@~+,;-]{0,500}[\w/])?"  # it does not end in the sentence's full stop
 
 _LABEL = (
     r"pages?|[Nn]os?\.|[Rr]oom|[Uu]nit|[Gg]ate|[Ff]light|[Rr]oute|[Hh]ighway|Interstate|[Aa]partment|[Ss]uite|[Cc]hannel|"
-    r"IQ of|[Aa]rea code|[Ee]xtension|P S|P\.S\.|Boeing|Flight|Exhibit|Page"
+    r"IQ of|RTX|GTX|RFC|ISO|[Aa]rea code|[Ee]xtension|P S|P\.S\.|Boeing|Flight|Exhibit|Page"
 )
 _HELP = r"(?:911|999|112|110|119|311|411|000|988)"
 _ROAD = (
@@ -92,13 +93,14 @@ ADDRESSES = (
     rule("e-mail address", "ann.lee@mail.org", "ann dot lee at mail dot org",
          r"(?<![\w.+&-])[\w.+&-]{1,64}@[A-Za-z\d-]{1,63}(?:\.[A-Za-z\d-]{1,63}){1,6}" + _PATH, _address),
     rule("URL", "http://ann.org/be", "HTTP colon slash slash ann dot org slash be",
-         r"(?<![\w@.])(?:[A-Za-z]{2,10}:///?|www\.)[\w.-]{1,253}" + _PATH + r"(?<![.,;:?-])", _address),
+         r"(?<![\w@.])(?:[A-Za-z][A-Za-z\d]{1,9}:///?|www\.)[\w.-]{1,253}" + _PATH + r"(?<![.,;:?-])", _address),
     rule("domain", "see mail.org.", "see mail dot org.",
          rf"(?<![\w@.-])(?:[\w-]{{1,63}}\.){{1,4}}(?:{_ENDINGS})(?![\w-]|\.\w){_PATH}", _address),
     rule("file name", "see read_me.txt", "see read underscore me dot TXT",
-         rf"(?<![\w@./-])\w[\w-]{{0,63}}\.(?:{_FILES})\b(?![-/]|\.\w)", _address),
+         rf"(?<![\w@./-])(?:[.~]{{0,2}}/)?(?:[\w-]{{1,63}}/){{0,8}}\w[\w-]{{0,63}}(?:\.[\w-]{{1,20}}){{0,2}}\."
+         rf"(?:{_FILES})\b(?![-/]|\.\w)|(?<!\S)\.(?:{_FILES}|{_ENDINGS})\b(?![-/.]\w)", _address),
     rule("at someone", "@ann", "at ann", r"(?<!\S)@(?=\w)", "at "),
-    rule("hashtag", "#news", "hashtag news", r"(?<!\S)#(?=[A-Za-z])", "hashtag "),
+    rule("hashtag", "#news", "hashtag news", r"(?<!\S)#(?=[A-Za-z])(?![A-Z]{1,5}-\d)", "hashtag "),
 )  # fmt: skip
 
 NUMBERS = (
@@ -106,35 +108,31 @@ NUMBERS = (
          "plus four four, two zero, seven nine four six, zero nine five eight",
          r"\+(?=(?:[ .()-]{0,2}\d){8})\d{1,3}(?:[ .-]?\(?\d{1,4}\)?){2,5}(?!\d)", _groups),
     rule("telephone", "(555) 010-4477", "five five five, zero one zero, four four seven seven",
-         r"(?<![\w.,-])(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}\b(?![,.-]\d)", _groups),
+         r"(?<![\w.,-])(?:(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}\b(?![,.-]\d)|"
+         r"(?:\(0\d{1,4}\) ?|0\d{2,4}[ /-])\d{3,4}[ -]?\d{3,4}\b|0\d(?: \d\d){4}\b)", _groups),
     rule("telephone, local", "555-0144", "five five five, zero one four four",
          r"(?<![\w.,$-])(?!\d*00-\d*00\b)\d{3}-\d{4}\b(?![,.-]\d)", _groups),
-    rule("telephone, with a leading zero", "020 7946 0958", "zero two zero, seven nine four six, zero nine five eight",
-         r"(?<![\w.,-])0\d{2,4}[ -]\d{3,4}[ -]?\d{3,4}\b", _groups),
     rule("telephone, in letters", "1-800-FLOWERS", "one, eight hundred, FLOWERS",
          r"(?<![\w.,-])1-8\d\d-(?=[A-Z])", lambda m: _groups(m) + ", "),
-    rule("number in three groups", "078-05-1120", "zero seven eight, zero five, one one two zero",
-         r"(?<![\w.,-])\d{3}-\d{2}-\d{4}\b(?!-)", _groups),
-    rule("number in groups", "1234-5678-9012", "one two three four, five six seven eight, nine zero one two",
-         r"(?<![\w.,-])\d{3,4}(?:-\d{3,4}){2,4}\b(?!-)", _groups),
-    rule("number in groups of four", "1234 5678 9012 3456",
-         "one two three four, five six seven eight, nine zero one two, three four five six",
-         r"(?<![\w.,-])(?<!\d )\d{4}(?: \d{4}){2,3}\b(?![.,]?\d| \d)", _groups),
+    rule("number in groups", "078-05-1120", "zero seven eight, zero five, one one two zero",
+         r"(?<![\w.,-])(?:(?:\d{3}-\d{2}-\d{4}|\d{3,4}(?:-\d{3,4}){2,4})\b(?!-)|"
+         r"(?<!\d )\d{3,4}(?: \d{4}){2,3}\b(?![.,]?\d| \d))", _groups),
     rule("long number", "call 5550100477", "call five five five zero one zero zero four seven seven",
          r"(?<![\w.,$£€¥-])(?!\d{0,12}000\b)\d{9,15}\b(?![.,-]\d)", lambda m: numbers.one_by_one(m[0])),
     rule("thousands with points, lakhs", "1.000.000 or 1,50,000", "one million or one hundred fifty thousand",
          r"(?<![\w.,])(?:\d{1,3}(?:\.\d{3}){2}|\d{1,2}(?:,\d\d){1,4},\d{3})(?!\w|[.,]\d)",
          lambda m: re.sub("[.,]", "", m[0])),
     rule("network address", "10.0.0.1", "one zero dot zero dot zero dot one",
-         r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)",
-         lambda m: " dot ".join(map(numbers.one_by_one, m[0].split(".")))),
+         r"(?<![\w.])(\d{1,3}(?:\.\d{1,3}){3})(?:(:)(\d{2,5})|(/)(\d\d?))?(?!\w|\.\d)",
+         lambda m: words(" dot ".join(map(numbers.one_by_one, m[1].split("."))), _SAID.get(m[2] or m[4]),
+                         numbers.pairs(m[3] or m[5]) if m[2] or m[4] else "")),
     rule("version", "version 3.10.2", "version three point ten point two",
-         r"(?:(?<![\w.,])|(?<=\b[vV]))\d{1,3}(?:\.\d{1,3}){2}(?!\w|\.\d)",
-         lambda m: " " + " point ".join(map(numbers.cardinal, m[0].split(".")))),
+         r"(?:(?<![\w.,])|(?<=\b[vV]))\d{1,3}(?:\.\d{1,3}){2}(?!\d|\.\d)(?=([A-Za-z])?)",
+         lambda m: " " + " point ".join(map(numbers.cardinal, m[0].split("."))) + (" " if m[1] else "")),
     rule("standard", "H.264", "H two sixty-four", r"\b([A-Z])\.(\d{1,3})\b",
          lambda m: f"{m[1]} {numbers.pairs(m[2])}"),
     rule("numbered part", "Section 1.b", "Section one b", r"(?<=\d)\.(?=[A-Za-z]\b)", " "),
-    rule("processor", "x86-64", "x eighty-six sixty-four", r"\b([xX]\d\d)-(?=\d\d\b)", r"\1 "),
+    rule("processor", "x86-64", "x eighty-six sixty-four", r"\b([xX]\d\d|[a-z]\d)-(?=\d\d)", r"\1 "),
 
     rule("call for help", "dial 911 or 112", "dial nine one one or one one two",
          r"\b((?:[Cc]all|[Dd]ial|[Rr]ing|[Pp]hone|[Tt]ext|[Rr]each|[Ee]mergenc)[a-z]{0,5},? (?:[a-z]{1,12},? ){0,3})"
@@ -155,7 +153,7 @@ NUMBERS = (
     rule("number after its label", "page 249", "page two forty-nine",
          rf"\b({_LABEL}) ?(\d{{3,4}}|\d{{7,15}}|\d{{1,3}}(?:,\d{{3}}){{2,4}})(?:-?([A-Z])\b)?(?![.,-]?\w)", _labelled),
     rule("number after No.", "No. 7", "number seven", r"\b(?:N|n)o(s?)\. ?(?=[\dA-Z]*\d)", r"number\1 "),
-    rule("number sign", "#5", "number five", r"(?<!\w)# ?(?=\d)", "number "),
+    rule("number sign", "#5", "number five", r"(?<!\w)# ?(?=\d|[A-Z]{1,5}-\d)", "number "),
     rule("house number", "1026 North Beckley", "ten twenty-six North Beckley",
          rf"(?<![\w.,$/:-])(\d{{4}})(?= (?:{_DIRECTION}) [A-Z])", _house),
     rule("number in a road", "544 Camp Street", "five four four Camp Street",
@@ -169,5 +167,5 @@ CODES = (
     rule("ordinal in capitals", "1ST", "first", r"(?<=\d)(?:ST|ND|RD|TH)\b", lambda m: m[0].lower()),
     rule("code", "C2766, F-16, MP3s", "C two seven six six, F sixteen, M P threes",
          r"(?<![\w.,-])(?=[A-Z\d]{1,40}(?:-[A-Z\d]{1,40}){0,3}s?\b(?!-\w))(?=[\d-]{0,40}[A-Z])(?=[A-Z-]{0,40}\d)"
-         r"[A-Z\d]{1,40}(?:-[A-Z\d]{1,40}){0,3}(s\b)?", _code),
+         r"[A-Z\d]{1,40}(?:-[A-Z\d]{1,40}){0,3}(s\b)?(?!\.\d)", _code),
 )  # fmt: skip

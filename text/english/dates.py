@@ -3,7 +3,7 @@
 import re
 
 from text.english import numbers
-from text.english.rules import ALONE, MONTH, MONTHS, PLAIN_MONTH, rule, words
+from text.english.rules import ALONE, MONTH, MONTHS, PLAIN_MONTH, any_of, rule, words
 
 # An empty group where the full stop ends the sentence too: no date stands after it.
 _ENDS = rf"(?=[\"')]*$| (?!{MONTH}|[A-Z][a-z]{{2,5}}day|on\b)[A-Z][a-z]+\b)()"
@@ -12,6 +12,8 @@ _DAYS_IN_MONTH = 31
 _NTH = r"(?:st|nd|rd|th)"
 _DURATIONS = {"d": "day", "h": "hour", "m": "minute", "s": "second"}
 _HHMM = r"(?:[01]\d|2[0-3])[0-5]\d"
+_AFTER_MONTH = any_of(f"(?<={month})" for month in MONTHS)
+_RATIO = " (?:ratio|dilution|mixture|mix|scale|odds|split)\\b"
 _QUARTERS = ("first", "second", "third", "fourth")
 
 
@@ -22,8 +24,8 @@ def _month_day_year(month, day, year, otherwise, day_first=False):
         month, day, day_first = day, month, True
     if not 1 <= month <= len(MONTHS) or not 1 <= day <= _DAYS_IN_MONTH:
         return otherwise
-    month, day, year = MONTHS[month - 1], numbers.ordinal(str(day)), _year(year)
-    return f"the {day} of {month}, {year}" if day_first else f"{month} {day}, {year}"
+    month, day, year = MONTHS[month - 1], numbers.ordinal(str(day)), f", {_year(year)}" if year else ""
+    return f"the {day} of {month}{year}" if day_first else f"{month} {day}{year}"
 
 
 def _year(digits):
@@ -54,6 +56,8 @@ def _time(match):
     hour, minute, second, half, end = match.groups()
     minutes = numbers.two_digits(minute) if minute and int(minute) else ""
     half = _half(half, end) if half else ""
+    if not half and re.match(_RATIO, match.string[match.end() : match.end() + 20]):
+        return f"{_words(hour)} to {_words(minute)}"
     if second:
         return words(_count(hour, "hour"), _count(minute, "minute"), "and " + _count(second, "second"), half)
     return words(_words(hour), minutes, half or ("" if minutes else "o'clock"))
@@ -95,17 +99,20 @@ def _duration(match):
 
 DATES = (
     rule("range of dates", "May 5th - June 3rd", "May fifth to June third",
-         rf"(?:(?<=\d)|(?<=\d[nrst][dht])) ?- ?(?={MONTH} \d)|(?<=[a-z])-(?=\d\d? {MONTH}\b)", " to "),
+         rf"(?:(?<=\d)|(?<=\d[nrst][dht])) ?- ?(?={MONTH} \d)|(?:(?<=[a-z])-|(?:{_AFTER_MONTH}) - )(?=\d\d? {MONTH}\b)",
+         " to "),
     rule("date and time", "2010-07-05T10:30:00Z", "July fifth, twenty ten, ten hours thirty minutes and zero seconds Z",
-         r"(?<=\d-\d\d)T(?=\d\d:\d\d)|(?<=:\d\d)(?=Z\b)", lambda m: ", " if m[0] else " "),
+         r"(?<=\d-\d\d)T(?=\d\d:\d\d)|(?<=\d\d)(?=Z\b)", lambda m: ", " if m[0] else " "),
     rule("date, year first", "2010-07-05", "July fifth, twenty ten",
          r"(?<![\w.,/-])(\d{4})([/.-])(\d\d?)\2(\d\d?)\b(?![/-])",
          lambda m: _month_day_year(m[3], m[4], m[1], m[0])),
     rule("date, day first", "25.7.2010", "the twenty-fifth of July, twenty ten",
          r"(?<![\w.,/-])(\d\d?)\.(\d\d?)\.(\d{4})\b", lambda m: _month_day_year(m[2], m[1], m[3], m[0], True)),
     rule("date", "7/25/2010", "July twenty-fifth, twenty ten",
-         r"(?<![\w.,/-])(\d\d?)(?:/(\d\d?)/(\d{4}|\d\d)|-(\d\d?)-(\d{4}))\b(?![/-])",
-         lambda m: _month_day_year(m[1], m[2] or m[4], m[3] or m[5], m[0])),
+         r"(?<![\w.,/-])(\d\d?)(?:/(\d\d?)/(\d{4}|\d\d)|-(\d\d?)-(\d{4}))\b(?![/-])|"
+         r"(?:(?<=day, )|(?<=\b[Oo]n )|(?<=\b[Dd]ue )|(?<=ntil ))(?!1/[234]\b|9/11\b|24/7\b)"
+         r"(\d\d?)/(\d\d?)\b(?![/-]|[.,]\d| (?:of|acre|inch|mile))",
+         lambda m: _month_day_year(m[1] or m[6], m[2] or m[4] or m[7], m[3] or m[5], m[0])),
     rule("day before its month", "on 5 July 2010", "on the fifth of July, twenty ten",
          rf"(?<![\w.,:/$£€-])(?<!\d )([Tt]he )?(\d\d?)(?: ({MONTH})|{_NTH} ({PLAIN_MONTH})|"
          rf"(?:{_NTH})? (may|march)(?=,? \d{{4}}\b))\b(?:,? (\d{{4}})\b)?", _day_of_month),
@@ -125,30 +132,28 @@ DATES = (
          r"(?<=[\dmM.]) ?-(?= ?(?:\d\d?:[0-5]\d|\d\d? ?[AaPp]\.?[Mm]\b))", " to "),
     rule("military time", "0800 hours", "zero eight hundred hours",
          rf"(?<![\w.,:-])(?:{_HHMM}(?:-{_HHMM})?(?= ?h\b)|0\d[0-5]\d-{_HHMM}|"
-         rf"(?:0\d[0-5]\d|(?!\d\d00){_HHMM})(?= ?(?:hours|hrs)\b)|"
+         rf"(?:0\d[0-5]\d|(?!\d\d00){_HHMM})(?= ?(?:hours|hrs|Z)\b)|"
          rf"(?:(?<=[aA]t )|(?<=[bB]y )|(?<=rom )|(?<=til )|(?<=ore )|(?<=ter ))"
          rf"(?:0\d[0-5]\d|{_HHMM}(?:-{_HHMM})?(?= hours)))\b(?![.,:]?\d)", _military),
     rule("duration", "2h 15m, 1h30", "two hours fifteen minutes, one hour thirty",
          r"(?<![\w.,:-])(?:\d{1,4} ?(?:d|h|hrs?)(?: ?\d{1,2} ?(?:hrs?|h|min|m|sec|s)\b){1,3}|\d{1,2}h[0-5]\d\b|"
          r"\d{1,3} ?m(?:in)? ?[0-5]?\d ?s(?:ec)?\b)", _duration),
     rule("seconds of a race", "9.58s", "nine point five eight seconds",
-         r"(?:(?<=\d\.\d)|(?<=\d\.\d\d)) ?s\b", " seconds"),
+         r"(?:(?<=\d\.\d)|(?<=\d\.\d\d)) ?s\b|(?<!\d\d\d0)(?<=\d) s\b(?!\.)", " seconds"),
     rule("time of a race", "3:45.2", "three forty-five point two",
          r"(?<![\d:.])(\d{1,2}):([0-5]\d)\.(\d{1,3})\b(?!\.\d)",
          lambda m: f"{_words(m[1])} {numbers.two_digits(m[2])} point {numbers.one_by_one(m[3])}"),
     rule("time, till noon", "10 am-noon", "ten AM to noon", r"(?<=[mM\d])-(?=(?:noon|midnight)\b)", " to "),
     rule("time", "12:36 p.m., 9:00", "twelve thirty-six PM, nine o'clock",
-         rf"(?<![\d:.])([01]?\d|2[0-4]):([0-5]\d)(?::([0-5]\d))?(?!\d|:\d)(?:{_HALF}| ?(?:h|hrs|hours)\b)?", _time),
+         rf"(?<![\d:.])([01]?\d|2[0-4]):([0-5]\d)(?::([0-5]\d))?(?!\d|[:,]\d)(?:{_HALF}| ?(?:h|hrs|hours)\b)?", _time),
     rule("time with a point", "8.30 p.m.", "eight thirty PM.",
          rf"(?<![\d:.,])(1?\d)\.([0-5]\d)(){_HALF}", _time),
     rule("time of whole hours", "5 pm", "five PM", rf"(?<![\d:.,])(1?\d)()(){_HALF}", _time),
     rule("time zone", "5 p.m. e.s.t.", "five PM EST.", r"(?<=[AP]M) ?([ecmpECMP])\.?([sdSD])\.?([tT])\b(?:\.(?! |$))?",
          lambda m: f" {''.join(m.groups()).upper()}"),
-    rule("years before Christ", "428-348 BC", "four twenty-eight to three forty-eight BC",
-         r"(?<![\w.,-])(\d{3,4})-(\d{3,4}) ?(?=(?:B ?C|C ?E|A ?D)\b)",
-         lambda m: f"{numbers.pairs(m[1])} to {numbers.pairs(m[2])} "),
-    rule("year before Christ", "250 B.C.", "two fifty B C.", r"(?<![\d.,])(\d{3,4})(?= ?(?:B ?C|C ?E|A ?D)\b)",
-         lambda m: numbers.pairs(m[1]) + " "),
+    rule("year before Christ", "250 B.C.", "two fifty B C.",
+         r"(?<![\d.,])(\d{3,4})(?:-(\d{3,4}))?(?= ?(?:B ?C|C ?E|A ?D)\b)",
+         lambda m: " to ".join(map(numbers.pairs, filter(None, m.groups()))) + " "),
     rule("year of the Lord", "A.D. 1066", "A D ten sixty-six", r"(?:(?<=A D )|(?<=AD ))(\d{3,4})\b(?![.,]\d)",
          lambda m: numbers.pairs(m[1])),
     rule("year of a date", "in June 13, 323", "in June thirteen, three twenty-three",

@@ -32,12 +32,14 @@ _JOINERS = "\u200c\u200d"  # format characters that are part of the spelling, in
 _MOST_MARKS = 30  # on one letter, as in Unicode's stream-safe text: to order a longer row takes its length squared
 
 SLOT = "\ue000"  # stands for what is not to be normalised, and stays; of Unicode's private use
-_KEPT = "¢°º²³µΩ" + quantities.CURRENCY_SIGNS + SLOT  # what rules read
+_KEPT = "¢°º²³µΩ×" + quantities.CURRENCY_SIGNS + SLOT  # what rules read
 _ENTITY = re.compile(r"&#?[A-Za-z0-9]{2,31};")  # of HTML
-_GREEK_LETTER = re.compile("(?<![\u0370-\u03ff])(?:(?![Ωμ])[Α-ΡΣ-Ωα-ω])(?![\u0370-\u03ff])")  # one by itself, a symbol
+_SYMBOL = re.compile(  # a Greek letter by itself, and the angstrom
+    "(?<![\u0370-\u03ff])(?:(?![Ωμ])[Α-ΡΣ-Ωα-ω])(?![\u0370-\u03ff])|(?:(?<=\\d)|(?<=\\d ))Å(?!\\w)"
+)
 _RAISED = re.compile(r"(?:(?<=[0-9)])|(?<=\b[A-Za-z]))([⁺⁻]?(?:[⁰¹²³⁴-⁹]+|ⁿ))")
 _SIGNS = str.maketrans({
-    "×": " times ", "÷": " divided by ", "±": " plus or minus ", "≤": " less than or equal to ",
+    "÷": " divided by ", "±": " plus or minus ", "≤": " less than or equal to ",
     "√": " square root of ",
     "≥": " greater than or equal to ", "≈": " approximately ", "≠": " is not equal to ", "∞": " infinity ",
     "§": " section ", "¶": " paragraph ", "‰": " per mille ", "№": "No. ", "→": " to ", "⁄": "/", "μ": "µ",
@@ -103,7 +105,7 @@ def _transliterate(text):
     if text.isascii():
         return text
     text = _RAISED.sub(_power, text.translate(_SIGNS))
-    return "".join(map(_ascii, _GREEK_LETTER.sub(_name, text)))
+    return "".join(map(_ascii, _SYMBOL.sub(_name, text)))
 
 
 def _power(match):
@@ -116,9 +118,9 @@ def _power(match):
 
 
 def _name(match):
-    """The name of a Greek letter, apart from letters and digits beside it."""
+    """The name of a symbol, apart from letters and digits beside it."""
     before, after = match.string[match.start() - 1 : match.start()], match.string[match.end() : match.end() + 1]
-    name = unicodedata.name(match[0]).split()[-1].lower().replace("lamda", "lambda")
+    name = unicodedata.name(match[0]).split()[-1].lower().replace("lamda", "lambda").replace("above", "angstrom")
     return f"{' ' if before.isalnum() else ''}{name}{' ' if after.isalnum() else ''}"
 
 
@@ -152,14 +154,15 @@ _COUNTED = (
     "people|men|women|persons|children|soldiers|troops|members|students|years|days|miles|times|copies|cases|"
     "houses|votes|tons|acres|feet|dollars|pounds|euros|words|pages|points"
 )
-_LEFT = {"@": " at ", "+": " plus ", "=": " equals ", "¢": " cents ", "°": " degrees ", "%": " percent ",
+_LEFT = {"@": " at ", "×": " times ",
+         "+": " plus ", "=": " equals ", "¢": " cents ", "°": " degrees ", "%": " percent ",
          "²": " squared ", "³": " cubed ", "µ": " mu ", "Ω": " omega ",
          **{sign: f" {quantities.plural_of(sign)} " for sign in quantities.CURRENCY_SIGNS}}  # fmt: skip
 _BLOCKS = "br|p|div|li|ul|ol|tr|td|th|h[1-6]|table|hr|section|article|blockquote|pre|option"  # tags between words
 _TAG_END = r"(?:\s[^<>]{0,200}=[^<>]{0,200})?\s?/?>"
 _OPERATORS = {
     "<=": "less than or equal to", ">=": "greater than or equal to", "!=": "not equal to", "==": "equals", "->": "to",
-    "=>": "to", "<": "less than", ">": "greater than",
+    "=>": "to", "<": "less than", ">": "greater than", "||": "or",
 }  # fmt: skip
 
 TAGS = (
@@ -178,15 +181,16 @@ MARKUP = (  # in every language
 _WORDS_AND_SIGNS = (
     rule("letters with and", "AT&T", "A T and T", r"\b([A-Z]{1,3})&(?=([A-Z]{1,3})\b)",
          lambda m: f"{' '.join(m[1])} and "),
-    rule("and", "Tom & Ann", "Tom and Ann", r" ?&(?!c\.) ?", " and "),
+    rule("and", "Tom & Ann", "Tom and Ann", r" ?&&?(?!c\.) ?", " and "),
     rule("sharp", "C#", "C sharp", r"\b([A-G])#(?!\w)", r"\1 sharp"),
     rule("framework", "ASP.NET", "A S P dot net", r"(?<![\w.])([A-Z]{2,4})?\.NET\b",
          lambda m: f"{' '.join(m[1] or '')} dot net"),
     rule("factorial", "5!=120", "five factorial equals one hundred twenty", r"(?<![\w.,])(\d{1,3})!(?= ?= ?\d)",
          r"\1 factorial "),
     rule("comparison", "a <= b", "a less than or equal to b",
-         r" ?(<=|>=|!=|==|->|=>) ?|(?<=[\w)%])(?: ([<>]) (?=[\w(.-])| ?([<>]) ?(?=[-\d(.]|[A-Za-z]\b))",
-         lambda m: f" {_OPERATORS[m[1] or m[2] or m[3]]} "),
+         r" ?(<=|>=|!=|==|->|=>|\|\|) ?|(?<=[\w)%])(?: ([<>]) (?=[\w(.-])| ?([<>]) ?(?=[-\d(.]|[A-Za-z]\b))|"
+         r"(?<![^\s(])([<>]) ?(?=\.?\d)",
+         lambda m: f"{'' if m[4] else ' '}{_OPERATORS[m[1] or m[2] or m[3] or m[4]]} "),
 )  # fmt: skip
 
 _SPACES = (
@@ -196,7 +200,7 @@ _SPACES = (
 
 _NUMBERS = (
     rule("chapter and verse", "John 3:4", "John three four", r"\b([A-Z][a-z]{2,15} \d{1,3}):(?=\d)", r"\1 "),
-    rule("ratio", "3:1", "three to one", r"(?<![\w:])(\d{1,3}):(\d{1,3})(?![\w:])", r"\1 to \2"),
+    rule("ratio", "3:1", "three to one", rf"(?<![\w:])(\d{{1,3}}):(?={NUMBER}(?![\w:]))", r"\1 to "),
     rule("colon between numbers", "1:2:3", "one two three", r"(?<=\d):(?=\d)", " "),
     rule("thousands apart", "1 000 000 or 25 000", "one million or twenty-five thousand",
          r"(?<![\d.,])(?<!\d )\d{1,3}(?: 000|(?: \d{3}){2,4}|(?:'\d{3}){1,4})(?![.,]?\d| \d)",

@@ -39,8 +39,10 @@ def one_by_one(number: str) -> str:
 
 
 def code(digits: str) -> str:
-    """A number inside a code: 52 is fifty-two, 6000 six thousand; what else is longer, or starts with a zero, goes
-    one by one."""
+    """A number inside a code: 52 is fifty-two, 150 one fifty, 6000 six thousand; what else is longer, or starts with a
+    zero, goes one by one."""
+    if len(digits) == 3 and digits[-1] == "0":
+        return pairs(digits)
     short = len(digits) < 3 or (len(digits) < 6 and digits.endswith("000"))
     return cardinal(digits) if short and (digits[0] != "0" or digits == "0") else one_by_one(digits)
 

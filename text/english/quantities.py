@@ -36,10 +36,10 @@ _OTHERWISE = {  # what else these currencies are written as
 }  # fmt: skip
 _SCALES = {"k": "thousand", "K": "thousand", "m": "million", "M": "million", "mn": "million", "mm": "million",
            "b": "billion", "B": "billion", "bn": "billion", "Bn": "billion", "tn": "trillion",
-           "T": "trillion"}  # fmt: skip
+           "MM": "million", "T": "trillion"}  # fmt: skip
 _SIGN = f"[{CURRENCY_SIGNS}]"
 _CODE = any_of(code for code in _MONEY if len(code) == 3)
-_SCALED = rf"(?:[ -]({SCALE})s?\b|([kKmMbBT])(?![\w/])| ?(mn|mm|[bB]n|tn)\b)?"
+_SCALED = rf"(?:[ -]({SCALE})s?\b|([kKmMbBT])(?![\w/])| ?(mn|mm|MM|[bB]n|tn)\b)?"
 
 # Singular, plural; where there is no plural an s is added, to what stands before "per".
 _UNITS = {
@@ -49,6 +49,7 @@ _UNITS = {
     "lb": "pound", "lbs": "pound", "oz": "ounce", "cwt": "hundredweight", "l": "liter", "L": "liter",
     "ml": "milliliter", "mL": "milliliter", "cl": "centiliter", "dl": "deciliter", "dL": "deciliter", "gal": "gallon",
     "gals": "gallon", "qt": "quart", "qts": "quart", "pt": "pint", "tsp": "teaspoon", "tbsp": "tablespoon",
+    "tsps": "teaspoon", "tbsps": "tablespoon",
     "Tsp": "teaspoon", "Tbsp": "tablespoon", "fl oz": "fluid ounce", "fl. oz.": "fluid ounce",
     "ha": "hectare", "cc": ("c c", "c c"), "ms": "millisecond", "µs": "microsecond", "ns": "nanosecond",
     "sec": "second", "secs": "second", "min": "minute", "mins": "minute", "h": "hour", "hr": "hour", "hrs": "hour",
@@ -65,6 +66,9 @@ _UNITS = {
     "kcal": "kilocalorie", "kJ": "kilojoule", "kN": "kilonewton",
     "Ω": "ohm", "kΩ": "kiloohm", "MΩ": "megaohm", "mmHg": ("millimeter of mercury", "millimeters of mercury"),
     "mol": "mole", "N": "newton", "J": "joule", "lm": "lumen", "ppm": "part per million", "ppb": "part per billion",
+    "bps": "basis point", "pts": "point", "mM": ("millimolar", "millimolar"), "eV": "electron volt",
+    "Nm": "newton meter", "atm": "atmosphere", "µF": "microfarad", "nF": "nanofarad", "pF": "picofarad",
+    "VDC": ("volt D C", "volts D C"), "angstrom": "angstrom",
     "doz": ("dozen", "dozen"), "pkg": "package", "pkgs": "package",
     "PSI": ("P S I", "P S I"), "HP": ("horsepower", "horsepower"),
     "Pa": "pascal", "hPa": "hectopascal", "kPa": "kilopascal", "MPa": "megapascal",
@@ -96,16 +100,19 @@ _NOUN = re.compile(NOUN)
 _PLACE = re.compile(  # what comes after is a name, 10A, and no measure
     r"\b(?:apartment|apt|room|rm|suite|unit|section|seat|row|gate|flight|level|grade|exhibit|figure|fig|table|part|floor|"
     r"building|class|flat|no|number|line|platform|track|bus|route|item|box|page|chapter|block|article|type|"
-    r"equation|appendix)\.? $",
+    r"equation|appendix|exit)\.? $",
     re.IGNORECASE,
 )
+_OUT_OF = re.compile(r"(?!1/)\d+/100?(?!\d| (?:of|and|or|miles?|inch|seconds?)\b|-| ?[+=])|\d/5 stars?\b")
+_TWO_NUMBERS = re.compile(r"9/11|24/7|(?!1/)\d+/\d+ time\b")
 _HALVES = {"one half": "a half", "one quarter": "a quarter"}
 _KIND = r"(?:(sq|square|cu|cubic)\b\.? )?"
 _POWER = r"(?:(²|³|\^?[23]\b)|(?<=\.)|(?!\w))"
 _MEASURE = (
-    rf"(?<![\d.,/])((?:\d{{1,4}} )?\d{{1,4}}/\d{{1,4}}|{AMOUNT}(?: {SCALE}(?= ))?)(?: ?(-)| ?){_KIND}({_UNIT}){_POWER}"
-    rf"(?:/{_KIND}({_DIVISOR}){_POWER})?(?!'){STOP}"
+    rf"(?<![^\Wx]|[.,])(?<!\d/)((?:\d{{1,4}} )?\d{{1,4}}/\d{{1,4}}|{AMOUNT}(?: {SCALE}(?= ))?)(?: ?(-)| ?){_KIND}"
+    rf"({_UNIT}){_POWER}(?:/{_KIND}({_DIVISOR}){_POWER})?(?!'){STOP}"
 )
+_LENGTH = r" ?(?:(?:centi|milli|kilo)?met|inch|feet|foot|pixel|yard|mile)"  # the beginning of its name
 _DEGREES = {"C": "Celsius", "F": "Fahrenheit", "N": "north", "S": "south", "E": "east", "W": "west"}
 
 
@@ -149,12 +156,13 @@ def _money(match):
 
 
 def _scaled(match):
-    """250K: two hundred fifty thousand. A 10K race, flat 3B and 401K are no numbers of things."""
+    """250K: two hundred fifty thousand. A 10K race, flat 3B, 401K, 3M and 13700K are no numbers of things."""
     whole, part, scale, counted = match.groups()
     few = not part and len(whole) <= 2 and int(whole) <= 10 and not counted
     if (
         preceded_by(match, _PLACE)
-        or whole == "401"
+        or ((whole, scale.upper()) in (("401", "K"), ("3", "M")) and not counted)
+        or len(whole.partition(",")[0]) > 4
         or (few and scale != "M")
         or (scale == "B" and not part and not counted)
     ):
@@ -190,7 +198,7 @@ def _measure(match):
     after = match.string[match.end() : match.end() + 20]
     if len(unit) == 1 and preceded_by(match, _PLACE) or (unit == "A" and re.match("-| [A-Z]| [a-z]+s\\b", after)):
         return match[0]
-    per = words("per", _KINDS.get(below or below_power), _names(divisor)[0]) if divisor else ""
+    per = _per_unit(below or below_power, divisor) if divisor else ""
     described = hyphen or (_names(unit)[1] != f"{unit}s" and _NOUN.match(after) and preceded_by(match, _DETERMINER))
     return words(number, _KINDS.get(prefix or power), _names(unit)[0 if described else not _is_one(number)], per)
 
@@ -198,8 +206,13 @@ def _measure(match):
 def _per(match):
     """km/h where no number stands before."""
     prefix, unit, power, below, divisor, below_power = match.groups()
-    below = _KINDS.get(below or below_power)
-    return words(_KINDS.get(prefix or power), _names(unit)[1], "per", below, _names(divisor)[0])
+    return words(_KINDS.get(prefix or power), _names(unit)[1], _per_unit(below or below_power, divisor))
+
+
+def _per_unit(kind, unit):
+    """Per square meter; per second squared."""
+    kind, name = _KINDS.get(kind), _names(unit)[0]
+    return words("per", name, "squared") if (name, kind) == ("second", "square") else words("per", kind, name)
 
 
 def _thousands(digits):
@@ -220,7 +233,9 @@ def _length(match):
     if number is None:
         return match[0]
     names = ("foot", "feet") if mark == "'" else ("inch", "inches")
-    one = _is_one(number) or re.match(rf" [A-Z]|{NOUN}", match.string[match.end() : match.end() + 20])
+    after = match.string[match.end() : match.end() + 20]
+    described = after[:1] == " " and preceded_by(match, _DETERMINER)
+    one = described or _is_one(number) or re.match(rf" [A-Z]|{NOUN}", after)
     return f"{number} {names[not one]}"
 
 
@@ -230,9 +245,17 @@ def _mixed(match):
     return f"{numbers.cardinal(match[1])} and {_HALVES.get(part, part)}"
 
 
+def _is_run(match):
+    """Whether two numbers are neighbours, and no part of an inch: Windows 10/11, the week 23/24."""
+    above, below = int(match[1]), int(match[2])
+    return above > 8 and below == above + 1 and below not in (16, 32, 64) and preceded_by(match, "[a-z] $")
+
+
 def _fraction(match):
     above, below = match.groups()
-    if match[0] in ("9/11", "24/7") or above == below:
+    if above is None or _OUT_OF.match(match.string, match.start()):
+        return words(above and numbers.cardinal(above), "out of", below and numbers.cardinal(below))
+    if _TWO_NUMBERS.match(match.string, match.start()) or above == below or _is_run(match):
         return f"{numbers.cardinal(above)} {numbers.cardinal(below)}"
     if int(above) > int(below) > 20:  # blood pressure
         return f"{numbers.pairs(above)} over {numbers.cardinal(below)}"
@@ -246,13 +269,14 @@ MONEY = (
          rf"(?<=%)-(?=\d)|(?<=[\dkKmMbBn])-(?={_SIGN}\d)", " to "),
     rule("money without a whole", "$.50", "fifty cents", rf"(?<={_SIGN})\.(?=\d)", "0."),
     rule("sign before minus", "$-5", "minus five dollars", rf"({_SIGN})-(?=\.?\d)", r"-\1"),
-    rule("euros and cents", "€1.200 or 5,50 €", "one thousand two hundred euros or five euros, fifty cents",
-         r"(?<=€)(?: ?\d{1,3}(?:\.\d{3}){1,3}(?:,\d\d)?| ?\d{1,9},\d\d)\b(?![,.]\d)|"
-         r"(?<![\w.,])\d{1,3}(?:(?:\.\d{3}){1,3}(?:,\d\d)?|\d{0,6},\d\d)(?= ?€)",
-         lambda m: m[0].replace(".", "").replace(",", ".")),
-    rule("minus", "-5 or -$5", "minus five or minus five dollars", rf"(?<![\w.)-])-(?=\.?\d|{_SIGN}\d)", "minus "),
     rule("currency before", "USD 5", "five dollars",
          rf"(?<![A-Za-z])({_CURRENCY}) ?(?=\d)", lambda m: _OTHERWISE[m[1]]),
+    rule("euros and cents", "€1.200 or 5,50 €", "one thousand two hundred euros or five euros, fifty cents",
+         r"(?<=€)(?: ?\d{1,3}(?:\.\d{3}){1,3}(?:,\d\d)?| ?\d{1,9},\d\d)\b(?![,.]\d)|"
+         r"(?<![\w.,])\d{1,3}(?:(?:\.\d{3}){1,3}(?:,\d\d)?|\d{0,6},\d\d)(?= ?€)|"
+         rf"(?<![\w.,])\d{{1,3}},\d\d?(?= ?(?:%|(?:{_ALONE})\b))",
+         lambda m: m[0].replace(".", "").replace(",", ".")),
+    rule("minus", "-5 or -$5", "minus five or minus five dollars", rf"(?<![\w.)-])-(?=\.?\d|{_SIGN}\d)", "minus "),
     rule("currency after", "5 EUR", "five euros", rf"{START}({AMOUNT}) ?(?:({_CURRENCY})\b|({_SIGN})(?! ?\d))",
          lambda m: (m[3] or _OTHERWISE[m[2]]) + m[1]),
     rule("pounds, shillings, pence", "£1 10s. 6d.", "one pound, ten shillings, six pence.",
@@ -265,26 +289,29 @@ MONEY = (
     rule("range of scaled numbers", "10-20K users", "ten to twenty thousand users",
          r"(?<![\w.,-])(\d{1,3})-(?=\d{1,3}(?:[KkM]\b|[bm]n\b) [a-z]{1,20}s\b)", r"\1 to "),
     rule("scaled number", "250K views", "two hundred fifty thousand views",
-         rf"(?<![#\w.])(?<!\d,)({NUMBER})(?:\.(\d+))?([KkMB]\b|[bm]n\b|m(?= people\b))(?![/'.]\w|-[A-Z\d])"
+         rf"(?<![#\w.])(?<!\d,)({NUMBER})(?:\.(\d+))?([KkMB]\b|[bm]n\b|MM\b|m(?= people\b))(?![/'.]\w|-[A-Z\d])"
          r"(?=( [a-z]{1,20}s\b| people)?)", _scaled),
     rule("coins", "99¢", "ninety-nine cents", rf"{START}(?<![A-Za-z])(\d{{1,2}})( ?¢|[cp]\b(?!\.\w))", _coins),
-    rule("percent", "50%", "fifty percent", r" ?%(?=(\w?))", lambda m: " percent " if m[1] else " percent"),
+    rule("percent", "50%", "fifty percent", r"(?: ?%|(?<=\d)pc\b)(?=(\w?))",
+         lambda m: " percent " if m[1] else " percent"),
 )  # fmt: skip
 
 MEASURES = (
     rule("scientific notation", "1.5e-5", "one point five times ten to the minus five",
-         rf"{START}(\d+(?:\.\d+)?)[eE](?:(-)|\+)?(\d{{1,3}})\b(?![.,]?\d)",
+         rf"{START}(?<!\w)(\d+(?:\.\d+)?)[eE](?:(-)|\+)?(\d{{1,3}})\b(?![.,]?\d)",
          lambda m: words(m[1], "times ten to the", m[2] and "minus", numbers.cardinal(str(int(m[3]))))),
     rule("arc", "2°30'15\"", "two degrees thirty minutes fifteen seconds",
          r"(?<![\w.,])(\d{1,3}) ?[°º] ?(\d{1,2}) ?'(?!') ?(?:(\d{1,2}(?:\.\d{1,6})?) ?(?:\"|''))?(?: ?([NSEW])\b)?",
          _arc),
     rule("feet and inches", "6'2\"", "six feet two inches",
-         r"(?<![\w.,'])(\d{1,2})' ?(\d{1,2})(?:\"|'')",
-         lambda m: words(_counted(m[1], "foot", "feet"), _counted(m[2], "inch", "inches"))),
+         r"(?<![\w.,'])(\d{1,2})(?:' ?| ?ft ?)(?:(\d{1,2})(?:\"|''| ?in\b(?!\.))|(1[01]|\d)(?![\w'/\"-]|[.,]\d| in\b))",
+         lambda m: words(_counted(m[1], "foot", "feet"), _counted(m[2] or m[3], "inch", "inches"))),
     rule("length", "a 15\" screen, 12' long", "a fifteen inch screen, twelve feet long",
          r"(?<![\d\w])\"[^\"]{0,500}\"|(?<![\w\"])'[^']{0,200}'(?!\w)|"
-         r"(?<![\w.,/'\"])(?P<number>\d{1,3}(?:\.\d{1,3})?|\d{1,2}/\d{1,2})(?P<mark>['\"])(?![\w'\"])", _length),
-    rule("degrees", "45°F", "forty-five degrees Fahrenheit", rf"{START}({AMOUNT}) ?[°º](?: ?([CFNSEW])\b)?",
+         r"(?:(?<![\w.,/'\"])|(?<=['\"]x))(?P<number>\d{1,3}(?:\.\d{1,3})?|\d{1,2}/\d{1,2})(?P<mark>['\"])"
+         r"(?![^\Wx]|['\"])", _length),
+    rule("degrees", "45°F", "forty-five degrees Fahrenheit",
+         rf"{START}({AMOUNT}) ?(?:[°º]|deg(?:\.(?= [CF]\b)|\b))(?: ?([CFNSEW])\b)?",
          lambda m: words(_counted(m[1], "degree", "degrees"), _DEGREES.get(m[2]))),
     rule("caliber", ".38-caliber", "thirty-eight-caliber",
          r"(?<!\w)\.(\d\d)(?=[ -](?:cal\b|[Cc]aliber|[Cc]alibre|[Ss]pecial|[Mm]agnum|[Rr]evolver|[Pp]istol|[Rr]ifle))",
@@ -294,9 +321,12 @@ MEASURES = (
          lambda m: f"{numbers.cardinal(m[1])} to {_thousands(m[2])}"),
     rule("measure", "10 km/h, 6 sq. ft.", "ten kilometers per hour, six square feet.", _MEASURE, _measure),
     rule("mixed number", "2 1/2", "two and a half", r"(?<![\d.,/])(\d{1,6})[ -](\d{1,2})/(\d{1,3})(?![\d/])", _mixed),
-    rule("fraction", "3/4", "three quarters", r"(?<![\w.,/])(\d{1,3})/(\d{1,4})(?![\w/]|[.,]\d)", _fraction),
+    rule("fraction", "3/4", "three quarters", r"(?<![\w.,/])(\d{1,3})/(\d{1,4})(?![\w/]|[.,]\d)|"
+         r"(?<=\d\.\d)/(?=(?:5|10)\b(?!/))", _fraction),
     rule("times", "3x4", "three by four",
-         r"(?<=\d)x(?=\d)|(?:(?<=\d)|(?<=feet)|(?<=inches)) x (?=\d+\b(?! x\b))", " by "),
+         r"(?:(?<=\d)|(?<=foot)|(?<=feet)|(?<=inch)|(?<=inches)) ?x ?(?=\d)(?!\d+ x [a-z]|10\^)|"
+         rf"(?:(?<=\d)×|(?<=\d\d\d) ×|(?<=[a-z]) ×| ×(?= \d+(?:\.\d+)?(?: × \d+)?{_LENGTH})) ?"
+         r"(?=\d(?!0\^|\d* ?=))", " by "),
     rule("division", "10 / 2 = 5", "ten divided by two equals five", r"(?<=\d) / (?=\d+ ?=)", " divided by "),
     rule("power", "10^6", "ten to the power of six", r"(?<=[\w)])\^(?:([23])\b(?!\.\d)|(?=-?\w))",
          lambda m: {"2": " squared", "3": " cubed"}.get(m[1], " to the power of ")),
@@ -307,7 +337,7 @@ MEASURES = (
          lambda m: {"+": " plus ", "=": " equals "}[m[1]]),
     rule("plus", "+5", "plus five", r"(?<!\w)\+(?=\.?\d)", "plus "),
     rule("about", "~5", "about five", r"(?<!\w)~ ?(?=\d)", "about "),
-    rule("product", "3 * 4", "three times four", r"(?<=\d) ?\* ?(?=\d)", " times "),
+    rule("product", "3 * 4", "three times four", r"(?<=\d) ?(?:\* ?(?=\d)|x ?(?=10 to the ))", " times "),
 )  # fmt: skip
 
 # Without a number before; after the measures.
@@ -316,7 +346,7 @@ PER = (
          rf"(?<![\w/.])(?:(sq|cu)\.? )?({_ALONE})(²|³)?/{_KIND}({_DIVISOR})(²|³)?(?![\w/])", _per),
     rule("for each", "miles/hour, €2/l", "miles per hour, two euros per liter",
          rf"(?<=[a-z]s)/({_LONGER})(?![\w/])|(?:(?<=dollars)|(?<=dollar)|(?<=euros)|(?<=euro)|(?<=pounds)|(?<=pound)|"
-         rf"(?<=cents)|(?<=pence)|(?<=yen)|(?<={_SIGN}))/({_DIVISOR})(?![\w/])",
+         rf"(?<=cents)|(?<=pence)|(?<=yen)|(?<=percent)|(?<={_SIGN}))/({_DIVISOR})(?![\w/])",
          lambda m: f" per {_names(m[1] or m[2])[0]}"),
     rule("for each, again", "2 mg/kg/day", "two milligrams per kilogram per day",
          rf"(?<= per )([a-z]{{3,20}})/({_DIVISOR})\b",

@@ -106,7 +106,7 @@ def arguments(tiny_root, tmp_path, stub_front_end):
 
 @pytest.mark.parametrize("kind", ["tiny", "frames"])
 def test_a_step_is_timed_by_part(arguments, capsys, kind):
-    more = ["-c", TINY[1], "pitch.f_max=2000"] if kind == "frames" else []
+    more = ["-c", TINY[1], "pitch.f_max=2000", "alignment.init_steps=100"] if kind == "frames" else []
     assert training.main([*arguments, *more, "--rounds", "2", "--threads", "1", "system.seed=1"]) == 0
     out = capsys.readouterr().out
     rows = cells(out)

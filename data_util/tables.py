@@ -370,9 +370,12 @@ class _Reading:
         return width if n >= USUAL * len(self.rows) or min(counts) == 1 else min(counts)
 
     def _audio(self):
-        """The column that most often names a recording that is there, else one whose cells end as recordings do."""
+        """The column that most often names a recording that is there, with all its zeros before without them, else one
+        whose cells end as recordings do."""
         if any(self.hits):
-            return self.hits.index(max(self.hits))
+            full = [sum(folded(path.stem) in folded(cell) for cell in values if (path := self.find(cell)))
+                    for values in self.values]  # fmt: skip
+            return max(range(self.width), key=lambda i: (full[i], self.hits[i]))
         ended = [sum(Path(cell).suffix.lower() in suffixes() for cell in values) for values in self.values]
         if any(ended):
             return ended.index(max(ended))

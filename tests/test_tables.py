@@ -256,6 +256,7 @@ def test_recordings_by_names_of_other_systems(root):
     for name in ("7", "a", "a.flac", "carl/a", "gone", "", ".", "x" * 300, "a\0b", "wavs"):  # two have the first three
         assert find(name) is None, name
     assert find.first("gone.wav") == root / "wavs" / "gone.wav"
+    assert table(root, "no,file,text\n42,07.wav,He came.\n").rows[0].path == root / "wavs" / "07.wav"
 
 
 def test_a_path_in_the_home_folder(root, monkeypatch):

@@ -23,7 +23,7 @@ from data_util.tables import (
 from runtime.text_files import TextFileError, parts_of, read_text
 
 TEXT_SUFFIXES = (".txt", ".lab", ".srt", ".vtt")  # of a text beside its recording
-TIMES = re.compile(r"^(WEBVTT.*|(\d+\s*\n)?[\d:.,]+ +-->.*|\d+[.,]\d+\t\d+[.,]\d+\t)", re.M)  # subtitles, labels
+TIMES = re.compile(r"^(WEBVTT.*|(\d+ *\n)?[\d:.,]+ +-->.*|\d+[.,]\d+\t\d+[.,]\d+\t)", re.M)  # subtitles, labels
 SEVERAL_TEXTS = "several texts for one recording"
 PLACES = ("wavs", "wav", "clips")  # folders of recordings, which are no part of their names
 _EXPECTED = ("a table or list of recordings and texts (--audio-column and --text-column say which columns they are), "

@@ -329,7 +329,9 @@ def test_texts_beside_recordings_whatever_they_are_called(tmp_path):
     (tmp_path / "e.srt").write_text(
         "1\n00:00:00,000 --> 00:00:01,500\nHe came\n\n2\n00:00:02,000 --> 00:00:03,0\nin 2.\n"
     )
-    (tmp_path / "f.vtt").write_text("WEBVTT\n\n00:00.000 --> 00:01.500 align:start\nShe left.\n")
+    (tmp_path / "f.vtt").write_text(
+        "WEBVTT\n\n00:00.000 --> 00:01.500 align:start\n1984\n\n00:02.000 --> 00:03.000\nShe left.\n"
+    )
     (tmp_path / "g.txt").write_text("0.000000\t1.500000\tHe came\n2.000000\t3.000000\tin.\n")  # Audacity's labels
     (tmp_path / "g.srt").write_text("As heard by a machine.")
     with pytest.raises(corpus_readers.LayoutError, match="b.wav: a recording. Name the folder"):
@@ -337,7 +339,7 @@ def test_texts_beside_recordings_whatever_they_are_called(tmp_path):
     layout, found = corpus_readers.read(tmp_path)
     assert layout == "folder" and {one.name: one.text for one in found} == {
         "a": "Größe A.TXT", "b": "Größe b.lab", "c": "Größe c.wav.txt", "wav/d": "Größe txt/d.txt",
-        "e": "He came in 2.", "f": "She left.", "g": "He came in."}  # fmt: skip
+        "e": "He came in 2.", "f": "1984 She left.", "g": "He came in."}  # fmt: skip
     assert len(found) == 7
 
 

@@ -39,7 +39,7 @@ _WITHOUT_STOP_TOO = {  # in any case, and no words that one could mean
     "assn": "association", "attn": "attention", "mfr": "manufacturer", "mfg": "manufacturing", "mgmt": "management",
     "mgr": "manager", "bldg": "building", "pkg": "package", "pkgs": "packages", "qty": "quantity", "avg": "average",
     "doz": "dozen", "natl": "national", "intl": "international", "acct": "account", "amt": "amount",
-    "pls": "please", "thx": "thanks", "fwd": "forward", "accts": "accounts", "appt": "appointment",
+    "pls": "please", "thx": "thanks", "accts": "accounts", "appt": "appointment",
     "asst": "assistant", "mtg": "meeting", "blvd": "boulevard", "hwy": "highway",
     "pkwy": "parkway", "tbsp": "tablespoon", "tsp": "teaspoon", "int'l": "international",
     "nat'l": "national", "gov't": "government", "dep't": "department", "ass'n": "association", "ppl": "people",
@@ -58,7 +58,7 @@ _ROADS = {
     "blvd": "boulevard", "pkwy": "parkway", "expy": "expressway",
 }  # fmt: skip
 _ROAD = any_of(_ROADS)
-_ON_A_ROAD = r"\b(?!The|My)([A-Z][a-z]{2,20}(?:'s)?|\d{1,3}(?:st|nd|rd|th)) (" + _ROAD + ")"
+_ON_A_ROAD = r"\b(?!The|My)([A-Z][a-z]{2,20}(?:'s(?! Dr\b))?|\d{1,3}(?:st|nd|rd|th)) (" + _ROAD + ")"
 _BEFORE_NUMBER = {
     "p": "page", "pp": "pages", "vol": "volume", "vols": "volumes", "ch": "chapter", "chs": "chapters",
     "chap": "chapter", "fig": "figure", "figs": "figures", "sec": "section", "sect": "section", "art": "article",
@@ -252,8 +252,8 @@ RULES = (
          lambda m: f"{_month(m)} {numbers.nth(m[2]) if m[2] else ''}{' ' if m[3] else ''}"),
     rule("weekday", "Tues. 4 May", "Tuesday, the fourth of May",
          rf"\b(?<!he )({any_of(_DAYS)})\b\.?,? (?={MONTH}|\d)", lambda m: f"{_DAYS[m[1]]}, "),
-    rule("around a year", "c. 1455", "circa fourteen fifty-five", r"\b(?:[Cc]\. ?(?=\d{3,4}s?\b)|[Cc]a\. ?(?=\d))",
-         lambda m: _like(m[0], "circa ")),
+    rule("around a year", "c. 1455", "circa fourteen fifty-five",
+         r"\b(?:(?:c|(?<![\w,] )C)\. ?(?=\d{3,4}s?\b)|[Cc]a\. ?(?=\d))", lambda m: _like(m[0], "circa ")),
     rule("word before a number", "vol. 2, App. B", "volume two, Appendix B",
          rf"\b(?:({any_of(_BEFORE_NUMBER)}|{any_of(_BEFORE_NUMBER).title()})\. ?"
          r"(?=\d|(?:[IVXLC]{2,9}|[ivxlc]{2,9}|[IVXivx])\b)|"

@@ -100,7 +100,7 @@ ADDRESSES = (
          rf"(?<![\w@./-])(?:[.~]{{0,2}}/)?(?:[\w-]{{1,63}}/){{0,8}}\w[\w-]{{0,63}}(?:\.[\w-]{{1,20}}){{0,2}}\."
          rf"(?:{_FILES})\b(?![-/]|\.\w)|(?<!\S)\.(?:{_FILES}|{_ENDINGS})\b(?![-/.]\w)", _address),
     rule("at someone", "@ann", "at ann", r"(?<!\S)@(?=\w)", "at "),
-    rule("hashtag", "#news", "hashtag news", r"(?<!\S)#(?=[A-Za-z])(?![A-Z]{1,5}-\d)", "hashtag "),
+    rule("hashtag", "#news", "hashtag news", r"(?<!\S)#(?=[A-Za-z])(?![A-Z]{1,4}-\d)", "hashtag "),
 )  # fmt: skip
 
 NUMBERS = (
@@ -116,7 +116,7 @@ NUMBERS = (
          r"(?<![\w.,-])1-8\d\d-(?=[A-Z])", lambda m: _groups(m) + ", "),
     rule("number in groups", "078-05-1120", "zero seven eight, zero five, one one two zero",
          r"(?<![\w.,-])(?:(?:\d{3}-\d{2}-\d{4}|\d{3,4}(?:-\d{3,4}){2,4})\b(?!-)|"
-         r"(?<!\d )\d{3,4}(?: \d{4}){2,3}\b(?![.,]?\d| \d))", _groups),
+         r"(?<!\d )(?!\d*0 \d*0\b)\d{3,4}(?: \d{4}){2,3}\b(?![.,]?\d| \d))", _groups),
     rule("long number", "call 5550100477", "call five five five zero one zero zero four seven seven",
          r"(?<![\w.,$£€¥-])(?!\d{0,12}000\b)\d{9,15}\b(?![.,-]\d)", lambda m: numbers.one_by_one(m[0])),
     rule("thousands with points, lakhs", "1.000.000 or 1,50,000", "one million or one hundred fifty thousand",
@@ -151,9 +151,9 @@ NUMBERS = (
          rf"\b({any_of(STATES)}),? (\d{{5}})(?:-(\d{{4}}))?\b(?![,.]\d)",
          lambda m: f"{m[1]} " + ", ".join(map(numbers.one_by_one, filter(None, m.groups()[1:])))),
     rule("number after its label", "page 249", "page two forty-nine",
-         rf"\b({_LABEL}) ?(\d{{3,4}}|\d{{7,15}}|\d{{1,3}}(?:,\d{{3}}){{2,4}})(?:-?([A-Z])\b)?(?![.,-]?\w)", _labelled),
+         rf"\b({_LABEL}) ?(\d{{3,4}}|\d{{7,15}}|\d{{1,3}}(?:,\d{{3}}){{2,4}})(?:-?([A-Z])\b)?(?![.,:-]?\w)", _labelled),
     rule("number after No.", "No. 7", "number seven", r"\b(?:N|n)o(s?)\. ?(?=[\dA-Z]*\d)", r"number\1 "),
-    rule("number sign", "#5", "number five", r"(?<!\w)# ?(?=\d|[A-Z]{1,5}-\d)", "number "),
+    rule("number sign", "#5", "number five", r"(?<!\w)# ?(?=\d|[A-Z]{1,4}-\d)", "number "),
     rule("house number", "1026 North Beckley", "ten twenty-six North Beckley",
          rf"(?<![\w.,$/:-])(\d{{4}})(?= (?:{_DIRECTION}) [A-Z])", _house),
     rule("number in a road", "544 Camp Street", "five four four Camp Street",

@@ -3,7 +3,7 @@
 import re
 
 from text.english import numbers
-from text.english.rules import ALONE, MONTH, MONTHS, PLAIN_MONTH, any_of, rule, words
+from text.english.rules import ALONE, MONTH, MONTHS, NOUN, PLAIN_MONTH, any_of, rule, words
 
 # An empty group where the full stop ends the sentence too: no date stands after it.
 _ENDS = rf"(?=[\"')]*$| (?!{MONTH}|[A-Z][a-z]{{2,5}}day|on\b)[A-Z][a-z]+\b)()"
@@ -13,7 +13,7 @@ _NTH = r"(?:st|nd|rd|th)"
 _DURATIONS = {"d": "day", "h": "hour", "m": "minute", "s": "second"}
 _HHMM = r"(?:[01]\d|2[0-3])[0-5]\d"
 _AFTER_MONTH = any_of(f"(?<={month})" for month in MONTHS)
-_RATIO = " (?:ratio|dilution|mixture|mix|scale|odds|split)\\b"
+_RATIO = " (?:ratio|dilution|mixture|mix|scale|odds|split)\\b(?! (?:the|an?)\\b)"
 _QUARTERS = ("first", "second", "third", "fourth")
 
 
@@ -110,8 +110,8 @@ DATES = (
          r"(?<![\w.,/-])(\d\d?)\.(\d\d?)\.(\d{4})\b", lambda m: _month_day_year(m[2], m[1], m[3], m[0], True)),
     rule("date", "7/25/2010", "July twenty-fifth, twenty ten",
          r"(?<![\w.,/-])(\d\d?)(?:/(\d\d?)/(\d{4}|\d\d)|-(\d\d?)-(\d{4}))\b(?![/-])|"
-         r"(?:(?<=day, )|(?<=\b[Oo]n )|(?<=\b[Dd]ue )|(?<=ntil ))(?!1/[234]\b|9/11\b|24/7\b)"
-         r"(\d\d?)/(\d\d?)\b(?![/-]|[.,]\d| (?:of|acre|inch|mile))",
+         r"(?:(?<=[nsi]day, )|(?<=urday, )|(?<=\b[Oo]n )|(?<=\b[Dd]ue )|(?<=ntil ))(?!1/[234]\b|9/11\b|24/7\b)"
+         rf"(\d\d?)/(\d\d?)\b(?![/-]|[.,]\d| of\b|{NOUN})",
          lambda m: _month_day_year(m[1] or m[6], m[2] or m[4] or m[7], m[3] or m[5], m[0])),
     rule("day before its month", "on 5 July 2010", "on the fifth of July, twenty ten",
          rf"(?<![\w.,:/$£€-])(?<!\d )([Tt]he )?(\d\d?)(?: ({MONTH})|{_NTH} ({PLAIN_MONTH})|"
@@ -139,7 +139,7 @@ DATES = (
          r"(?<![\w.,:-])(?:\d{1,4} ?(?:d|h|hrs?)(?: ?\d{1,2} ?(?:hrs?|h|min|m|sec|s)\b){1,3}|\d{1,2}h[0-5]\d\b|"
          r"\d{1,3} ?m(?:in)? ?[0-5]?\d ?s(?:ec)?\b)", _duration),
     rule("seconds of a race", "9.58s", "nine point five eight seconds",
-         r"(?:(?<=\d\.\d)|(?<=\d\.\d\d)) ?s\b|(?<!\d\d\d0)(?<=\d) s\b(?!\.)", " seconds"),
+         r"(?:(?<=\d\.\d)|(?<=\d\.\d\d)) ?s\b|(?<!\d\d\d0)(?<![eE] \d0)(?<=\d) s\b(?!\.)", " seconds"),
     rule("time of a race", "3:45.2", "three forty-five point two",
          r"(?<![\d:.])(\d{1,2}):([0-5]\d)\.(\d{1,3})\b(?!\.\d)",
          lambda m: f"{_words(m[1])} {numbers.two_digits(m[2])} point {numbers.one_by_one(m[3])}"),

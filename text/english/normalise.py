@@ -188,8 +188,8 @@ _WORDS_AND_SIGNS = (
     rule("factorial", "5!=120", "five factorial equals one hundred twenty", r"(?<![\w.,])(\d{1,3})!(?= ?= ?\d)",
          r"\1 factorial "),
     rule("comparison", "a <= b", "a less than or equal to b",
-         r" ?(<=|>=|!=|==|->|=>|\|\|) ?|(?<=[\w)%])(?: ([<>]) (?=[\w(.-])| ?([<>]) ?(?=[-\d(.]|[A-Za-z]\b))|"
-         r"(?<![^\s(])([<>]) ?(?=\.?\d)",
+         r" ?(<=|>=|!=|==|->|=>) ?|(?<=[\w)%])(?: ([<>]|\|\|) (?=[\w(.-])| ?([<>]) ?(?=[-\d(.]|[A-Za-z]\b))|"
+         r"(?<![^\s(])(?!^> )([<>]) ?(?=\.?\d)",
          lambda m: f"{'' if m[4] else ' '}{_OPERATORS[m[1] or m[2] or m[3] or m[4]]} "),
 )  # fmt: skip
 

@@ -66,7 +66,7 @@ _UNITS = {
     "kcal": "kilocalorie", "kJ": "kilojoule", "kN": "kilonewton",
     "Ω": "ohm", "kΩ": "kiloohm", "MΩ": "megaohm", "mmHg": ("millimeter of mercury", "millimeters of mercury"),
     "mol": "mole", "N": "newton", "J": "joule", "lm": "lumen", "ppm": "part per million", "ppb": "part per billion",
-    "bps": "basis point", "pts": "point", "mM": ("millimolar", "millimolar"), "eV": "electron volt",
+    "pts": "point", "mM": ("millimolar", "millimolar"), "eV": "electron volt",
     "Nm": "newton meter", "atm": "atmosphere", "µF": "microfarad", "nF": "nanofarad", "pF": "picofarad",
     "VDC": ("volt D C", "volts D C"), "angstrom": "angstrom",
     "doz": ("dozen", "dozen"), "pkg": "package", "pkgs": "package",
@@ -74,7 +74,7 @@ _UNITS = {
     "Pa": "pascal", "hPa": "hectopascal", "kPa": "kilopascal", "MPa": "megapascal",
     "psi": "pound per square inch", "mph": "mile per hour", "MPH": "mile per hour", "mpg": "mile per gallon",
     "kph": "kilometer per hour", "kmh": "kilometer per hour", "rpm": "revolution per minute",
-    "fps": "frame per second", "bpm": "beat per minute", "KM": "kilometer", "KG": "kilogram",
+    "bps": "basis point", "fps": "frame per second", "bpm": "beat per minute", "KM": "kilometer", "KG": "kilogram",
 }  # fmt: skip
 _PER = {"s": "second", "d": "day", "hour": "hour", "day": "day", "week": "week", "month": "month", "year": "year",
         "person": "person", "second": "second", "minute": "minute", "mile": "mile", "in": "inch", "head": "head",
@@ -103,7 +103,10 @@ _PLACE = re.compile(  # what comes after is a name, 10A, and no measure
     r"equation|appendix|exit)\.? $",
     re.IGNORECASE,
 )
-_OUT_OF = re.compile(r"(?!1/)\d+/100?(?!\d| (?:of|and|or|miles?|inch|seconds?)\b|-| ?[+=])|\d/5 stars?\b")
+_OUT_OF = re.compile(
+    r"(?!1/)(?<!and )\d+/100?(?!\d| (?:of|and|or|miles?|inch|inches|seconds?|dollars|cent|per ?cent|equals)\b|"
+    r"-| - ?\d| ?[+=*×])|\d/5 stars?\b"
+)
 _TWO_NUMBERS = re.compile(r"9/11|24/7|(?!1/)\d+/\d+ time\b")
 _HALVES = {"one half": "a half", "one quarter": "a quarter"}
 _KIND = r"(?:(sq|square|cu|cubic)\b\.? )?"
@@ -113,6 +116,7 @@ _MEASURE = (
     rf"({_UNIT}){_POWER}(?:/{_KIND}({_DIVISOR}){_POWER})?(?!'){STOP}"
 )
 _LENGTH = r" ?(?:(?:centi|milli|kilo)?met|inch|feet|foot|pixel|yard|mile)"  # the beginning of its name
+_AFTER_LENGTH = any_of(f"(?<={name})" for name in ("foot", "feet", "inch", "inches", "meter", "meters"))
 _DEGREES = {"C": "Celsius", "F": "Fahrenheit", "N": "north", "S": "south", "E": "east", "W": "west"}
 
 
@@ -198,6 +202,8 @@ def _measure(match):
     after = match.string[match.end() : match.end() + 20]
     if len(unit) == 1 and preceded_by(match, _PLACE) or (unit == "A" and re.match("-| [A-Z]| [a-z]+s\\b", after)):
         return match[0]
+    if unit == "bps" and re.match(r"\d,?\d{3}|\d{5}", number):
+        return f"{number} bits per second"
     per = _per_unit(below or below_power, divisor) if divisor else ""
     described = hyphen or (_names(unit)[1] != f"{unit}s" and _NOUN.match(after) and preceded_by(match, _DETERMINER))
     return words(number, _KINDS.get(prefix or power), _names(unit)[0 if described else not _is_one(number)], per)
@@ -234,7 +240,7 @@ def _length(match):
         return match[0]
     names = ("foot", "feet") if mark == "'" else ("inch", "inches")
     after = match.string[match.end() : match.end() + 20]
-    described = after[:1] == " " and preceded_by(match, _DETERMINER)
+    described = re.match(" (?!of|or|that)", after) and preceded_by(match, _DETERMINER)
     one = described or _is_one(number) or re.match(rf" [A-Z]|{NOUN}", after)
     return f"{number} {names[not one]}"
 
@@ -248,7 +254,9 @@ def _mixed(match):
 def _is_run(match):
     """Whether two numbers are neighbours, and no part of an inch: Windows 10/11, the week 23/24."""
     above, below = int(match[1]), int(match[2])
-    return above > 8 and below == above + 1 and below not in (16, 32, 64) and preceded_by(match, "[a-z] $")
+    if below in (16, 32, 64) or match.string.startswith(" of ", match.end()):
+        return False
+    return 8 < above == below - 1 and preceded_by(match, "[a-z] $")
 
 
 def _fraction(match):
@@ -289,10 +297,10 @@ MONEY = (
     rule("range of scaled numbers", "10-20K users", "ten to twenty thousand users",
          r"(?<![\w.,-])(\d{1,3})-(?=\d{1,3}(?:[KkM]\b|[bm]n\b) [a-z]{1,20}s\b)", r"\1 to "),
     rule("scaled number", "250K views", "two hundred fifty thousand views",
-         rf"(?<![#\w.])(?<!\d,)({NUMBER})(?:\.(\d+))?([KkMB]\b|[bm]n\b|MM\b|m(?= people\b))(?![/'.]\w|-[A-Z\d])"
+         rf"(?<![#\w.])(?<!\d,)({NUMBER})(?:\.(\d+))?([KkMB]\b|[bm]n\b|m(?= people\b))(?![/'.]\w|-[A-Z\d])"
          r"(?=( [a-z]{1,20}s\b| people)?)", _scaled),
     rule("coins", "99¢", "ninety-nine cents", rf"{START}(?<![A-Za-z])(\d{{1,2}})( ?¢|[cp]\b(?!\.\w))", _coins),
-    rule("percent", "50%", "fifty percent", r"(?: ?%|(?<=\d)pc\b)(?=(\w?))",
+    rule("percent", "50%", "fifty percent", r"(?: ?%|(?<=\d)pc\b(?! (?:[a-z]+ )?(?:set|suit|kit)s?\b))(?=(\w?))",
          lambda m: " percent " if m[1] else " percent"),
 )  # fmt: skip
 
@@ -304,7 +312,8 @@ MEASURES = (
          r"(?<![\w.,])(\d{1,3}) ?[°º] ?(\d{1,2}) ?'(?!') ?(?:(\d{1,2}(?:\.\d{1,6})?) ?(?:\"|''))?(?: ?([NSEW])\b)?",
          _arc),
     rule("feet and inches", "6'2\"", "six feet two inches",
-         r"(?<![\w.,'])(\d{1,2})(?:' ?| ?ft ?)(?:(\d{1,2})(?:\"|''| ?in\b(?!\.))|(1[01]|\d)(?![\w'/\"-]|[.,]\d| in\b))",
+         r"(?<![\w.,'])(\d{1,2})(?:' ?| ?ft ?)"
+         r"(?:(\d{1,2})(?:\"|''| ?in\b(?!\.| [A-Z\d]))|(1[01]|\d)(?![\w'/\"-]|[.,]\d| in\b| [a-z]{3,20}s\b))",
          lambda m: words(_counted(m[1], "foot", "feet"), _counted(m[2] or m[3], "inch", "inches"))),
     rule("length", "a 15\" screen, 12' long", "a fifteen inch screen, twelve feet long",
          r"(?<![\d\w])\"[^\"]{0,500}\"|(?<![\w\"])'[^']{0,200}'(?!\w)|"
@@ -324,9 +333,9 @@ MEASURES = (
     rule("fraction", "3/4", "three quarters", r"(?<![\w.,/])(\d{1,3})/(\d{1,4})(?![\w/]|[.,]\d)|"
          r"(?<=\d\.\d)/(?=(?:5|10)\b(?!/))", _fraction),
     rule("times", "3x4", "three by four",
-         r"(?:(?<=\d)|(?<=foot)|(?<=feet)|(?<=inch)|(?<=inches)) ?x ?(?=\d)(?!\d+ x [a-z]|10\^)|"
-         rf"(?:(?<=\d)×|(?<=\d\d\d) ×|(?<=[a-z]) ×| ×(?= \d+(?:\.\d+)?(?: × \d+)?{_LENGTH})) ?"
-         r"(?=\d(?!0\^|\d* ?=))", " by "),
+         rf"(?:(?<=\d)|{_AFTER_LENGTH})(?: x |x)(?=\d)(?!\d+ x [a-z]|10\^)|"
+         rf"(?:(?<=\d)×(?! )|(?<=\d\d\d) ×(?= \d\d\d)|(?:{_AFTER_LENGTH}) ×| ×(?= \d+(?:\.\d+)?(?: × \d+)?{_LENGTH})) ?"
+         r"(?=\d(?!0\^|\d*(?: ?=| is\b| equals\b)))", " by "),
     rule("division", "10 / 2 = 5", "ten divided by two equals five", r"(?<=\d) / (?=\d+ ?=)", " divided by "),
     rule("power", "10^6", "ten to the power of six", r"(?<=[\w)])\^(?:([23])\b(?!\.\d)|(?=-?\w))",
          lambda m: {"2": " squared", "3": " cubed"}.get(m[1], " to the power of ")),
@@ -337,7 +346,8 @@ MEASURES = (
          lambda m: {"+": " plus ", "=": " equals "}[m[1]]),
     rule("plus", "+5", "plus five", r"(?<!\w)\+(?=\.?\d)", "plus "),
     rule("about", "~5", "about five", r"(?<!\w)~ ?(?=\d)", "about "),
-    rule("product", "3 * 4", "three times four", r"(?<=\d) ?(?:\* ?(?=\d)|x ?(?=10 to the ))", " times "),
+    rule("product", "3 * 4", "three times four",
+         r"(?<=\d) ?(?:\* ?(?=\d)|x ?(?=10 (?:to the|squared|cubed)\b))", " times "),
 )  # fmt: skip
 
 # Without a number before; after the measures.

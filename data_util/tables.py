@@ -95,7 +95,7 @@ class Finder:
     @cached_property
     def _index(self) -> dict[str, list[Path]]:
         """All recordings in root by their names without ending, or in the folder above where root has none; those whose
-        names are numbers also by / and the number, since spreadsheets leave zeros in front of it away."""
+        names are numbers also by / and the number, since spreadsheets drop the zeros before it."""
         above = [self.root.parent] if len(self.root.parts) > 2 else []
         for folder in (self.root, *above):
             index: dict[str, list[Path]] = {}
@@ -209,7 +209,7 @@ def _readings(path):
 
 
 def _spreadsheet(path):
-    """The rows of all sheets that are as wide, with one header, for each width."""
+    """For each width of sheets the rows of all that have it, with one header."""
     try:
         import python_calamine
     except ImportError as error:
@@ -370,8 +370,8 @@ class _Reading:
         return width if n >= USUAL * len(self.rows) or min(counts) == 1 else min(counts)
 
     def _audio(self):
-        """The column that most often names a recording that is there, with all its zeros before without them, else one
-        whose cells end as recordings do."""
+        """The column that most often names a recording that is there, first of all with the zeros before its number;
+        else one whose cells end as recordings do."""
         if any(self.hits):
             full = [sum(folded(path.stem) in folded(cell) for cell in values if (path := self.find(cell)))
                     for values in self.values]  # fmt: skip

@@ -94,7 +94,7 @@ class HiFiGAN(Vocoder):
         return self._samples(features, None, kept)
 
     def _samples(self, features, mask, kept=None):
-        """forward, or part: what no kept sample depends on any more ends at each upsampling."""
+        """forward, or part, which after each upsampling leaves out the samples that no kept one depends on."""
         mask = None if mask is None else mask[:, :, None]
         x = masked(features[:, :, None], mask).contiguous(memory_format=torch.channels_last)  # (B, n_inputs, 1, T)
         x = masked(with_speaker(convolve(self.conv_in, x), self.speaker), mask)

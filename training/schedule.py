@@ -1,6 +1,7 @@
 """Which parts train at a step, and at which learning rates."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -9,13 +10,9 @@ from data_util.config import Config, Stage
 
 def stage_at(config: Config, step: int) -> tuple[Stage, float]:
     """The stage that a step belongs to, and what its learning rates are multiplied by there: warm-up, then cosine."""
-    training, start = config.training, 0.0
-    for stage in training.stages:
-        first = round(start * training.train_num_steps)
-        end = round((start + stage.share) * training.train_num_steps)
-        if step < end or stage is training.stages[-1]:
-            break
-        start += stage.share
+    training, edges = config.training, edges_of(config)
+    i = min(sum(step >= end for end in edges[1:]), len(training.stages) - 1)
+    stage, first, end = training.stages[i], edges[i], edges[i + 1]
     progress = min(1.0, (step - first) / max(1, end - first))
     cosine = stage.final + (1 - stage.final) * 0.5 * (1 + math.cos(math.pi * progress))
     warm_up = min(1.0, (step - first + 1) / max(1, min(training.warmup_steps, 0.1 * (end - first))))
@@ -24,14 +21,15 @@ def stage_at(config: Config, step: int) -> tuple[Stage, float]:
     return without(stage, config.fine_tuning.frozen), config.fine_tuning.rate * warm_up * cosine
 
 
+def edges_of(config: Config) -> list[int]:
+    """The first step of each stage, and the number of all steps."""
+    starts = itertools.accumulate((stage.share for stage in config.training.stages), initial=0.0)
+    return [round(start * config.training.train_num_steps) for start in starts]
+
+
 def first_step(config: Config, part: str) -> int:
-    """Of the first stage that trains a part."""
-    start = 0.0
-    for stage in config.training.stages:
-        if part in stage.parts:
-            break
-        start += stage.share
-    return round(start * config.training.train_num_steps)
+    """The first step of the first stage that trains a part, which one does."""
+    return next(first for first, stage in zip(edges_of(config), config.training.stages) if part in stage.parts)
 
 
 def without(stage: Stage, frozen: Sequence[str]) -> Stage:

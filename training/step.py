@@ -126,17 +126,18 @@ def step_if_finite(optimiser: torch.optim.Optimizer, is_broken: Tensor) -> None:
 
 @torch.no_grad()
 def update_averages(state: State, loss_duration: Tensor | None) -> None:
-    """The EMA of the weights that train, which forgets faster in a part's first steps, and the variance of
-    log-durations that a duration's mean needs, as long as the text encoder trains."""
+    """The EMA of the weights of each part that trains, which forgets faster in the part's first steps, and, where the
+    text encoder trains, the variance of log-durations, which a duration's mean needs."""
     model, ema = state.model, state.ema
     if loss_duration is not None and state.trains("text_encoder"):
         n_before = state.step - first_step(state.config, "text_encoder")
         new = model.logw_variance.lerp(loss_duration, max(LOGW_VARIANCE_RATE, 1 / (n_before + 1)))
         is_good = new.isfinite() if state.skipped is None else new.isfinite() & (state.skipped == 0)
         model.logw_variance.copy_(torch.where(is_good, new, model.logw_variance))
-    for name, part in filter(lambda item: state.trains(item[0]), model.parts().items()):
-        n_before = state.step - first_step(state.config, name)
-        decay = min(state.config.training.ema_decay, (1 + n_before) / (10 + n_before))
-        get_ema_multi_avg_fn(decay)(list(ema.parts()[name].parameters()), list(part.parameters()), n_before)
+    for name, part in model.parts().items():
+        if state.trains(name):
+            n_before = state.step - first_step(state.config, name)
+            decay = min(state.config.training.ema_decay, (1 + n_before) / (10 + n_before))
+            get_ema_multi_avg_fn(decay)(list(ema.parts()[name].parameters()), list(part.parameters()), n_before)
     for buffer, source in zip(ema.buffers(), model.buffers()):
         buffer.copy_(source)

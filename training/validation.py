@@ -183,7 +183,7 @@ def watch_prosody(state: State, numbers: dict[str, float]) -> bool:
     if prosody is None or best is not None and best["stopped"]:
         return False
     since = max(state.step - state.config.system.validation_step, best["step"] if best is not None else 0)
-    if all("prosody" not in stage_at(state.config, step)[0].parts for step in range(since, state.step)):
+    if not any("prosody" in stage_at(state.config, step)[0].parts for step in range(since, state.step)):
         return False
     loss = sum(numbers.get(f"loss_{name}", 0.0) for name in ("prosody", "f0", "voicing"))
     if best is None or loss < best["loss"]:

@@ -241,6 +241,16 @@ def masked(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask.to(x.dtype)
 
 
+def mish(x: Tensor) -> Tensor:
+    """x tanh(ln(1 + exp x)) (Misra 2020), which is x - 2 x / ((1 + exp x)^2 + 1); on a CPU PyTorch's own takes over
+    twice as long, but keeps less for a gradient."""
+    if torch.is_grad_enabled() or x.device.type != "cpu" or torch.compiler.is_exporting():
+        return F.mish(x)
+    exact = to_float32(x)
+    squares = exact.exp().add_(1).square_().add_(1)  # infinite from 45 on, where mish is x
+    return torch.addcdiv(exact, exact, squares, value=-2).to(x.dtype)
+
+
 def leaky_relu(x: Tensor) -> Tensor:
     return F.leaky_relu(x, LEAKY_SLOPE)
 

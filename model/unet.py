@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.layers import ScoreNetwork, masked, to_float32
+from model.layers import ScoreNetwork, masked, mish, to_float32
 
 
 class MaskedGroupNorm(nn.Module):
@@ -41,8 +41,8 @@ class Block(nn.Module):
         self.norm = MaskedGroupNorm(groups, channels)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """x: (B, C_in, F, T), zero where the mask is. Returns (B, C, F, T), likewise."""
-        return masked(F.mish(self.norm(masked(self.conv(x), mask), mask)), mask)
+        """x: (B, C_in, F, T), zero where the mask is. Returns (B, C, F, T), not masked."""
+        return mish(self.norm(masked(self.conv(x), mask), mask))
 
 
 class ResnetBlock(nn.Module):
@@ -57,7 +57,7 @@ class ResnetBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None, embedding: Tensor) -> Tensor:
         """x: (B, C_in, F, T), mask: (B, 1, 1, T) or None, embedding: (B, t_channels). Returns (B, C, F, T), masked."""
-        h = self.block1(x, mask) + self.time(F.mish(embedding))[:, :, None, None]
+        h = self.block1(x, mask) + self.time(mish(embedding))[:, :, None, None]
         return masked(self.block2(masked(h, mask), mask) + self.residual(x), mask)
 
 
@@ -73,16 +73,21 @@ class LinearAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x: (B, C, F, T), masked by mask (B, 1, 1, T), if any. Returns (B, C, F, T), masked."""
-        batch, _, bands, frames = x.shape
-        query, key, value = self.qkv(x).reshape(batch, 3, self.n_heads, -1, bands * frames).unbind(1)  # (B, H, D, F T)
+        assert self.out.bias is not None
+        batch, channels, bands, frames = x.shape
+        to_query, to_key_value = self.qkv.weight.split([self.out.in_channels, 2 * self.out.in_channels])
+        key_value = F.conv2d(x, to_key_value).reshape(batch, 2, self.n_heads, -1, bands * frames)
+        key, value = key_value.unbind(1)  # (B, H, D, F T)
         key = to_float32(key)
         if mask is not None:
             valid = mask.expand(batch, 1, bands, frames).reshape(batch, 1, 1, bands * frames)
             key = key.masked_fill(valid == 0, -torch.inf)
         key = key.softmax(-1).to(value.dtype)
         context = value @ key.transpose(-1, -2)  # (B, H, D, D)
-        y = (context @ query).view(batch, -1, bands, frames)
-        return x + masked(self.gate.to(x.dtype) * self.out(y), mask)
+        # queries, what they read and what is made of that are linear in x: one matrix each of item, (B, C, C)
+        read = (context @ to_query.view(self.n_heads, -1, channels)).flatten(1, 2)  # (B, H D, C)
+        y = (self.out.weight.flatten(1) @ read @ x.flatten(2)).view_as(x) + self.out.bias[:, None, None]
+        return x + masked(self.gate.to(x.dtype) * y, mask)
 
 
 class Level(nn.ModuleList):

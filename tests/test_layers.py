@@ -1,9 +1,9 @@
-"""Bricks: dropout."""
+"""Bricks: dropout and mish."""
 
 import pytest
 import torch
 
-from model.layers import Dropout, scaled_mask
+from model.layers import Dropout, mish, scaled_mask
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
@@ -39,3 +39,17 @@ def test_a_seed_gives_the_same_mask_again_and_each_call_another():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_dropout_keeps_the_precision(dtype):
     assert Dropout(0.1)(torch.ones(4, 4, dtype=dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 1e-6), (torch.float64, 1e-14), (torch.bfloat16, 2**-8)])
+def test_mish_is_what_it_says_with_and_without_gradients(dtype, rtol):
+    """Also where exp overflows, and where all of it is a small difference."""
+    x = torch.cat([torch.linspace(-30, 30, 601), torch.tensor([-1e4, -200.0, 45.0, 89.0, 1e4])]).to(dtype)
+    with_gradients = mish(x.clone().requires_grad_())
+    with torch.no_grad():
+        without = mish(x)
+    for y in (with_gradients, without):
+        assert y.dtype == dtype
+        expected = x.double() * torch.tanh(torch.log1p(x.double().exp()))
+        expected = torch.where(x > 40, x.double(), expected)
+        assert (y.double() - expected).abs().div(x.abs().double() + 1).max() < rtol

@@ -31,6 +31,7 @@ RUNTIME_NEEDS = ("numpy", "onnxruntime", "soundfile", "tqdm", "inflect", "unidec
 ESPEAK_NEEDS = ("phonemizer", "espeakng-loader")
 OTHER_LANGUAGE_NEEDS = ("babel",)  # for another text.language than English
 OPSET = 20  # the first with Gelu
+NO_CONTEXT = {"before": torch.zeros(0), "after": torch.zeros(0)}  # of the vocoder's frames, none is read alone
 SMALLEST = 1024  # numbers of a tensor that is worth storing in fewer bits
 WEIGHTS = ("float32", "float16", "int8")
 LOUDNESS = -23.0  # LUFS, at which sounds are compared
@@ -117,13 +118,14 @@ class Decoder(Graph):
 
 class Vocoder(Graph):
     """Some frames of a text to samples: the decoder's outputs, and noise_wav (1, 1, T_mel hop_length), where it filters
-    noise; to wav (1, 1, T_mel hop_length)."""
+    noise; to wav (1, 1, n hop_length) of all but the first and the last frames, which are read alone: as many as
+    before and after are long, whose values mean nothing."""
 
     def __init__(self, model: NiSETS):
         super().__init__()
         self.model = model
         filtered, self.of_source = ("noise_wav",) if model.generator.needs_source else (), source_of(model)
-        self.inputs = ("features", *self.of_source, *filtered, *speaker_of(model))
+        self.inputs = ("features", "before", "after", *self.of_source, *filtered, *speaker_of(model))
         self.outputs = ("wav",)
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -131,7 +133,8 @@ class Vocoder(Graph):
         if self.model.generator.needs_source:
             source = Source(noise=given["noise_wav"], **{name: given[name] for name in self.of_source})
         with self.model.speaking_as(given.get("speaker", 0)):
-            return self.model.vocode(given["features"], source=source)
+            kept = slice(given["before"].shape[0], given["features"].shape[-1] - given["after"].shape[0])
+            return self.model.vocode(given["features"], None, source, kept)
 
 
 class FourierProducts(nn.Module):
@@ -227,7 +230,8 @@ def example() -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(1, 20, (1, 13), generator=generator)
     return {"x": x, "length_scale": torch.tensor(3.0, dtype=torch.float64), "speaker": torch.tensor(0),
-            "noise_values": torch.randn(1, 2, x.shape[1], generator=generator)}  # fmt: skip
+            "noise_values": torch.randn(1, 2, x.shape[1], generator=generator),
+            "before": torch.zeros(2), "after": torch.zeros(3)}  # fmt: skip
 
 
 def noises(model: NiSETS, n_frames: int) -> dict[str, Tensor]:

@@ -12,9 +12,8 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
-from model.layers import leaky_relu, masked, speaker_embedding, with_speaker
+from model.layers import leaky_relu, masked, span, speaker_embedding, with_speaker
 from model.vocoder import Source, Vocoder
-from runtime.chunking import window
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, dilation: int = 1) -> nn.Module:
@@ -104,11 +103,12 @@ class HiFiGAN(Vocoder):
             x = masked(convolve(upsample, leaky_relu(x)), mask)
             x = resblocks(x, mask)
             if kept is not None:
-                read, kept = window(rate * kept.start, rate * kept.stop, x.shape[-1], reach)
-                x = x[..., read]
+                start, stop = rate * kept.start, rate * kept.stop
+                read = slice(torch.sym_max(0, start - reach), torch.sym_min(stop + reach, x.shape[-1]))
+                x, kept = span(x, read), slice(start - read.start, stop - read.start)
         x = convolve(self.conv_out, leaky_relu(x))
         wav = masked(torch.tanh(x[:, :, 0]), None if mask is None else mask[:, :, 0])
-        return wav if kept is None else wav[..., kept]
+        return wav if kept is None else span(wav, kept)
 
     @torch.no_grad()
     def fold(self) -> "HiFiGAN":

@@ -241,6 +241,13 @@ def masked(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask.to(x.dtype)
 
 
+def span(x: Tensor, places: slice) -> Tensor:
+    """x[..., places]; an export knows the result's length where places' ends are of its inputs' lengths."""
+    if not torch.compiler.is_exporting():
+        return x[..., places]
+    return x.index_select(-1, places.start + torch.arange(places.stop - places.start, device=x.device))
+
+
 def mish(x: Tensor) -> Tensor:
     """x tanh(ln(1 + exp x)) (Misra 2020), which is x - 2 x / ((1 + exp x)^2 + 1); on a CPU PyTorch's own takes over
     twice as long, but keeps less for a gradient."""

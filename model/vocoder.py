@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from model.layers import span
 from runtime.chunking import in_samples
 
 
@@ -49,9 +50,10 @@ class Vocoder(nn.Module):
         raise NotImplementedError
 
     def part(self, features: Tensor, source: Source | None, kept: slice) -> Tensor:
-        """forward's samples of the frames that are kept, (B, 1, n hop_length). Override it where less work will do."""
+        """forward's samples of the frames that are kept, (B, 1, n hop_length). Override it where less work will do, and
+        take parts by layers.span, which an export understands."""
         wav = self(features, None, source)
-        return wav[..., in_samples(kept, wav.shape[-1] // features.shape[-1])]
+        return span(wav, in_samples(kept, wav.shape[-1] // features.shape[-1]))
 
     def with_phase(self, source: Source) -> Source:
         """The source of a whole text, with what any part of it has to know of the frames before it."""

@@ -254,11 +254,12 @@ def chunks(n_frames: int, reach: int) -> Iterator[tuple[slice, slice]]:
         start, size = end, min(2 * size, LONGEST_CHUNK)
 
 
-def windows(n_frames: int, reach: int, n: int) -> list[tuple[slice, slice]]:
-    """Frames in n parts of about one length, to be made side by side: (frames to read, those of them to keep) of each.
-    There are fewer than n where a part would be shorter than reach."""
-    n = max(1, min(n, n_frames // max(1, reach)))
-    edges = [n_frames * i // n for i in range(n + 1)]
+def windows(kept: slice, n_frames: int, reach: int, n: int) -> list[tuple[slice, slice]]:
+    """Some of n_frames in n parts of about one length, to be made side by side: (frames to read, those of them to keep)
+    of each. There are fewer than n where a part would be shorter than half of reach."""
+    n_kept = kept.stop - kept.start
+    n = max(1, min(n, n_kept, 2 * n_kept // max(1, reach)))
+    edges = [kept.start + n_kept * i // n for i in range(n + 1)]
     return [window(start, end, n_frames, reach) for start, end in zip(edges, edges[1:])]
 
 

@@ -79,7 +79,7 @@ class Voice(BaseVoice):
         n_frames = int(durations.sum())
         every = slice(0, n_frames)
         parts = [(every, every)] if whole else chunks(n_frames, self.reach)
-        wavs = (self.vocode(self._cut(values, read))[in_samples(kept, self.reader.hop_length)] for read, kept in parts)
+        wavs = (self.vocode(self._cut(values, read), kept) for read, kept in parts)
         heard = (self.reader.heard(wav, settings) for wav in wavs)
         return durations, self.reader.finished(heard, n_frames, piece)
 
@@ -116,18 +116,21 @@ class Voice(BaseVoice):
     def _cut(self, values, frames):
         """What the vocoder reads, at some frames."""
         places = {"noise_wav": (..., in_samples(frames, self.reader.hop_length)), "speaker": ...}
-        return {name: values[name][places.get(name, (..., frames))] for name in _inputs(self.vocoder)}
+        names = [name for name in _inputs(self.vocoder) if name in values]
+        return {name: values[name][places.get(name, (..., frames))] for name in names}
 
-    def vocode(self, values: dict[str, np.ndarray]) -> np.ndarray:
-        """Frames to samples (n,), in windows side by side. values: the vocoder's inputs by name, (1, channels, T_mel),
-        noise_wav (1, 1, n), speaker ()."""
+    def vocode(self, values: dict[str, np.ndarray], kept: slice | None = None) -> np.ndarray:
+        """The samples (n,) of those frames that are kept, None: of all, in windows side by side. values: the vocoder's
+        inputs by name, (1, channels, T_mel), noise_wav (1, 1, T_mel hop_length), speaker ()."""
 
         def samples_of(part):
-            read, kept = part
-            wav = _run(self.vocoder, self._cut(values, read))["wav"]
-            return wav[0, 0, in_samples(kept, self.reader.hop_length)]
+            read, ours = part
+            context = {"before": ours.start, "after": read.stop - read.start - ours.stop}
+            lengths = {name: np.zeros(length, dtype=np.float32) for name, length in context.items()}
+            return _run(self.vocoder, self._cut(values, read) | lengths)["wav"][0, 0]
 
-        parts = windows(values["features"].shape[-1], self.reach, self.n_threads)
+        n_frames = values["features"].shape[-1]
+        parts = windows(kept or slice(0, n_frames), n_frames, self.reach, self.n_threads)
         if len(parts) == 1:  # in the thread that asks, so that several who ask do not wait for each other
             return samples_of(parts[0])
         return np.concatenate(list(self.workers.map(samples_of, parts)))

@@ -141,8 +141,9 @@ def test_each_graph_gives_what_the_model_gives(exported, length):
             values["noise_latents"] = torch.randn(1, 80, (-(-n_frames // stride) + 2) * stride)
             values["noise_f0"] = torch.randn_like(values["noise_latents"][:, :1])
             values["noise_wav"] = torch.randn(1, 1, n_frames * 256)
+            values["before"], values["after"] = torch.zeros(n_frames // 3), torch.zeros(n_frames // 5)
         if "features" in graph.inputs:
-            frames = [name for name in graph.inputs if name not in ("noise_wav", "speaker")]
+            frames = [name for name in graph.inputs if name not in ("noise_wav", "before", "after", "speaker")]
             values |= {name: values[name][..., :n_frames] for name in frames}
         with torch.no_grad():
             right = export.call(graph, values)
@@ -162,24 +163,30 @@ def test_windows_side_by_side_sound_as_the_whole_does(exported):
     values = {}
     for each in one.vocoder.get_inputs():
         length = lengths.get(each.name, n_frames)
-        values[each.name] = (np.array(0, dtype=np.int64) if length is None else
-                             drawn.uniform(0.1, 1, (1, each.shape[1], length)).astype(np.float32))  # fmt: skip
-    assert len(chunking.windows(n_frames, one.reach, 3)) == 3
-    whole = onnx_runtime._run(one.vocoder, values)["wav"][0, 0]
+        if each.name not in export.NO_CONTEXT:
+            values[each.name] = (np.array(0, dtype=np.int64) if length is None else
+                                 drawn.uniform(0.1, 1, (1, each.shape[1], length)).astype(np.float32))  # fmt: skip
+    assert len(chunking.windows(slice(0, n_frames), n_frames, one.reach, 3)) == 3
+    no_context = {name: length.numpy() for name, length in export.NO_CONTEXT.items()}
+    whole = onnx_runtime._run(one.vocoder, values | no_context)["wav"][0, 0]
     np.testing.assert_allclose(several.vocode(values), whole, atol=1e-5)
+    for start, stop in ((0, 16), (40, 200), (290, n_frames)):  # of which the others are context
+        np.testing.assert_allclose(several.vocode(values, slice(start, stop)), whole[start * 256 : stop * 256],
+                                   atol=1e-5)  # fmt: skip
     one.workers.shutdown()  # a voice of one thread speaks in the threads of those who ask
     np.testing.assert_array_equal(one.vocode(values), whole)
 
 
-@pytest.mark.parametrize(("n_frames", "reach", "n"), [(301, 13, 4), (301, 0, 4), (30, 13, 4), (5, 13, 4), (1, 0, 2)])
-def test_windows_make_every_frame_once_from_all_that_it_depends_on(n_frames, reach, n):
-    made = []
-    for read, kept in chunking.windows(n_frames, reach, n):
-        ours = range(n_frames)[read][kept]
+@pytest.mark.parametrize(("first", "last"), [(0, 0), (7, 0), (0, 5), (13, 20)])
+@pytest.mark.parametrize(("n_kept", "reach", "n"), [(301, 13, 4), (301, 0, 4), (30, 13, 4), (5, 13, 4), (1, 0, 2)])
+def test_windows_make_every_frame_once_from_all_that_it_depends_on(n_kept, reach, n, first, last):
+    made, n_frames, kept = [], first + n_kept + last, slice(first, first + n_kept)
+    for read, place in chunking.windows(kept, n_frames, reach, n):
+        ours = range(n_frames)[read][place]
         assert read.start <= max(0, ours[0] - reach) and read.stop >= min(n_frames, ours[-1] + 1 + reach)
-        assert len(ours) >= min(reach, n_frames)
+        assert len(ours) >= min(reach / 2, n_kept)
         made += ours
-    assert made == list(range(n_frames))
+    assert made == list(range(n_frames))[kept]
 
 
 def test_nothing_in_the_graphs_is_random_or_of_one_length(exported):
@@ -201,7 +208,7 @@ def test_graphs_of_several_speak_as_who_is_asked_for(tmp_path):
 
     def made(speaker):
         torch.manual_seed(0)
-        values = export.example() | {"speaker": torch.tensor(speaker)}
+        values = export.example() | {"speaker": torch.tensor(speaker), **export.NO_CONTEXT}
         for graph in export.graphs(model):
             assert "speaker" in graph.inputs
             if "noise_latents" in graph.inputs:

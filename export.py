@@ -7,6 +7,7 @@ import math
 import re
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -140,31 +141,59 @@ class Vocoder(Graph):
 class FourierProducts(nn.Module):
     """Fourier as products with matrices, for ONNX, whose DFT is slower than these and knows no complex numbers.
 
-    Cosines are even about n_fft / 2 and sines are odd, so that of a frame folded there half of each matrix will do.
+    Cosines are even about n_fft / 2 and sines are odd, so that of a frame folded there half of each matrix will do; the
+    same about n_fft / 4, where even bins and odd ones differ, leaves a quarter of it for each of the two.
     """
 
-    cos: Tensor
-    sin: Tensor
+    cos_even: Tensor  # (n_fft / 4 + 1 samples, n_fft / 4 + 1 bins)
+    cos_odd: Tensor  # (n_fft / 4, n_fft / 4)
+    sin_even: Tensor  # (n_fft / 4 - 1, n_fft / 4 + 1)
+    sin_odd: Tensor  # (n_fft / 4, n_fft / 4)
     weight: Tensor
 
     def __init__(self, n_fft: int):
         super().__init__()
-        self.n_fft, n_bins = n_fft, n_fft // 2 + 1
+        self.n_fft, n_bins, quarter = n_fft, n_fft // 2 + 1, n_fft // 4
         angles = 2 * math.pi / n_fft * torch.outer(torch.arange(n_bins), torch.arange(n_bins)).remainder(n_fft).double()
         weight = torch.full((n_bins,), 2 / n_fft, dtype=torch.float64)  # each bin stands for itself and its conjugate
         weight[0] = weight[-1] = 1 / n_fft
-        for name, matrix in (("cos", angles.cos()), ("sin", -angles[1:-1].sin()), ("weight", weight)):
-            self.register_buffer(name, matrix.float())  # (n_fft / 2 + 1 or - 1 samples, n_bins)
+        cos, sin = angles.cos(), -angles.sin()
+        matrices = {"cos_even": cos[: quarter + 1, ::2], "cos_odd": cos[:quarter, 1::2], "weight": weight,
+                    "sin_even": sin[1:quarter, ::2], "sin_odd": sin[1 : quarter + 1, 1::2]}  # fmt: skip
+        for name, matrix in matrices.items():
+            self.register_buffer(name, matrix.float().contiguous())
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        first, middle, last = frames[..., :1], frames[..., 1 : self.n_fft // 2], frames[..., self.n_fft // 2 :]
-        mirrored = last[..., 1:].flip(-1)
-        return torch.cat([first, middle + mirrored, last[..., :1]], -1) @ self.cos, (middle - mirrored) @ self.sin
+        first, middle, last = frames.tensor_split([1, self.n_fft // 2], dim=-1)
+        last, mirrored = last[..., :1], last[..., 1:].flip(-1)
+        low, centre, high = self._thirds(torch.cat([first, middle + mirrored, last], -1), self.n_fft // 4)
+        real = torch.cat([low + high, centre], -1) @ self.cos_even, (low - high) @ self.cos_odd
+        low, centre, high = self._thirds(middle - mirrored, self.n_fft // 4 - 1)
+        imag = (low - high) @ self.sin_even, torch.cat([low + high, centre], -1) @ self.sin_odd
+        return self._bins(*real), self._bins(*imag)
 
     def inverse(self, real: Tensor, imag: Tensor) -> Tensor:
-        even, odd = (real * self.weight) @ self.cos.T, (imag * self.weight) @ self.sin.T
-        middle = even[..., 1:-1]
-        return torch.cat([even[..., :1], middle + odd, even[..., -1:], (middle - odd).flip(-1)], -1)
+        (even, odd), (even_imag, odd_imag) = (
+            (x[..., ::2], x[..., 1::2]) for x in (real * self.weight, imag * self.weight)
+        )
+        low, centre = (even @ self.cos_even.T).tensor_split([self.n_fft // 4], dim=-1)
+        odd = odd @ self.cos_odd.T
+        cosines = torch.cat([low + odd, centre, (low - odd).flip(-1)], -1)
+        low, centre = (odd_imag @ self.sin_odd.T).tensor_split([self.n_fft // 4 - 1], dim=-1)
+        even = even_imag @ self.sin_even.T
+        sines = torch.cat([low + even, centre, (low - even).flip(-1)], -1)
+        first, middle, last = cosines.tensor_split([1, self.n_fft // 2], dim=-1)
+        return torch.cat([first, middle + sines, last, (middle - sines).flip(-1)], -1)
+
+    @staticmethod
+    def _thirds(x, n):
+        """The first n, the one in the middle, and the last n from the end on."""
+        return x[..., :n], x[..., n : n + 1], x[..., n + 1 :].flip(-1)
+
+    @staticmethod
+    def _bins(even, odd):
+        """In turns, beginning and ending with an even one."""
+        return torch.cat([torch.stack([even[..., :-1], odd], -1).flatten(-2), even[..., -1:]], -1)
 
 
 def without_complex_numbers(model: NiSETS) -> NiSETS:
@@ -220,7 +249,7 @@ def upsample_linear1d(self, output_size, align_corners, scale_factors):
     return op.Squeeze(op.Resize(op.Unsqueeze(self, axis), None, scales, mode="linear"), axis)
 
 
-TRANSLATIONS = {  # where PyTorch's own are slow, or missing
+TRANSLATIONS: dict[Callable, Callable] = {  # where PyTorch's own are slow, or missing
     torch.ops.aten.searchsorted.Tensor: searchsorted,
     torch.ops.aten.mish.default: mish,
     torch.ops.aten.unfold.default: unfold,

@@ -21,7 +21,7 @@ from model.layers import Fourier
 from model.nisets import Encoded, NiSETS
 from model.prosody import N_VALUES
 from model.vocoder import Source
-from runtime import command, loudness
+from runtime import command, loudness, onnx_runtime
 from runtime.files import check_folder, write_atomic, write_json
 from sampling import Voice
 from training import checkpoint, run_log, voices
@@ -32,7 +32,6 @@ RUNTIME_NEEDS = ("numpy", "onnxruntime", "soundfile", "tqdm", "inflect", "unidec
 ESPEAK_NEEDS = ("phonemizer", "espeakng-loader")
 OTHER_LANGUAGE_NEEDS = ("babel",)  # for another text.language than English
 OPSET = 20  # the first with Gelu
-NO_CONTEXT = {"before": torch.zeros(0), "after": torch.zeros(0)}  # of the vocoder's frames, none is read alone
 SMALLEST = 1024  # numbers of a tensor that is worth storing in fewer bits
 WEIGHTS = ("float32", "float16", "int8")
 LOUDNESS = -23.0  # LUFS, at which sounds are compared
@@ -120,7 +119,7 @@ class Decoder(Graph):
 class Vocoder(Graph):
     """Some frames of a text to samples: the decoder's outputs, and noise_wav (1, 1, T_mel hop_length), where it filters
     noise; to wav (1, 1, n hop_length) of all but the first and the last frames, which are read alone: as many as
-    before and after are long, whose values mean nothing."""
+    before and after are longer than onnx_runtime.LEAST. Their values mean nothing."""
 
     def __init__(self, model: NiSETS):
         super().__init__()
@@ -134,7 +133,8 @@ class Vocoder(Graph):
         if self.model.generator.needs_source:
             source = Source(noise=given["noise_wav"], **{name: given[name] for name in self.of_source})
         with self.model.speaking_as(given.get("speaker", 0)):
-            kept = slice(given["before"].shape[0], given["features"].shape[-1] - given["after"].shape[0])
+            before, after = (given[name].shape[0] - onnx_runtime.LEAST for name in ("before", "after"))
+            kept = slice(before, given["features"].shape[-1] - after)
             return self.model.vocode(given["features"], None, source, kept)
 
 
@@ -289,7 +289,12 @@ def example() -> dict[str, Tensor]:
     x = torch.randint(1, 20, (1, 13), generator=generator)
     return {"x": x, "length_scale": torch.tensor(3.0, dtype=torch.float64), "speaker": torch.tensor(0),
             "noise_values": torch.randn(1, 2, x.shape[1], generator=generator),
-            "before": torch.zeros(2), "after": torch.zeros(3)}  # fmt: skip
+            **context(2, 3)}  # fmt: skip
+
+
+def context(before: int = 0, after: int = 0) -> dict[str, Tensor]:
+    """onnx_runtime.context as tensors."""
+    return {name: torch.from_numpy(value) for name, value in onnx_runtime.context(before, after).items()}
 
 
 def noises(model: NiSETS, n_frames: int) -> dict[str, Tensor]:
@@ -508,8 +513,6 @@ def run(args: argparse.Namespace) -> None:
     missing = missing_packages(PACKAGES)
     if missing:
         raise ExportError(f"{', '.join(missing)} not installed: pip install -r requirements-extra.txt")
-    from runtime import onnx_runtime
-
     check_folder(args.out)
     path, which = voices.find(args.id, args.ckpt)
     voice = Voice(checkpoint.load_voice(path, args.overrides))

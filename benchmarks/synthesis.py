@@ -98,7 +98,7 @@ def tensors_of(voice: Voice, length_scale: float) -> dict[str, Tensor]:
     model, stride = voice.model, export.stride_of(voice.model)
     (piece,) = voice.reader.pieces(TEXT, Settings())
     values = {"x": torch.tensor([piece.ids]), "length_scale": torch.tensor(length_scale, dtype=torch.float64),
-              "noise_values": torch.randn(1, 2, len(piece.ids)), **export.NO_CONTEXT}  # fmt: skip
+              "noise_values": torch.randn(1, 2, len(piece.ids)), **export.context()}  # fmt: skip
     for graph in export.graphs(model):
         if "noise_latents" in graph.inputs:
             values |= export.noises(model, -(-int(values["durations"].sum()) // stride) * stride)

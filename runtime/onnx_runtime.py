@@ -18,6 +18,7 @@ from text import FrontEnd
 
 GRAPHS = ("encoder", "decoder", "vocoder")
 ABOUT = "voice.json"
+LEAST = 2  # places of an axis that a graph of any length is made for
 PACKAGE = Path(__file__).resolve().parents[1]  # the folder of the exported voice that this file is part of
 
 
@@ -125,15 +126,19 @@ class Voice(BaseVoice):
 
         def samples_of(part):
             read, ours = part
-            context = {"before": ours.start, "after": read.stop - read.start - ours.stop}
-            lengths = {name: np.zeros(length, dtype=np.float32) for name, length in context.items()}
-            return _run(self.vocoder, self._cut(values, read) | lengths)["wav"][0, 0]
+            beside = context(ours.start, read.stop - read.start - ours.stop)
+            return _run(self.vocoder, self._cut(values, read) | beside)["wav"][0, 0]
 
         n_frames = values["features"].shape[-1]
         parts = windows(kept or slice(0, n_frames), n_frames, self.reach, self.n_threads)
         if len(parts) == 1:  # in the thread that asks, so that several who ask do not wait for each other
             return samples_of(parts[0])
         return np.concatenate(list(self.workers.map(samples_of, parts)))
+
+
+def context(before: int = 0, after: int = 0) -> dict[str, np.ndarray]:
+    """Of the vocoder's inputs those that say how many of the first and of the last frames are read alone."""
+    return {"before": np.zeros(before + LEAST, np.float32), "after": np.zeros(after + LEAST, np.float32)}
 
 
 def _session(graph, folder, n_threads):

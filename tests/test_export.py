@@ -141,7 +141,7 @@ def test_each_graph_gives_what_the_model_gives(exported, length):
             values["noise_latents"] = torch.randn(1, 80, (-(-n_frames // stride) + 2) * stride)
             values["noise_f0"] = torch.randn_like(values["noise_latents"][:, :1])
             values["noise_wav"] = torch.randn(1, 1, n_frames * 256)
-            values["before"], values["after"] = torch.zeros(n_frames // 3), torch.zeros(n_frames // 5)
+            values |= export.context(n_frames // 3, n_frames // 5)
         if "features" in graph.inputs:
             frames = [name for name in graph.inputs if name not in ("noise_wav", "before", "after", "speaker")]
             values |= {name: values[name][..., :n_frames] for name in frames}
@@ -163,12 +163,11 @@ def test_windows_side_by_side_sound_as_the_whole_does(exported):
     values = {}
     for each in one.vocoder.get_inputs():
         length = lengths.get(each.name, n_frames)
-        if each.name not in export.NO_CONTEXT:
+        if each.name not in export.context():
             values[each.name] = (np.array(0, dtype=np.int64) if length is None else
                                  drawn.uniform(0.1, 1, (1, each.shape[1], length)).astype(np.float32))  # fmt: skip
     assert len(chunking.windows(slice(0, n_frames), n_frames, one.reach, 3)) == 3
-    no_context = {name: length.numpy() for name, length in export.NO_CONTEXT.items()}
-    whole = onnx_runtime._run(one.vocoder, values | no_context)["wav"][0, 0]
+    whole = onnx_runtime._run(one.vocoder, values | onnx_runtime.context())["wav"][0, 0]
     np.testing.assert_allclose(several.vocode(values), whole, atol=1e-5)
     for start, stop in ((0, 16), (40, 200), (290, n_frames)):  # of which the others are context
         np.testing.assert_allclose(several.vocode(values, slice(start, stop)), whole[start * 256 : stop * 256],
@@ -208,7 +207,7 @@ def test_graphs_of_several_speak_as_who_is_asked_for(tmp_path):
 
     def made(speaker):
         torch.manual_seed(0)
-        values = export.example() | {"speaker": torch.tensor(speaker), **export.NO_CONTEXT}
+        values = export.example() | {"speaker": torch.tensor(speaker), **export.context()}
         for graph in export.graphs(model):
             assert "speaker" in graph.inputs
             if "noise_latents" in graph.inputs:

@@ -229,13 +229,13 @@ def test_the_graphs_of_its_export_give_the_same_samples(kind):
         values["noise_values"] = drawn(generator, (1, N_VALUES, SPOKEN.shape[1]))
         values["noise_f0"] = F.pad(drawn(generator, (1, 1, n)), (0, -n % stride))
     values["noise_latents"] = F.pad(drawn(generator, spoken.mu.shape), (0, -n % stride))
-    values |= {"noise_wav": drawn(generator, spoken.wav.shape), **export.NO_CONTEXT}
+    values |= {"noise_wav": drawn(generator, spoken.wav.shape), **export.context()}
     encoder, decoder, vocoder = export.graphs(model)
     values |= export.call(encoder, values)
     values |= {name: value[..., :n] for name, value in export.call(decoder, values).items()}
     assert torch.equal(values["durations"], spoken.durations)
     assert (export.call(vocoder, values)["wav"] - spoken.wav).abs().max() <= 1e-5
-    values |= {"before": torch.zeros(1), "after": torch.zeros(2)}  # frames that are read and not made
+    values |= export.context(1, 2)  # frames that are read and not made
     assert (export.call(vocoder, values)["wav"] - spoken.wav[..., HOP : -2 * HOP]).abs().max() <= 1e-5
 
 

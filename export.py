@@ -7,7 +7,6 @@ import math
 import re
 import sys
 import warnings
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -227,36 +226,6 @@ def mish(self):
     return op.Mul(self, op.Div(n, op.Add(n, op.CastLike(op.Constant(value_float=2.0), self))))
 
 
-def unfold(self, dimension, size, step):
-    """Tensor.unfold along the last axis, size and its length multiples of step, by copies of whole steps: the graph's
-    own way gathers number by number."""
-    from onnxscript import opset20 as op
-
-    assert dimension == -1 and size % step == 0
-    shape = op.Concat(op.Shape(self, end=-1), op.Constant(value_ints=[-1, step]), axis=0)
-    steps, axis, n_beyond = op.Reshape(self, shape), op.Constant(value_ints=[-2]), size // step - 1
-    ends = [k - n_beyond for k in range(n_beyond)] + [2**31]
-    bounds = [[op.Constant(value_ints=[bound]) for bound in bounds] for bounds in enumerate(ends)]
-    return op.Concat(*(op.Slice(steps, start, end, axis) for start, end in bounds), axis=-1)
-
-
-def upsample_linear1d(self, output_size, align_corners, scale_factors):
-    """F.interpolate of (B, C, T), mode linear: ONNX Runtime does rows of images without gathering each number."""
-    from onnxscript import opset20 as op
-
-    assert output_size is None and not align_corners
-    axis, scales = op.Constant(value_ints=[2]), op.Constant(value_floats=[1.0, 1.0, 1.0, *scale_factors])
-    return op.Squeeze(op.Resize(op.Unsqueeze(self, axis), None, scales, mode="linear"), axis)
-
-
-TRANSLATIONS: dict[Callable, Callable] = {  # where PyTorch's own are slow, or missing
-    torch.ops.aten.searchsorted.Tensor: searchsorted,
-    torch.ops.aten.mish.default: mish,
-    torch.ops.aten.unfold.default: unfold,
-    torch.ops.aten.upsample_linear1d.vec: upsample_linear1d,
-}
-
-
 def to_onnx(graph: Graph, inputs: dict[str, Tensor], stride: int = 1):
     """A graph as an onnx.ModelProto, its last axis of any length. inputs: an example; stride: T_mel is a multiple."""
 
@@ -275,7 +244,8 @@ def to_onnx(graph: Graph, inputs: dict[str, Tensor], stride: int = 1):
                 graph.eval(), tuple(inputs[name] for name in graph.inputs), dynamo=True, opset_version=OPSET,
                 input_names=graph.inputs, output_names=graph.outputs, verbose=False, external_data=False,
                 dynamic_shapes=(tuple(axes(name, inputs[name]) for name in graph.inputs),),
-                custom_translation_table=TRANSLATIONS,
+                custom_translation_table={torch.ops.aten.searchsorted.Tensor: searchsorted,
+                                          torch.ops.aten.mish.default: mish},
             )  # fmt: skip
     finally:
         logging.disable(logging.NOTSET)
@@ -288,8 +258,7 @@ def example() -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(1, 20, (1, 13), generator=generator)
     return {"x": x, "length_scale": torch.tensor(3.0, dtype=torch.float64), "speaker": torch.tensor(0),
-            "noise_values": torch.randn(1, 2, x.shape[1], generator=generator),
-            **context(2, 3)}  # fmt: skip
+            "noise_values": torch.randn(1, 2, x.shape[1], generator=generator), **context(2, 3)}  # fmt: skip
 
 
 def context(before: int = 0, after: int = 0) -> dict[str, Tensor]:

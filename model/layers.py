@@ -248,6 +248,15 @@ def span(x: Tensor, places: slice) -> Tensor:
     return x.index_select(-1, places.start + torch.arange(places.stop - places.start, device=x.device))
 
 
+def overlapping(x: Tensor, size: int, step: int) -> Tensor:
+    """x.unfold(-1, size, step), whose size and length are multiples of step; in an export, where its own way gathers
+    number by number, by copies of whole steps."""
+    if not torch.compiler.is_exporting():
+        return x.unfold(-1, size, step)
+    steps, n = x.unflatten(-1, (-1, step)), size // step
+    return torch.cat([steps[..., k : k + 1 - n or None, :] for k in range(n)], dim=-1)
+
+
 def mish(x: Tensor) -> Tensor:
     """x tanh(ln(1 + exp x)) (Misra 2020), which is x - 2 x / ((1 + exp x)^2 + 1); on a CPU PyTorch's own takes over
     twice as long, but keeps less for a gradient."""

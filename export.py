@@ -117,8 +117,8 @@ class Decoder(Graph):
 
 class Vocoder(Graph):
     """Some frames of a text to samples: the decoder's outputs, and noise_wav (1, 1, T_mel hop_length), where it filters
-    noise; to wav (1, 1, n hop_length) of all but the first and the last frames, which are read alone: as many as
-    before and after are longer than onnx_runtime.LEAST. Their values mean nothing."""
+    noise; to wav (1, 1, n hop_length) of the n frames between those that are context. Of before and after the length
+    alone is read: less onnx_runtime.LEAST_LENGTH, so many of the first and of the last frames are context."""
 
     def __init__(self, model: NiSETS):
         super().__init__()
@@ -132,7 +132,7 @@ class Vocoder(Graph):
         if self.model.generator.needs_source:
             source = Source(noise=given["noise_wav"], **{name: given[name] for name in self.of_source})
         with self.model.speaking_as(given.get("speaker", 0)):
-            before, after = (given[name].shape[0] - onnx_runtime.LEAST for name in ("before", "after"))
+            before, after = (given[name].shape[0] - onnx_runtime.LEAST_LENGTH for name in ("before", "after"))
             kept = slice(before, given["features"].shape[-1] - after)
             return self.model.vocode(given["features"], None, source, kept)
 
@@ -140,8 +140,9 @@ class Vocoder(Graph):
 class FourierProducts(nn.Module):
     """Fourier as products with matrices, for ONNX, whose DFT is slower than these and knows no complex numbers.
 
-    Cosines are even about n_fft / 2 and sines are odd, so that of a frame folded there half of each matrix will do; the
-    same about n_fft / 4, where even bins and odd ones differ, leaves a quarter of it for each of the two.
+    Cosines are even about n_fft / 2 and sines are odd, so that of a frame folded there half of each matrix will do.
+    About n_fft / 4 those of even bins are the one and those of odd bins the other, so that each has half of the samples
+    left for half of the bins. Raises ExportError for an n_fft that is no multiple of 4.
     """
 
     cos_even: Tensor  # (n_fft / 4 + 1 samples, n_fft / 4 + 1 bins)
@@ -152,6 +153,8 @@ class FourierProducts(nn.Module):
 
     def __init__(self, n_fft: int):
         super().__init__()
+        if n_fft % 4:
+            raise ExportError(f"audio.n_fft = {n_fft}: must be a multiple of 4 to be exported")
         self.n_fft, n_bins, quarter = n_fft, n_fft // 2 + 1, n_fft // 4
         angles = 2 * math.pi / n_fft * torch.outer(torch.arange(n_bins), torch.arange(n_bins)).remainder(n_fft).double()
         weight = torch.full((n_bins,), 2 / n_fft, dtype=torch.float64)  # each bin stands for itself and its conjugate

@@ -259,8 +259,8 @@ class ConvNeXtSizes(Kind):
 
     def checks(self, config):
         hop, n_fft = config.audio.hop_length, config.audio.n_fft
-        fits = n_fft >= 2 * hop and n_fft % hop == n_fft % 4 == 0
-        yield fits, "audio.n_fft", "a multiple of 4 and of audio.hop_length, twice it or more, for generator.kind"
+        fits = n_fft >= 2 * hop and n_fft % hop == 0
+        yield fits, "audio.n_fft", "a multiple of audio.hop_length, twice it or more, for generator.kind"
 
 
 class Discriminators(Section):

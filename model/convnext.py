@@ -164,7 +164,8 @@ class Excitation(nn.Module):
 
 
 def interpolated(values: Tensor, hop_length: int) -> Tensor:
-    """F.interpolate(mode="linear") of (B, 1, T) to (B, 1, T hop_length), as an image of one row, which is faster."""
+    """F.interpolate(mode="linear") of (B, 1, T) to (B, 1, T hop_length), as an image of one row, which is
+    as exact, and faster on a CPU and in ONNX Runtime."""
     return F.interpolate(values[:, :, None], scale_factor=(1, hop_length), mode="bilinear")[:, :, 0]
 
 

@@ -1,8 +1,8 @@
 """HiFi-GAN (Kong et al. 2020, section 2.2 and appendix A.1): latents to samples by convolutions that upsample.
 
 The layers are one-dimensional; inside, they run as convolutions in two dimensions over (B, C, 1, T), channels last in
-memory, for which libraries have faster kernels: the same sums in another order. A CPU without AVX-512 trains faster
-with those in one dimension.
+memory, for which libraries have faster kernels: the same sums in another order. Where PyTorch uses AVX2, training is
+faster in one dimension.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ def conv(in_channels: int, out_channels: int, kernel: int, dilation: int = 1) ->
 
 def convolve(layer: nn.Module, x: Tensor) -> Tensor:
     """A layer of the kind of conv(), or its transpose, along T. x: (B, C, 1, T), channels last, or contiguous for
-    PyTorch's own, in one dimension. Returns (B, C', 1, T'), likewise."""
+    PyTorch's own, in one dimension; a single frame is both. Returns (B, C', 1, T'), likewise."""
     assert isinstance(layer, (nn.Conv1d, nn.ConvTranspose1d))
     if x.is_contiguous():
         return layer(x[:, :, 0])[:, :, None]
@@ -36,8 +36,8 @@ def convolve(layer: nn.Module, x: Tensor) -> Tensor:
 
 def memory_format(device: torch.device, training: bool) -> torch.memory_format:
     """The faster one for convolve."""
-    in_two = not training or device.type != "cpu" or torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return torch.channels_last if in_two else torch.contiguous_format
+    in_one = training and device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    return torch.contiguous_format if in_one else torch.channels_last
 
 
 class ResBlock(nn.Module):

@@ -263,7 +263,7 @@ def mish(x: Tensor) -> Tensor:
     if torch.is_grad_enabled() or x.device.type != "cpu" or torch.compiler.is_exporting():
         return F.mish(x)
     exact = to_float32(x)
-    squares = exact.exp().add_(1).square_().add_(1)  # infinite from 45 on, where mish is x
+    squares = exact.exp().add_(1).square_().add_(1)  # infinite far from zero, where mish is x
     return torch.addcdiv(exact, exact, squares, value=-2).to(x.dtype)
 
 

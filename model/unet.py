@@ -84,9 +84,10 @@ class LinearAttention(nn.Module):
             key = key.masked_fill(valid == 0, -torch.inf)
         key = key.softmax(-1).to(value.dtype)
         context = value @ key.transpose(-1, -2)  # (B, H, D, D)
-        # queries, what they read and what is made of that are linear in x: one matrix each of item, (B, C, C)
+        # queries, what they read and what is made of that are linear in x: one matrix of each item, (B, C, C)
         read = (context @ to_query.view(self.n_heads, -1, channels)).flatten(1, 2)  # (B, H D, C)
-        y = (self.out.weight.flatten(1) @ read @ x.flatten(2)).view_as(x) + self.out.bias[:, None, None]
+        y = (self.out.weight.flatten(1) @ read @ x.flatten(2)).view_as(x)
+        y = y + self.out.bias.to(y.dtype)[:, None, None]
         return x + masked(self.gate.to(x.dtype) * y, mask)
 
 

@@ -25,8 +25,8 @@ class Source(NamedTuple):
     def part(self, frames: slice, samples: slice) -> "Source":
         """Some frames, and the samples that they are."""
 
-        def cut(values: Tensor | None, span: slice) -> Tensor | None:
-            return None if values is None else values[..., span]
+        def cut(values: Tensor | None, places: slice) -> Tensor | None:
+            return None if values is None else values[..., places]
 
         noise, recording = cut(self.noise, samples), cut(self.recording, samples)
         return Source(self.f0[..., frames], self.voicing[..., frames], noise, recording, cut(self.phase, frames))
@@ -50,8 +50,8 @@ class Vocoder(nn.Module):
         raise NotImplementedError
 
     def part(self, features: Tensor, source: Source | None, kept: slice) -> Tensor:
-        """forward's samples of the frames that are kept, (B, 1, n hop_length). Override it where less work will do, and
-        take parts by layers.span, which an export understands."""
+        """forward's samples of the frames that are kept, (B, 1, n hop_length). Override it where less work will do,
+        with layers.span, torch.sym_max and torch.sym_min: an export traces it for any lengths."""
         wav = self(features, None, source)
         return span(wav, in_samples(kept, wav.shape[-1] // features.shape[-1]))
 

@@ -18,7 +18,7 @@ from text import FrontEnd
 
 GRAPHS = ("encoder", "decoder", "vocoder")
 ABOUT = "voice.json"
-LEAST = 2  # places of an axis that a graph of any length is made for
+LEAST_LENGTH = 2  # of an axis of any length, in a graph: torch.export takes 0 and 1 for constants
 PACKAGE = Path(__file__).resolve().parents[1]  # the folder of the exported voice that this file is part of
 
 
@@ -61,6 +61,8 @@ class Voice(BaseVoice):
         self.identity = self.front_end.signed(" ".join((self.name, str(self.step), phonemizer, *digests.values())))
         self.encoder, self.decoder = (_session(graphs[name], folder, n_threads) for name in GRAPHS[:2])
         self.vocoder = _session(graphs["vocoder"], folder, 1)  # threads share its windows better than its layers
+        if "before" not in _inputs(self.vocoder):
+            raise VoiceError(f"{folder}: of an earlier version; export the voice again")
         self.n_threads = n_threads or os.cpu_count() or 1
         self.workers = ThreadPoolExecutor(self.n_threads)
 
@@ -138,7 +140,8 @@ class Voice(BaseVoice):
 
 def context(before: int = 0, after: int = 0) -> dict[str, np.ndarray]:
     """Of the vocoder's inputs those that say how many of the first and of the last frames are read alone."""
-    return {"before": np.zeros(before + LEAST, np.float32), "after": np.zeros(after + LEAST, np.float32)}
+    lengths = {"before": before, "after": after}
+    return {name: np.zeros(length + LEAST_LENGTH, np.float32) for name, length in lengths.items()}
 
 
 def _session(graph, folder, n_threads):

@@ -229,11 +229,24 @@ def test_graphs_of_several_speak_as_who_is_asked_for(tmp_path):
     assert all("speaker" not in graph.inputs for graph in export.graphs(tiny_voice(tmp_path, "source").model))
 
 
-def test_products_are_the_fourier_transform():
-    frames, products, fourier = torch.randn(3, 5, 64), export.FourierProducts(64), Fourier(64)
+@pytest.mark.parametrize("n_fft", [4, 12, 64])
+def test_products_are_the_fourier_transform(n_fft):
+    frames, products, fourier = torch.randn(3, 5, n_fft), export.FourierProducts(n_fft), Fourier(n_fft)
     for ours, right in zip(products(frames), fourier(frames)):
         torch.testing.assert_close(ours, right, atol=1e-5, rtol=0)
     torch.testing.assert_close(products.inverse(*fourier(frames)), frames, atol=1e-5, rtol=0)
+
+
+def test_a_transform_that_cannot_be_folded_twice_is_refused():
+    with pytest.raises(export.ExportError, match="audio.n_fft = 750: must be a multiple of 4"):
+        export.FourierProducts(750)
+
+
+def test_a_package_whose_vocoder_knows_no_context_is_refused(exported, monkeypatch):
+    inputs = onnx_runtime._inputs
+    monkeypatch.setattr(onnx_runtime, "_inputs", lambda session: [name for name in inputs(session) if name != "before"])
+    with pytest.raises(VoiceError, match="of an earlier version; export the voice again"):
+        onnx_runtime.Voice(exported[1])
 
 
 def test_mish_is_mish_far_from_zero_too():

@@ -1,10 +1,11 @@
 """The UNet's layers: group norm as torch has it on the valid part, and linear attention written out."""
 
+import pytest
 import torch
 from torch.nn import functional as F
 
 from data_util.audio import sequence_mask
-from model.unet import LinearAttention, MaskedGroupNorm
+from model.unet import LinearAttention, MaskedGroupNorm, ResnetBlock
 
 F64 = torch.float64
 
@@ -29,6 +30,15 @@ def test_group_norm_keeps_its_digits_far_from_zero():
     x = (20 + torch.randn(1, 2, 8, 200)) * x_mask
     expected = F.group_norm(x[..., :3].double(), 1, eps=norm.eps)
     assert (norm(x, x_mask)[..., :3] - expected).abs().max() < 1e-2
+
+
+@pytest.mark.parametrize("layer", [LinearAttention(8, 2, 4), ResnetBlock(8, 8, 6, 2)])
+def test_what_runs_in_bfloat16_stays_in_it(layer):
+    x, embedding = torch.randn(2, 8, 4, 5).bfloat16(), torch.randn(2, 6).bfloat16()
+    for mask in (None, torch.ones(2, 1, 1, 5)):
+        with torch.autocast("cpu", torch.bfloat16):
+            y = layer(x, mask, *([embedding] if isinstance(layer, ResnetBlock) else []))
+        assert y.dtype == torch.bfloat16
 
 
 @torch.no_grad()

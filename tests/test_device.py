@@ -112,7 +112,7 @@ def test_a_voice_and_the_graphs_of_its_parts_keep_to_the_device(overlays, tmp_pa
 
     x = torch.arange(1, 20)[None]
     values = {"x": x, "length_scale": torch.tensor(3.0, dtype=torch.float64), "noise_values": torch.randn(1, 2, 19)}
-    values = {name: value.cuda() for name, value in values.items()}
+    values = {name: value.cuda() for name, value in (values | export.context()).items()}
     for graph in export.graphs(voice.model):
         if "noise_latents" in graph.inputs:
             n = -(-int(values["durations"].sum()) // 4) * 4

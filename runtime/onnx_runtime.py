@@ -139,7 +139,7 @@ class Voice(BaseVoice):
 
 
 def context(before: int = 0, after: int = 0) -> dict[str, np.ndarray]:
-    """Of the vocoder's inputs those that say how many of the first and of the last frames are read alone."""
+    """Of the vocoder's inputs those that say how many of the first and of the last frames are context."""
     lengths = {"before": before, "after": after}
     return {name: np.zeros(length + LEAST_LENGTH, np.float32) for name, length in lengths.items()}
 

@@ -166,31 +166,33 @@ class FourierProducts(nn.Module):
             self.register_buffer(name, matrix.float().contiguous())
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        first, middle, last = frames.tensor_split([1, self.n_fft // 2], dim=-1)
-        last, mirrored = last[..., :1], last[..., 1:].flip(-1)
-        low, centre, high = self._thirds(torch.cat([first, middle + mirrored, last], -1), self.n_fft // 4)
+        n = self.n_fft // 4
+        first, rest = frames.tensor_split([1], dim=-1)
+        middle, last, mirrored = self._folded(rest, 2 * n - 1)
+        low, centre, high = self._folded(torch.cat([first, middle + mirrored, last], -1), n)
         real = torch.cat([low + high, centre], -1) @ self.cos_even, (low - high) @ self.cos_odd
-        low, centre, high = self._thirds(middle - mirrored, self.n_fft // 4 - 1)
+        low, centre, high = self._folded(middle - mirrored, n - 1)
         imag = (low - high) @ self.sin_even, torch.cat([low + high, centre], -1) @ self.sin_odd
         return self._bins(*real), self._bins(*imag)
 
     def inverse(self, real: Tensor, imag: Tensor) -> Tensor:
-        (even, odd), (even_imag, odd_imag) = (
-            (x[..., ::2], x[..., 1::2]) for x in (real * self.weight, imag * self.weight)
-        )
-        low, centre = (even @ self.cos_even.T).tensor_split([self.n_fft // 4], dim=-1)
-        odd = odd @ self.cos_odd.T
-        cosines = torch.cat([low + odd, centre, (low - odd).flip(-1)], -1)
-        low, centre = (odd_imag @ self.sin_odd.T).tensor_split([self.n_fft // 4 - 1], dim=-1)
-        even = even_imag @ self.sin_even.T
-        sines = torch.cat([low + even, centre, (low - even).flip(-1)], -1)
-        first, middle, last = cosines.tensor_split([1, self.n_fft // 2], dim=-1)
-        return torch.cat([first, middle + sines, last, (middle - sines).flip(-1)], -1)
+        n, real, imag = self.n_fft // 4, real * self.weight, imag * self.weight
+        low, centre = (real[..., ::2] @ self.cos_even.T).tensor_split([n], dim=-1)
+        cosines = self._unfolded(low, centre, real[..., 1::2] @ self.cos_odd.T)
+        low, centre = (imag[..., 1::2] @ self.sin_odd.T).tensor_split([n - 1], dim=-1)
+        sines = self._unfolded(low, centre, imag[..., ::2] @ self.sin_even.T)
+        first, middle, last = cosines.tensor_split([1, 2 * n], dim=-1)
+        return torch.cat([first, self._unfolded(middle, last, sines)], -1)
 
     @staticmethod
-    def _thirds(x, n):
-        """The first n, the one in the middle, and the last n from the end on."""
+    def _folded(x, n):
+        """Of 2 n + 1 numbers the first n, the one in the middle, and the others from the end on."""
         return x[..., :n], x[..., n : n + 1], x[..., n + 1 :].flip(-1)
+
+    @staticmethod
+    def _unfolded(even, centre, odd):
+        """What is even about its centre plus what is odd about it: even, odd (..., n) before it; (..., 2 n + 1)."""
+        return torch.cat([even + odd, centre, (even - odd).flip(-1)], -1)
 
     @staticmethod
     def _bins(even, odd):

@@ -23,8 +23,8 @@ def conv(in_channels: int, out_channels: int, kernel: int, dilation: int = 1) ->
 
 
 def convolve(layer: nn.Module, x: Tensor) -> Tensor:
-    """A layer of the kind of conv(), or its transpose, along T. x: (B, C, 1, T), channels last, or contiguous for
-    PyTorch's own, in one dimension; a single frame is both. Returns (B, C', 1, T'), likewise."""
+    """A layer of the kind of conv(), or its transpose, along T. x: (B, C, 1, T), in memory channels last, for two
+    dimensions, or contiguous, for one; a single frame is both. Returns (B, C', 1, T'), likewise."""
     assert isinstance(layer, (nn.Conv1d, nn.ConvTranspose1d))
     if x.is_contiguous():
         return layer(x[:, :, 0])[:, :, None]
@@ -35,7 +35,7 @@ def convolve(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def memory_format(device: torch.device, training: bool) -> torch.memory_format:
-    """The faster one for convolve."""
+    """In which convolve is faster (measured in docs/results.md)."""
     in_one = training and device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
     return torch.contiguous_format if in_one else torch.channels_last
 

@@ -18,6 +18,7 @@ from text import FrontEnd
 
 GRAPHS = ("encoder", "decoder", "vocoder")
 ABOUT = "voice.json"
+CONTEXT = ("before", "after")  # inputs of the vocoder's graph: see context
 LEAST_LENGTH = 2  # of an axis of any length, in a graph: torch.export takes 0 and 1 for constants
 PACKAGE = Path(__file__).resolve().parents[1]  # the folder of the exported voice that this file is part of
 
@@ -61,7 +62,7 @@ class Voice(BaseVoice):
         self.identity = self.front_end.signed(" ".join((self.name, str(self.step), phonemizer, *digests.values())))
         self.encoder, self.decoder = (_session(graphs[name], folder, n_threads) for name in GRAPHS[:2])
         self.vocoder = _session(graphs["vocoder"], folder, 1)  # threads share its windows better than its layers
-        if "before" not in _inputs(self.vocoder):
+        if not set(CONTEXT) <= set(_inputs(self.vocoder)):
             raise VoiceError(f"{folder}: of an earlier version; export the voice again")
         self.n_threads = n_threads or os.cpu_count() or 1
         self.workers = ThreadPoolExecutor(self.n_threads)
@@ -119,7 +120,7 @@ class Voice(BaseVoice):
     def _cut(self, values, frames):
         """What the vocoder reads, at some frames."""
         places = {"noise_wav": (..., in_samples(frames, self.reader.hop_length)), "speaker": ...}
-        names = [name for name in _inputs(self.vocoder) if name in values]
+        names = set(_inputs(self.vocoder)) - set(CONTEXT)
         return {name: values[name][places.get(name, (..., frames))] for name in names}
 
     def vocode(self, values: dict[str, np.ndarray], kept: slice | None = None) -> np.ndarray:
@@ -139,9 +140,8 @@ class Voice(BaseVoice):
 
 
 def context(before: int = 0, after: int = 0) -> dict[str, np.ndarray]:
-    """Of the vocoder's inputs those that say how many of the first and of the last frames are context."""
-    lengths = {"before": before, "after": after}
-    return {name: np.zeros(length + LEAST_LENGTH, np.float32) for name, length in lengths.items()}
+    """Of the vocoder's inputs those whose lengths say how many of the first and of the last frames are context."""
+    return {name: np.zeros(n + LEAST_LENGTH, dtype=np.float32) for name, n in zip(CONTEXT, (before, after))}
 
 
 def _session(graph, folder, n_threads):

@@ -355,7 +355,8 @@ def run(args: argparse.Namespace) -> None:
     write_atomic(dest / "voice.yaml", overlay_of(dest, config, speakers).encode())
     write_atomic(dest / "report.md", report_of(source, layout, lists, made, left_out, settings.sample_rate).encode())
     print(f"report: {dest / 'report.md'}")
-    print(f"next: python -m data_util.check {shlex.quote(str(args.dest))}")
+    overlays = (word for name in args.overlays for word in ("-c", name))  # frames of another length need them again
+    print("next: python -m data_util.check", shlex.join([str(args.dest), *overlays]))
 
 
 def _first_fault(layout, recordings, made):

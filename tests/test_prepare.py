@@ -2,14 +2,15 @@
 
 import json
 import re
+import shlex
 import shutil
 
 import numpy as np
 import pytest
 import soundfile
 
+from data_util import check, corpus_readers, features, prepare
 from data_util import config as configuration
-from data_util import corpus_readers, features, prepare
 from data_util.audio import AudioError, load_wav
 from data_util.corpus import read_metafile
 
@@ -45,6 +46,15 @@ def source(tmp_path):
 
 def run(*arguments):
     return prepare.main([*map(str, arguments), "--jobs", "1"])
+
+
+def test_what_comes_next_can_be_typed_with_frames_of_another_length(source, tmp_path, capsys):
+    assert run(source, tmp_path / "dest", "-c", "16khz") == 0
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert words[:4] == ["next:", "python", "-m", "data_util.check"]
+    args = check.parse_args(words[4:])
+    config = configuration.load([*args.overlays, args.folder / "voice.yaml"])  # as data_util.check lays them
+    assert config.audio.sample_rate == 16000
 
 
 def test_any_format_and_rate_becomes_a_corpus_that_training_reads(source, tmp_path, capsys):

@@ -101,6 +101,7 @@ def test_usual_spellings_of_ipa_are_mapped(front_end, written, said):
     [
         ('the <sub alias="World Wide Web">WWW</sub>.', "the World Wide Web."),
         ("<say-as interpret-as='characters'>US2</say-as>", "U S two"),
+        ("<say-as interpret-as='characters'>abc</say-as>", "A B C"),  # a small a would be the article
         ('code <say-as interpret-as="digits">1984</say-as>', "code one nine eight four"),
         ('<phoneme alphabet="ipa" ph="təˈmɑːtoʊ">tomato</phoneme> soup', "[[təˈmɑːtoʊ]] soup"),
         ('<PHONEME Alphabet="ipa" PH="t&#x259;">to</PHONEME> <Break Time="1S"/>', '[[tə]] <break time="1000ms"/>'),

@@ -223,7 +223,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def validation_texts(voice: Voice) -> command.Texts:
     """The clips of the voice's validation list, by name."""
     dataset = voice.saved.config.dataset
-    clips = read_metafile(ROOT / dataset.metafile_valid, ROOT / dataset.prtpath)
+    try:
+        clips = read_metafile(ROOT / dataset.metafile_valid, ROOT / dataset.prtpath)
+    except ValueError as error:  # which says what to set in training
+        where = f"{dataset.metafile_valid} of {dataset.prtpath}"
+        raise ValueError(f"no text was given, and the voice's validation list, {where}, cannot be read") from error
     return [(clip.id, clip.text) for clip in clips if clip.text]
 
 

@@ -543,6 +543,9 @@ def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, saved):
     path = checkpoint.save_voice(tmp_path / "list", 5, saved.weights, config, SYMBOLS)
     assert command(capsys, "-o", tmp_path / "out", "-id", path)[0] == 0
     assert folder_holds(tmp_path / "out", Voice(saved), texts)
+    (tmp_path / "valid.txt").unlink()
+    status, _, errors = command(capsys, "-o", tmp_path / "out", "-id", path)
+    assert status == 1 and len(errors) == 1 and "no text was given, and the voice's validation list" in errors[0]
 
 
 @pytest.mark.parametrize(

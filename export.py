@@ -80,7 +80,7 @@ class Encoder(Graph):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         given = dict(zip(self.inputs, inputs))
         with self.model.speaking_as(given.get("speaker", 0)):
-            encoded, durations = self.model.encode(given["x"], given["length_scale"], lambda _: given["noise_values"])
+            encoded, durations = self.model.encode(given["x"], given["length_scale"], lambda _: given.pop("noise_values"))
         made = {"durations": durations, **{field.name: getattr(encoded, field.name) for field in fields(encoded)}}
         return tuple(made[name] for name in self.outputs)
 
@@ -104,9 +104,9 @@ class Decoder(Graph):
         mask = (torch.arange(noise.shape[-1], device=noise.device) < durations.sum())[None, None].to(noise.dtype)
         with model.speaking_as(given.get("speaker", 0)):
             encoded = Encoded(given["mu_x"], given.get("c"), given.get("values"))
-            mu, f0 = model.expand(encoded, durations, mask, lambda _: given["noise_f0"])
+            mu, f0 = model.expand(encoded, durations, mask, lambda _: given.pop("noise_f0"))
             t = torch.ones(1, device=noise.device)
-            z0_hat = mu + model.denoiser.denoise(noise * mask, t, mask, mu=mu, f0=f0)[0]
+            z0_hat = mu + model.denoiser.sample(noise * mask, 1, "posterior", mask, mu=mu, f0=f0)
         features = model.vocoder_features(z0_hat, t, mu, f0)
         source = model.source(f0)
         if source is None:

@@ -21,6 +21,7 @@ import train
 from data_util import config as configuration
 from data_util.config import ROOT, ConfigError, Count, Inputs, Kind, Odd
 from model import networks
+from model.denoiser import Denoiser
 from model.layers import TimeEmbedding, masked
 from model.networks import n_prosody_channels, sizes
 from model.nisets import drawn
@@ -237,6 +238,22 @@ def test_the_graphs_of_its_export_give_the_same_samples(kind):
     assert (export.call(vocoder, values)["wav"] - spoken.wav).abs().max() <= 1e-5
     values |= export.context(1, 2)  # frames that are read and not made
     assert (export.call(vocoder, values)["wav"] - spoken.wav[..., HOP : -2 * HOP]).abs().max() <= 1e-5
+
+
+@torch.no_grad()
+def test_an_export_samples_as_speaking_does(monkeypatch):
+    """Whatever a researcher makes of Denoiser.sample, guidance for one, is in the decoder's graph."""
+    model, sample = make_model("two_layers"), Denoiser.sample
+    monkeypatch.setattr(Denoiser, "sample", lambda *arguments, **given: 2 * sample(*arguments, **given))
+    spoken = model.synthesise(SPOKEN, length_scale=2.0, generator=np.random.default_rng(0))
+    values, generator = {"x": SPOKEN, "length_scale": torch.tensor(2.0)}, np.random.default_rng(0)
+    encoder, decoder, _ = export.graphs(model)
+    values["noise_values"] = drawn(generator, (1, N_VALUES, SPOKEN.shape[1]))
+    values["noise_f0"] = drawn(generator, (1, 1, spoken.mu.shape[-1]))
+    values["noise_latents"] = drawn(generator, spoken.mu.shape)
+    values |= export.call(encoder, values)
+    features = export.call(decoder, values)["features"]
+    assert (features[:, : spoken.mu.shape[1]] - spoken.z0_hat).abs().max() <= 1e-5
 
 
 @pytest.mark.slow

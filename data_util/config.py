@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 Part = Literal["text_encoder", "prosody", "f0_residual", "decoder", "generator", "discriminators"]
 PARTS = get_args(Part)
 # what the numbers stand for that networks read and give: with another of these the same weights mean something else
-MEANING = ("text.units", "latent.kind", "latent.channels", "sde.parametrisation")
+MEANING = ("text.units", "latent.kind", "latent.channels", "sde.parametrisation", "sde.sigma_data")
 
 
 class ConfigError(ValueError):
@@ -47,7 +47,7 @@ Odd = Annotated[int, Rule("odd", lambda n: n > 0 and n % 2 == 1)]
 Positive = Annotated[float, Rule("positive", lambda x: x > 0)]
 NotNegative = Annotated[float, Rule("zero or positive", lambda x: x >= 0)]
 Share = Annotated[float, Rule("from 0 to 1", lambda x: 0 <= x <= 1)]
-Dropout = Annotated[float, Rule("from 0 to under 1", lambda x: 0 <= x < 1)]
+BelowOne = Annotated[float, Rule("from 0 to under 1", lambda x: 0 <= x < 1)]
 OpenShare = Annotated[float, Rule("over 0 and under 1", lambda x: 0 < x < 1)]
 Evaluations = Annotated[int, Rule("1, the mean, or at least 5: fewer give no sample", lambda n: n == 1 or n > 4)]
 N_FFTs = tuple[Annotated[int, multiple_of(4)], ...]
@@ -149,11 +149,11 @@ class TransformerSizes(Kind):
     window: Whole
     ff_channels: Count
     kernel: Odd
-    dropout: Dropout
+    dropout: BelowOne
     duration_channels: Count
     prenet_layers: Count
     prenet_kernel: Odd
-    prenet_dropout: Dropout
+    prenet_dropout: BelowOne
 
     def checks(self, config):  # noqa: ARG002
         yield self.channels % self.n_heads == 0, "text_encoder.channels", "a multiple of text_encoder.n_heads"
@@ -166,7 +166,7 @@ class Prosody(Kind):
     hidden_channels: Count = 256
     n_layers: Count = 4
     kernel: Odd = 7
-    dropout: Dropout = 0.2
+    dropout: BelowOne = 0.2
     n_timesteps: Evaluations = 8  # evaluations of the score network that sample them; 1: their means
     pitch_temperature: NotNegative = 1.0
     energy_temperature: NotNegative = 0.0
@@ -331,7 +331,7 @@ class Training(Section):
     segment_frames: Count
     true_latents: Share
     warmup_steps: Whole
-    betas: Annotated[tuple[OpenShare, OpenShare], Rule("two numbers", lambda betas: len(betas) == 2)]
+    betas: Annotated[tuple[BelowOne, BelowOne], Rule("two numbers", lambda betas: len(betas) == 2)]
     weight_decay: NotNegative
     clip_norm: dict[Part, Positive]
     ema_decay: Share

@@ -344,7 +344,8 @@ def test_what_cannot_be_gone_on_with_is_a_line(quick, runs, capsys, monkeypatch)
     # another model, whose weights have other shapes; and others where the same shapes would mean something else
     refused("decoder.channels = 16: must be 8", "-id", run.name, "decoder.channels=16")
     for change, right in (("latent.kind=pooled", "pca"), ("latent.kind=normalised", "pca"),
-                          ("latent.channels=40", "80"), ("sde.parametrisation=v", "edm")):  # fmt: skip
+                          ("latent.channels=40", "80"), ("sde.parametrisation=v", "edm"),
+                          ("sde.sigma_data=1.0", "0.5"), ("audio.f_max=7000.0", "8000.0")):  # fmt: skip
         key, value = change.split("=")
         for argv in (["-id", run.name], ["-from", run.name]):
             refused(f"{key} = {value}: must be {right}, as ", *argv, change)

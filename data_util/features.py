@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import inspect
 import io
 import json
 import os
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from data_util.audio import AudioError, MelSpectrogram, decode_wav
 from data_util.config import Audio, Pitch
-from data_util.pitch import settings, track_f0
+from data_util.pitch import track_f0
 from runtime.command import columns
 from runtime.files import read_json, write_atomic, write_json
 
@@ -39,7 +40,7 @@ class Features:
 
 class FeatureStore:
     """A .npy, float32, of each feature of each content of a recording: of "mel" (n_mels, T_mel), and where `pitch` is
-    given of "f0" (2, T_mel), track_f0's; in a folder of its own for each setting that it depends on.
+    given of "f0" (2, T_mel), track_f0's; in a folder of its own for each setting, and each code, that it depends on.
 
     index.json of the mels says which content a path had at a size and mtime, so that an untouched file is not read
     again.
@@ -47,10 +48,13 @@ class FeatureStore:
 
     def __init__(self, cache: Path, audio: Audio, pitch: Pitch | None = None):
         self.audio, self.pitch = audio, pitch
-        self.folders = {"mel": cache / "features" / digest("1", json.dumps(dataclasses.asdict(audio)))[:16]}
+        key = digest(code_of(MelSpectrogram), json.dumps(dataclasses.asdict(audio)))
+        self.folders = {"mel": cache / "features" / key[:16]}
         self.n_rows = {"mel": audio.n_mels, "f0": 2}
         if pitch is not None:
-            self.folders["f0"] = cache / "f0" / digest("1", json.dumps(settings(audio, pitch)))[:16]
+            depends_on = (audio.sample_rate, audio.hop_length, pitch.f_min, pitch.f_max)
+            key = digest(code_of(track_f0), json.dumps(depends_on))
+            self.folders["f0"] = cache / "f0" / key[:16]
         self._index_path = self.folders["mel"] / "index.json"
 
     def path(self, feature: str, key: str) -> Path:
@@ -204,6 +208,11 @@ def digest(*texts: str) -> str:
     for one in texts:
         digest.update(f"{len(one)}:{one}".encode())
     return digest.hexdigest()
+
+
+def code_of(computed_by: Callable) -> str:
+    """The file that a function or class stands in: what is computed otherwise has another place in a cache."""
+    return Path(inspect.getfile(computed_by)).read_text(encoding="utf-8")
 
 
 def n_cpus() -> int:

@@ -64,12 +64,6 @@ def refined(wav: np.ndarray, f0: np.ndarray, audio: Audio) -> np.ndarray:
     return f0 + np.clip(shift, -REACH * f0, REACH * f0)
 
 
-def settings(audio: Audio, pitch: Pitch) -> list:
-    """All that F0 depends on but the recording, as plain values."""
-    return [audio.sample_rate, audio.hop_length, pitch.f_min, pitch.f_max, PERIODS, RESOLUTION, THRESHOLDS,
-            HARMONICS, SPAN, SMOOTHING, REACH]  # fmt: skip
-
-
 def continuous(log_f0: np.ndarray, voiced: np.ndarray, middle: float) -> np.ndarray:
     """log_f0 (T_mel,) with straight lines over the frames that are not voiced, level before the first and after the
     last that is; `middle` everywhere where none is. voiced: (T_mel,) bool."""

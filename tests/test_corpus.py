@@ -411,6 +411,16 @@ def test_a_subset_is_the_same_clips_and_no_others(pitched_config, tiny_root):
     assert whole.subset(chosen).durations is None
 
 
+def test_features_of_other_code_have_another_place(tiny_config, tmp_path, monkeypatch):
+    def folders():
+        return features.FeatureStore(tmp_path, tiny_config.audio, tiny_config.pitch).folders
+
+    before = folders()
+    assert folders() == before and "class MelSpectrogram" in features.code_of(MelSpectrogram)
+    monkeypatch.setattr(features, "code_of", lambda _: "other code")
+    assert all(folders()[name] != before[name] for name in ("mel", "f0"))
+
+
 def test_only_one_process_compiles_what_tracks_f0(tiny_config, tmp_path, monkeypatch):
     """Several that did at once would leave a cache behind that ends the next process."""
     for pitch, n_here in ((tiny_config.pitch, 2), (None, 0)):

@@ -311,7 +311,7 @@ def test_there_is_no_pause_within_a_word():
     assert all(np.array_equal(ids, one) for (ids, _), one in zip(flat_start.align(mels, x, 1), x))
 
 
-@pytest.mark.parametrize("damage", [None, "cut short", "empty", "foreign", "of other clips"])
+@pytest.mark.parametrize("damage", [None, "cut short", "empty", "foreign", "of other clips", "of other code"])
 def test_what_is_aligned_comes_from_the_cache_unless_it_is_damaged(in_units, tiny_config, damage, monkeypatch):
     mels, x, _ = spoken_corpus(np.random.default_rng(2), n_utterances=4)
     first = in_units("phones", mels, x)
@@ -321,10 +321,13 @@ def test_what_is_aligned_comes_from_the_cache_unless_it_is_damaged(in_units, tin
         with np.load(path) as arrays:
             others = {name: arrays[name] + (name == "durations") for name in arrays.files}
         np.savez(path, **others)
+    elif damage == "of other code":
+        monkeypatch.setattr(initial_alignment, "code_of", lambda _: damage)
     elif damage:
         content = {"cut short": path.read_bytes()[:-100], "empty": b"", "foreign": b"PK, and no more"}[damage]
         path.write_bytes(content)
     runs = [in_units("phones", mels, x)] if damage else []
+    assert len(list(path.parent.iterdir())) == 1 + (damage == "of other code")
     monkeypatch.setattr(initial_alignment, "_fit", None)
     for again in [*runs, in_units("phones", mels, x)]:
         for (ids, durations), (ids_again, durations_again) in zip(first, again, strict=True):

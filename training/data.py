@@ -11,7 +11,7 @@ from torch import Tensor
 
 from data_util.config import ROOT, Config, ConfigError
 from data_util.corpus import Corpus, prepare
-from data_util.features import digest
+from data_util.features import code_of, digest
 from data_util.gta import GTALatents
 from evaluation import metrics
 from model import latent
@@ -107,7 +107,8 @@ def corpus_compression(config: Config, corpus: Corpus) -> dict[str, Tensor] | No
     """
     if config.latent.kind == "normalised":
         return None
-    path = ROOT / config.dataset.cache / "latents" / f"{content_of_latents(config, corpus)}.npz"
+    key = digest(code_of(latent.Compression), content_of_latents(config, corpus))
+    path = ROOT / config.dataset.cache / "latents" / f"{key}.npz"
     damage = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
     with contextlib.suppress(*damage), np.load(path, allow_pickle=False) as known:
         return {name: torch.from_numpy(known[name]) for name in known.files}

@@ -20,7 +20,7 @@ from scipy.signal import savgol_filter
 
 from data_util.config import ROOT, Config
 from data_util.corpus import Corpus
-from data_util.features import bar, digest
+from data_util.features import bar, code_of, digest
 from model.monotonic_align import search
 from runtime.files import write_atomic
 from text.symbols import N_STATES, PAUSES, SYMBOLS, unpack, word_gaps
@@ -127,7 +127,8 @@ def corpus_alignment(config: Config, corpus: Corpus, progress: bool) -> tuple[li
     alignment, audio = config.alignment, config.audio
     fitting = (alignment.em_iterations, alignment.em_minutes, alignment.shortest_pause)
     settings = (fitting, config.text.units, config.system.seed, asdict(audio))
-    path = ROOT / config.dataset.cache / "alignments" / f"{digest(corpus.content, str(settings))}.npz"
+    key = digest(code_of(corpus_alignment), corpus.content, str(settings))
+    path = ROOT / config.dataset.cache / "alignments" / f"{key}.npz"
     damage = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
     with contextlib.suppress(*damage), np.load(path, allow_pickle=False) as known:
         ends = np.cumsum(known["lengths"])[:-1]

@@ -46,13 +46,15 @@ def fit(kind: str, n_latents: int, mels: Sequence[np.ndarray], statistics: tuple
         encode = pooling(n_latents, n_mels)
         decode = np.linalg.solve(encode @ covariance @ encode.T, encode @ covariance).T  # of least squared error
         encode_bias = np.zeros(n_latents)
-    else:
+    elif kind == "pca":
         powers, basis = np.linalg.eigh(covariance)  # rising
         basis = basis[:, ::-1][:, :n_latents]
         basis = basis * np.sign(basis[np.abs(basis).argmax(0), np.arange(n_latents)])  # eigh leaves the sign open
         scale = np.sqrt(n_latents / powers[::-1][:n_latents].sum())  # the channels' variance is 1 on average
         encode, decode = scale * basis.T, basis / scale
         encode_bias = -encode @ mean
+    else:
+        raise ValueError(f"latent.kind = {kind}: model/latent.py has no way to fit it")
     decode_bias = mean - decode @ (encode @ mean + encode_bias)
     compression = Compression(n_mels, n_latents)
     for name, value in (("encode_matrix", encode), ("encode_bias", encode_bias),

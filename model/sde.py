@@ -93,7 +93,9 @@ class SDE:
             return alpha, -sigma, one
         if self.parametrisation == "z0":
             return 0 * one, one, one
-        return 1 / alpha, -sigma / alpha, one  # noise (Ho et al. 2020)
+        if self.parametrisation == "noise":  # Ho et al. 2020
+            return 1 / alpha, -sigma / alpha, one
+        raise ValueError(f"sde.parametrisation = {self.parametrisation}: has no coefficients")
 
     def target(self, r_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """What F must give for r_t = perturb(r_0, noise, t): (r_0 - c_skip r_t) / c_out, without its cancellation."""
@@ -103,7 +105,11 @@ class SDE:
             return (sigma / self.sigma_data * r_0 - alpha * self.sigma_data * noise) * total.rsqrt()
         if self.parametrisation == "v":
             return alpha * noise - sigma * r_0
-        return r_0 if self.parametrisation == "z0" else noise
+        if self.parametrisation == "z0":
+            return r_0
+        if self.parametrisation == "noise":
+            return noise
+        raise ValueError(f"sde.parametrisation = {self.parametrisation}: has no target")
 
     def score(self, r_0_hat: Tensor, r_t: Tensor, t: float) -> Tensor:
         """The gradient of the log-density of r_t, by Tweedie's formula (Efron 2011, equation 1.4): that

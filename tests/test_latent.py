@@ -10,6 +10,7 @@ from data_util import config as configuration
 from model import latent
 from model.latent import Compression, fit
 from tests.conftest import with_keys
+from training import data
 from training.data import content_of_latents, corpus_compression
 
 STATISTICS = (-5.0, 2.0)  # mean and deviation that the log-mels below are normalised by
@@ -100,6 +101,11 @@ def test_bands_that_never_move_can_be_fitted(kind):
     torch.testing.assert_close(compression.expand(compression(x)), x, atol=1e-4, rtol=0)
 
 
+def test_a_kind_that_nobody_has_written_is_refused():
+    with pytest.raises(ValueError, match="latent.kind = dct"):
+        fit("dct", 4, drawn_mels(), STATISTICS)
+
+
 def test_a_corpus_is_fitted_once_and_a_damaged_cache_mended(tiny, tiny_config, monkeypatch):
     section = configuration.KINDS["latent"]["normalised"](kind="normalised")
     assert corpus_compression(dataclasses.replace(tiny_config, latent=section), tiny) is None
@@ -120,3 +126,6 @@ def test_a_corpus_is_fitted_once_and_a_damaged_cache_mended(tiny, tiny_config, m
     for other in ((with_keys(tiny_config, "latent", channels=28), tiny), (tiny_config, tiny.subset([1, 2, 3]))):
         with pytest.raises(pytest.fail.Exception):  # other sizes or clips are another fit
             corpus_compression(*other)
+    monkeypatch.setattr(data, "code_of", lambda _: "other code")
+    with pytest.raises(pytest.fail.Exception):
+        corpus_compression(tiny_config, tiny)

@@ -113,6 +113,13 @@ def test_parametrisations_and_score_convert_into_each_other(kind, t):
     assert torch.allclose(sde.score(r_0, r_t, t), -noise / module.expand(sde.sigma(at)), atol=1e-8)
 
 
+def test_a_parametrisation_that_nobody_has_written_is_refused():
+    sde, r_0 = make(parametrisation="flow"), torch.zeros(1, 2, 3)
+    for asked in (sde.coefficients, lambda t: sde.target(r_0, r_0, t)):
+        with pytest.raises(ValueError, match="sde.parametrisation = flow"):
+            asked(torch.ones(1))
+
+
 def test_edm_with_unit_variance_is_v():
     t = torch.linspace(1e-3, 1, 50, dtype=F64)
     edm, v = make(sigma_data=1.0).coefficients(t), make(parametrisation="v").coefficients(t)

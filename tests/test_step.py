@@ -241,6 +241,19 @@ def test_what_does_not_train_is_read_without_dropout(prosody_config):
         assert modes == {name: {name in parts} for name in state.model.parts()}
 
 
+def test_a_parameter_of_no_part_is_refused(config, monkeypatch):
+    """Neither optimiser nor average would know of it."""
+    begin = NiSETS.__init__
+
+    def with_more(self, *arguments):
+        begin(self, *arguments)
+        self.extra = torch.nn.Parameter(torch.zeros(()))
+
+    monkeypatch.setattr(NiSETS, "__init__", with_more)
+    with pytest.raises(ValueError, match="extra: of no part"):
+        build_state(config, Processes(0, 1, torch.device("cpu")), ("a", "b"))
+
+
 # -- durations
 
 

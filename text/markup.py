@@ -174,12 +174,9 @@ def _element(match):
     if name == "phoneme" and attributes.get("ph") and attributes.get("alphabet", "ipa") == "ipa":
         return f"[[{attributes['ph']}]]"
     if name == "say-as" and attributes.get("interpret-as") in _SPELT:
-        return " ".join(filter(str.isalnum, re.sub("[a-z]", _capital, inside)))  # a small a would be the article
+        # in capitals, since a small a is the article
+        return " ".join(letter.upper() if letter.isascii() else letter for letter in inside if letter.isalnum())
     return match[0]
-
-
-def _capital(match):
-    return match[0].upper()
 
 
 def _s(phonemes):

@@ -80,7 +80,8 @@ class Encoder(Graph):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         given = dict(zip(self.inputs, inputs))
         with self.model.speaking_as(given.get("speaker", 0)):
-            encoded, durations = self.model.encode(given["x"], given["length_scale"], lambda _: given.pop("noise_values"))
+            draw = lambda _: given.pop("noise_values")  # noqa: E731
+            encoded, durations = self.model.encode(given["x"], given["length_scale"], draw)
         made = {"durations": durations, **{field.name: getattr(encoded, field.name) for field in fields(encoded)}}
         return tuple(made[name] for name in self.outputs)
 

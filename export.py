@@ -79,9 +79,9 @@ class Encoder(Graph):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         given = dict(zip(self.inputs, inputs))
+        x, length_scale = given["x"], given["length_scale"]
         with self.model.speaking_as(given.get("speaker", 0)):
-            draw = lambda _: given.pop("noise_values")  # noqa: E731
-            encoded, durations = self.model.encode(given["x"], given["length_scale"], draw)
+            encoded, durations = self.model.encode(x, length_scale, lambda _: given.pop("noise_values"))
         made = {"durations": durations, **{field.name: getattr(encoded, field.name) for field in fields(encoded)}}
         return tuple(made[name] for name in self.outputs)
 

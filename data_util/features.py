@@ -6,7 +6,6 @@ import functools
 import hashlib
 import inspect
 import io
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,7 +39,7 @@ class Features:
 
 class FeatureStore:
     """A .npy, float32, of each feature of each content of a recording: of "mel" (n_mels, T_mel), and where `pitch` is
-    given of "f0" (2, T_mel), track_f0's; in a folder of its own for each setting, and each code, that it depends on.
+    given of "f0" (2, T_mel), track_f0's; in a folder of its own for the settings and the code that it depends on.
 
     index.json of the mels says which content a path had at a size and mtime, so that an untouched file is not read
     again.
@@ -48,13 +47,11 @@ class FeatureStore:
 
     def __init__(self, cache: Path, audio: Audio, pitch: Pitch | None = None):
         self.audio, self.pitch = audio, pitch
-        key = digest(code_of(MelSpectrogram), json.dumps(dataclasses.asdict(audio)))
-        self.folders = {"mel": cache / "features" / key[:16]}
+        self.folders = {"mel": cache / "features" / digest(code_of(MelSpectrogram), str(audio))[:16]}
         self.n_rows = {"mel": audio.n_mels, "f0": 2}
         if pitch is not None:
-            depends_on = (audio.sample_rate, audio.hop_length, pitch.f_min, pitch.f_max)
-            key = digest(code_of(track_f0), json.dumps(depends_on))
-            self.folders["f0"] = cache / "f0" / key[:16]
+            settings = audio.sample_rate, audio.hop_length, pitch
+            self.folders["f0"] = cache / "f0" / digest(code_of(track_f0), str(settings))[:16]
         self._index_path = self.folders["mel"] / "index.json"
 
     def path(self, feature: str, key: str) -> Path:
@@ -211,7 +208,7 @@ def digest(*texts: str) -> str:
 
 
 def code_of(computed_by: Callable) -> str:
-    """The file that a function or class stands in: what is computed otherwise has another place in a cache."""
+    """The text of the file that defines a function or class: in a cache's key, it makes edited code compute anew."""
     return Path(inspect.getfile(computed_by)).read_text(encoding="utf-8")
 
 

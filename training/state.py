@@ -86,9 +86,7 @@ def build_state(config: Config, processes: Processes, symbols: tuple[str, ...], 
     seed_everything(config.system.seed, 0, 0)
     model = NiSETS(config, len(symbols), amp).to(processes.device)
     discriminators = build_discriminators(config).to(processes.device)
-    owned = {id(parameter) for part in model.parts().values() for parameter in part.parameters()}
-    lost = [name for name, parameter in model.named_parameters() if id(parameter) not in owned]
-    if lost:
+    if lost := [name for name, _ in model.named_parameters() if not model.part_of(name)]:
         raise ValueError(f"{', '.join(lost)}: of no part of Networks.parts, and so of no optimiser")
 
     def optimiser(parts: dict[str, nn.Module]) -> torch.optim.AdamW:

@@ -22,6 +22,8 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 Part = Literal["text_encoder", "prosody", "f0_residual", "decoder", "generator", "discriminators"]
 PARTS = get_args(Part)
+FormattedPart = Literal["decoder", "generator", "discriminators"]  # whose convolutions may have two memory formats
+MemoryFormat = Literal["contiguous", "channels_last"]
 # what the numbers stand for that networks read and give: with another of these the same weights mean something else
 MEANING = ("text.units", "latent.kind", "latent.channels", "sde.parametrisation", "sde.sigma_data")
 
@@ -101,6 +103,8 @@ class System(Section):
     patience: Whole
     keep_best: Count
     wandb_project: str
+    # of the parts that train; on a CPU a run tries both where none is named, and keeps the faster here
+    memory_formats: dict[FormattedPart, MemoryFormat] = dataclasses.field(default_factory=dict)
     tensorboard: bool = False  # whether a run writes what TensorBoard shows
     recogniser: str = "base.en"  # for error rates: a model's name in faster-whisper, or a folder that has one
 
@@ -597,7 +601,7 @@ def _typed_section(section_class, tree, key):
     prefix = f"{key}." if key else ""
     _check_known(tree, section_class, prefix)
     for field in dataclasses.fields(section_class):
-        if field.name not in tree and field.default is dataclasses.MISSING:
+        if field.name not in tree and field.default is field.default_factory:  # both are MISSING
             raise ConfigError(f"missing key {prefix}{field.name}")
     hints = get_type_hints(section_class, include_extras=True)
     return section_class(**{name: _typed(hints[name], value, f"{prefix}{name}") for name, value in tree.items()})

@@ -95,6 +95,7 @@ class SpectrogramDiscriminator(nn.Module):
     def __init__(self, n_fft: int, channels: tuple[int, ...], t_channels: int):
         super().__init__()
         self.n_fft, self.hop_length = n_fft, n_fft // 4
+        self.memory_format = torch.contiguous_format  # training.memory_formats may change it
         window = torch.hann_window(n_fft)
         self.register_buffer("window", window / window.norm(), persistent=False)  # white noise keeps its variance
         pairs = list(zip((1, *channels), channels))
@@ -107,7 +108,9 @@ class SpectrogramDiscriminator(nn.Module):
 
     def forward(self, wav: Tensor, embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
         """wav: (B, 1, T), embedding: (B, t_channels). Returns logits and features, (B, ..., F', T // hop_length)."""
-        return self.stack(self.gain * (self.loudness(wav) - self.centre).to(wav.dtype), embedding)
+        x = self.gain * (self.loudness(wav) - self.centre).to(wav.dtype)
+        x = x.clone(memory_format=self.memory_format)  # contiguous() would leave a single channel as it is
+        return self.stack(x, embedding)
 
     def loudness(self, wav: Tensor) -> Tensor:
         """wav: (B, 1, T) in [-1, 1]. Returns magnitudes^0.3, (B, 1, n_fft / 2 + 1, T // hop_length), at least 1e-4^0.3.

@@ -1,8 +1,7 @@
 """HiFi-GAN (Kong et al. 2020, section 2.2 and appendix A.1): latents to samples by convolutions that upsample.
 
 The layers are one-dimensional; inside, they run as convolutions in two dimensions over (B, C, 1, T), channels last in
-memory, for which libraries have faster kernels: the same sums in another order. Where PyTorch uses AVX2, training is
-faster in one dimension.
+memory, for which libraries mostly have faster kernels: the same sums in another order. Training may take one dimension.
 """
 
 from typing import Any
@@ -32,12 +31,6 @@ def convolve(layer: nn.Module, x: Tensor) -> Tensor:
     if isinstance(layer, nn.ConvTranspose1d):
         return F.conv_transpose2d(x, weight, layer.bias, (1, layer.stride[0]), padding)
     return F.conv2d(x, weight, layer.bias, 1, padding, (1, layer.dilation[0]))
-
-
-def memory_format(device: torch.device, training: bool) -> torch.memory_format:
-    """In which convolve is faster (measured in docs/results.md)."""
-    in_one = training and device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
-    return torch.contiguous_format if in_one else torch.channels_last
 
 
 class ResBlock(nn.Module):
@@ -90,6 +83,7 @@ class HiFiGAN(Vocoder):
             ResBlocks(ResBlock(width, kernel, resblock_dilations) for kernel in resblock_kernels)
             for width in widths[1:]
         )
+        self.memory_format = torch.channels_last  # in training: convolve; training.memory_formats may change it
         self.tiled: nn.ModuleList | None = None  # the same as resblocks, faster on a CPU: tiled.tile
         self.conv_out = conv(widths[-1], 1, 7)
         widest = max(kernel // 2 * sum(dilation + 1 for dilation in resblock_dilations) for kernel in resblock_kernels)
@@ -106,7 +100,7 @@ class HiFiGAN(Vocoder):
         """forward, or part, which after each upsampling leaves out the samples that no kept one depends on."""
         mask = None if mask is None else mask[:, :, None]
         x = masked(features[:, :, None], mask)  # (B, n_inputs, 1, T)
-        x = x.contiguous(memory_format=memory_format(x.device, self.training))
+        x = x.contiguous(memory_format=self.memory_format if self.training else torch.channels_last)
         x = masked(with_speaker(convolve(self.conv_in, x), self.speaker), mask)
         stages = self.resblocks if self.tiled is None else self.tiled
         for rate, reach, upsample, resblocks in zip(self.rates, self.reaches, self.upsamples, stages):

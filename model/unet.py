@@ -114,6 +114,7 @@ class UNet(ScoreNetwork):
     ):
         super().__init__(channels, n_speakers)
         self.stride = 2 ** (len(multipliers) - 1)
+        self.memory_format = torch.contiguous_format  # in training; training.memory_formats may change it
 
         def block(in_width: int, width: int) -> ResnetBlock:
             return ResnetBlock(in_width, width, channels, groups)
@@ -149,6 +150,7 @@ class UNet(ScoreNetwork):
             mask = F.pad(mask, (0, -frames % self.stride))[:, None]  # (B, 1, 1, T)
         x = torch.stack([mu, r_t], dim=1)  # (B, 2, F, T)
         x = masked(F.pad(x, (0, -frames % self.stride)), mask)
+        x = x.contiguous(memory_format=self.memory_format if self.training else torch.contiguous_format)
         embedding = self.embed(t)
 
         masks, skips = [mask], []

@@ -16,7 +16,7 @@ from model.discriminator import Discriminators
 from model.networks import build_discriminators
 from model.nisets import NiSETS
 from text.symbols import MARK_SIZES
-from training import checkpoint, gpu, initial_alignment
+from training import checkpoint, gpu, initial_alignment, memory_formats
 from training.checkpoint import Writer
 from training.data import Data, corpus_compression
 from training.distributed import Processes, seed_everything
@@ -86,6 +86,8 @@ def build_state(config: Config, processes: Processes, symbols: tuple[str, ...], 
     seed_everything(config.system.seed, 0, 0)
     model = NiSETS(config, len(symbols), amp).to(processes.device)
     discriminators = build_discriminators(config).to(processes.device)
+    for part, name in config.system.memory_formats.items():
+        memory_formats.use((model.parts() | {"discriminators": discriminators})[part], name)
     if lost := [name for name, _ in model.named_parameters() if not model.part_of(name)]:
         raise ValueError(f"{', '.join(lost)}: of no part of Networks.parts, and so of no optimiser")
 
@@ -124,6 +126,7 @@ def make_state(
     amp = bool(ckpt and ckpt["amp"]) if amp is None else amp
     gpu.set_precision(processes.device, config.system.tf32)
     torch.backends.cudnn.benchmark = config.system.cudnn_benchmark
+    config = memory_formats.complete(config, processes, len(data.clips.symbols), amp)
     state = build_state(config, processes, data.clips.symbols, amp)
     if ckpt is not None:
         restore(state, ckpt)

@@ -88,6 +88,18 @@ def test_a_run_takes_the_faster_where_none_is_named(config, monkeypatch, caplog)
     assert memory_formats.complete(one, on_gpu, N_SYMBOLS, amp=False) == one
 
 
+@pytest.mark.parametrize("amp", [False, True])
+@pytest.mark.parametrize("overrides", [
+    ["speakers.names=[a, b]", "generator.inputs=[z0_hat, mu, f0, t]", "prosody.kind=frame"],
+    ["decoder.kind=convnext1d", "discriminators.resolutions=[]"],
+])  # fmt: skip
+def test_every_configuration_can_be_tried(config, monkeypatch, amp, overrides):
+    monkeypatch.setattr(memory_formats, "SECONDS", 0.0)
+    config = configuration.change(config, [UNNAMED, *overrides])
+    found = set(memory_formats.complete(config, ALONE, N_SYMBOLS, amp).system.memory_formats)
+    assert found == {"generator"} | (FASTER.keys() if config.n_speakers > 1 else set())
+
+
 def test_processes_take_what_the_first_one_finds(config, monkeypatch):
     monkeypatch.setattr(memory_formats, "seconds", pytest.fail)
     monkeypatch.setattr(Processes, "broadcast", lambda _, word: word or FASTER)

@@ -37,6 +37,7 @@ def use(part: nn.Module, name: str) -> None:
 
 
 def with_formats(part: nn.Module) -> list[Any]:
+    """Its modules that read memory_format when they train."""
     return [module for module in part.modules() if hasattr(module, "memory_format")]
 
 
@@ -62,7 +63,8 @@ def fastest(config: Config, n_symbols: int, amp: bool) -> dict[FormattedPart, st
     found: dict[FormattedPart, str] = {}
     for part in [name for name in calls if name in trained and with_formats(parts[name])]:
         own = name_of(with_formats(parts[part])[0].memory_format)
-        spent = seconds(parts[part], calls[part])
+        with model.speaking_as(0):
+            spent = seconds(parts[part], calls[part])
         best = min(spent, key=spent.__getitem__)
         found[part] = best if spent[best] < CLEARLY * spent[own] else own
         log.info("%s trains %s: %s", part, found[part], ", ".join(f"{s:.3f} s {name}" for name, s in spent.items()))

@@ -90,7 +90,8 @@ def configuration_of(args: argparse.Namespace) -> Config:
     whole = next((trees[path] for parts, path in starts if parts is None), None)
     base = configuration.read_tree(configuration.ROOT / "config.yaml")
     if whole is not None:
-        base = whole | {"fine_tuning": base["fine_tuning"]}
+        system = whole["system"] | {"memory_formats": {}}  # which were for that run's processor
+        base = whole | {"system": system, "fine_tuning": base["fine_tuning"]}
     start = f"fine_tuning.start={json.dumps(entries, ensure_ascii=False)}"
     config = configuration.load(args.c, [*args.overrides, start], base=base)
     if whole is not None and whole["training"]["train_num_steps"] == config.training.train_num_steps == 0:

@@ -83,7 +83,7 @@ def test_a_run_takes_the_faster_where_none_is_named(config, monkeypatch, caplog)
     one = configuration.change(config, ["system.memory_formats={generator: channels_last}"])
     found = memory_formats.complete(one, ALONE, N_SYMBOLS, amp=False)
     assert found.system.memory_formats == FASTER | {"generator": "channels_last"}
-    assert "decoder trains channels_last: 2.000 s contiguous, 1.000 s channels_last" in caplog.text
+    assert "memory format of decoder: channels_last (tried: contiguous 2.000 s, channels_last 1.000 s)" in caplog.text
     assert "generator" not in caplog.text and found.decoder == config.decoder
     on_gpu = Processes(0, 1, torch.device("cuda"))
     assert memory_formats.complete(one, on_gpu, N_SYMBOLS, amp=False) == one

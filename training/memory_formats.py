@@ -67,7 +67,8 @@ def fastest(config: Config, n_symbols: int, amp: bool) -> dict[FormattedPart, st
             spent = seconds(parts[part], calls[part])
         best = min(spent, key=spent.__getitem__)
         found[part] = best if spent[best] < CLEARLY * spent[own] else own
-        log.info("%s trains %s: %s", part, found[part], ", ".join(f"{s:.3f} s {name}" for name, s in spent.items()))
+        tried = ", ".join(f"{name} {s:.3f} s" for name, s in spent.items())
+        log.info("memory format of %s: %s (tried: %s)", part, found[part], tried)
     return found
 
 

@@ -1,10 +1,9 @@
 """Which memory format is faster for each part's convolutions on this processor.
 
 Some networks have two ways to the same sums: HiFi-GAN in one dimension or, channels last, in two; the UNet and the
-discriminators of spectrograms with channels apart or side by side. Which is faster depends on the processor, so that
-each part is tried in both as a run begins, and takes the clearly faster one. The run keeps what was found in its
-configuration, so that it resumes to the bit, and another run with that configuration computes the same numbers. Times
-by processor are in docs/results.md.
+discriminators of spectrograms with channels apart or side by side. Which is faster depends on the processor
+(docs/results.md), so that each part is tried in both as a run begins, and takes the clearly faster one. The run keeps
+what was found in its configuration, so that it resumes to the bit, and another run with it computes the same numbers.
 """
 
 import dataclasses
@@ -25,7 +24,7 @@ from training.distributed import Processes
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 CLIPS = 1  # of a trial
 SECONDS, TRIALS = 0.5, 3  # that each format is tried for, whichever lasts longer
-CLEARLY = 0.97  # of the time of the format that a part has else: what takes less is faster, and not by chance
+CLEARLY = 0.97  # of the usual format's time: a format that takes less is faster, and not by chance
 
 log = logging.getLogger("train")
 
@@ -39,10 +38,6 @@ def use(part: nn.Module, name: str) -> None:
 def with_formats(part: nn.Module) -> list[Any]:
     """Its modules that read memory_format when they train."""
     return [module for module in part.modules() if hasattr(module, "memory_format")]
-
-
-def name_of(memory_format: torch.memory_format) -> str:
-    return next(name for name, one in FORMATS.items() if one == memory_format)
 
 
 def complete(config: Config, processes: Processes, n_symbols: int, amp: bool) -> Config:
@@ -62,11 +57,11 @@ def fastest(config: Config, n_symbols: int, amp: bool) -> dict[FormattedPart, st
     parts, calls = model.parts() | {"discriminators": discriminators}, trials_of(model, discriminators)
     found: dict[FormattedPart, str] = {}
     for part in [name for name in calls if name in trained and with_formats(parts[name])]:
-        own = name_of(with_formats(parts[part])[0].memory_format)
+        usual = next(name for name, one in FORMATS.items() if one == with_formats(parts[part])[0].memory_format)
         with model.speaking_as(0):
             spent = seconds(parts[part], calls[part])
         best = min(spent, key=spent.__getitem__)
-        found[part] = best if spent[best] < CLEARLY * spent[own] else own
+        found[part] = best if spent[best] < CLEARLY * spent[usual] else usual
         tried = ", ".join(f"{name} {s:.3f} s" for name, s in spent.items())
         log.info("memory format of %s: %s (tried: %s)", part, found[part], tried)
     return found
@@ -75,14 +70,13 @@ def fastest(config: Config, n_symbols: int, amp: bool) -> dict[FormattedPart, st
 def trials_of(model: NiSETS, discriminators: nn.Module) -> dict[FormattedPart, Callable[[], Tensor]]:
     """By part, a call as training makes it, on noise."""
     config, training = model.config, model.config.training
-    clips, n_latents, n_frames = CLIPS, config.n_latents, training.segment_frames
-    r, mu = torch.randn(2, clips, n_latents, training.cut_frames)
-    z0_hat, t = mu[..., :n_frames], torch.rand(clips)
-    wav = 0.1 * torch.randn(clips, 1, n_frames * config.audio.hop_length)
-    f0 = torch.randn(clips, 2, training.cut_frames) if config.with_f0 else None
-    f0_cut = None if f0 is None else f0[..., :n_frames]
+    n_frames, t = training.segment_frames, torch.rand(CLIPS)
+    r, mu = torch.randn(2, CLIPS, config.n_latents, training.cut_frames)
+    f0 = torch.randn(CLIPS, 2, training.cut_frames) if config.with_f0 else None
+    wav = 0.1 * torch.randn(CLIPS, 1, n_frames * config.audio.hop_length)
 
     def vocoded() -> Tensor:
+        z0_hat, f0_cut = mu[..., :n_frames], None if f0 is None else f0[..., :n_frames]
         features = model.vocoder_features(z0_hat, t, z0_hat, f0_cut)
         return model.vocode(features, None, model.source(f0_cut, recording=wav))
 

@@ -7,7 +7,7 @@ import math
 import re
 import sys
 import warnings
-from dataclasses import fields
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,26 +44,35 @@ class ExportError(ValueError):
 # -- the graphs, each a function of tensors by name
 
 
-def speaker_of(model: NiSETS) -> tuple[str, ...]:
-    """The input of every graph that says who speaks, speaker () an id; a voice of one has none."""
-    return ("speaker",) if model.config.n_speakers > 1 else ()
-
-
-def source_of(model: NiSETS) -> tuple[str, ...]:
+def source_of(model: NiSETS, f0: Tensor | None) -> dict[str, Tensor]:
     """What the decoder's graph tells the vocoder's of each frame beside the features: F0, voicing and, where the
-    vocoder has one, the phase; nothing without a source."""
-    source = model.source(torch.zeros(1, N_VALUES, 1, device=model.f0_mean.device))
-    if source is None:
-        return ()
-    source = model.generator.with_phase(source)
-    return tuple(name for name in ("f0", "voicing", "phase") if getattr(source, name) is not None)
+    vocoder has one, the phase; nothing without a source. f0: (1, 2, T_mel) from normalised_f0()."""
+    source = model.source(f0)
+    known = {} if source is None else model.generator.with_phase(source)._asdict()
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def source_names(model: NiSETS) -> tuple[str, ...]:
+    return tuple(source_of(model, torch.zeros(1, N_VALUES, 1, device=model.f0_mean.device)))
 
 
 class Graph(nn.Module):
-    """A function of tensors: forward takes those that inputs names, and returns those that outputs names."""
+    """A function of tensors: forward takes those that inputs names, and returns those that outputs names, as the
+    subclass's made() gives them. speaker () is an id; a voice of one has no such input."""
 
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    def __init__(self, model: NiSETS, inputs: Sequence[str], outputs: Sequence[str]):
+        super().__init__()
+        self.model, self.outputs = model, outputs
+        self.inputs = (*inputs, *(["speaker"] if model.config.n_speakers > 1 else []))
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip(self.inputs, inputs))
+        with self.model.speaking_as(given.get("speaker", 0)):
+            made = self.made(given)
+        return tuple(made[name] for name in self.outputs)
+
+    def made(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        raise NotImplementedError
 
 
 class Encoder(Graph):
@@ -71,19 +80,12 @@ class Encoder(Graph):
     energy are sampled; to durations (1, T_x) frames and what the decoder makes frames of."""
 
     def __init__(self, model: NiSETS):
-        super().__init__()
-        self.model = model
-        sampled = ("noise_values",) if model.prosody is not None else ()
-        self.inputs = ("x", "length_scale", *sampled, *speaker_of(model))
-        self.outputs = ("durations", "mu_x") + (("c", "values") if model.prosody is not None else ())
+        sampled, values = ((), ()) if model.prosody is None else (("noise_values",), ("c", "values"))
+        super().__init__(model, ("x", "length_scale", *sampled), ("durations", "mu_x", *values))
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        given = dict(zip(self.inputs, inputs))
-        x, length_scale = given["x"], given["length_scale"]
-        with self.model.speaking_as(given.get("speaker", 0)):
-            encoded, durations = self.model.encode(x, length_scale, lambda _: given.pop("noise_values"))
-        made = {"durations": durations, **{field.name: getattr(encoded, field.name) for field in fields(encoded)}}
-        return tuple(made[name] for name in self.outputs)
+    def made(self, given):
+        encoded, durations = self.model.encode(given["x"], given["length_scale"], lambda _: given.pop("noise_values"))
+        return {"durations": durations, **vars(encoded)}
 
 
 class Decoder(Graph):
@@ -93,27 +95,18 @@ class Decoder(Graph):
     """
 
     def __init__(self, model: NiSETS):
-        super().__init__()
-        self.model = model
         sampled = ("noise_f0",) if model.prosody is not None and model.prosody.residual is not None else ()
-        self.inputs = ("noise_latents", *sampled, *Encoder(model).outputs, *speaker_of(model))
-        self.outputs = ("features", *source_of(model))
+        inputs = ("noise_latents", *sampled, *Encoder(model).outputs)
+        super().__init__(model, inputs, ("features", *source_names(model)))
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        given, model = dict(zip(self.inputs, inputs)), self.model
-        noise, durations = given.pop("noise_latents"), given.pop("durations")
+    def made(self, given):
+        model, noise, durations = self.model, given["noise_latents"], given["durations"]
         mask = (torch.arange(noise.shape[-1], device=noise.device) < durations.sum())[None, None].to(noise.dtype)
-        with model.speaking_as(given.get("speaker", 0)):
-            encoded = Encoded(given["mu_x"], given.get("c"), given.get("values"))
-            mu, f0 = model.expand(encoded, durations, mask, lambda _: given.pop("noise_f0"))
-            t = torch.ones(1, device=noise.device)
-            z0_hat = mu + model.denoiser.sample(noise * mask, 1, "posterior", mask, mu=mu, f0=f0)
-        features = model.vocoder_features(z0_hat, t, mu, f0)
-        source = model.source(f0)
-        if source is None:
-            return (features,)
-        source = model.generator.with_phase(source)
-        return (features, *(getattr(source, name) for name in self.outputs[1:]))
+        encoded = Encoded(given["mu_x"], given.get("c"), given.get("values"))
+        mu, f0 = model.expand(encoded, durations, mask, lambda _: given.pop("noise_f0"))
+        t = torch.ones(1, device=noise.device)
+        z0_hat = mu + model.denoiser.sample(noise * mask, 1, "posterior", mask, mu=mu, f0=f0)
+        return {"features": model.vocoder_features(z0_hat, t, mu, f0), **source_of(model, f0)}
 
 
 class Vocoder(Graph):
@@ -122,20 +115,17 @@ class Vocoder(Graph):
     alone is read: less onnx_runtime.LEAST_LENGTH, so many of the first and of the last frames are context."""
 
     def __init__(self, model: NiSETS):
-        super().__init__()
-        self.model = model
-        filtered, self.of_source = ("noise_wav",) if model.generator.needs_source else (), source_of(model)
-        self.inputs = ("features", "before", "after", *self.of_source, *filtered, *speaker_of(model))
-        self.outputs = ("wav",)
+        filtered = ("noise_wav",) if model.generator.needs_source else ()
+        super().__init__(model, ("features", "before", "after", *source_names(model), *filtered), ("wav",))
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        given, source = dict(zip(self.inputs, inputs)), None
+    def made(self, given):
+        source = None
         if self.model.generator.needs_source:
-            source = Source(noise=given["noise_wav"], **{name: given[name] for name in self.of_source})
-        with self.model.speaking_as(given.get("speaker", 0)):
-            before, after = (given[name].shape[0] - onnx_runtime.LEAST_LENGTH for name in ("before", "after"))
-            kept = slice(before, given["features"].shape[-1] - after)
-            return self.model.vocode(given["features"], None, source, kept)
+            told = {name: given[name] for name in Source._fields if name in given}
+            source = Source(noise=given["noise_wav"], **told)
+        before, after = (given[name].shape[0] - onnx_runtime.LEAST_LENGTH for name in ("before", "after"))
+        kept = slice(before, given["features"].shape[-1] - after)
+        return {"wav": self.model.vocode(given["features"], None, source, kept)}
 
 
 class FourierProducts(nn.Module):
@@ -291,8 +281,7 @@ def stride_of(model: NiSETS) -> int:
 
 def call(graph: Graph, values: dict[str, Tensor]) -> dict[str, Tensor]:
     """A graph's outputs by name, of those values that it reads."""
-    made = graph(*(values[name] for name in graph.inputs))
-    return dict(zip(graph.outputs, made if isinstance(made, tuple) else (made,)))
+    return dict(zip(graph.outputs, graph(*(values[name] for name in graph.inputs))))
 
 
 @torch.no_grad()

@@ -41,7 +41,7 @@ def test_flop_are_counted():
         inputs, outputs = ("a", "b"), ("c",)
 
         def forward(self, a, b):
-            return a @ b
+            return (a @ b,)
 
     values = {"a": torch.ones(300, 200), "b": torch.ones(200, 500)}
     assert synthesis.gflop_of(Product(), values) == pytest.approx(2 * 300 * 200 * 500 / 1e9)

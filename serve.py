@@ -39,7 +39,8 @@ except ModuleNotFoundError as missing:
     sys.exit(f"serve.py: {missing.name} is not installed: pip install -r requirements-extra.txt")
 
 MEDIA_TYPES = {"wav": "audio/wav", "flac": "audio/flac", "mp3": "audio/mpeg", "opus": "audio/ogg; codecs=opus",
-               "pcm": "audio/pcm"}  # fmt: skip
+               "pcm": "audio/pcm", "json": "application/json", "srt": "text/plain",
+               "textgrid": "text/plain"}  # fmt: skip
 CLIENTS_RATE = 24000  # Hz, at which OpenAI's clients expect pcm, and which Opus has
 LONGEST_BODY = 10_000, 12  # bytes of a request, and for each character of its text, which JSON may escape
 READING_SECONDS, SENDING_SECONDS, ENDING_SECONDS = 30, 900, 30  # of a request, of its answer, of all at shutdown
@@ -196,14 +197,16 @@ class Service:
         known = ", ".join(name for spoken in self.voices.values() for name in spoken.names)
         raise HTTPException(400, f"voice: {name[:100]!r} is none of {known}")
 
-    async def answer(self, request: Request, make: Callable[[], Iterator[bytes]], media_type: str) -> Response:
-        """What make gives, as it gives it, when a thread is free. Raises HTTPException where no place is, make refuses
-        the text, or the client is gone before anything is made."""
+    async def answer(self, request: Request, kind: type[Wanted], parts_of: Callable[..., Iterator[bytes]]) -> Response:
+        """What parts_of, of Spoken, gives for a request, as it gives it, when a thread is free. Raises HTTPException
+        where the request is wrong, no place is, or the client is gone before anything is made."""
+        wanted = await read(request, kind, self.longest)
+        spoken, speaker = self.find(wanted)
         if self.n_taken >= self.n_places or self.n_open >= self.n_places + UNSENT:
             raise HTTPException(429, f"{self.n_places} requests are being spoken or wait: try again later",
                                 headers={"Retry-After": "1"})  # fmt: skip
         self.n_taken, self.n_open = self.n_taken + 1, self.n_open + 1
-        job = Job(self.pool, make, self._leave)
+        job = Job(self.pool, partial(parts_of, spoken, wanted, speaker), self._leave)
 
         def close():
             job.end()
@@ -218,7 +221,7 @@ class Service:
         except BaseException:
             close()
             raise
-        return Answer(first, parts, media_type, close)
+        return Answer(first, parts, MEDIA_TYPES[wanted.response_format], close)
 
     def _leave(self):
         self.n_taken -= 1
@@ -310,17 +313,11 @@ def make_app(service: Service) -> FastAPI:
 
     @app.post("/v1/audio/speech")
     async def speech(request: Request) -> Response:
-        wanted = await read(request, WantedSpeech, service.longest)
-        spoken, speaker = service.find(wanted)
-        media_type = MEDIA_TYPES[wanted.response_format]
-        return await service.answer(request, partial(spoken.parts, wanted, speaker), media_type)
+        return await service.answer(request, WantedSpeech, Spoken.parts)
 
     @app.post("/v1/audio/timestamps")
     async def timestamps(request: Request) -> Response:
-        wanted = await read(request, WantedTimestamps, service.longest)
-        spoken, speaker = service.find(wanted)
-        media_type = "application/json" if wanted.response_format == "json" else "text/plain"
-        return await service.answer(request, partial(spoken.timestamps, wanted, speaker), media_type)
+        return await service.answer(request, WantedTimestamps, Spoken.timestamps)
 
     return app
 

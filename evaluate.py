@@ -21,23 +21,8 @@ from data_util.audio import AudioError, save_wav
 from data_util.config import ROOT, Config
 from data_util.corpus import Clip, read_metafile, read_transcripts
 from data_util.features import bar, n_cpus
+from evaluation import metrics
 from evaluation.memory import peak_memory
-from evaluation.metrics import (
-    BESIDE,
-    DIFFERENCES,
-    NO_SPEAKER,
-    RATE,
-    SPEAKER,
-    Job,
-    compare_speakers,
-    measure_all,
-    missing_packages,
-    read_wav,
-    recogniser_name,
-    reference_of,
-    start_worker,
-    summarise,
-)
 from evaluation.report import SYSTEMS, markdown, page
 from model.sde import ONLY, SOLVERS, default_solver
 from runtime import command
@@ -110,7 +95,7 @@ def readable(wavs: dict[str, Path]) -> dict[str, Path]:
     found = {}
     for clip, path in wavs.items():
         try:
-            read_wav(path, RATE)
+            metrics.read_wav(path, metrics.RATE)
         except AudioError as error:
             log.warning("%s; it is left out", error)
             continue
@@ -141,7 +126,7 @@ def of_recordings(voice: Voice, clips: list[Clip], out: Path, seed: int) -> dict
         wavs: dict[str, Path] = {}
         for clip in bar(clips, len(clips), name, True):
             try:
-                wav = make(read_wav(clip.wav_path, rate), clip.text, speaker_of(voice, clip))
+                wav = make(metrics.read_wav(clip.wav_path, rate), clip.text, speaker_of(voice, clip))
             except TextError:
                 continue
             except NoCopy as error:
@@ -206,7 +191,7 @@ def _speak(voice, clip, settings):
 
 def apart(function: Callable, *arguments):
     """What the function returns, called in a new process."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), start_worker) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), metrics.start_worker) as pool:
         return pool.submit(function, *arguments).result()
 
 
@@ -301,7 +286,7 @@ def evaluate(args: argparse.Namespace) -> dict:
     named = named_systems(args.systems, {*SYSTEMS, *ways}, clips)
     for wavs in named.values():
         for path in wavs.values():
-            read_wav(path, RATE)  # what cannot be measured fails before anything that takes time
+            metrics.read_wav(path, metrics.RATE)  # what cannot be measured fails before anything that takes time
     if args.against not in ("recording", *own, *named):
         known = ", ".join(("recording", *own, *named))
         raise EvaluationError(f"--against {args.against}: no such system (there are: {known})")
@@ -322,7 +307,7 @@ def evaluate(args: argparse.Namespace) -> dict:
              "against": args.against, "device": "; ".join(map(device_name, timed)) if voice else None}  # fmt: skip
     found = _found(clips, systems, spoken, config, args)
     return {
-        "about": {**about, "voice": about_voice, "recogniser": recogniser_name(config.system.recogniser)},
+        "about": {**about, "voice": about_voice, "recogniser": metrics.recogniser_name(config.system.recogniser)},
         "systems": _summaries(found, systems, spoken, args),
         "clips": found,
     }
@@ -330,13 +315,11 @@ def evaluate(args: argparse.Namespace) -> dict:
 
 def ways_to_speak(args: argparse.Namespace) -> dict[str, dict]:
     """{system: settings of Voice.speak}: no evaluation, one, and each other number of them with each solver."""
-    first = enumerate(("encoder_alone", "one_step"))
-    ways: dict[str, dict] = {name: {"n_timesteps": n, "solver": None, "seed": args.seed} for n, name in first}
+    ways: dict[str, tuple[int, str | None]] = {"encoder_alone": (0, None), "one_step": (1, None)}
     for n in sorted({*args.n_timesteps} - {1}):
         for solver in args.solver or [None]:
-            name = f"n{n}_{solver}" if solver else f"n{n}"
-            ways[name] = {"n_timesteps": n, "solver": solver, "seed": args.seed}
-    return ways
+            ways[f"n{n}_{solver}" if solver else f"n{n}"] = n, solver
+    return {name: {"n_timesteps": n, "solver": solver, "seed": args.seed} for name, (n, solver) in ways.items()}
 
 
 def speak_apart(voice: Voice, args: argparse.Namespace, clips: list[Clip], settings: dict, folder: Path) -> dict:
@@ -353,17 +336,13 @@ def speak_apart(voice: Voice, args: argparse.Namespace, clips: list[Clip], setti
 
 def _found(clips, systems, spoken, config, args):
     """{clip: {"text", "systems": {system: what measure_clip() and speak_all() give, with the path of the WAV}}}."""
-    jobs = [
-        Job(
-            reference_of(clip.text, config.text.language),
-            {name: wavs[clip.id] for name, wavs in systems.items() if clip.id in wavs},
-            config,
-        )
-        for clip in clips
-    ]
+    jobs = []
+    for clip in clips:
+        own = {name: wavs[clip.id] for name, wavs in systems.items() if clip.id in wavs}
+        jobs.append(metrics.Job(metrics.reference_of(clip.text, config.text.language), own, config))
     unmeasured = ({name: {"heard": "", "pairs": {}} for name in job.wavs} for job in jobs)
-    results = list(unmeasured if args.page else bar(measure_all(jobs), len(jobs), "measures", True))
-    compare_speakers(results, [clip.speaker for clip in clips])
+    results = list(unmeasured if args.page else bar(metrics.measure_all(jobs), len(jobs), "measures", True))
+    metrics.compare_speakers(results, [clip.speaker for clip in clips])
     found = {}
     for clip, job, one in zip(clips, jobs, results):
         for name, of_system in one.items():
@@ -384,12 +363,12 @@ def _path_from(folder, path):
 
 def _summaries(found, systems, spoken, args):
     """{system: its measures and differences over all clips, how many it has and how many not}."""
-    compared = [name for name in DIFFERENCES if args.against != "recording" or name not in BESIDE]
+    compared = [name for name in metrics.DIFFERENCES if args.against != "recording" or name not in metrics.BESIDE]
     summaries = {}
     for name, wavs in systems.items():
         of_clips = [[one["systems"].get(of, {"pairs": {}})["pairs"] for one in found.values()]
                     for of in (name, args.against)]  # fmt: skip
-        measures, differences = summarise(*of_clips, args.seed, compared)
+        measures, differences = metrics.summarise(*of_clips, args.seed, compared)
         if name in spoken:
             for measure_name, value in spoken[name]["once"].items():
                 measures[measure_name] = {"value": value, "low": None, "high": None, "clips": 1}
@@ -410,11 +389,11 @@ def _load_voice(args):
 
 
 def _check_packages():
-    missing = missing_packages()
+    missing = metrics.missing_packages()
     if missing:
         raise EvaluationError(f"{', '.join(missing)} not installed: pip install -r requirements-extra.txt")
-    if missing_packages(SPEAKER):
-        log.warning(NO_SPEAKER)
+    if metrics.missing_packages(metrics.SPEAKER):
+        log.warning(metrics.NO_SPEAKER)
 
 
 def _check_folder(argument, folder):

@@ -6,6 +6,7 @@ heard; what is heard between the words is not counted.
 """
 
 import argparse
+import itertools
 import re
 import sys
 from collections import Counter, defaultdict
@@ -78,15 +79,10 @@ def words_of(text: str, heard: str) -> list[Word]:
 
 def phones_of(words: list[Word]) -> Iterator[tuple[str, str]]:
     """Each phone of the words and the one that is heard, "" for none: along the least edits between what is wrong."""
-    run: list[Word] = []
-    for word in [*words, None]:
-        if word is not None and word.text != word.heard:
-            run.append(word)
-            continue
-        yield from align([phone for each in run for phone in dictionary.arpabet(each.text)],
-                         [phone for each in run for phone in dictionary.arpabet(each.heard)])  # fmt: skip
-        yield from ((phone, phone) for phone in dictionary.arpabet(word.text if word else ""))
-        run = []
+    for _, group in itertools.groupby(words, lambda word: word.text == word.heard):
+        run = list(group)
+        yield from align([phone for word in run for phone in dictionary.arpabet(word.text)],
+                         [phone for word in run for phone in dictionary.arpabet(word.heard)])  # fmt: skip
 
 
 def align(said: list[str], heard: list[str]) -> Iterator[tuple[str, str]]:

@@ -50,7 +50,10 @@ def run(config: Config, folder: Path, processes: Processes) -> list[dict]:
 
     Raises ConfigError where the folder is of another configuration.
     """
-    check_folder(config, folder)
+    written, about = configuration.to_yaml(config).encode(), folder / "config.yaml"
+    if about.is_file() and about.read_bytes() != written:
+        raise ConfigError(f"{folder} was begun with another configuration: give the options that it was begun with, "
+                          "name another -o, or remove it")  # fmt: skip
     if config.training.train_num_steps not in [line["step"] for line in validations(folder)]:
         data, is_begun = prepare_data(config, processes), checkpoint.steps(folder, "project")
         ckpt = checkpoint.load_newest(folder) if is_begun else None
@@ -58,33 +61,19 @@ def run(config: Config, folder: Path, processes: Processes) -> list[dict]:
         if ckpt is None:
             initialise(state, data.own)
         checkpoint.set_aside(folder, state.step)
-        write_atomic(folder / "config.yaml", configuration.to_yaml(config).encode())
+        write_atomic(about, written)
         train.train(state, data, Run(folder, RunLog(folder, state.step)))
         for path in folder.glob("project_*.pt"):  # nobody goes on from there, and runs are many
             path.unlink()
     return validations(folder)
 
 
-def check_folder(config: Config, folder: Path) -> None:
-    """Raise ConfigError where a run's folder is of another configuration."""
-    about = folder / "config.yaml"
-    if about.is_file() and about.read_bytes() != configuration.to_yaml(config).encode():
-        raise ConfigError(f"{folder} was begun with another configuration: give the options that it was begun with, "
-                          "name another -o, or remove it")  # fmt: skip
-
-
 def parser(name: str, about: str, overlay: str) -> argparse.ArgumentParser:
     """Of a command that trains what overlay, or -c, names, in the folder -o."""
     parser = argparse.ArgumentParser(prog=f"python -m experiments.{name}", description=about.split("\n", maxsplit=1)[0],
                                      formatter_class=Help)  # fmt: skip
-    parser.add_argument(
-        "-c",
-        "--config",
-        dest="c",
-        default=overlay,
-        metavar="NAME_OR_FILE",
-        help="the overlay that the models are made of",
-    )
+    parser.add_argument("-c", "--config", dest="c", default=overlay, metavar="NAME_OR_FILE",
+                        help="the overlay that the models are made of")  # fmt: skip
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="a folder for each run, the "
                         "corpora, and table.md")  # fmt: skip
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="over the overlay")

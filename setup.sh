@@ -1,6 +1,5 @@
 # Sourced by run.sh and test.sh. set_up FILE... finds or makes an environment that has the packages of these
-# requirement files and sets PYTHON; build_search compiles the alignment search. ROOT is the project's folder.
-# Written for bash 3.2.
+# requirement files and sets PYTHON. ROOT is the project's folder. Written for bash 3.2.
 
 fail() {
     echo "set-up: $*" >&2
@@ -55,22 +54,13 @@ make_environment() {
 }
 
 install() {
-    local size="0.3 GB"
+    local size="0.3 GB" pip=("$PYTHON" -m pip install --quiet --no-input --disable-pip-version-check)
     [ "$1" != requirements.txt ] || size="2.9 GB on Linux with x86-64, of which 2.2 GB are for NVIDIA's GPUs, else less"
     echo "set-up: installing the packages of $1, which can take minutes; to download, where nothing is there: $size" >&2
     "$PYTHON" -m pip --version >/dev/null 2>&1 || "$PYTHON" -m ensurepip >/dev/null 2>&1 ||
         fail "$PYTHON has no pip: install it, or deactivate the environment"
-    "$PYTHON" -m pip install --quiet --no-input --disable-pip-version-check -r "$ROOT/$1" ||
-        fail "pip could not install $1; its message is above"
+    "${pip[@]}" -r "$ROOT/$1" || fail "pip could not install $1; its message is above"
     # Resemblyzer asks for webrtcvad, which needs a compiler; webrtcvad-wheels, of the file, is the same
-    [ "$1" != requirements-extra.txt ] || "$PYTHON" -m pip install --quiet --no-input --disable-pip-version-check \
-        --no-deps Resemblyzer==0.1.4 || fail "pip could not install Resemblyzer; its message is above"
-}
-
-build_search() {  # the alignment search, where it is missing; training does the same by itself when it first needs it
-    "$PYTHON" -c 'import sys; from importlib import machinery; from pathlib import Path
-sys.exit(not any(Path(sys.argv[1], "core" + suffix).is_file() for suffix in machinery.EXTENSION_SUFFIXES))
-' "$ROOT/model/monotonic_align" && return
-    # without a compiler this warns in one line, and the search runs in numpy
-    (cd "$ROOT" && "$PYTHON" -c 'from model import monotonic_align; monotonic_align.implementation()')
+    [ "$1" != requirements-extra.txt ] || "${pip[@]}" --no-deps Resemblyzer==0.1.4 ||
+        fail "pip could not install Resemblyzer; its message is above"
 }

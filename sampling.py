@@ -159,6 +159,7 @@ class Voice(BaseVoice):
         sounds = (self.reader.heard(wav[0, 0].cpu().numpy(), settings) for wav in wavs)
         return self.reader.finished(sounds, plan.mu.shape[-1], piece)
 
+    @torch.no_grad()
     def copy(self, wav: np.ndarray, speaker: str | None = None) -> np.ndarray:
         """Copy synthesis: the generator on the true latent of a recording.
 
@@ -169,16 +170,16 @@ class Voice(BaseVoice):
         config, model = self.saved.config, self.model
         if "mu" in config.generator.inputs:
             raise NoCopy("no copy synthesis: this voice's generator reads mu, which needs a text")
-        with torch.no_grad():
-            mel, contour = self._features(wav, config.vocoder_needs_f0)
-            z0, f0 = model.latent(mel), model.normalised_f0(contour)
-            generator = torch.Generator().manual_seed(0)
-            noise = torch.randn(1, 1, z0.shape[-1] * config.audio.hop_length, generator=generator)
-            with self._speaking_as(speaker):
-                features, source = model.vocoder_features(z0, f0=f0), model.source(f0, noise.to(self.device))
-                copied = model.vocode(features, source=source)
+        mel, contour = self._features(wav, config.vocoder_needs_f0)
+        z0, f0 = model.latent(mel), model.normalised_f0(contour)
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(1, 1, z0.shape[-1] * config.audio.hop_length, generator=generator)
+        with self._speaking_as(speaker):
+            features, source = model.vocoder_features(z0, f0=f0), model.source(f0, noise.to(self.device))
+            copied = model.vocode(features, source=source)
         return copied[0, 0].clamp(-1, 1).cpu().numpy()
 
+    @torch.no_grad()
     def speak_along(self, wav: np.ndarray, text: str, speaker: str | None = None, seed: int = 0) -> np.ndarray:
         """One step along the durations, pitch, energy and F0 of a recording of the text.
 
@@ -187,11 +188,10 @@ class Voice(BaseVoice):
         piece, *more = self.reader.pieces(text, Settings())
         if more:
             raise TextError(f"a text of {len(text)} characters is spoken in pieces, a recording along one")
-        with torch.no_grad():
-            clip = torch.tensor(piece.ids, device=self.device)[None], *self._features(wav, self.saved.config.with_f0)
-            with self._speaking_as(speaker):
-                plan = plan_along(self.model, clip, noise_of(seed, piece.phonemes))
-                spoken = self.model.decode([plan])[0]
+        clip = torch.tensor(piece.ids, device=self.device)[None], *self._features(wav, self.saved.config.with_f0)
+        with self._speaking_as(speaker):
+            plan = plan_along(self.model, clip, noise_of(seed, piece.phonemes))
+            spoken = self.model.decode([plan])[0]
         return spoken.wav[0, 0].clamp(-1, 1).cpu().numpy()
 
     def _features(self, wav, with_f0):

@@ -494,7 +494,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after one clear line on standard error."""
     args = parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     return command.exit_status(run, args, "export.py")

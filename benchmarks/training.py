@@ -130,9 +130,7 @@ def measure(config: Config, data: Data, n_rounds: int, amp: bool = False) -> tup
     rounds, stream = [], batches(data.own, config)
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak begins anew
-    for _ in tqdm(
-        range(1 + n_rounds), desc="rounds", unit="round", ncols=command.columns()
-    ):  # the first is not counted
+    for _ in tqdm(range(1 + n_rounds), desc="rounds", unit="round", ncols=command.columns()):
         start = time.perf_counter()
         batch = next(stream).to(processes.device)
         made, step = time.perf_counter() - start, functools.partial(train.train_step, state, batch)
@@ -140,7 +138,7 @@ def measure(config: Config, data: Data, n_rounds: int, amp: bool = False) -> tup
         rounds.append({"batch": made} | watch.timed(step) | (watch.timed(step, watching=False) if on_gpu else {}))
     stream.close()
     peak = torch.cuda.max_memory_allocated(processes.device) if on_gpu else peak_memory()
-    return rounds[1:], watch.flop(step), peak
+    return rounds[1:], watch.flop(step), peak  # the first is not counted
 
 
 def counting_flop() -> FlopCounterMode:
@@ -180,7 +178,6 @@ def report(config: Config, rounds: list[dict], flop: dict[str, float], peak: int
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.split(":")[0],
                                      formatter_class=command.Help)  # fmt: skip
     parser.add_argument("-c", "--config", dest="c", metavar="NAME_OR_FILE", action="append", help="as of train.py")

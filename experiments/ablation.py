@@ -87,7 +87,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status."""
     args = parse_args(argv)
 
     def work(processes: Processes) -> str:

@@ -33,7 +33,6 @@ def lines_of(folder: Path, names: list[str]) -> list[dict]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after one clear line on standard error."""
     parser = argparse.ArgumentParser(prog="python -m experiments.curves", description=__doc__.split(":")[0],
                                      formatter_class=command.Help)  # fmt: skip
     parser.add_argument("id", type=voices.run_id, metavar="ID", help="the run in checkpoint/, or a path")

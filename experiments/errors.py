@@ -136,7 +136,6 @@ def errors(report: dict, system: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after one clear line on standard error."""
     parser = argparse.ArgumentParser(prog="python -m experiments.errors", description=__doc__.split(":")[0],
                                      formatter_class=command.Help)  # fmt: skip
     parser.add_argument("report", type=Path, metavar="DIR", help="what evaluate.py was given with -o")

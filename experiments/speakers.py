@@ -104,7 +104,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status."""
     args = parse_args(argv)
     return runs.command("speakers", lambda processes: report(*measure(args, processes), args.voices), args.out)
 

@@ -23,7 +23,8 @@ from model.vocoder import Source
 from runtime import command, loudness, onnx_runtime
 from runtime.files import check_folder, write_atomic, write_json
 from sampling import Voice
-from training import checkpoint, run_log, voices
+from training import checkpoint, voices
+from training.run_log import validations
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # in requirements-extra.txt
 SHIPPED = ("text/*.py", "text/english/*.py", "runtime/*.py")
@@ -397,9 +398,8 @@ def model_card(voice: Voice) -> str:
     """What is known of a voice whose run has no README.md of its own."""
     saved, text = voice.saved, voice.saved.config.text
     n_parameters = sum(parameter.numel() for parameter in voice.model.parameters())
-    validations = [line for line in run_log.read_lines(saved.path.parent / "log.jsonl")
-                   if line["kind"] == "valid" and line["step"] == saved.step]  # fmt: skip
-    numbers = {name: value for name, value in (validations or [{}])[-1].items() if name not in ("step", "kind")}
+    found = [line for line in validations(saved.path.parent) if line["step"] == saved.step]
+    numbers = {name: value for name, value in (found or [{}])[-1].items() if name not in ("step", "kind")}
     measured = ", ".join(f"{name} {value:.3g}" for name, value in numbers.items()) or "nothing that its log knows"
     speakers = ", ".join(voice.speakers) or "one"
     return f"""# {voice.name}

@@ -18,7 +18,7 @@ from training.distributed import Processes
 from training.failures import Stopped
 from training.initialise import initialise
 from training.recording import Run
-from training.run_log import RunLog, read_lines
+from training.run_log import RunLog, validations
 from training.state import make_state
 
 
@@ -103,8 +103,3 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     """Markdown, of cells, the headings first; numbers stand to the right."""
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "|---" + "|---:" * (len(rows[0]) - 1) + "|", *lines[1:]]) + "\n"
-
-
-def validations(folder: Path) -> list[dict]:
-    """The validations of a run so far, one after another; [] where there is none."""
-    return [line for line in read_lines(folder / "log.jsonl") if line["kind"] == "valid"]

@@ -14,7 +14,7 @@ from training import checkpoint, voices
 from training.data import Data
 from training.distributed import Processes
 from training.recording import Run
-from training.run_log import RunLog, read_lines
+from training.run_log import RunLog, validations
 from training.state import State, checkpoint_of
 from training.trackers import Tracker
 from training.validation import n_stale
@@ -46,7 +46,7 @@ def is_finished(folder: Path) -> bool:
     if not (folder / "config.yaml").is_file():
         return False
     tree = configuration.read_tree(folder / "config.yaml")
-    lines = [line for line in read_lines(folder / "log.jsonl") if line["kind"] == "valid"]
+    lines = validations(folder)
     step, patience = lines[-1]["step"] if lines else None, tree["system"]["patience"]
     has_patience = n_stale(lines, tree["system"]["best_metric"]) < patience or patience == 0
     is_over = step == tree["training"]["train_num_steps"] or not has_patience

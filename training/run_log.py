@@ -90,6 +90,11 @@ def read_lines(path: Path) -> list[dict]:
     return [line for line in read_json_lines(path) if isinstance(line.get("step"), int)]
 
 
+def validations(folder: Path) -> list[dict]:
+    """What a run's log has of its validations so far, one after another."""
+    return [line for line in read_lines(folder / "log.jsonl") if line["kind"] == "valid"]
+
+
 class Stopwatch:
     """Where the time goes, as the host sees it: it waits for a GPU once a step, in `update`, and
     then for the step before."""

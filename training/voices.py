@@ -6,7 +6,7 @@ from pathlib import Path
 
 from training import checkpoint
 from training.checkpoint import CheckpointError
-from training.run_log import read_lines
+from training.run_log import validations
 
 INTELLIGIBLE = 0.5  # of the characters wrong at most, as a recogniser hears the last validation; babble has more
 
@@ -64,8 +64,8 @@ def choose() -> tuple[Path, str]:
 
 def last_cer(folder: Path) -> float | None:
     """The character error rate of a run's last validation; None where it was not measured."""
-    validations = [line for line in read_lines(folder / "log.jsonl") if line["kind"] == "valid"]
-    return validations[-1].get("cer") if validations else None
+    lines = validations(folder)
+    return lines[-1].get("cer") if lines else None
 
 
 def table() -> str:

@@ -127,7 +127,7 @@ class Bench:
 
     def __init__(self, name: str, folder: Path, args: argparse.Namespace):
         self.name, self.args, self.path = label(name), args, random_voice(name, folder)
-        self.folder, self.voice = folder / f"{self.name}_onnx", Voice.load(self.path)
+        self.exported, self.voice = folder / f"{self.name}_onnx" / export.module_name(self.name), Voice.load(self.path)
         self.scale = length_scale_for(self.voice, TEXT, args.seconds)
         self.short_scale = length_scale_for(self.voice, SENTENCE, SENTENCE_SECONDS)
         self.values = tensors_of(self.voice, self.scale)
@@ -137,11 +137,6 @@ class Bench:
         graphs = zip(PARTS, export.graphs(plain))
         self.gflop = {part: gflop_of(graph, self.values) / self.seconds for part, graph in graphs}
         self.parameters = sum(parameter.numel() for parameter in self.voice.model.parameters())
-
-    @property
-    def exported(self) -> Path:
-        """The module of the exported voice, once it is there."""
-        return self.folder / export.module_name(self.path.parent.name)
 
     def cases(self) -> list[Case]:
         """All of them, each of which has been called once."""
@@ -160,8 +155,8 @@ class Bench:
         """What is called, by part, on the same values, and by a voice as a whole."""
         voice, call, values, parts = self.voice, on_torch, self.values, export.graphs(self.voice.model)
         if runtime == "onnx":
-            if not self.folder.is_dir():
-                export.export(Voice.load(self.path), self.folder)
+            if not self.exported.is_dir():
+                export.export(Voice.load(self.path), self.exported.parent)
             voice, call = onnx_runtime.Voice(self.exported, n_threads=n_threads), on_onnx
             values = {name: value.numpy() for name, value in values.items()}
             parts = [getattr(voice, part) for part in PARTS]

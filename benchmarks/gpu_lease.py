@@ -2,6 +2,7 @@
 
 python -m benchmarks.gpu_lease PART -o RESULTS.json [--device D] [-c NAME_OR_FILE ...] [section.key=value ...]
 
+features: the clips' features and alignment, made before anything is timed
 equality: one step's losses and gradients beside the CPU's, in float32, TF32 and bfloat16
 steps: steps a second, peak memory, kernels, host waits, of each precision, with and without cudnn.benchmark
 graphed: the same of a state with CUDA graphs
@@ -11,7 +12,6 @@ plan: which arguments of train.py make the most of --seconds, by what RESULTS.js
 """
 
 import argparse
-import functools
 import itertools
 import json
 import logging
@@ -46,13 +46,12 @@ PRECISIONS = {"float32": (False, False), "tf32": (True, False), "bfloat16": (Tru
 SPEECH_SECONDS = 7.0
 N_TEXTS = 16
 N_KERNELS = 30  # that are listed, of those that take longest
-EVERYTHING = 10_000_000  # steps that keep the flat start's durations
 FASTER = 1.25  # by which bfloat16 must win to be trained in
 
 
 def prepared(args: argparse.Namespace, **system) -> tuple[Config, Data, Processes]:
     """The configuration with one joint stage that keeps the flat start's durations, its clips, and the device."""
-    config = joint(configuration.load(args.c, [f"alignment.init_steps={EVERYTHING}", *args.overrides]))
+    config = joint(configuration.load(args.c, ["alignment.init_steps=10000000", *args.overrides]))
     config = replace(config, system=replace(config.system, **system))
     return config, read_data(config, progress=False), Processes.join(args.device)
 
@@ -69,6 +68,11 @@ def set_up(state: State, precision: str) -> None:
     tf32, amp = PRECISIONS[precision]
     gpu.set_precision(state.processes.device, tf32)
     state.model.set_precision(amp)
+
+
+def features(args: argparse.Namespace) -> None:
+    """Make what the cache does not have."""
+    read_data(configuration.load(args.c, args.overrides), progress=False)
 
 
 # -- equality
@@ -234,28 +238,23 @@ def speech(args: argparse.Namespace) -> None:
 
 def factors(voice: Voice, scale: float, n_rounds: int) -> dict[str, float]:
     """Medians of seconds by seconds of speech; the first chunk of a short text in ms."""
+    model, audio = voice.model, voice.saved.config.audio
     seconds = voice.speak(TEXT, seed=0, length_scale=scale).seconds
     (piece,) = voice.reader.pieces(TEXT, Settings())
     x = torch.tensor([piece.ids], device=voice.device)
-    plan = voice.model.plan(x, length_scale=scale)
-    model_seconds = plan.mu.shape[-1] * voice.model.config.audio.hop_length / voice.model.config.audio.sample_rate
+    plan = model.plan(x, length_scale=scale)
+    model_seconds = plan.mu.shape[-1] * audio.hop_length / audio.sample_rate
 
-    def speak() -> None:
-        voice.speak(TEXT, seed=0, length_scale=scale)
+    def decode(n: int) -> None:
+        model.decode([plan] * n)[-1].wav.numpy(force=True)
 
-    def from_symbols() -> None:
-        voice.model.synthesise(x, length_scale=scale).wav.cpu()
-
-    def from_frames(n: int = 1) -> None:
-        voice.model.decode([plan] * n)[-1].wav.cpu()
-
-    def begin() -> None:
-        next(voice.stream(SENTENCE, seed=0, length_scale=scale))
-
-    calls = {"text to samples": (speak, seconds), "symbols to samples": (from_symbols, model_seconds),
-             "frames to samples": (from_frames, model_seconds),
-             f"frames of {N_TEXTS} texts": (functools.partial(from_frames, N_TEXTS), N_TEXTS * model_seconds),
-             "ms to the first chunk": (begin, 0.001)}  # fmt: skip
+    calls = {
+        "text to samples": (lambda: voice.speak(TEXT, seed=0, length_scale=scale), seconds),
+        "symbols to samples": (lambda: model.synthesise(x, length_scale=scale).wav.numpy(force=True), model_seconds),
+        "frames to samples": (lambda: decode(1), model_seconds),
+        f"frames of {N_TEXTS} texts": (lambda: decode(N_TEXTS), N_TEXTS * model_seconds),
+        "ms to the first chunk": (lambda: next(voice.stream(SENTENCE, seed=0, length_scale=scale)), 0.001),
+    }
     return {name: median_seconds(call, n_rounds, n_before=2) / per for name, (call, per) in calls.items()}
 
 
@@ -289,7 +288,7 @@ def voice(_: argparse.Namespace) -> None:
     print(folder.name)
 
 
-PARTS = {each.__name__: each for each in (equality, steps, graphed, speech, plan, voice)}
+PARTS = {each.__name__: each for each in (features, equality, steps, graphed, speech, plan, voice)}
 
 
 def main(argv: list[str] | None = None) -> int:

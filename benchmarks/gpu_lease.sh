@@ -20,19 +20,16 @@ WHEELS=(soundfile cffi pycparser librosa soxr audioread decorator lazy-loader ms
 PLATFORMS=(any manylinux_2_28_x86_64 manylinux_2_27_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64)
 
 pack() {  # CORPUS FOLDER
-    local folder="$2" versions
+    local folder="$2"
     mkdir -p "$folder/wheels"
-    versions="$("$PYTHON" -c 'import sys
-from importlib.metadata import version
-print(*(f"{name}=={version(name)}" for name in sys.argv[1:]))' "${WHEELS[@]}")"
-    # shellcheck disable=SC2086
     "$PYTHON" -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
-        "${PLATFORMS[@]/#/--platform=}" --dest "$folder/wheels" $versions
+        "${PLATFORMS[@]/#/--platform=}" --constraint <("$PYTHON" -m pip freeze) --dest "$folder/wheels" "${WHEELS[@]}"
     "$PYTHON" -m benchmarks.packed pack "$1" "$folder"
     DEVICE=cpu WORK="$(mktemp -d)"
+    OUT="$WORK"
     begin "$folder"
-    features "${FEW[@]}"
-    features "${DATA[@]}"
+    ask 0 -c "$CONFIG" -- features "${FEW[@]}"
+    ask 0 -c "$CONFIG" -- features "${DATA[@]}"
     mkdir -p "$folder/cache"
     cp -r "$WORK/cache/alignments" "$WORK/cache/phonemes" "$folder/cache"
     rm -r "$WORK"
@@ -58,63 +55,44 @@ begin() {  # FOLDER: what is missing there is installed, the clips unpacked, and
     fi
 }
 
-limited() {  # SECONDS command: a function of this file, too
-    "${@:2}" &
-    local pid=$!
-    (sleep "$1"; for signal in TERM KILL; do pkill -$signal -P $pid; kill -$signal $pid; sleep 10; done) >/dev/null 2>&1 &
-    local watch=$! status=0
-    wait $pid || status=$?
-    kill $watch 2>/dev/null
-    return $status
+limited() {  # SECONDS command; 0: for as long as it takes
+    timeout --kill-after=10 "$@"
 }
 
-part() {  # SECONDS command: within the limit, and the rest goes on without it
-    local limit="$1" name="${FUNCNAME[1]#part_}"
-    shift
-    echo "-- $name, at $SECONDS s"
-    limited "$limit" "$@" >"$WORK/$name.log" 2>&1 || echo "$name: status $?"
-    (echo "-- $name" && cat "$WORK/$name.log") >>"$OUT/measure.log"
-    tail -n 4 "$WORK/$name.log" | cut -c 1-400
-    cp "$OUT/results.json" "$WORK/results.json" 2>/dev/null || true
-}
-
-ask() {  # arguments of benchmarks.gpu_lease
-    "$PYTHON" -m benchmarks.gpu_lease --device "$DEVICE" -o "$OUT/results.json" --seconds "$EACH" "$@"
-}
-
-features() {  # dataset.prtpath=... and the like: made before anything is timed
-    "$PYTHON" -c 'import sys
-from data_util import config
-from training.data import read_data
-read_data(config.load(sys.argv[1], sys.argv[2:]), progress=False)' "$CONFIG" "$@"
+ask() {  # SECONDS arguments of benchmarks.gpu_lease
+    limited "$1" "$PYTHON" -m benchmarks.gpu_lease --device "$DEVICE" -o "$OUT/results.json" --seconds "$EACH" "${@:2}"
 }
 
 # each with its limit in seconds, the most telling first
-part_features() { part 60 features "${FEW[@]}"; }
-part_voice_size() { part 45 ask -c "$VOICE" --label "voice: " --precisions tf32 bfloat16 -- graphed "${FEW[@]}"; }
-part_graphed() { part 60 ask -c "$CONFIG" --precisions tf32 bfloat16 -- graphed "${FEW[@]}"; }
-part_steps() { part 60 ask -c "$CONFIG" --precisions ${PRECISIONS:-tf32 bfloat16 float32} -- steps "${FEW[@]}"; }
-part_equality() { part 60 ask -c "$CONFIG" -- equality "${FEW[@]}"; }
-part_speech() { part 60 ask --configs ${CONFIGS:-config light small} -- speech; }
-part_tests() { part 60 "$PYTHON" -m pytest -q -m gpu tests; }
+part_features() { ask 60 -c "$CONFIG" -- features "${FEW[@]}"; }
+part_voice_size() { ask 45 -c "$VOICE" --label "voice: " --precisions tf32 bfloat16 -- graphed "${FEW[@]}"; }
+part_graphed() { ask 60 -c "$CONFIG" --precisions tf32 bfloat16 -- graphed "${FEW[@]}"; }
+part_steps() { ask 60 -c "$CONFIG" --precisions ${PRECISIONS:-tf32 bfloat16 float32} -- steps "${FEW[@]}"; }
+part_equality() { ask 60 -c "$CONFIG" -- equality "${FEW[@]}"; }
+part_speech() { ask 60 --configs ${CONFIGS:-config light small} -- speech; }
+part_tests() { limited 60 "$PYTHON" -m pytest -q -m gpu tests; }
 part_small_gpu() {
     # shellcheck disable=SC2086
-    part 60 ask ${SMALL_GPU:--c small -c small-gpu} --label "small-gpu: " --precisions tf32 bfloat16 -- graphed "${FEW[@]}"
+    ask 60 ${SMALL_GPU:--c small -c small-gpu} --label "small-gpu: " --precisions tf32 bfloat16 -- graphed "${FEW[@]}"
 }
 part_batch_64() {
-    part 45 ask -c "$CONFIG" --label "batch 64: " --precisions bfloat16 -- graphed "${FEW[@]}" training.batch_size="$LARGE"
+    ask 45 -c "$CONFIG" --label "batch 64: " --precisions bfloat16 -- graphed "${FEW[@]}" training.batch_size="$LARGE"
 }
 part_training() {
-    part 60 "$PYTHON" -m benchmarks.training -c "$CONFIG" alignment.init_steps=1000000 "${FEW[@]}"
+    limited 60 "$PYTHON" -m benchmarks.training -c "$CONFIG" alignment.init_steps=1000000 "${FEW[@]}"
 }
 
-measure() {  # FOLDER OUT: all PARTS that begin before UNTIL
+measure() {  # FOLDER OUT: all PARTS that begin before UNTIL, each within its limit; the rest goes on without one
     local name
     OUT="$2"
     begin "$1"
     for name in $PARTS; do
         [ "$SECONDS" -lt "$UNTIL" ] || break
-        "part_$name"
+        echo "-- $name, at $SECONDS s"
+        "part_$name" >"$WORK/$name.log" 2>&1 || echo "$name: status $?"
+        (echo "-- $name" && cat "$WORK/$name.log") >>"$OUT/measure.log"
+        tail -n 4 "$WORK/$name.log" | cut -c 1-400
+        cp "$OUT/results.json" "$WORK/results.json" 2>/dev/null || true
     done
 }
 
@@ -125,7 +103,7 @@ voice() {  # FOLDER OUT SECONDS
     plan="$("$PYTHON" -m benchmarks.gpu_lease -o "$WORK/results.json" --label "voice: " --seconds "$seconds" -- plan)"
     echo "$plan"
     # shellcheck disable=SC2086
-    timeout --signal=TERM --kill-after=60 $((seconds + 45)) "$PYTHON" train.py -c "$VOICE" --device "$DEVICE" $plan "${DATA[@]}" \
+    timeout --kill-after=60 $((seconds + 45)) "$PYTHON" train.py -c "$VOICE" --device "$DEVICE" $plan "${DATA[@]}" \
         >"$OUT/voice.log" 2>&1 || echo "train.py: status $?"
     tail -n 3 "$OUT/voice.log" | cut -c 1-600
     run="$("$PYTHON" -m benchmarks.gpu_lease -o "$OUT/results.json" -- voice | tail -n 1)"

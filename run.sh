@@ -33,6 +33,19 @@ for argument in "$@"; do  # as train.py reads them, the flags in their short for
 done
 set -- ${arguments[@]+"${arguments[@]}"}
 
+run_name() {  # RUN, by its name or as a path
+    local name="${1%/}"
+    echo "${name##*checkpoint/}"
+}
+
+name="$(run_name "${2:-}")"
+if [ $# -eq 2 ] && [ "$1" = -id ] && [ -f "$ROOT/checkpoint/$name/recipe.txt" ]; then
+    set --  # of a recipe, which goes on with the arguments that it was begun with
+    while IFS= read -r line; do set -- "$@" "$line"; done <"$ROOT/checkpoint/$name/recipe.txt"
+    set -- "$@" -name "$name"
+    cd "$ROOT"  # where a recipe stands
+fi
+
 recipe= previous= demo=
 for argument in "$@"; do  # a configuration, or a run, that speaks of the demo's corpus: make it, unless it is there
     case "$previous" in
@@ -40,11 +53,7 @@ for argument in "$@"; do  # a configuration, or a run, that speaks of the demo's
             files=("$ROOT/configs/$argument.yaml" "$argument")
             [ ! -f "$ROOT/recipes/$argument.sh" ] || recipe="$argument"
             ;;
-        -id)
-            argument="${argument%/}"
-            argument="${argument##*checkpoint/}"  # of a path
-            files=("$ROOT/checkpoint/$argument/config.yaml")
-            ;;
+        -id) files=("$ROOT/checkpoint/$(run_name "$argument")/config.yaml") ;;
         *) files=(/dev/null) ;;
     esac
     ! grep -qs '^  prtpath: cache/demo *\(#.*\)*$' "${files[@]}" || demo=yes
@@ -52,17 +61,6 @@ for argument in "$@"; do  # a configuration, or a run, that speaks of the demo's
 done
 
 case " ${RECIPE_STEP:-} $* " in " yes "* | *" -from "* | *" -id "*) recipe= ;; esac
-if [ $# -eq 2 ] && [ "$1" = -id ] && [ -f "$ROOT/checkpoint/$previous/recipe.txt" ]; then
-    name="$previous"  # of a recipe, which goes on with the arguments that it was begun with
-    set --
-    cd "$ROOT"  # where a recipe stands
-    while IFS= read -r line; do
-        [ "$previous" != -c ] || [ ! -f "$ROOT/recipes/$line.sh" ] || recipe="$line"
-        previous="$line"
-        set -- "$@" "$line"
-    done <"$ROOT/checkpoint/$name/recipe.txt"
-    set -- "$@" -name "$name"
-fi
 n_processes="${N_PROCESSES:-1}" on_gpu=
 if [ -z "$N_PROCESSES" ]; then
     { [ -z "${CUDA_VISIBLE_DEVICES:-}" ] && ! nvidia-smi -L >/dev/null 2>&1; } || on_gpu=yes

@@ -98,27 +98,24 @@ class Voice(BaseVoice):
         Raises as speak does, for the first text that it would raise for.
         """
         chosen = Settings(**settings)
-        pieces = [self.reader.pieces(text, chosen) for text in texts]
-        places = {(i, j): piece for i, row in enumerate(pieces) for j, piece in enumerate(row)}
-        sounds: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
-        for batch in self._batches(places, chosen):
-            decoded = self._decode([places[place] for place in batch], list(batch.values()), chosen)
-            sounds.update(zip(batch, decoded))
-        return [
-            self.reader.joined(text, row, [sounds[i, j] for j in range(len(row))])
-            for i, (text, row) in enumerate(zip(texts, pieces))
-        ]
+        rows = [self.reader.pieces(text, chosen) for text in texts]
+        pieces = [piece for row in rows for piece in row]
+        sounds: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        for batch in self._batches(pieces, chosen):
+            sounds.update(zip(batch, self._decode([pieces[i] for i in batch], list(batch.values()), chosen)))
+        in_order = (sounds[i] for i in range(len(pieces)))
+        return [self.reader.joined(text, row, [next(in_order) for _ in row]) for text, row in zip(texts, rows)]
 
-    def _batches(self, places: dict[tuple[int, int], Piece], settings: Settings) -> Iterator[dict]:
-        """The plans of pieces that are decoded together, of about one length, by their places."""
-        batch: dict[tuple[int, int], Plan] = {}
-        for place in sorted(places, key=lambda place: len(places[place].ids)):
-            plan = self._plan(places[place], settings)
+    def _batches(self, pieces: list[Piece], settings: Settings) -> Iterator[dict[int, Plan]]:
+        """The plans of pieces that are decoded together, of about one length, by their index."""
+        batch: dict[int, Plan] = {}
+        for i in sorted(range(len(pieces)), key=lambda i: len(pieces[i].ids)):
+            plan = self._plan(pieces[i], settings)
             longest = max(one.mu.shape[-1] for one in (*batch.values(), plan))
             if batch and longest * (len(batch) + 1) > BATCH_FRAMES:
                 yield batch
                 batch = {}
-            batch[place] = plan
+            batch[i] = plan
         if batch:
             yield batch
 

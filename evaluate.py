@@ -37,15 +37,11 @@ SECTIONS = [field.name for field in dataclasses.fields(Config)]
 log = logging.getLogger(__name__)
 
 
-class EvaluationError(ValueError):
-    """Something that cannot be evaluated as it was asked for; the message says what to do."""
-
-
 # -- what is evaluated
 
 
 def clips_of(args: argparse.Namespace, config: Config) -> list[Clip]:
-    """The clips by the names of their WAVs. Raises MetafileError and EvaluationError."""
+    """The clips by the names of their WAVs. Raises ValueError."""
     dataset, root = config.dataset, ROOT / config.dataset.prtpath
     if args.metadata is None:
         lists = [ROOT / dataset.metafile_test, ROOT / dataset.metafile_valid]
@@ -56,9 +52,7 @@ def clips_of(args: argparse.Namespace, config: Config) -> list[Clip]:
         clips = [Clip(name, root / "wavs" / f"{name}.wav", texts.get(name)) for name in map(str.strip, lines) if name]
         unknown = [clip.id for clip in clips if clip.text is None]
         if unknown:
-            raise EvaluationError(
-                f"{args.metadata}: no text for {len(unknown)} ids of {args.ids}, {unknown[0]} for one"
-            )
+            raise ValueError(f"{args.metadata}: no text for {len(unknown)} ids of {args.ids}, {unknown[0]} for one")
     differ = len({Path(clip.id).name for clip in clips}) == len(clips)
     names = [Path(clip.id).name if differ else clip.id.replace("/", "_") for clip in clips]
     clips = [dataclasses.replace(clip, id=name) for clip, name in zip(clips, names)]
@@ -66,10 +60,10 @@ def clips_of(args: argparse.Namespace, config: Config) -> list[Clip]:
         _check_folder("--wavs", args.wavs)
         clips = [dataclasses.replace(clip, wav_path=args.wavs / f"{clip.id}.wav") for clip in clips]
     if not clips:
-        raise EvaluationError("no clips in the list")
+        raise ValueError("no clips in the list")
     name, count = Counter(clip.id for clip in clips).most_common(1)[0]
     if count > 1:
-        raise EvaluationError(f"{count} clips are named {name}: give each its own")
+        raise ValueError(f"{count} clips are named {name}: give each its own")
     return clips
 
 
@@ -79,14 +73,14 @@ def named_systems(arguments: list[str], taken: set[str], clips: list[Clip]) -> d
     for argument in arguments:
         name, _, folder = argument.partition("=")
         if not re.fullmatch(r"[\w.-]+", name) or not folder:
-            raise EvaluationError(f"--systems {argument}: expected NAME=DIR, the name of letters, digits and _ . -")
+            raise ValueError(f"--systems {argument}: expected NAME=DIR, the name of letters, digits and _ . -")
         if name in taken | systems.keys():
-            raise EvaluationError(f"--systems {argument}: there is a system {name} already, take another name")
+            raise ValueError(f"--systems {argument}: there is a system {name} already, take another name")
         _check_folder(f"--systems {name}", Path(folder))
         paths = {clip.id: Path(folder) / f"{clip.id}.wav" for clip in clips}
         systems[name] = {clip: path for clip, path in paths.items() if path.is_file()}
         if not systems[name]:
-            raise EvaluationError(f"--systems {argument}: has none of {len(clips)} clips, {clips[0].id}.wav for one")
+            raise ValueError(f"--systems {argument}: has none of {len(clips)} clips, {clips[0].id}.wav for one")
     return systems
 
 
@@ -262,11 +256,11 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def read_report(folder: Path) -> dict:
-    """What a former evaluation left in its folder. Raises EvaluationError."""
+    """What a former evaluation left in its folder. Raises ValueError."""
     report = read_json(folder / "report.json")
     if not isinstance(report, dict) or "against" not in report.get("about", {}):
-        raise EvaluationError(f"{folder / 'report.json'}: not there, or no report of this version: evaluate first, "
-                              "or name WAVs with --systems and their texts with --metadata")  # fmt: skip
+        raise ValueError(f"{folder / 'report.json'}: not there, or no report of this version: evaluate first, "
+                         "or name WAVs with --systems and their texts with --metadata")  # fmt: skip
     return report
 
 
@@ -289,7 +283,7 @@ def evaluate(args: argparse.Namespace) -> dict:
             metrics.read_wav(path, metrics.RATE)  # what cannot be measured fails before anything that takes time
     if args.against not in ("recording", *own, *named):
         known = ", ".join(("recording", *own, *named))
-        raise EvaluationError(f"--against {args.against}: no such system (there are: {known})")
+        raise ValueError(f"--against {args.against}: no such system (there are: {known})")
 
     recordings = readable({clip.id: clip.wav_path for clip in clips if clip.wav_path.is_file()})
     systems, spoken = {"recording": recordings}, {}
@@ -300,8 +294,8 @@ def evaluate(args: argparse.Namespace) -> dict:
             systems[name] = {clip: args.out / name / f"{clip}.wav" for clip in spoken[name]["clips"]}
     systems = {name: wavs for name, wavs in (systems | named).items() if wavs}
     if not systems:
-        raise EvaluationError(f"no recording of {len(clips)} clips, {clips[0].wav_path} for one, and nothing else to "
-                              "measure: name WAVs with --systems, --wavs, or a run with -id")  # fmt: skip
+        raise ValueError(f"no recording of {len(clips)} clips, {clips[0].wav_path} for one, and nothing else to "
+                         "measure: name WAVs with --systems, --wavs, or a run with -id")  # fmt: skip
     timed = dict.fromkeys([args.device, "cpu"])
     about = {"clips": len(clips), "seed": args.seed, "threads": torch.get_num_threads(), "command": args.command,
              "against": args.against, "device": "; ".join(map(device_name, timed)) if voice else None}  # fmt: skip
@@ -391,14 +385,14 @@ def _load_voice(args):
 def _check_packages():
     missing = metrics.missing_packages()
     if missing:
-        raise EvaluationError(f"{', '.join(missing)} not installed: pip install -r requirements-extra.txt")
+        raise ValueError(f"{', '.join(missing)} not installed: pip install -r requirements-extra.txt")
     if metrics.missing_packages(metrics.SPEAKER):
         log.warning(metrics.NO_SPEAKER)
 
 
 def _check_folder(argument, folder):
     if not folder.is_dir():
-        raise EvaluationError(f"{argument}: no folder {folder}")
+        raise ValueError(f"{argument}: no folder {folder}")
 
 
 def show(args: argparse.Namespace) -> None:

@@ -38,10 +38,6 @@ LOUDNESS = -23.0  # LUFS, at which sounds are compared
 TEXT = "The voice is checked with this sentence, as it was before."
 
 
-class ExportError(ValueError):
-    """Something that cannot be exported as it was asked for; the message says what to do."""
-
-
 # -- the graphs, each a function of tensors by name
 
 
@@ -134,7 +130,7 @@ class FourierProducts(nn.Module):
 
     Cosines are even about n_fft / 2 and sines are odd, so that of a frame folded there half of each matrix will do.
     About n_fft / 4 those of even bins are the one and those of odd bins the other, so that each has half of the samples
-    left for half of the bins. Raises ExportError for an n_fft that is no multiple of 4.
+    left for half of the bins. Raises ValueError for an n_fft that is no multiple of 4.
     """
 
     cos_even: Tensor  # (n_fft / 4 + 1 samples, n_fft / 4 + 1 bins)
@@ -146,7 +142,7 @@ class FourierProducts(nn.Module):
     def __init__(self, n_fft: int):
         super().__init__()
         if n_fft % 4:
-            raise ExportError(f"audio.n_fft = {n_fft}: must be a multiple of 4 to be exported")
+            raise ValueError(f"audio.n_fft = {n_fft}: must be a multiple of 4 to be exported")
         self.n_fft, n_bins, quarter = n_fft, n_fft // 2 + 1, n_fft // 4
         angles = 2 * math.pi / n_fft * torch.outer(torch.arange(n_bins), torch.arange(n_bins)).remainder(n_fft).double()
         weight = torch.full((n_bins,), 2 / n_fft, dtype=torch.float64)  # each bin stands for itself and its conjugate
@@ -443,9 +439,9 @@ def requirements(phonemizer: str, language: str) -> list[str]:
 
 
 def difference(wav: np.ndarray, right: np.ndarray) -> float:
-    """The largest difference of a sample between two sounds (T_wav,). Raises ExportError where one is longer."""
+    """The largest difference of a sample between two sounds (T_wav,). Raises ValueError where one is longer."""
     if len(wav) != len(right):
-        raise ExportError(f"the exported voice speaks {len(wav)} samples where {len(right)} are right")
+        raise ValueError(f"the exported voice speaks {len(wav)} samples where {len(right)} are right")
     return float(np.abs(wav - right).max())
 
 
@@ -476,7 +472,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> None:
     missing = missing_packages(PACKAGES)
     if missing:
-        raise ExportError(f"{', '.join(missing)} not installed: pip install -r requirements-extra.txt")
+        raise ValueError(f"{', '.join(missing)} not installed: pip install -r requirements-extra.txt")
     check_folder(args.out)
     path, which = voices.find(args.id, args.ckpt)
     voice = Voice(checkpoint.load_voice(path, args.overrides))

@@ -20,7 +20,6 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -49,10 +48,9 @@ N_KERNELS = 30  # that are listed, of those that take longest
 FASTER = 1.25  # by which bfloat16 must win to be trained in
 
 
-def prepared(args: argparse.Namespace, **system) -> tuple[Config, Data, Processes]:
+def prepared(args: argparse.Namespace) -> tuple[Config, Data, Processes]:
     """The configuration with one joint stage that keeps the flat start's durations, its clips, and the device."""
     config = joint(configuration.load(args.c, ["alignment.init_steps=10000000", *args.overrides]))
-    config = replace(config, system=replace(config.system, **system))
     return config, read_data(config, progress=False), Processes.join(args.device)
 
 
@@ -135,8 +133,8 @@ def steps(args: argparse.Namespace) -> None:
 
 def graphed(args: argparse.Namespace) -> None:
     """timed and kernels with CUDA graphs, and how far losses and gradients of a second batch are from those without."""
-    config, data, processes = prepared(args, cuda_graphs=True)
-    plain = replace(config, system=replace(config.system, cuda_graphs=False))
+    plain, data, processes = prepared(args)
+    config = configuration.change(plain, ["system.cuda_graphs=true"])
     made = drawn(config, data, processes)
     for precision in args.precisions:
         state = make_state(config, processes, data)

@@ -9,6 +9,7 @@ import re
 from typing import NamedTuple
 
 from text.english.normalise import MARKUP, clean
+from text.english.rules import any_of
 
 
 class _Language(NamedTuple):
@@ -45,8 +46,7 @@ _UNITS = {
 _AMOUNT = r"\d{1,3}(?:[. ]\d{3}){1,3}(?:,\d{1,6})?|\d{1,12}(?:,\d{1,6})?"
 _BEFORE = r"(?<![\w.,:/-])(?<!\d )"
 _AFTER = r"(?![\w/]|[.,:]\d)"
-_SIGN = "|".join(map(re.escape, _CURRENCIES))
-_UNIT = "|".join(map(re.escape, sorted(_UNITS, key=len, reverse=True)))
+_SIGN, _UNIT = any_of(_CURRENCIES), any_of(_UNITS)
 _DATE = re.compile(rf"{_BEFORE}(?:(\d{{4}})-(\d\d)-(\d\d)|(\d\d?)([./-])(\d\d?)\5(\d{{4}}|\d\d)){_AFTER}")
 _HOUR = "([01]?\\d|2[0-4])"
 _TIME = re.compile(rf"{_BEFORE}(?:{_HOUR}(?: ?h ?|:)([0-5]\d)(?: (?:Uhr|h)\b)?{_AFTER}|{_HOUR}\.([0-5]\d) Uhr\b)")

@@ -3,7 +3,7 @@
 import re
 
 from text.english import numbers
-from text.english.rules import ALONE, MONTH, MONTHS, NOUN, PLAIN_MONTH, any_of, rule, words
+from text.english.rules import ALONE, MONTH, MONTHS, NOUN, PLAIN_MONTH, rule, words
 
 # An empty group where the full stop ends the sentence too: no date stands after it.
 _ENDS = rf"(?=[\"')]*$| (?!{MONTH}|[A-Z][a-z]{{2,5}}day|on\b)[A-Z][a-z]+\b)()"
@@ -12,7 +12,7 @@ _DAYS_IN_MONTH = 31
 _NTH = r"(?:st|nd|rd|th)"
 _DURATIONS = {"d": "day", "h": "hour", "m": "minute", "s": "second"}
 _HHMM = r"(?:[01]\d|2[0-3])[0-5]\d"
-_AFTER_MONTH = any_of(f"(?<={month})" for month in MONTHS)
+_AFTER_MONTH = "|".join(f"(?<={month})" for month in MONTHS)
 _RATIO = " (?:ratio|dilution|mixture|mix|scale|odds|split)\\b(?! (?:the|an?)\\b)"
 _QUARTERS = ("first", "second", "third", "fourth")
 

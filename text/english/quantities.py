@@ -84,17 +84,11 @@ _KINDS = {  # by what stands before a unit, or after it
     "cu": "cubic", "cubic": "cubic", "³": "cubic", "3": "cubic", "^3": "cubic",
 }  # fmt: skip
 
-
-def _longest_of(names):
-    """A pattern for one of some names, the longest that fits."""
-    return any_of(map(re.escape, sorted(names, key=len, reverse=True)))
-
-
-_CURRENCY = _longest_of(_OTHERWISE)
-_UNIT = _longest_of(_UNITS)
-_DIVISOR = _longest_of({*_UNITS, *_PER} - {"in."})
-_ALONE = _longest_of({unit for unit in _UNITS if len(unit) > 1 or unit in "mg"} - {"in."})
-_LONGER = _longest_of(each for each in (*_UNITS, *_PER) if len(each) > 1)
+_CURRENCY = any_of(_OTHERWISE)
+_UNIT = any_of(_UNITS)
+_DIVISOR = any_of({*_UNITS, *_PER} - {"in."})
+_ALONE = any_of({unit for unit in _UNITS if len(unit) > 1 or unit in "mg"} - {"in."})
+_LONGER = any_of(each for each in (*_UNITS, *_PER) if len(each) > 1)
 _DETERMINER = re.compile(r"\b(?:an?|the|this|that|each|every|another|his|her|its|their|our|my|your) -?$", re.IGNORECASE)
 _NOUN = re.compile(NOUN)
 _PLACE = re.compile(  # what comes after is a name, 10A, and no measure
@@ -116,7 +110,7 @@ _MEASURE = (
     rf"({_UNIT}){_POWER}(?:/{_KIND}({_DIVISOR}){_POWER})?(?!'){STOP}"
 )
 _LENGTH = r" ?(?:(?:centi|milli|kilo)?met|inch|feet|foot|pixel|yard|mile)"  # the beginning of its name
-_AFTER_LENGTH = any_of(f"(?<={name})" for name in ("foot", "feet", "inch", "inches", "meter", "meters"))
+_AFTER_LENGTH = "|".join(f"(?<={name})" for name in ("foot", "feet", "inch", "inches", "meter", "meters"))
 _DEGREES = {"C": "Celsius", "F": "Fahrenheit", "N": "north", "S": "south", "E": "east", "W": "west"}
 
 

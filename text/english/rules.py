@@ -1,7 +1,7 @@
 """What a rule of the normaliser is, and the pieces of patterns that several rules share."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 START = r"(?<![\d.])(?<!\d,)"  # where a number begins: a search from every digit would be slow on a million of them
@@ -35,9 +35,9 @@ PLAIN_MONTH = f"(?:{'|'.join((*_SMALL, *(month.upper() for month in MONTHS)))})"
 ALONE = r"(?![-/:]\d|[.,]\d|\w|,? (?:to|and|or) \d)"  # after a day that is neither part of a number nor of a range
 
 
-def any_of(choices) -> str:
-    """A pattern for one of some words, which are none of them a pattern."""
-    return "|".join(choices)
+def any_of(choices: Iterable[str]) -> str:
+    """A pattern for one of some words as they stand, the longest that fits."""
+    return "|".join(map(re.escape, sorted(choices, key=len, reverse=True)))
 
 
 class Rule(NamedTuple):

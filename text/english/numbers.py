@@ -24,13 +24,12 @@ def cardinal(number: str) -> str:
 def ordinal(number: str) -> str:
     """22: twenty-second. Beyond counting, the digits one by one."""
     digits = number.replace(",", "")
-    return _ordinal(int(digits)) if len(digits) <= LONGEST else one_by_one(digits)
+    return _words(nth(digits)) if len(digits) <= LONGEST else one_by_one(digits)
 
 
 def nth(digits: str) -> str:
-    """4: 4th, and 22: 22nd, of a day of the month."""
-    day = int(digits)
-    return f"{day}{'th' if day // 10 == 1 else {1: 'st', 2: 'nd', 3: 'rd'}.get(day % 10, 'th')}"
+    """4: 4th, and 22: 22nd."""
+    return _inflect().ordinal(int(digits))
 
 
 def one_by_one(number: str) -> str:
@@ -74,7 +73,7 @@ def fraction(numerator: str, denominator: str) -> str:
     above, below = int(numerator), int(denominator)
     if below < 2 or (below > 100 and below != 1000):
         return f"{cardinal(numerator)} over {cardinal(denominator)}"
-    part = {2: "half", 4: "quarter"}.get(below) or _ordinal(below).removeprefix("one ")
+    part = {2: "half", 4: "quarter"}.get(below) or ordinal(denominator).removeprefix("one ")
     return f"{_words(above)} {part if above == 1 else plural(part)}"
 
 
@@ -99,12 +98,6 @@ def roman(numeral: str) -> int | None:
 def _words(number):
     with _INFLECT:
         return _inflect().number_to_words(number, andword="").replace(",", "")
-
-
-@functools.lru_cache(4096)
-def _ordinal(number):
-    with _INFLECT:
-        return _inflect().number_to_words(_inflect().ordinal(number), andword="").replace(",", "")
 
 
 @functools.cache

@@ -54,11 +54,11 @@ _BRITISH_TITLES = "Mr|Mrs|Ms|Messrs|Dr|St|Prof|Capt|Lt|Sgt"  # also found withou
 _ROADS = {
     "St": "street", "Dr": "drive", "Ave": "avenue", "Av": "avenue", "Blvd": "boulevard", "Rd": "road", "Ln": "lane",
     "Hwy": "highway", "Pkwy": "parkway", "Expy": "expressway", "Fwy": "freeway", "Ct": "court", "Pl": "place",
-    "Sq": "square", "Ter": "terrace", "Cir": "circle", "st": "street", "rd": "road", "ave": "avenue", "hwy": "highway",
-    "blvd": "boulevard", "pkwy": "parkway", "expy": "expressway",
+    "Sq": "square", "Ter": "terrace", "Cir": "circle",
 }  # fmt: skip
+_ROADS |= {short.lower(): _ROADS[short] for short in ("St", "Rd", "Ave", "Hwy", "Blvd", "Pkwy", "Expy")}
 _ROAD = any_of(_ROADS)
-_ON_A_ROAD = r"\b(?!The|My)([A-Z][a-z]{2,20}(?:'s(?! Dr\b))?|\d{1,3}(?:st|nd|rd|th)) (" + _ROAD + ")"
+_ON_A_ROAD = rf"\b(?!The|My)((?:[A-Z][a-z]{{2,20}}(?:'s(?! Dr\b))?|\d{{1,3}}(?:st|nd|rd|th)) )({_ROAD})"
 _BEFORE_NUMBER = {
     "p": "page", "pp": "pages", "vol": "volume", "vols": "volumes", "ch": "chapter", "chs": "chapters",
     "chap": "chapter", "fig": "figure", "figs": "figures", "sec": "section", "sect": "section", "art": "article",
@@ -106,16 +106,15 @@ _SAID = {
     "World War I": "World War one",
 }
 
-_LABELS = (
-    "Chapter|Book|Part|Volume|Act|Scene|Section|Article|Title|Phase|Type|Class|Stage|Level|Grade|Appendix|Canto|Psalm|"
-    "Lesson|Figure|Table|Plate|War|Bowl|Corps|Mark|Vatican|Schedule|Amendment|Unit|Step|Group|Category|Division|Page|"
-    "Apollo|Saturn|Episode|Line|Verse|Clause|Paragraph|Exhibit|Annex|Vol"
-)
-_SMALL_LABELS = (
+_PARTS = (
     "chapter|book|part|volume|act|scene|section|article|page|appendix|canto|psalm|figure|table|plate|lesson|verse|line|"
-    "type|stage|phase|class|grade|level|episode|clause|paragraph|exhibit|annex|item|note|stanza"
+    "type|stage|phase|class|grade|level|episode|clause|paragraph|exhibit|annex"
 )
-_LABEL = rf"(?:{_LABELS}|{_SMALL_LABELS})"
+_LABELS = (
+    f"{_PARTS.title()}|Title|War|Bowl|Corps|Mark|Vatican|Schedule|Amendment|Unit|Step|Group|Category|Division|Apollo|"
+    "Saturn|Vol"
+)
+_LABEL = f"(?:{_LABELS}|{_PARTS}|item|note|stanza)"
 _NO_NUMERALS = ("MIX", "MD", "CD", "DC", "CC", "MC", "DI", "MI", "MM", "CV", "CI", "MCI", "DIM", "mix", "cc", "ci", "I",
                 "i", "x", "l", "c", "C", "D", "M", "L")  # fmt: skip
 _CONDITIONS = "Schedule|Type|Phase|Stage|Class|Grade|Category|Level"  # "Type I error": which no verb follows
@@ -194,7 +193,7 @@ def _alone(match):
 
 
 def _road(match):
-    return f"{match[1]} {_ROADS[match[2]]}"
+    return f"{match[1]}{_ROADS[match[2]]}"
 
 
 def _month(match, group=1):
@@ -221,8 +220,7 @@ RULES = (
     # Before the rule for the other abbreviations: there St. is a saint, and Dr. a doctor.
     rule("road of a house", "9 Elm St. Boston", "nine Elm street Boston",
          r"(?<![\w,])(\d{1,5} (?:[NSEW]\.? )?(?:[A-Z][a-z]{1,20} |\d{1,3}[a-z]{2} ){1,3})"
-         rf"({_ROAD})\b(?:\.(?!$))?",
-         lambda m: f"{m[1]}{_ROADS[m[2]]}"),
+         rf"({_ROAD})\b(?:\.(?!$))?", _road),
     rule("road that ends a sentence", "Elm St. He ran", "Elm street. He ran",
          _ON_A_ROAD + rf"(?=\. {OPENERS}|\.[\"')]*$)", _road),
     rule("road", "on Elm St. today", "on Elm street today",

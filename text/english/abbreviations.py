@@ -167,29 +167,25 @@ def _chapter(match):
     return f"{label} {''.join(pieces)}"
 
 
+def _numeral(match, numeral, say):
+    """What say makes of the digits of a Roman numeral; what was written where it is none."""
+    number = numbers.roman(numeral)
+    return match[0] if number is None else say(str(number))
+
+
 def _regnal(match):
-    number = numbers.roman(match[2])
-    return match[0] if number is None else f"{match[1]} the {numbers.ordinal(str(number))}"
+    return _numeral(match, match[2], lambda digits: f"{match[1]} the {numbers.ordinal(digits)}")
 
 
 def _sequel(match):
     """Rocky II; but older books give kings a full stop, III., and go on."""
-    number = numbers.roman(match[2])
-    if number is None or match[0].endswith("."):
+    if match[0].endswith("."):
         return _regnal(match)
-    return f"{match[1]} {numbers.cardinal(str(number))}"
+    return _numeral(match, match[2], lambda digits: f"{match[1]} {numbers.cardinal(digits)}")
 
 
-def _century(match):
-    number = numbers.roman(match[1])
-    return match[0] if number is None else numbers.ordinal(str(number))
-
-
-def _alone(match):
-    number = numbers.roman(match[0])
-    if number is None:
-        return match[0]
-    return numbers.pairs(str(number)) if number > 1000 else numbers.cardinal(str(number))  # a year
+def _year_or_number(digits):
+    return numbers.pairs(digits) if len(digits) == 4 else numbers.cardinal(digits)
 
 
 def _road(match):
@@ -278,7 +274,7 @@ RULES = (
          rf"\b({_CONDITIONS}) (I)(?= (?!am|was|have|had|do|did|think|see|saw|will|would|can|could|like|want|need|know|"
          r"use|used|mean|love|prefer)[a-z])", lambda m: f"{m[1] or m[3]} one"),
     rule("numeral in brackets", "(iv)", "(four)", r"(?<!\w)\(([ivx]{2,6}|[iv])\)",
-         lambda m: f"({numbers.cardinal(str(numbers.roman(m[1])))})" if numbers.roman(m[1]) else m[0]),
+         lambda m: _numeral(m, m[1], lambda digits: f"({numbers.cardinal(digits)})")),
     rule("numeral of a king", "Henry V. of England", "Henry the fifth of England",
          rf"\b((?:{_KINGS})(?: [A-Z][a-z]{{2,20}})?) ((?!XXX\b)[IVX]{{2,7}}|[VX](?!\. [A-Z])|{_FIRST})\b{_ROMAN_STOP}",
          _regnal),
@@ -288,9 +284,10 @@ RULES = (
          rf"\b(?!(?:{_NO_NAME}) )([A-Z][a-z]{{2,30}}) ((?!XXX\b)[IVX]{{2,7}})\b{_ROMAN_STOP}", _sequel),
     rule("numeral of a century", "the XIX century", "the nineteenth century",
          r"(?:(?<=the )|(?<=th and )|(?<=th to ))([IVX]{2,6}|[ivx]{2,6}(?= (?:and [ivx]{1,6} )?cent)|[VX](?= century))"
-         r"(?:th)?(?=(?: and)? [a-z])", _century),
+         r"(?:th)?(?=(?: and)? [a-z])", lambda m: _numeral(m, m[1], numbers.ordinal)),
     rule("numeral", "II. Genesis, MMXXIV", "two. Genesis, twenty twenty-four",
-         r"(?<![\w.'-])(?:(?!IV\b|XXX?\b)[IVX]{2,7}|[MDCLXVI]{4,15}|[ivx]{2,6}(?=\. [a-z]))\b(?!['-])", _alone),
+         r"(?<![\w.'-])(?:(?!IV\b|XXX?\b)[IVX]{2,7}|[MDCLXVI]{4,15}|[ivx]{2,6}(?=\. [a-z]))\b(?!['-])",
+         lambda m: _numeral(m, m[0], _year_or_number)),
 
     rule("doctorate", "a Ph.D.", "a P H D.", r"\bPh\.? ?D\b", "P H D"),
     rule("initials inside", "the U.S.", "the U S.", r"\b(?![AP]\.M\.)([A-Z])\.(?=[A-Z](?:\b|[a-z]))", r"\1 "),

@@ -118,7 +118,7 @@ NUMBERS = (
          r"(?<![\w.,-])(?:(?:\d{3}-\d{2}-\d{4}|\d{3,4}(?:-\d{3,4}){2,4})\b(?!-)|"
          r"(?<!\d )(?!\d*0 \d*0\b)\d{3,4}(?: \d{4}){2,3}\b(?![.,]?\d| \d))", _groups),
     rule("long number", "call 5550100477", "call five five five zero one zero zero four seven seven",
-         r"(?<![\w.,$£€¥-])(?!\d{0,12}000\b)\d{9,15}\b(?![.,-]\d)", lambda m: numbers.one_by_one(m[0])),
+         r"(?<![\w.,$£€¥-])(?!\d{0,12}000\b)\d{9,15}\b(?![.,-]\d)", _each_digit),
     rule("thousands with points, lakhs", "1.000.000 or 1,50,000", "one million or one hundred fifty thousand",
          r"(?<![\w.,])(?:\d{1,3}(?:\.\d{3}){2}|\d{1,2}(?:,\d\d){1,4},\d{3})(?!\w|[.,]\d)",
          lambda m: re.sub("[.,]", "", m[0])),

@@ -57,18 +57,14 @@ def _time(match):
     minutes = numbers.two_digits(minute) if minute and int(minute) else ""
     half = _half(half, end) if half else ""
     if not half and re.match(_RATIO, match.string[match.end() : match.end() + 20]):
-        return f"{_words(hour)} to {_words(minute)}"
+        return f"{numbers.cardinal(hour)} to {numbers.cardinal(minute)}"
     if second:
         return words(_count(hour, "hour"), _count(minute, "minute"), "and " + _count(second, "second"), half)
-    return words(_words(hour), minutes, half or ("" if minutes else "o'clock"))
-
-
-def _words(digits):
-    return numbers.cardinal(str(int(digits)))
+    return words(numbers.cardinal(hour), minutes, half or ("" if minutes else "o'clock"))
 
 
 def _count(digits, unit):
-    return f"{_words(digits)} {unit}{'' if int(digits) == 1 else 's'}"
+    return f"{numbers.cardinal(str(int(digits)))} {unit}{'' if int(digits) == 1 else 's'}"
 
 
 def _half(letter, end):
@@ -84,7 +80,7 @@ def _military(match):
     """0800: zero eight hundred; 1430-1500: fourteen thirty to fifteen hundred."""
     said = []
     for digits in re.findall(r"\d{4}", match[0]):
-        hour, minute = _words(digits[:2]), digits[2:]
+        hour, minute = numbers.cardinal(digits[:2]), digits[2:]
         said.append(
             words("zero" if digits[0] == "0" else "", hour, numbers.two_digits(minute) if int(minute) else "hundred")
         )
@@ -94,7 +90,7 @@ def _military(match):
 def _duration(match):
     """2h 15m: two hours fifteen minutes."""
     parts = re.findall(r"(\d+) ?([a-z]+|$)", match[0])
-    return " ".join(_count(digits, _DURATIONS[unit[:1]]) if unit else _words(digits) for digits, unit in parts)
+    return " ".join(_count(number, _DURATIONS[unit[0]]) if unit else numbers.cardinal(number) for number, unit in parts)
 
 
 DATES = (
@@ -142,7 +138,7 @@ DATES = (
          r"(?:(?<=\d\.\d)|(?<=\d\.\d\d)) ?s\b|(?<!\d\d\d0)(?<![eE] \d0)(?<=\d) s\b(?!\.)", " seconds"),
     rule("time of a race", "3:45.2", "three forty-five point two",
          r"(?<![\d:.])(\d{1,2}):([0-5]\d)\.(\d{1,3})\b(?!\.\d)",
-         lambda m: f"{_words(m[1])} {numbers.two_digits(m[2])} point {numbers.one_by_one(m[3])}"),
+         lambda m: f"{numbers.cardinal(m[1])} {numbers.two_digits(m[2])} point {numbers.one_by_one(m[3])}"),
     rule("time, till noon", "10 am-noon", "ten AM to noon", r"(?<=[mM\d])-(?=(?:noon|midnight)\b)", " to "),
     rule("time", "12:36 p.m., 9:00", "twelve thirty-six PM, nine o'clock",
          rf"(?<![\d:.])([01]?\d|2[0-4]):([0-5]\d)(?::([0-5]\d))?(?!\d|[:,]\d)(?:{_HALF}| ?(?:h|hrs|hours)\b)?", _time),

@@ -32,7 +32,7 @@ _JOINERS = "\u200c\u200d"  # format characters that are part of the spelling, in
 _MOST_MARKS = 30  # on one letter, as in Unicode's stream-safe text: to order a longer row takes its length squared
 
 SLOT = "\ue000"  # stands for what is not to be normalised, and stays; of Unicode's private use
-_KEPT = "¢°º²³µΩ×" + quantities.CURRENCY_SIGNS + SLOT  # what rules read
+_KEPT = {*"¢°º²³µΩ×", *quantities.CURRENCIES, SLOT}  # what rules read
 _ENTITY = re.compile(r"&#?[A-Za-z0-9]{2,31};")  # of HTML
 _SYMBOL = re.compile(  # a Greek letter by itself, and the angstrom
     "(?<![\u0370-\u03ff])(?:(?![Ωμ])[Α-ΡΣ-Ωα-ω])(?![\u0370-\u03ff])|(?:(?<=\\d)|(?<=\\d ))Å(?!\\w)"
@@ -157,7 +157,7 @@ _COUNTED = (
 _LEFT = {"@": " at ", "×": " times ",
          "+": " plus ", "=": " equals ", "¢": " cents ", "°": " degrees ", "%": " percent ",
          "²": " squared ", "³": " cubed ", "µ": " mu ", "Ω": " omega ",
-         **{sign: f" {quantities.plural_of(sign)} " for sign in quantities.CURRENCY_SIGNS}}  # fmt: skip
+         **{sign: f" {plural} " for sign, plural in quantities.CURRENCIES.items()}}  # fmt: skip
 _BLOCKS = "br|p|div|li|ul|ol|tr|td|th|h[1-6]|table|hr|section|article|blockquote|pre|option"  # tags between words
 _TAG_END = r"(?:\s[^<>]{0,200}=[^<>]{0,200})?\s?/?>"
 _OPERATORS = {

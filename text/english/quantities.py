@@ -24,7 +24,7 @@ _MONEY = {  # by sign, or by code where there is none: singular, plural, and tho
     "EGP": ("Egyptian pound", "Egyptian pounds", "piastre", "piastres"),
     "ARS": ("Argentine peso", "Argentine pesos", "centavo", "centavos"),
 }  # fmt: skip
-CURRENCY_SIGNS = "".join(sign for sign in _MONEY if len(sign) == 1)
+CURRENCIES = {sign: names[1] for sign, names in _MONEY.items() if len(sign) == 1}  # plurals
 _COINS = {"¢": _CENTS, "c": _CENTS, "p": ("penny", "pence")}
 _COUNTRIES = {"US": "US", "A": "Australian", "AU": "Australian", "C": "Canadian", "CA": "Canadian", "HK": "Hong Kong",
               "NZ": "New Zealand", "S": "Singapore", "NT": "Taiwan"}  # fmt: skip
@@ -37,7 +37,7 @@ _OTHERWISE = {  # what else these currencies are written as
 _SCALES = {"k": "thousand", "K": "thousand", "m": "million", "M": "million", "mn": "million", "mm": "million",
            "b": "billion", "B": "billion", "bn": "billion", "Bn": "billion", "tn": "trillion",
            "MM": "million", "T": "trillion"}  # fmt: skip
-_SIGN = f"[{CURRENCY_SIGNS}]"
+_SIGN = f"[{''.join(CURRENCIES)}]"
 _CODE = any_of(code for code in _MONEY if len(code) == 3)
 _SCALED = rf"(?:[ -]({SCALE})s?\b|([kKmMbBT])(?![\w/])| ?(mn|mm|MM|[bB]n|tn)\b)?"
 
@@ -126,11 +126,6 @@ def _counted(number, singular, plural):
     return f"{number} {singular if number == '1' else plural}"
 
 
-def plural_of(sign: str) -> str:
-    """The plural of the currency that has this sign."""
-    return _MONEY[sign][1]
-
-
 def _is_one(number):
     """Whether a thing counted by it is singular: one, and a fraction of one."""
     above, _, below = number.partition("/")
@@ -149,7 +144,7 @@ def _money(match):
         return words(numbers.decimal(whole, cents), _SCALES.get(scale, scale), country, unit if described else units)
     said = [words(numbers.cardinal(whole), country, unit if whole == "1" or described else units)]
     if cents and int(cents):
-        said.append(f"{numbers.cardinal(str(int(cents)))} {coin if int(cents) == 1 or described else coins}")
+        said.append(f"{numbers.cardinal(cents)} {coin if int(cents) == 1 or described else coins}")
     return ", ".join(said[1:] if len(said) > 1 and not whole.strip("0,") else said)
 
 

@@ -11,30 +11,9 @@ from text import locales, markup, phonemise
 from text.english import dictionary, normalise
 from text.english.normalise import SLOT
 from text.errors import TextError
-from text.symbols import (
-    BLANK,
-    FIRST,
-    INSIDE,
-    LAST,
-    LENGTHS,
-    MARK_SIZES,
-    MARKS,
-    MODIFIERS,
-    ONLY,
-    PAUSES,
-    STRESS,
-    SYMBOLS,
-    VOWELS,
-    canonical,
-    pack,
-    states,
-    unpack,
-)
+from text.symbols import BLANK, FIRST, IDS, MARK_SIZES, MARKS, ONLY, PAUSES, SYMBOLS, canonical, phones, states, unpack
 
-_IDS = {symbol: i for i, symbol in enumerate(SYMBOLS)}
-_STRONGEST_FIRST = '?!.;:,-()"¡¿'  # of marks in a row: which says most of how long and how the pause is said
 N_NAMED = 10  # words that a warning names
-_BETWEEN = re.compile(f"([{re.escape(BLANK + ''.join(sorted(MARKS)))}]+)")  # what stands between two words
 
 
 class FrontEnd:
@@ -51,6 +30,8 @@ class FrontEnd:
         punctuation between two words, and both ends. Spaces are no units of their own there; states: the same, with
         three ids for each phone.
     """
+
+    symbols = SYMBOLS  # of each id, or of each remainder of an id by their number where ids have marks
 
     def __init__(
         self,
@@ -72,11 +53,6 @@ class FrontEnd:
         self._lexicon = markup.read_lexicon(lexicon) if lexicon else None
         self.read_by_rule = set()  # words that CMUdict does not have, of all texts so far, with phonemizer cmudict
         self._unknown = set()  # characters already warned of
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        """The symbol of each id, or of each remainder of an id by their number where ids have marks."""
-        return SYMBOLS
 
     def signed(self, voice: str) -> str:
         """A voice's name, with a digest of the lexicon that it speaks with where that has words."""
@@ -124,7 +100,7 @@ class FrontEnd:
         """Which word, counted from 0, each id is of; None for pauses and for what stands between words."""
         words, n_words, inside = [], 0, False
         for i in ids:
-            if i == _IDS[BLANK] and self.units == "blanks":
+            if i == IDS[BLANK] and self.units == "blanks":
                 words.append(None)  # filled below where it stands inside a word
                 continue
             one, speaks = unpack(i), i not in PAUSES
@@ -138,30 +114,30 @@ class FrontEnd:
 
     def _timed_ids(self, phonemes):
         pieces, seconds = markup.pauses(canonical(phonemes))
-        self._warn(set().union(*pieces) - _IDS.keys())
+        self._warn(set().union(*pieces) - IDS.keys())
         ids, pauses = [], {}
         for i, piece in enumerate(pieces):
-            known = "".join(char for char in piece if char in _IDS)
+            known = "".join(char for char in piece if char in IDS)
             if markup.speaks(known) or not seconds:
                 ids += self._pack(_paused(known) if i < len(seconds) else known, begun=bool(ids))
             if i < len(seconds):
                 if not ids:
-                    ids = [_IDS[BLANK if self.units in MARK_SIZES else ","]]  # a pause before the first word
+                    ids = [IDS[BLANK if self.units in MARK_SIZES else ","]]  # a pause before the first word
                 pauses[len(ids) - 1] = pauses.get(len(ids) - 1, 0.0) + seconds[i]
         if not ids:
             raise TextError(f"none of these phonemes is a symbol: {_short(phonemes)}")
         if self.units != "blanks":
             return ids, pauses
-        spaced = [_IDS[BLANK]] * (2 * len(ids) + 1)
+        spaced = [IDS[BLANK]] * (2 * len(ids) + 1)
         spaced[1::2] = ids
         return spaced, {2 * index + 1: each for index, each in pauses.items()}
 
     def _pack(self, known, begun):
         """Ids without blanks between; where they go on after others, without the blank at the beginning."""
         if self.units not in MARK_SIZES:
-            return [_IDS[symbol] for symbol in known]
-        phones = _phones(known)[1:] if begun else _phones(known)
-        return states(phones) if self.units == "states" else phones
+            return [IDS[symbol] for symbol in known]
+        ids = phones(known)[1:] if begun else phones(known)
+        return states(ids) if self.units == "states" else ids
 
     def _parts(self, text):
         """Words and phonemes by turns, with the spaces that were around them."""
@@ -210,56 +186,6 @@ class FrontEnd:
 
 def _unknown(words):
     return dictionary.unknown(phonemise.SOUND.sub(" ", words))
-
-
-def _phones(phonemes):
-    """Packed ids of known symbols: a blank, the words with pauses where punctuation stands, and a pause at the end.
-
-    Punctuation before the first word is in the blank there, and the end is a blank where it has none. Nothing where
-    there is no word.
-    """
-    ids = []
-    for i, piece in enumerate(_BETWEEN.split(phonemes)):
-        if i % 2 == 0:
-            ids += _word(piece)
-        elif ids:
-            ids += _pause(piece)
-    if not ids:
-        return []
-    blank = [_IDS[BLANK]]
-    return blank + ids + ([] if phonemes.rstrip(BLANK + " ")[-1] in MARKS else blank)
-
-
-def _pause(marks):
-    """The id of the strongest of some punctuation marks, in a list; none for a space."""
-    strongest = next((mark for mark in _STRONGEST_FIRST if mark in marks), None)
-    return [] if strongest is None else [_IDS[strongest]]
-
-
-def _word(word):
-    """Packed ids of one word.
-
-    Stress is the next vowel's, or the next letter's where no vowel follows (kˈr̩k); length is the letter's before.
-    """
-    phones, letters = [], []  # [symbol, stress, long, place]; those that are no modifier
-    stress, first = 0, 0  # first: the letter that a stress mark stands before
-    for char in word:
-        if char in STRESS:
-            stress, first = STRESS.index(char), len(letters)
-        elif char in LENGTHS:
-            if letters:
-                letters[-1][2] = 1
-        else:
-            phones.append([_IDS[char], 0, 0, INSIDE])
-            if char not in MODIFIERS:
-                letters.append(phones[-1])
-            if char in VOWELS:
-                letters[-1][1], stress = stress, 0
-    if stress and first < len(letters):
-        letters[first][1] = stress
-    if letters:
-        letters[0][3], letters[-1][3] = (FIRST, LAST) if len(letters) > 1 else (ONLY, ONLY)
-    return [pack(*phone) for phone in phones]
 
 
 def _article(said, text):

@@ -7,6 +7,7 @@ The list covers what espeak-ng can emit in all its languages. A checkpoint carri
 is the meaning of the ids: append, never insert.
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -49,6 +50,7 @@ _GROUPS = (
 )
 
 SYMBOLS = tuple("".join(_GROUPS))
+IDS = {symbol: i for i, symbol in enumerate(SYMBOLS)}
 MARKS = frozenset(" " + _PUNCTUATION)  # what is not spoken
 PAUSES = tuple(i for i, symbol in enumerate(SYMBOLS) if symbol == BLANK or symbol in MARKS)
 VOWELS = frozenset(_VOWELS)
@@ -59,6 +61,8 @@ LENGTHS = frozenset("ːˑ")  # half as long is long too
 INSIDE, FIRST, LAST, ONLY = range(4)  # a phone's place in its word
 N_STATES = 3  # of a phone, where ids are states: its beginning, middle and end
 MARK_SIZES = {"phones": (len(STRESS), len(LENGTH), 4), "states": (len(STRESS), len(LENGTH), 4, N_STATES)}  # by units
+_STRONGEST_FIRST = '?!.;:,-()"¡¿'  # of marks in a row: which says most of how long and how the pause is said
+_BETWEEN = re.compile(f"([{re.escape(f'{BLANK} {_PUNCTUATION}')}]+)")  # what stands between two words
 
 
 class Packed(NamedTuple):
@@ -86,6 +90,50 @@ def unpack(packed) -> Packed:
         values.append(packed % size)
         packed = packed // size
     return Packed(*values)
+
+
+def phones(phonemes: str) -> list[int]:
+    """Packed ids of known symbols: a blank, the words with pauses where punctuation stands, and a pause at the end.
+
+    Punctuation before the first word is in the blank there, and the end is a blank where it has none. Nothing where
+    there is no word.
+    """
+    ids = []
+    for i, piece in enumerate(_BETWEEN.split(phonemes)):
+        if i % 2 == 0:
+            ids += _word(piece)
+        elif ids:
+            ids += [IDS[mark] for mark in _STRONGEST_FIRST if mark in piece][:1]  # of a space none
+    if not ids:
+        return []
+    blank = [IDS[BLANK]]
+    return blank + ids + ([] if phonemes.rstrip(BLANK + " ")[-1] in MARKS else blank)
+
+
+def _word(word):
+    """Packed ids of one word.
+
+    Stress is the next vowel's, or the next letter's where no vowel follows (kˈr̩k); length is the letter's before.
+    """
+    ids, letters = [], []  # [symbol, stress, long, place]; those that are no modifier
+    stress, first = 0, 0  # first: the letter that a stress mark stands before
+    for char in word:
+        if char in STRESS:
+            stress, first = STRESS.index(char), len(letters)
+        elif char in LENGTHS:
+            if letters:
+                letters[-1][2] = 1
+        else:
+            ids.append([IDS[char], 0, 0, INSIDE])
+            if char not in MODIFIERS:
+                letters.append(ids[-1])
+            if char in VOWELS:
+                letters[-1][1], stress = stress, 0
+    if stress and first < len(letters):
+        letters[first][1] = stress
+    if letters:
+        letters[0][3], letters[-1][3] = (FIRST, LAST) if len(letters) > 1 else (ONLY, ONLY)
+    return [pack(*one) for one in ids]
 
 
 def states(ids: Sequence[int]) -> list[int]:

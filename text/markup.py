@@ -122,11 +122,6 @@ def speaks(phonemes: str) -> bool:
     return any(char not in MARKS for piece in pauses(phonemes)[0] for char in piece)
 
 
-def ends_in_pause(phonemes: str) -> bool:
-    """Whether the last that phonemes have is a pause that is asked for."""
-    return pauses(phonemes)[0][-1].strip() == "" and _PAUSE.search(phonemes) is not None
-
-
 def read_lexicon(path: str | Path) -> Lexicon:
     """The lexicon of lines `word = respelling` or `several words = [[ phonemes ]]`; # after a space begins a comment.
 

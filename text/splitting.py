@@ -14,8 +14,8 @@ _CUTS = (
     re.compile(" (?!<)"),
 )
 _WORD = re.compile(f"((?:{markup.BREAK} )*)(.*?)({_PAUSES}*)")
-_ENDS_SENTENCE = re.compile(f"{_SENTENCE_END}$")
-_ENDS_CLAUSE = re.compile(f"{_CLAUSE_END}$")
+_ENDS = {"pause": re.compile(f"{markup.BREAK}$"), "sentence": re.compile(f"{_SENTENCE_END}$"),
+         "clause": re.compile(f"{_CLAUSE_END}$")}  # fmt: skip
 
 
 def split(phonemes: str, longest: int, by_sentence: bool = False) -> list[str]:
@@ -31,11 +31,7 @@ def split(phonemes: str, longest: int, by_sentence: bool = False) -> list[str]:
 
 def ends(piece: str) -> str:
     """What a piece ends: "pause" that it asks for, "sentence", "clause" or, between two words, "word"."""
-    if markup.ends_in_pause(piece):
-        return "pause"
-    if _ENDS_SENTENCE.search(piece):
-        return "sentence"
-    return "clause" if _ENDS_CLAUSE.search(piece) else "word"
+    return next((end for end, pattern in _ENDS.items() if pattern.search(piece)), "word")
 
 
 def _fit(phonemes, longest, cuts):

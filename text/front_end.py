@@ -47,6 +47,7 @@ class FrontEnd:
             phonemise.check_language(language)
             self._speak = functools.partial(phonemise.espeak, language=language)
         self.language, self.units, self.phonemizer = language, units, phonemizer
+        self._is_english = language.partition("-")[0] == "en"
         unread = "" if self._is_english else locales.unread(language)
         if unread:
             logging.getLogger(__name__).warning(unread)
@@ -170,10 +171,6 @@ class FrontEnd:
                 said.append(_spaced(_article(each, part) if with_articles else each, part))
             phonemes.append(markup.joined(said))
         return [each if markup.speaks(each) else "" for each in phonemes]
-
-    @property
-    def _is_english(self):
-        return self.language.partition("-")[0] == "en"
 
     def _words(self, text):
         return normalise.english(text) if self._is_english else locales.normalise(text, self.language)

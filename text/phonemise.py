@@ -29,7 +29,7 @@ _TONES = {
     **dict.fromkeys(("yue", "vi"), {digit: digit for digit in "1234567"}),
 }
 _IPA = {"s.": "ʂ", "z.": "ʐ", "i.": "ɨ"}  # what it writes with a dot: retroflex, and the vowel that follows those
-_RETROFLEX = re.compile(r"([szi]\.)")
+_WITH_DOT = re.compile(r"[szi]\.")
 _LOCK = threading.Lock()  # espeak-ng has global state
 
 
@@ -56,12 +56,8 @@ def espeak(chunks: list[str], language: str) -> list[str]:
             said = [_toned(backend, chunk, tones) for chunk in chunks]
         else:
             said = backend.phonemize(chunks, separator=Separator(phone="", word=" "), strip=True)
-    return ["".join(map(_phonetic, _RETROFLEX.split(one))) for one in said]
-
-
-def _phonetic(piece):
-    """A letter that espeak-ng has no IPA for, as IPA; of the rest no dots and hyphens, which are marks elsewhere."""
-    return _IPA.get(piece) or piece.replace(".", "").replace("-", "")
+    said = [_WITH_DOT.sub(lambda match: _IPA[match[0]], one) for one in said]
+    return [one.replace(".", "").replace("-", "") for one in said]  # which are marks elsewhere
 
 
 def _toned(backend, chunk, tones):

@@ -21,7 +21,7 @@ def loudness(wav: np.ndarray, sample_rate: int) -> float:
     sums = np.concatenate([[0.0], np.cumsum(np.square(_weighted(wav, sample_rate)))])
     starts = np.arange(0, len(wav) - n_block + 1, n_hop)
     power = (sums[starts + n_block] - sums[starts]) / n_block  # (n_blocks,)
-    power = power[power > _power(QUIETEST)]
+    power = power[power > 10 ** ((QUIETEST + 0.691) / 10)]
     if len(power):
         power = power[power > power.mean() * 10 ** (-_BELOW / 10)]
     return -0.691 + 10 * math.log10(power.mean()) if len(power) else -math.inf
@@ -32,10 +32,6 @@ def gain(wav: np.ndarray, sample_rate: int, target: float) -> float:
     silence."""
     measured = loudness(wav, sample_rate)
     return 1.0 if measured == -math.inf else min(10 ** ((target - measured) / 20), PEAK / float(np.abs(wav).max()))
-
-
-def _power(lufs):
-    return 10 ** ((lufs + 0.691) / 10)
 
 
 def _weighted(wav, sample_rate):

@@ -14,7 +14,6 @@ _DURATIONS = {"d": "day", "h": "hour", "m": "minute", "s": "second"}
 _HHMM = r"(?:[01]\d|2[0-3])[0-5]\d"
 _AFTER_MONTH = "|".join(f"(?<={month})" for month in MONTHS)
 _RATIO = " (?:ratio|dilution|mixture|mix|scale|odds|split)\\b(?! (?:the|an?)\\b)"
-_QUARTERS = ("first", "second", "third", "fourth")
 
 
 def _month_day_year(month, day, year, otherwise, day_first=False):
@@ -48,7 +47,7 @@ def _nth(match):
 
 def _quarter(match):
     number, year = match[1] or match[3], match[2] or match[4]
-    return f"the {_QUARTERS[int(number) - 1]} quarter of {_year(year)}"
+    return f"the {numbers.ordinal(number)} quarter of {_year(year)}"
 
 
 def _time(match):

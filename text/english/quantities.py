@@ -41,41 +41,34 @@ _SIGN = f"[{''.join(CURRENCIES)}]"
 _CODE = any_of(code for code in _MONEY if len(code) == 3)
 _SCALED = rf"(?:[ -]({SCALE})s?\b|([kKmMbBT])(?![\w/])| ?(mn|mm|MM|[bB]n|tn)\b)?"
 
-# Singular, plural; where there is no plural an s is added, to what stands before "per".
-_UNITS = {
-    "mm": "millimeter", "cm": "centimeter", "dm": "decimeter", "m": "meter", "km": "kilometer", "nm": "nanometer",
-    "µm": "micrometer", "mi": "mile", "yd": "yard", "yds": "yard", "ft": ("foot", "feet"), "in.": ("inch", "inches"),
-    "mg": "milligram", "g": "gram", "gm": "gram", "kg": "kilogram", "kgs": "kilogram", "µg": "microgram",
-    "lb": "pound", "lbs": "pound", "oz": "ounce", "cwt": "hundredweight", "l": "liter", "L": "liter",
-    "ml": "milliliter", "mL": "milliliter", "cl": "centiliter", "dl": "deciliter", "dL": "deciliter", "gal": "gallon",
-    "gals": "gallon", "qt": "quart", "qts": "quart", "pt": "pint", "tsp": "teaspoon", "tbsp": "tablespoon",
-    "tsps": "teaspoon", "tbsps": "tablespoon",
-    "Tsp": "teaspoon", "Tbsp": "tablespoon", "fl oz": "fluid ounce", "fl. oz.": "fluid ounce",
-    "ha": "hectare", "cc": ("c c", "c c"), "ms": "millisecond", "µs": "microsecond", "ns": "nanosecond",
-    "sec": "second", "secs": "second", "min": "minute", "mins": "minute", "h": "hour", "hr": "hour", "hrs": "hour",
-    "yr": "year",
-    "yrs": "year", "mo": "month", "mos": "month", "wk": "week", "wks": "week",
-    "Hz": ("hertz", "hertz"), "kHz": ("kilohertz", "kilohertz"), "MHz": ("megahertz", "megahertz"),
-    "GHz": ("gigahertz", "gigahertz"), "KB": "kilobyte", "kB": "kilobyte", "MB": "megabyte", "GB": "gigabyte",
-    "TB": "terabyte", "PB": "petabyte", "kb": "kilobit", "Kb": "kilobit", "Mb": "megabit", "Gb": "gigabit",
-    "mbps": "megabit per second", "kbps": "kilobit per second", "Mbps": "megabit per second",
-    "Gbps": "gigabit per second", "px": "pixel", "dpi": "dot per inch",
-    "W": "watt", "kW": "kilowatt", "KW": "kilowatt", "MW": "megawatt", "GW": "gigawatt", "kWh": "kilowatt hour",
-    "MWh": "megawatt hour", "Wh": "watt hour", "hp": ("horsepower", "horsepower"), "V": "volt", "kV": "kilovolt",
-    "mV": "millivolt", "A": "amp", "mA": "milliamp", "mAh": "milliamp hour", "dB": "decibel", "cal": "calorie",
-    "kcal": "kilocalorie", "kJ": "kilojoule", "kN": "kilonewton",
-    "Ω": "ohm", "kΩ": "kiloohm", "MΩ": "megaohm", "mmHg": ("millimeter of mercury", "millimeters of mercury"),
-    "mol": "mole", "N": "newton", "J": "joule", "lm": "lumen", "ppm": "part per million", "ppb": "part per billion",
-    "pts": "point", "mM": ("millimolar", "millimolar"), "eV": "electron volt",
-    "Nm": "newton meter", "atm": "atmosphere", "µF": "microfarad", "nF": "nanofarad", "pF": "picofarad",
-    "VDC": ("volt D C", "volts D C"), "angstrom": "angstrom",
-    "doz": ("dozen", "dozen"), "pkg": "package", "pkgs": "package",
-    "PSI": ("P S I", "P S I"), "HP": ("horsepower", "horsepower"),
-    "Pa": "pascal", "hPa": "hectopascal", "kPa": "kilopascal", "MPa": "megapascal",
-    "psi": "pound per square inch", "mph": "mile per hour", "MPH": "mile per hour", "mpg": "mile per gallon",
-    "kph": "kilometer per hour", "kmh": "kilometer per hour", "rpm": "revolution per minute",
-    "bps": "basis point", "fps": "frame per second", "bpm": "beat per minute", "KM": "kilometer", "KG": "kilogram",
+_PREFIXES = {"p": "pico", "n": "nano", "µ": "micro", "m": "milli", "c": "centi", "d": "deci", "h": "hecto", "k": "kilo",
+             "K": "kilo", "M": "mega", "G": "giga", "T": "tera", "P": "peta"}  # fmt: skip
+_METRIC = {  # each with the prefixes that it is read with; most are read without any, too
+    "m": ("meter", "nµmcdk"), "g": ("gram", "µmk"), "l": ("liter", "mcd"), "L": ("liter", "md"), "s": ("second", "nµm"),
+    "Hz": ("hertz", "kMG"), "B": ("byte", "kKMGTP"), "b": ("bit", "kKMG"), "W": ("watt", "kKMG"), "V": ("volt", "mk"),
+    "Wh": ("watt hour", "kM"), "A": ("amp", "m"), "Ah": ("amp hour", "m"), "J": ("joule", "k"), "N": ("newton", "k"),
+    "cal": ("calorie", "k"), "Ω": ("ohm", "kM"), "Pa": ("pascal", "hkM"), "F": ("farad", "pnµ"),
 }  # fmt: skip
+_UNITS = {
+    **{prefix + unit: _PREFIXES[prefix] + name for unit, (name, prefixes) in _METRIC.items() for prefix in prefixes},
+    **{unit: name for unit, (name, _) in _METRIC.items() if unit not in ("s", "B", "b", "Ah", "F")},
+    "KM": "kilometer", "mi": "mile", "yd": "yard", "ft": "foot", "in.": "inch", "ha": "hectare", "px": "pixel",
+    "gm": "gram", "KG": "kilogram", "lb": "pound", "oz": "ounce", "cwt": "hundredweight", "gal": "gallon",
+    "qt": "quart", "pt": "pint", "fl oz": "fluid ounce", "fl. oz.": "fluid ounce", "cc": "c c", "tsp": "teaspoon",
+    "Tsp": "teaspoon", "tbsp": "tablespoon", "Tbsp": "tablespoon", "doz": "dozen", "pkg": "package", "pts": "point",
+    "sec": "second", "min": "minute", "h": "hour", "hr": "hour", "wk": "week", "mo": "month", "yr": "year",
+    "kbps": "kilobit per second", "mbps": "megabit per second", "Mbps": "megabit per second",
+    "Gbps": "gigabit per second", "dpi": "dot per inch", "fps": "frame per second", "bpm": "beat per minute",
+    "rpm": "revolution per minute", "mph": "mile per hour", "MPH": "mile per hour", "mpg": "mile per gallon",
+    "kph": "kilometer per hour", "kmh": "kilometer per hour", "ppm": "part per million", "ppb": "part per billion",
+    "bps": "basis point", "psi": "pound per square inch", "PSI": "P S I", "atm": "atmosphere",
+    "mmHg": "millimeter of mercury", "hp": "horsepower", "HP": "horsepower", "Nm": "newton meter", "VDC": "volt D C",
+    "eV": "electron volt", "dB": "decibel", "lm": "lumen", "mol": "mole", "mM": "millimolar", "angstrom": "angstrom",
+}  # fmt: skip
+_WITH_S = ("yd", "kg", "lb", "gal", "qt", "tsp", "tbsp", "pkg", "sec", "min", "hr", "wk", "mo", "yr")
+_UNITS |= {f"{unit}s": _UNITS[unit] for unit in _WITH_S}
+_PLURALS = {"foot": "feet", "inch": "inches"}
+_ALIKE = ("hertz", "horsepower", "dozen", "molar", "c c", "P S I")  # in the plural, too
 _PER = {"s": "second", "d": "day", "hour": "hour", "day": "day", "week": "week", "month": "month", "year": "year",
         "person": "person", "second": "second", "minute": "minute", "mile": "mile", "in": "inch", "head": "head",
         "acre": "acre", "gallon": "gallon", "pound": "pound", "night": "night", "user": "user"}  # fmt: skip
@@ -115,11 +108,11 @@ _DEGREES = {"C": "Celsius", "F": "Fahrenheit", "N": "north", "S": "south", "E": 
 
 
 def _names(unit):
-    names = _UNITS.get(unit) or _PER[unit]
-    if isinstance(names, tuple):
-        return names
-    counted, per, rest = names.partition(" per ")
-    return names, f"{counted}s{per}{rest}"
+    """Singular and plural, whose s stands before "per", "of" and "D C"."""
+    name = _UNITS.get(unit) or _PER[unit]
+    if name.endswith(_ALIKE):
+        return name, name
+    return name, _PLURALS.get(name) or re.sub("$| (?=per|of|D C)", r"s\g<0>", name, count=1)
 
 
 def _counted(number, singular, plural):

@@ -143,9 +143,8 @@ def _plain(word):
 
 def to_json(phonemes: list[Span], words: list[Span], written: list[Span]) -> str:
     """An object with "seconds", "phonemes", "words" and "written", each of these a list of start, end and label."""
-    tiers = {"phonemes": phonemes, "words": words, "written": written}
-    spans = {name: [asdict(span) for span in tier] for name, tier in tiers.items()}
-    return json.dumps({"seconds": phonemes[-1].end, **spans}, ensure_ascii=False, indent=1) + "\n"
+    content = {"seconds": phonemes[-1].end, "phonemes": phonemes, "words": words, "written": written}
+    return json.dumps(content, default=asdict, ensure_ascii=False, indent=1) + "\n"
 
 
 def to_srt(_phonemes: list[Span], _words: list[Span], words: list[Span]) -> str:

@@ -14,15 +14,14 @@ from training import data
 from training.data import content_of_latents, corpus_compression
 
 STATISTICS = (-5.0, 2.0)  # mean and deviation that the log-mels below are normalised by
-N_MELS, RANK = 12, 3
+N_MELS = 12
 KINDS = pytest.mark.parametrize("kind", ["pooled", "pca"])
 
 
-def drawn_mels(rank=N_MELS):
-    """Gaussian log-mels of a covariance of that rank."""
+def drawn_mels():
     random = np.random.default_rng(0)
-    mixing, centre = random.standard_normal((N_MELS, rank)), random.standard_normal((N_MELS, 1))
-    frames = [mixing @ random.standard_normal((rank, 200)) + centre for _ in range(6)]
+    mixing, centre = random.standard_normal((N_MELS, N_MELS)), random.standard_normal((N_MELS, 1))
+    frames = [mixing @ random.standard_normal((N_MELS, 200)) + centre for _ in range(6)]
     return [(STATISTICS[0] + STATISTICS[1] * one).astype(np.float32) for one in frames]
 
 
@@ -37,7 +36,6 @@ def test_pooled_is_the_low_bands_and_the_means_of_three_above_them_in_order(n_la
     z0 = fit("pooled", n_latents, drawn_mels(), STATISTICS)(x)
     n_means = (N_MELS - n_latents) // 2
     low, high = x[:, : n_latents - n_means], x[:, n_latents - n_means :]
-    assert high.shape[1] == 3 * n_means
     means = [high[:, i : i + 3].mean(1, keepdim=True) for i in range(0, 3 * n_means, 3)]
     torch.testing.assert_close(z0, torch.cat([low, *means], dim=1), atol=1e-5, rtol=1e-5)
 
@@ -64,20 +62,13 @@ def test_pca_keeps_the_largest_powers_of_the_covariance_and_their_distances():
     lost = ((x - compression.expand(z0)) ** 2).sum(1).mean().item()
     assert lost == pytest.approx(powers[n:].sum(), rel=1e-3)
     assert z0.mean((0, 2)).abs().max() < 1e-3
-    assert z0.var(2, correction=0).mean().item() == pytest.approx(1, rel=1e-3)
     channels = np.cov(z0[0].double().numpy(), bias=True)
-    scale = n / powers[:n].sum()
+    scale = n / powers[:n].sum()  # the mean variance is 1
     np.testing.assert_allclose(channels, np.diag(powers[:n] * scale), atol=1e-3)  # falling, and uncorrelated
     # one number beside an orthonormal basis: distances among what comes back are those among latents, times it
     back = compression.expand(z0)[0]
     apart = (back[:, :100] - back[:, 100:200]).norm(dim=0) * scale**0.5
     torch.testing.assert_close(apart, (z0[0, :, :100] - z0[0, :, 100:200]).norm(dim=0), atol=1e-3, rtol=1e-3)
-
-
-def test_pca_with_as_many_channels_as_the_data_has_directions_loses_nothing():
-    mels = drawn_mels(rank=RANK)
-    x, compression = normalised(mels), fit("pca", RANK, mels, STATISTICS)
-    torch.testing.assert_close(compression.expand(compression(x)), x, atol=1e-3, rtol=1e-3)
 
 
 def test_the_fit_does_not_depend_on_the_order_of_the_clips_nor_on_a_sign():

@@ -47,7 +47,6 @@ def test_duration_loss_is_a_loop(mask, n):
     loss = losses.duration_loss(logw, durations.to(F64), mask, n)
     assert loss.item() == pytest.approx(expected / n.item(), abs=1e-12)
     assert losses.duration_loss(logw, durations, mask, n).item() == pytest.approx(loss.item(), rel=1e-6)
-    assert losses.duration_loss(wanted, durations.to(F64), mask, n) == 0
 
 
 @pytest.mark.parametrize(
@@ -63,12 +62,6 @@ def test_a_masked_loss_is_a_loop(name, of_one, mask, n):
     values = [of_one(a[i, c, k], b[i, c, k]).item() for i in range(BATCH) for c in range(CHANNELS)
               for k in range(LENGTHS[i])]  # fmt: skip
     assert getattr(losses, name)(a, b, mask, n).item() == pytest.approx(np.mean(values), abs=1e-12)
-
-
-def test_prior_loss_is_known_of_means_that_are_right_and_one_off(mask, n):
-    z0, _ = arguments("prior_loss")
-    assert losses.prior_loss(z0, z0, mask, n).item() == pytest.approx(0.5 * math.log(2 * math.pi), abs=1e-12)
-    assert losses.prior_loss(z0, z0 - 1, mask, n).item() == pytest.approx(0.5 + 0.5 * math.log(2 * math.pi), abs=1e-12)
 
 
 @pytest.mark.parametrize("name", MASKED)
@@ -105,7 +98,6 @@ def test_feature_loss_sums_the_means_of_layers_and_detaches_the_recording():
     assert loss.item() == pytest.approx(expected, rel=1e-12)
     loss.backward()
     assert all(r.grad is None and g.grad.abs().min() > 0 for r, g in pairs)
-    assert losses.feature_loss(real, real) == 0
 
 
 @pytest.mark.parametrize(
@@ -160,16 +152,6 @@ def test_stft_loss_is_its_equations_with_a_naive_dft(length):
     single = losses.stft_loss(wav_hat.detach().float(), wav.float(), RESOLUTIONS)
     assert single.dtype == torch.float32
     assert single.item() == pytest.approx(expected, rel=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("scale", "expected"),
-    [(1.0, 0.0), (-1.0, 0.0), (2.0, 1 + math.log(2)), (0.5, 0.5 + math.log(2)), (4.0, 3 + math.log(4))],
-)
-def test_stft_loss_of_a_scaled_sound_is_known(scale, expected):
-    wav = sounds(2, 1, 512)
-    loss = losses.stft_loss(scale * wav, wav, (32, 64, 128))
-    assert loss.item() == pytest.approx(expected, abs=1e-5)
 
 
 def stft_loss_and_gradient(wav_hat, wav):

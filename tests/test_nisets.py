@@ -217,13 +217,6 @@ def test_the_generator_is_given_its_inputs_in_their_order():
     assert source.f0.min() > 0 and torch.equal(source.recording, batch.wav)  # past an end too the source must run
 
 
-def test_realign_searches_and_otherwise_keeps_the_durations_given():
-    model = make_model("plain")
-    batch = drawn_batch(model.config)
-    given, searched = (forward(model, batch, realign).losses["loss_prior"] for realign in (False, True))
-    assert searched < given  # the path of the highest likelihood
-
-
 @pytest.mark.usefixtures("steady")
 def test_pitch_and_energy_are_those_of_the_durations_that_are_learnt(monkeypatch):
     model = make_model("convnext1d")

@@ -30,11 +30,10 @@ from model.vocoder import Source, Vocoder
 from runtime import chunking
 from sampling import Voice
 from tests.conftest import HOP, corpus_keys, without_judges
-from tests.runs import stirred
+from tests.runs import ALONE, stirred
 from tests.test_nisets import LN_F0, N_SYMBOLS, SPOKEN, drawn_batch
 from text import SYMBOLS
 from training import checkpoint, validation
-from training.distributed import Processes
 from training.state import build_state
 
 # Vocoders
@@ -100,7 +99,7 @@ class SineAndNoise(Vocoder):
 # A score network
 
 
-class TwoLayersSizes(Kind):
+class Sizes(Kind):
     channels: Count = 16
     kernel: Odd = 5
 
@@ -121,11 +120,6 @@ class TwoLayers(nn.Module):
 
 
 # A text encoder
-
-
-class NeighboursSizes(Kind):
-    channels: Count = 16
-    kernel: Odd = 5
 
 
 class Neighbours(nn.Module):
@@ -162,9 +156,9 @@ OWN = {
                   lambda config, n_inputs: Breath(n_inputs, config.audio.hop_length)),
     "sine_and_noise": Own("generator", networks.VOCODERS, SourceSizes,
                           lambda config, n_inputs: SineAndNoise(n_inputs, HOP, config.audio.sample_rate)),
-    "two_layers": Own("decoder", networks.DECODERS, TwoLayersSizes, lambda config: TwoLayers(
+    "two_layers": Own("decoder", networks.DECODERS, Sizes, lambda config: TwoLayers(
         config.n_latents, n_prosody_channels(config), **sizes(config.decoder))),
-    "neighbours": Own("text_encoder", networks.TEXT_ENCODERS, NeighboursSizes,
+    "neighbours": Own("text_encoder", networks.TEXT_ENCODERS, Sizes,
                       lambda config, n_symbols, mark_sizes: Neighbours(
                           n_symbols * math.prod(mark_sizes), config.n_latents, **sizes(config.text_encoder))),
 }  # fmt: skip
@@ -193,7 +187,7 @@ def make_model(*kinds, n_symbols=N_SYMBOLS):
 @EACH
 def test_it_trains(kind):
     config = load(kind)
-    state = build_state(config, Processes(0, 1, torch.device("cpu")), tuple(map(str, range(N_SYMBOLS))))
+    state = build_state(config, ALONE, tuple(map(str, range(N_SYMBOLS))))
     network, batch, losses = getattr(state.model, OWN[kind].section), drawn_batch(config), []
     before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
     for _ in range(4):
@@ -288,9 +282,9 @@ EDITS = {  # file: the line that one is put after, None the last, and what is pu
     "config.yaml": ("  mel: ", "  level: 0.5               # squared nepers\n"),
 }  # fmt: skip
 PROGRAM = """
-import json, torch, train
+import json, train
 from tests.test_nisets import N_SYMBOLS, drawn_batch, forward, make_model, networks_reached, variant
-from training.distributed import Processes
+from tests.runs import ALONE
 from training.state import build_state
 from training.step import weighted_sum
 
@@ -298,7 +292,7 @@ model = make_model("plain")
 batch = drawn_batch(model.config)
 losses = forward(model, batch).losses
 config = variant("plain", loss={"level": 2.0})
-state = build_state(config, Processes(0, 1, torch.device("cpu")), tuple(map(str, range(N_SYMBOLS))))
+state = build_state(config, ALONE, tuple(map(str, range(N_SYMBOLS))))
 print(json.dumps({
     "weight": model.config.loss.level, "reached": sorted(networks_reached(model, losses["loss_level"])),
     "logged": "loss_level" in train.train_step(state, batch), "total": weighted_sum(state, {"loss_level": 3.0}),

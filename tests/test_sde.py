@@ -8,22 +8,7 @@ import torch
 
 from data_util import config as configuration
 from model import sde as module
-from model.sde import (
-    ONLY,
-    SAMPLERS,
-    SDE,
-    SOLVERS,
-    ancestral,
-    ddim,
-    default_solver,
-    dpm2m,
-    euler,
-    euler_maruyama,
-    grid,
-    original,
-    result_time,
-    solver_times,
-)
+from model.sde import ONLY, SAMPLERS, SDE, SOLVERS, default_solver, grid, result_time, solver_times
 
 F64 = torch.float64
 KINDS = ("edm", "v", "z0", "noise")
@@ -186,7 +171,7 @@ def test_evaluations_are_counted_and_the_last_is_the_result_of_all_but_samplers(
     assert result_time(solver, n) == (0 if solver in SAMPLERS else last_t)
 
 
-@pytest.mark.parametrize("solver", [ddim, dpm2m])
+@pytest.mark.parametrize("solver", ["ddim", "dpm2m"])
 @pytest.mark.parametrize("n", [2, 10])
 def test_point_mass_is_followed_exactly(solver, n):
     sde, m = make(), 0.7
@@ -197,13 +182,13 @@ def test_point_mass_is_followed_exactly(solver, n):
         return torch.full_like(r, m)
 
     r_1 = torch.randn(1, 2, 50, dtype=F64)
-    assert torch.equal(solver(sde, mean, r_1, grid(n)), torch.full_like(r_1, m))
+    assert torch.equal(SOLVERS[solver](sde, mean, r_1, grid(n)), torch.full_like(r_1, m))
     u, last = calls[-1]
     (alpha_1, sigma_1, _), (alpha_u, sigma_u, _) = sde.at(1.0), sde.at(u)
     assert torch.allclose(last, alpha_u * m + sigma_u / sigma_1 * (r_1 - alpha_1 * m), atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize(("solver", "low", "high"), [(ddim, 0.85, 1.15), (dpm2m, 1.7, 2.4)])
+@pytest.mark.parametrize(("solver", "low", "high"), [("ddim", 0.85, 1.15), ("dpm2m", 1.7, 2.4)])
 def test_solvers_converge_to_the_analytic_flow_with_their_order(solver, low, high):
     sde, m, s, u = make(), 0.7, 0.5, 0.05
     r_1 = torch.randn(2000, dtype=F64, generator=torch.Generator().manual_seed(5))
@@ -214,7 +199,7 @@ def test_solvers_converge_to_the_analytic_flow_with_their_order(solver, low, hig
     def error(steps):
         mean, calls = gaussian_mean(sde, m, s)
         times = [1 + (u - 1) * i / steps for i in range(steps + 1)]
-        solver(sde, mean, r_1, times)
+        SOLVERS[solver](sde, mean, r_1, times)
         return (calls[-1][1] - exact).square().mean().sqrt().item()
 
     assert low < math.log2(error(80) / error(160)) < high
@@ -230,7 +215,7 @@ def test_the_reverse_sde_meets_its_steps_on_a_point_mass(n):
         latents.append(r)
         return torch.zeros_like(r)
 
-    euler_maruyama(sde, mean, r_1, grid(n), lambda _: fresh)
+    SOLVERS["sde"](sde, mean, r_1, grid(n), lambda _: fresh)
     wanted = r_1
     for t, u in zip(grid(n), grid(n)[1:]):
         rate = (sde.beta_min + (sde.beta_max - sde.beta_min) * t) * (t - u)
@@ -241,14 +226,13 @@ def test_the_reverse_sde_meets_its_steps_on_a_point_mass(n):
 @pytest.mark.parametrize("n", [1, 2, 10])
 def test_euler_meets_the_product_of_its_steps_on_a_point_mass(n):
     """Where all data is 0, the score is -r / sigma^2, and a step multiplies r by 1 + beta h / 2 (1 - 1 / sigma^2)."""
-    sde, r_1 = make(), torch.randn(1, 2, 50, dtype=F64)
+    sde, r_1, times = make(), torch.randn(1, 2, 50, dtype=F64), solver_times("euler", n)
     wanted = r_1
-    for t in solver_times("euler", n):
+    for t in times:
         half = 0.5 * (sde.beta_min + (sde.beta_max - sde.beta_min) * t) / n
         wanted = wanted * (1 + half * (1 - 1 / sde.at(t)[1] ** 2))
-    assert torch.allclose(
-        euler(sde, lambda r, _: torch.zeros_like(r), r_1, solver_times("euler", n)), wanted, atol=1e-12
-    )
+    found = SOLVERS["euler"](sde, lambda r, _: torch.zeros_like(r), r_1, times)
+    assert torch.allclose(found, wanted, atol=1e-12)
 
 
 def test_the_authors_step_has_its_published_coefficients():
@@ -260,7 +244,7 @@ def test_the_authors_step_has_its_published_coefficients():
         asked.append((r, t))
         return torch.full_like(r, 0.7)
 
-    result = original(sde, mean, r_1, solver_times("original", 1), lambda _: fresh)
+    result = SOLVERS["original"](sde, mean, r_1, solver_times("original", 1), lambda _: fresh)
     assert torch.allclose(result, 1.5783 * 0.7 + 0.4518 * r_1 / 5 + 0.0959 * fresh, atol=5e-4)
     assert len(asked) == 1 and asked[0][1] == 0.5 and torch.equal(asked[0][0], 0.2 * r_1)
 
@@ -271,7 +255,7 @@ def test_an_ancestral_step_draws_from_the_law_of_the_latent_between():
     (alpha_t, _, _), (alpha_u, sigma_u, _) = sde.at(t), sde.at(u)
     (r_t, fresh), r_0 = torch.randn(2, 1, 2, 50, dtype=F64), 0.7
     mean, calls = gaussian_mean(sde, r_0, 0.0)
-    ancestral(sde, mean, r_t, (t, u), lambda _: fresh)
+    SOLVERS["ancestral"](sde, mean, r_t, (t, u), lambda _: fresh)
     ratio = alpha_t / alpha_u
     before, after = 1 / sigma_u**2, ratio**2 / (1 - ratio**2)  # precisions: of r_u given r_0, of it given r_t
     wanted = (before * alpha_u * r_0 + after * r_t / ratio) / (before + after)
@@ -286,7 +270,7 @@ def test_grids_give_dpm2m_the_right_marginal(n, s):
     for data of any deviation."""
     sde = make()
     mean, calls = gaussian_mean(sde, 0.0, s)
-    dpm2m(sde, mean, torch.ones(1, dtype=F64), grid(n))
+    SOLVERS["dpm2m"](sde, mean, torch.ones(1, dtype=F64), grid(n))
     alpha, sigma, _ = sde.at(calls[-1][0])
     assert calls[-1][1].item() == pytest.approx(math.sqrt(alpha**2 * s * s + sigma**2), rel=0.041)
 

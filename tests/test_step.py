@@ -251,7 +251,7 @@ def test_a_parameter_of_no_part_is_refused(config, monkeypatch):
 
     monkeypatch.setattr(NiSETS, "__init__", with_more)
     with pytest.raises(ValueError, match="extra: of no part"):
-        build_state(config, Processes(0, 1, torch.device("cpu")), ("a", "b"))
+        build_state(config, ALONE, ("a", "b"))
 
 
 # -- durations

@@ -113,12 +113,7 @@ def test_arguments_and_exit_status_pass_through(active):
     assert done.returncode == 3 and "train.py] [text.lexicon=two  words *] [fail=3]" in asked
 
 
-def test_the_demo_gets_its_corpus_first(active):
-    (active.root / "checkpoint" / "off_1").mkdir(parents=True)
-    (active.root / "checkpoint" / "off_1" / "config.yaml").write_text("dataset:\n  prtpath: cache/demo\n")
-    for arguments in (["-c", "demo"], ["-c", str(active.root / "configs" / "demo.yaml")], ["-id", "off_1"]):
-        asked = active.start("run.sh", *arguments)[1]
-        assert 0 < asked.index("[data_util.demo]") < asked.rindex("train.py]")
+def test_other_trainings_get_no_demo(active):
     assert "data_util.demo" not in active.start("run.sh", "-c", "light", "text.lexicon=demo")[1]
 
 
@@ -154,15 +149,16 @@ def test_a_number_of_processes_that_is_set_asks_nothing_of_the_cards(active):
     [(["--config", "demo"], "[-c] [demo]"), (["--config=demo"], "[-c] [demo]"), (["--id=off_1"], "[-id] [off_1]"),
      (["-c=demo"], "[-c] [demo]"), (["-cdemo"], "[-c] [demo]"), (["-id=off_1"], "[-id] [off_1]"),
      (["-i", "off_1"], "[-id] [off_1]"), (["--id", "checkpoint/off_1/"], "[-id] [checkpoint/off_1/]"),
+     (["-c", "{root}/configs/demo.yaml"], "[-c] [{root}/configs/demo.yaml]"),
      (["-c=demo", "-n", "x", "-fr", "a=b"], "[-c] [demo] [-name] [x] [-from] [a=b]"),
      (["-id=off_1", "-ckpt=3", "-atrue", "a.b=-c=d"], "[-id] [off_1] [-ckpt] [3] [-atrue] [a.b=-c=d]")],
 )  # fmt: skip
-def test_every_form_of_a_flag_is_the_short_one(active, arguments, end):
+def test_every_form_of_a_flag_is_the_short_one_and_the_demo_gets_its_corpus_first(active, arguments, end):
     (active.root / "checkpoint" / "off_1").mkdir(parents=True)
     (active.root / "checkpoint" / "off_1" / "config.yaml").write_text("dataset:\n  prtpath: cache/demo\n")
-    asked = active.start("run.sh", *arguments)[1]
-    assert "data_util.demo]" in asked
-    assert asked.rstrip().endswith(f"train.py] {end}")
+    asked = active.start("run.sh", *(one.format(root=active.root) for one in arguments))[1]
+    assert 0 < asked.index("[data_util.demo]") < asked.rindex("train.py]")
+    assert asked.rstrip().endswith(f"train.py] {end.format(root=active.root)}")
 
 
 @pytest.mark.parametrize("arguments", [["-h"], ["-c", "demo", "--help"]])

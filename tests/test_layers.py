@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from model.layers import Dropout, mish, scaled_mask
 
@@ -50,6 +51,4 @@ def test_mish_is_what_it_says_with_and_without_gradients(dtype, rtol):
         without = mish(x)
     for y in (with_gradients, without):
         assert y.dtype == dtype
-        expected = x.double() * torch.tanh(torch.log1p(x.double().exp()))
-        expected = torch.where(x > 40, x.double(), expected)
-        assert (y.double() - expected).abs().div(x.abs().double() + 1).max() < rtol
+        assert (y.double() - F.mish(x.double())).abs().div(x.abs().double() + 1).max() < rtol

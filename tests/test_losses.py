@@ -36,9 +36,6 @@ def arguments(name):
     return [a, b]
 
 
-MASKED = ("duration_loss", "prior_loss", "score_loss", "mel_loss")
-
-
 def test_duration_loss_is_a_loop(mask, n):
     logw, durations = arguments("duration_loss")
     durations[0, 1] = 0  # counts as one frame
@@ -64,7 +61,7 @@ def test_a_masked_loss_is_a_loop(name, of_one, mask, n):
     assert getattr(losses, name)(a, b, mask, n).item() == pytest.approx(np.mean(values), abs=1e-12)
 
 
-@pytest.mark.parametrize("name", MASKED)
+@pytest.mark.parametrize("name", ["duration_loss", "prior_loss", "score_loss", "mel_loss"])
 @pytest.mark.parametrize("parts", [((0, 3), (1, 2)), ((0,), (1,), (2,), (3,))])
 def test_processes_that_share_a_batch_average_to_the_one_that_holds_it_all(name, parts, mask, n):
     """The count is that of the whole batch, divided by the number of processes; losses and gradients are averaged."""
@@ -119,15 +116,13 @@ def sounds(*shape, seed=0, level=0.3):
 
 
 def naive_stft_loss(wav_hat, wav, resolutions):
-    """Equations 3 to 6 of one item, (T_wav,) each: frame after frame, one DFT matrix, in float64."""
+    """Equations 3 to 6 of one item, (T_wav,) each: frame after frame, in float64."""
 
     def magnitudes(x, n_fft):
-        hop_length, n = n_fft // 4, np.arange(n_fft)
-        window = 0.5 - 0.5 * np.cos(2 * np.pi * n / n_fft)
-        matrix = np.exp(-2j * np.pi * np.outer(np.arange(n_fft // 2 + 1), n) / n_fft)
+        hop_length = n_fft // 4
+        window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
         x = np.pad(x, (n_fft - hop_length) // 2, mode="reflect")
-        starts = range(0, len(x) - n_fft + 1, hop_length)
-        spectra = [matrix @ (window * x[i : i + n_fft]) for i in starts]
+        spectra = [np.fft.rfft(window * x[i : i + n_fft]) for i in range(0, len(x) - n_fft + 1, hop_length)]
         return np.sqrt(np.abs(spectra) ** 2 / (window**2).sum() + 2.0**-30)
 
     total = 0.0
@@ -139,7 +134,7 @@ def naive_stft_loss(wav_hat, wav, resolutions):
 
 
 @pytest.mark.parametrize("length", [200, 256, 30])
-def test_stft_loss_is_its_equations_with_a_naive_dft(length):
+def test_stft_loss_is_its_equations_frame_after_frame(length):
     wav_hat, wav = sounds(4, 1, length, seed=1), sounds(4, 1, length, seed=2)
     wav_hat[2, :, length // 2 :] = wav[2, :, length // 2 :] = 0  # one that ends earlier
     wav[1] *= 1e-5  # one so quiet that its convergence is not relative to it

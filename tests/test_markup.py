@@ -23,10 +23,6 @@ def lexicon(tmp_path):
     return write
 
 
-def labels(front_end, text):
-    return " ".join(map(label, front_end.to_ids(front_end.phonemise(text))))
-
-
 # -- phonemes
 
 
@@ -35,7 +31,6 @@ def test_phonemes_are_said_as_they_stand(front_end):
     assert front_end.phonemise('"[[ə]]"') == '"ə"'
     assert front_end.phonemise("[[ˌʌn]]told [[a b]]") == "ˌʌntˈoʊld a b"
     assert front_end.phonemise("A [[ə]], a [[ə]], plan A") == "ɐ ə, ɐ ə, plˈæn ˈeɪ"
-    assert labels(front_end, "[[ ˈtuːlɪ ]]") == "_ t ˈuː l ɪ _"
 
 
 def test_words_show_the_phonemes_and_are_said_again(front_end):

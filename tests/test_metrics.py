@@ -2,6 +2,7 @@
 
 import functools
 import math
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -465,7 +466,5 @@ def test_a_worker_ends_with_the_process_that_started_it(tmp_path):
 
 def measure_elsewhere(job):
     """measure_clip(), but only in a process of its own."""
-    import multiprocessing
-
     assert multiprocessing.parent_process() is not None
     return metrics.measure_clip(job)

@@ -43,7 +43,8 @@ def brute_force(scores, optional):
             way = np.zeros(t_x, dtype=np.int64)
             way[kept] = np.diff([0, *cut, t_mel])
             ways.append(way)
-    return max(ways, key=lambda durations: along(scores, durations))
+    scores, symbols, frames = scores.astype(np.float64), np.arange(t_x), np.arange(t_mel)
+    return max(ways, key=lambda durations: scores[np.repeat(symbols, durations), frames].sum())
 
 
 def no(scores):
@@ -54,10 +55,6 @@ def no(scores):
 def frames_first(scores):
     """(B, T_x, T_mel) as core.search and fallback.search take it."""
     return np.ascontiguousarray(scores.transpose(0, 2, 1))
-
-
-def along(scores, durations):
-    return scores.astype(np.float64)[np.repeat(np.arange(len(durations)), durations), np.arange(scores.shape[1])].sum()
 
 
 def batch(rng, n_items, t_x, t_mel, ties=False):

@@ -23,6 +23,7 @@ from model.nisets import NiSETS, Plan
 from runtime import chunking, sound_files
 from runtime import command as speaking
 from sampling import Settings, Speech, Voice
+from tests.runs import stirred
 from text import SYMBOLS, FrontEnd, TextError, markup
 from text.symbols import label
 from training import checkpoint
@@ -34,20 +35,11 @@ HOP, RATE = CONFIG.audio.hop_length, CONFIG.audio.sample_rate
 STEP = 1 / 32768  # of 16 bits
 
 
-def weights_of(seed=0):
-    """Random weights that speak for about two frames a symbol, and audibly."""
-    torch.manual_seed(seed)
-    model = NiSETS(CONFIG, len(SYMBOLS))
-    with torch.no_grad():
-        for parameter in (*model.text_encoder.parameters(), *model.decoder.parameters()):
-            parameter.add_(0.1 * torch.randn_like(parameter))
-        for module in model.generator.modules():
-            if parametrize.is_parametrized(module):
-                module.weight = torch.randn_like(module.weight) / module.weight[0].numel() ** 0.5
-        model.text_encoder.duration.out.weight.mul_(0.3)
-        model.text_encoder.duration.out.bias.fill_(0.7)
-        model.latent_mean.fill_(-5.4)
-        model.latent_std.fill_(2.1)
+def weights_of(step):
+    """Random weights, of each step others, that speak for about two frames a symbol, and audibly."""
+    model = stirred(CONFIG, len(SYMBOLS), 0.1 + step / 1000, log_duration=0.7)
+    model.latent_mean.fill_(-5.4)
+    model.latent_std.fill_(2.1)
     return model.state_dict()
 
 
@@ -56,7 +48,7 @@ def runs(tmp_path_factory):
     """checkpoint/ with two runs: off_old has steps 10 and 20, off_new has step 5 and was written last."""
     runs = tmp_path_factory.mktemp("checkpoint")
     for i, (run, step) in enumerate((("off_old", 10), ("off_old", 20), ("off_new", 5))):
-        path = checkpoint.save_voice(runs / run, step, weights_of(seed=step), CONFIG, SYMBOLS)
+        path = checkpoint.save_voice(runs / run, step, weights_of(step), CONFIG, SYMBOLS)
         os.utime(path, (1000 + i, 1000 + i))
         (path.parent / "log.jsonl").write_text(json.dumps({"kind": "valid", "step": step, "cer": 0.1}) + "\n")
     (runs / "off_empty").mkdir()
@@ -116,7 +108,7 @@ def test_speech_is_what_it_says(voice):
     assert speech.durations.dtype == np.int64 and speech.durations.min() >= 0
     assert speech.durations.sum() * HOP == len(speech.wav) and speech.seconds == len(speech.wav) / RATE
     model = NiSETS(CONFIG, len(SYMBOLS)).eval()
-    model.load_state_dict(weights_of(seed=5))
+    model.load_state_dict(weights_of(5))
     spoken = model.synthesise(torch.tensor([ids]), generator=chunking.noise_of(1, phonemes))
     assert np.abs(speech.wav - spoken.wav[0, 0].numpy()).max() < 1e-5
 

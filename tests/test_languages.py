@@ -58,12 +58,10 @@ def test_dates_times_money_and_measures(language):
 def test_what_is_left_to_espeak_is_said_in_one_line(caplog, monkeypatch):
     FrontEnd("it")
     FrontEnd("en-gb")
-    assert [record.getMessage() for record in caplog.records] == [
-        "it: dates, times, money and measures are left to espeak-ng"
-    ]
+    assert caplog.messages == ["it: dates, times, money and measures are left to espeak-ng"]
     monkeypatch.setattr("importlib.util.find_spec", dict().get)
     FrontEnd("de")
-    assert caplog.records[-1].getMessage().endswith("pip install babel")
+    assert caplog.messages[-1].endswith("pip install babel")
 
 
 @pytest.mark.parametrize("language", TEXTS)

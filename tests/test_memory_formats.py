@@ -116,8 +116,7 @@ def test_a_run_keeps_its_formats_and_gives_them_to_others(arguments, runs, monke
     assert whole["config"]["system"]["memory_formats"] == FASTER
     assert train.main(["-id", "whole", "-ckpt", "6"]) == 0  # resumed
     assert train.main(["-c", str(runs / "whole" / "config.yaml"), "-name", "again"]) == 0
-    assert (
-        configuration_of(train.parse_args(["-from", "whole"])).system.memory_formats == {}
-    )  # a processor's, not a voice's
+    tuned = configuration_of(train.parse_args(["-from", "whole"]))
+    assert tuned.system.memory_formats == {}  # a processor's, not a voice's
     for run in ("whole", "again"):
         assert differences(load(runs / run), whole) == []

@@ -96,10 +96,8 @@ def test_distortion_of_a_known_cepstrum():
 
 
 def test_the_spread_and_the_shift_of_f0_are_those_of_the_sound():
-    lively, high = buzz(), buzz(f0=200 * 2 ** (3 / 12))
-    flat_spread, spread, high_spread = (
-        metrics.measure_alone(sound)["f0_spread"][0] for sound in (buzz(depth=0.02), lively, high)
-    )
+    flat, lively, high = buzz(depth=0.02), buzz(), buzz(f0=200 * 2 ** (3 / 12))
+    flat_spread, spread, high_spread = (metrics.measure_alone(each)["f0_spread"][0] for each in (flat, lively, high))
     assert spread == pytest.approx(0.2 / math.sqrt(2), rel=0.1)  # of a sine, seen through a window
     assert flat_spread < 0.03
     pairs = metrics.compare(high, lively)
@@ -389,9 +387,8 @@ def test_whisper_hears_through_noise_and_tells_texts_from_their_shuffled_words(r
         wav, reference = metrics.read_wav(real_root / "wavs" / f"{name}.wav", RATE), metrics.letters(text)
         heard = metrics.recognise(wav, RATE, model)
         rates["recording"].append(metrics.error_rates(reference, heard)["cer"])
-        rates["noise"].append(
-            metrics.error_rates(reference, metrics.recognise(noisy(wav, 20, rng), RATE, model))["cer"]
-        )
+        heard_in_noise = metrics.recognise(noisy(wav, 20, rng), RATE, model)
+        rates["noise"].append(metrics.error_rates(reference, heard_in_noise)["cer"])
         shuffled = " ".join(rng.permutation(reference.split()))
         rates["shuffled"].append(metrics.error_rates(shuffled, heard)["cer"])
     cer = {kind: np.divide(*np.sum(pairs, axis=0)) for kind, pairs in rates.items()}

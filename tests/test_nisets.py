@@ -277,9 +277,8 @@ def test_the_waveforms_losses_pass_by_the_t_of_each_item(feature_gradient, reach
     assert torch.equal(passed, z0_hat)
     if reached:
         passed.sum().backward()
-        assert torch.equal(
-            z0_hat.grad, torch.tensor([float(each in reached) for each in t])[:, None, None].expand(5, 2, 3)
-        )
+        wanted = torch.tensor([float(each in reached) for each in t])[:, None, None]
+        assert torch.equal(z0_hat.grad, wanted.expand(5, 2, 3))
     else:
         assert not passed.requires_grad
 

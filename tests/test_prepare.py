@@ -121,9 +121,8 @@ def test_processes_make_the_same_as_one(tmp_path, monkeypatch):
     together = prepare.make_wavs(found, tmp_path / "two", settings, 2, False)
     assert alone == together
     for name in alone:
-        assert (tmp_path / "one/wavs" / f"{name}.wav").read_bytes() == (
-            tmp_path / "two/wavs" / f"{name}.wav"
-        ).read_bytes()
+        one, other = (tmp_path / folder / "wavs" / f"{name}.wav" for folder in ("one", "two"))
+        assert one.read_bytes() == other.read_bytes()
 
 
 def test_what_cannot_be_used_is_left_out_and_named(source, tmp_path, capsys):
@@ -185,9 +184,8 @@ def test_ljspeech_and_piper_lists(tmp_path):
     assert [one.path.name for one in found] == ["a.flac", "b.flac", "c.flac"]
     (tmp_path / "metadata.csv").write_text("a|ann|One.\nb|ann|Two.\nc|ben|Three.\nd|ben|Four.\ngone|ben|Five.\n")
     found = corpus_readers.read(tmp_path)[1]
-    assert [one.speaker for one in found] == ["ann", "ann", "ben", "ben", "ben"] and found[
-        -1
-    ].path == tmp_path / "wavs" / "gone"
+    assert [one.speaker for one in found] == ["ann", "ann", "ben", "ben", "ben"]
+    assert found[-1].path == tmp_path / "wavs" / "gone"
     assert corpus_readers.read(tmp_path, columns={"text": "2"})[1][0].text == "ann"
     (tmp_path / "metadata.csv").write_text("a|One.\nb.flac|Two.\n")
     assert [one.name for one in corpus_readers.read(tmp_path)[1]] == ["a", "b"]

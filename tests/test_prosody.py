@@ -112,10 +112,8 @@ def test_the_start_is_the_flattest_guess():
     assert not network(values, torch.rand(3), MASK, c).any()
     f0, voicing = network.contour(Frames(c, values, random(3, N_POSITIONS, 15), MASK))
     assert torch.equal(f0, values[:, :1]) and not voicing.any()
-    residual = CASES["f0 residual"].build()
-    assert not residual(
-        random(3, 1, 15), torch.rand(3), MASK, random(3, CHANNELS + 2 * N_VALUES + N_POSITIONS, 15)
-    ).any()
+    residual, condition = CASES["f0 residual"].build(), random(3, CHANNELS + 2 * N_VALUES + N_POSITIONS, 15)
+    assert not residual(random(3, 1, 15), torch.rand(3), MASK, condition).any()
 
 
 def test_marks_are_read():

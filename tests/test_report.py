@@ -93,7 +93,7 @@ def pixels_of(uri):
 
 def test_every_system_and_every_clip_is_there(report, tmp_path):
     parsed = Parsed(page(report, tmp_path, 24))
-    assert parsed.open == [] and parsed.tags[0] == ("html", {"lang": "en"})
+    assert parsed.tags[0] == ("html", {"lang": "en"})
     for words in (*filter(None, TEXTS.values()), *SECONDS, "CER, %", "10.0 [5.0, 20.0]", "<b>shall we", "step 30",
                   "1,234,567", "dpm2m for n > 1", "CER 10 %", "Differences to recording", "ʃˈæl"):  # fmt: skip
         assert words in parsed.text, words
@@ -244,9 +244,8 @@ def browse(tmp_path_factory):
     always = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}")
 
     def run(*arguments):
-        return subprocess.run(
-            [found, *always, *arguments], capture_output=True, timeout=120, check=True
-        ).stdout.decode()
+        done = subprocess.run([found, *always, *arguments], capture_output=True, timeout=120, check=True)
+        return done.stdout.decode()
 
     return run
 

@@ -96,10 +96,8 @@ def test_a_list_of_one_voice(root, form):
 
 
 def test_of_raw_and_normalised_texts_the_last_that_is_there(root):
-    rows = found(
-        table(root, "clip0|Dr. Lee came at 5.|Doctor Lee came at five.\nclip1|No 2 here.|\nclip2|A b.|A b.\n").rows
-    )
-    assert [text for _, text, _ in rows] == ["Doctor Lee came at five.", "No 2 here.", "A b."]
+    read = table(root, "clip0|Dr. Lee came at 5.|Doctor Lee came at five.\nclip1|No 2 here.|\nclip2|A b.|A b.\n")
+    assert [row.text for row in read.rows] == ["Doctor Lee came at five.", "No 2 here.", "A b."]
 
 
 @pytest.mark.parametrize(
@@ -113,8 +111,8 @@ def test_any_encoding_and_ending_of_lines(root, encoding, end):
 
 
 def test_one_line_in_another_encoding_leaves_the_others_as_they_are(root):
-    rows = found(table(root, "clip0|Zoë came.\nclip1|".encode() + "Größe zählt.\n".encode("cp1252")).rows)
-    assert [text for _, text, _ in rows] == ["Zoë came.", "Größe zählt."]
+    read = table(root, "clip0|Zoë came.\nclip1|".encode() + "Größe zählt.\n".encode("cp1252"))
+    assert [row.text for row in read.rows] == ["Zoë came.", "Größe zählt."]
 
 
 def test_a_delimiter_in_a_text_is_the_matter_of_its_row_alone(root):
@@ -126,15 +124,13 @@ def test_a_delimiter_in_a_text_is_the_matter_of_its_row_alone(root):
 
 
 def test_quotes_of_spreadsheets_and_quotes_of_texts(root):
-    rows = found(
-        table(root, 'clip0,"One, ""two""\nand three."\nclip1,"Four" he said.\nclip2,"Five six\nclip3,Seven.\n').rows
-    )
-    assert [text for _, text, _ in rows] == ['One, "two" and three.', '"Four" he said.', '"Five six', "Seven."]
+    read = table(root, 'clip0,"One, ""two""\nand three."\nclip1,"Four" he said.\nclip2,"Five six\nclip3,Seven.\n')
+    assert [row.text for row in read.rows] == ['One, "two" and three.', '"Four" he said.', '"Five six', "Seven."]
     cells = ["He came in\nand sat down, tired.", "Two.", "Three\n\nand\nmore, with, commas"]
-    rows = found(table(root, "file,text\n" + "".join(f'clip{i},"{cell}"\n' for i, cell in enumerate(cells))).rows)
-    assert [text for _, text, _ in rows] == [" ".join(cell.split()) for cell in cells]
-    rows = found(table(root, 'clip0|"Open\nclip1|"All of it."\n').rows)  # as LJSpeech has them
-    assert [text for _, text, _ in rows] == ['"Open', '"All of it."']
+    read = table(root, "file,text\n" + "".join(f'clip{i},"{cell}"\n' for i, cell in enumerate(cells)))
+    assert [row.text for row in read.rows] == [" ".join(cell.split()) for cell in cells]
+    read = table(root, 'clip0|"Open\nclip1|"All of it."\n')  # as LJSpeech has them
+    assert [row.text for row in read.rows] == ['"Open', '"All of it."']
 
 
 def test_json_lines_and_lists(root):
@@ -192,9 +188,8 @@ def test_spreadsheets_ask_for_their_package(root, monkeypatch):
 
 def test_flags_say_what_the_columns_are(root):
     content = lines("clip{i}|{text}|{speaker}", "a|b|c")
-    assert found(table(root, content, text="c", speaker="-").rows) == [
-        (f"clip{i}", SPEAKERS[i % 2], "") for i in range(8)
-    ]
+    rows = table(root, content, text="c", speaker="-").rows
+    assert found(rows) == [(f"clip{i}", SPEAKERS[i % 2], "") for i in range(8)]
     rows = table(root, content, audio="3", text="2").rows
     assert [row.audio for row in rows[:2]] == SPEAKERS and rows[0].path is None
     for wanted_column in ("d", "4", "0"):

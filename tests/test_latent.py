@@ -1,7 +1,5 @@
 """Compressed latents against closed forms: what is kept, what comes back, and that a corpus is fitted once."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -98,8 +96,7 @@ def test_a_kind_that_nobody_has_written_is_refused():
 
 
 def test_a_corpus_is_fitted_once_and_a_damaged_cache_mended(tiny, tiny_config, monkeypatch):
-    section = configuration.KINDS["latent"]["normalised"](kind="normalised")
-    assert corpus_compression(dataclasses.replace(tiny_config, latent=section), tiny) is None
+    assert corpus_compression(configuration.change(tiny_config, ["latent.kind=normalised"]), tiny) is None
     folder = configuration.ROOT / tiny_config.dataset.cache / "latents"
     assert not folder.exists()  # all bands need no compression
     state = corpus_compression(tiny_config, tiny)

@@ -12,20 +12,12 @@ from model import losses
 F64 = torch.float64
 LENGTHS = torch.tensor([5, 2, 4, 1])
 BATCH, CHANNELS, FRAMES = 4, 3, 5
+MASK = sequence_mask(LENGTHS, FRAMES).to(F64)
+N = MASK.sum()
 
 
 def draw(*shape, seed=0):
     return torch.randn(*shape, dtype=F64, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.fixture
-def mask():
-    return sequence_mask(LENGTHS, FRAMES).to(F64)
-
-
-@pytest.fixture
-def n(mask):
-    return mask.sum()
 
 
 def arguments(name):
@@ -36,14 +28,14 @@ def arguments(name):
     return [a, b]
 
 
-def test_duration_loss_is_a_loop(mask, n):
+def test_duration_loss_is_a_loop():
     logw, durations = arguments("duration_loss")
     durations[0, 1] = 0  # counts as one frame
     wanted = durations.clamp(min=1).to(F64).log()[:, None]
     expected = sum((logw[b, 0, i] - wanted[b, 0, i]).item() ** 2 for b in range(BATCH) for i in range(LENGTHS[b]))
-    loss = losses.duration_loss(logw, durations.to(F64), mask, n)
-    assert loss.item() == pytest.approx(expected / n.item(), abs=1e-12)
-    assert losses.duration_loss(logw, durations, mask, n).item() == pytest.approx(loss.item(), rel=1e-6)
+    loss = losses.duration_loss(logw, durations.to(F64), MASK, N)
+    assert loss.item() == pytest.approx(expected / N.item(), abs=1e-12)
+    assert losses.duration_loss(logw, durations, MASK, N).item() == pytest.approx(loss.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -54,25 +46,25 @@ def test_duration_loss_is_a_loop(mask, n):
         ("mel_loss", lambda mel_hat, mel: abs(mel_hat - mel)),
     ],
 )
-def test_a_masked_loss_is_a_loop(name, of_one, mask, n):
+def test_a_masked_loss_is_a_loop(name, of_one):
     a, b = arguments(name)
     values = [of_one(a[i, c, k], b[i, c, k]).item() for i in range(BATCH) for c in range(CHANNELS)
               for k in range(LENGTHS[i])]  # fmt: skip
-    assert getattr(losses, name)(a, b, mask, n).item() == pytest.approx(np.mean(values), abs=1e-12)
+    assert getattr(losses, name)(a, b, MASK, N).item() == pytest.approx(np.mean(values), abs=1e-12)
 
 
 @pytest.mark.parametrize("name", ["duration_loss", "prior_loss", "score_loss", "mel_loss"])
 @pytest.mark.parametrize("parts", [((0, 3), (1, 2)), ((0,), (1,), (2,), (3,))])
-def test_processes_that_share_a_batch_average_to_the_one_that_holds_it_all(name, parts, mask, n):
+def test_processes_that_share_a_batch_average_to_the_one_that_holds_it_all(name, parts):
     """The count is that of the whole batch, divided by the number of processes; losses and gradients are averaged."""
     loss, (first, *rest) = getattr(losses, name), arguments(name)
     whole_first = first.clone().requires_grad_()
-    whole = loss(whole_first, *rest, mask, n)
+    whole = loss(whole_first, *rest, MASK, N)
     whole.backward()
     first.requires_grad_()
     shares = []
     for rows in (list(rows) for rows in parts):
-        shares.append(loss(first[rows], *(other[rows] for other in rest), mask[rows], n / len(parts)))
+        shares.append(loss(first[rows], *(other[rows] for other in rest), MASK[rows], N / len(parts)))
     mean = torch.stack(shares).mean()
     mean.backward()
     assert mean.item() == pytest.approx(whole.item(), abs=1e-12)

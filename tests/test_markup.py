@@ -11,16 +11,11 @@ def front_end():
     return FrontEnd(units="phones")
 
 
-@pytest.fixture
-def lexicon(tmp_path):
-    """Writes a lexicon of some lines and gives its path."""
-
-    def write(*lines):
-        path = tmp_path / "lexicon.txt"
-        path.write_text("\n".join(lines), encoding="utf-8")
-        return path
-
-    return write
+def lexicon(folder, *lines):
+    """The path of a lexicon of some lines."""
+    path = folder / "lexicon.txt"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
 
 
 # -- phonemes
@@ -160,11 +155,9 @@ def test_pauses_alone_are_nothing_to_say(front_end):
 # -- the lexicon
 
 
-def test_a_lexicon_says_words(lexicon):
-    path = lexicon(
-        "\ufeff# names", "", "nguyen = [[ wˈɪn ]]", "NiSETS = nice ets  # ours", "Lee = lay", "IBEX = [[ ˈaɪbɛks ]]"
-    )
-    front_end = FrontEnd(lexicon=path)
+def test_a_lexicon_says_words(tmp_path):
+    lines = "\ufeff# names", "", "nguyen = [[ wˈɪn ]]", "NiSETS = nice ets  # ours", "Lee = lay", "IBEX = [[ ˈaɪbɛks ]]"
+    front_end = FrontEnd(lexicon=lexicon(tmp_path, *lines))
     assert front_end.phonemise("Nguyen, NGUYEN and nguyen's") == "wˈɪn, wˈɪn ænd wˈɪnz"
     assert front_end.phonemise("IBEX's [[ə]]") == "ˈaɪbɛksɪz ə"
     assert front_end.normalise("Mrs. Lee, NiSETS, nisets, lee and Leeds") == (
@@ -173,8 +166,9 @@ def test_a_lexicon_says_words(lexicon):
     assert FrontEnd().phonemise("Nguyen") != "wˈɪn"
 
 
-def test_a_lexicon_has_several_words_and_signs(lexicon):
+def test_a_lexicon_has_several_words_and_signs(tmp_path):
     path = lexicon(
+        tmp_path,
         "New York = noo york", "new = knew", "AT&T = ay tee and tee", "C++ = see plus plus", "C# = see sharp  # a note",
         ".NET = dot net", "o'clock = a clock", "istanbul = stamboul",
     )  # fmt: skip
@@ -188,13 +182,13 @@ def test_a_lexicon_has_several_words_and_signs(lexicon):
 
 
 def test_a_long_lexicon_is_searched_once_a_word():
-    lexicon = markup.Lexicon({f"word{i} two": "x" for i in range(5000)} | {"&&": "y"})
+    words = markup.Lexicon({f"word{i} two": "x" for i in range(5000)} | {"&&": "y"})
     text = "word7 two word9 && " * 3000
-    assert lexicon.respelt(text) == "x word9 y " * 3000
+    assert words.respelt(text) == "x word9 y " * 3000
 
 
-def test_a_lexicon_is_of_the_cmudict_way_too(lexicon):
-    front_end = FrontEnd(phonemizer="cmudict", lexicon=lexicon("grelf = [[ ɡɹˈɛlv ]]"))
+def test_a_lexicon_is_of_the_cmudict_way_too(tmp_path):
+    front_end = FrontEnd(phonemizer="cmudict", lexicon=lexicon(tmp_path, "grelf = [[ ɡɹˈɛlv ]]"))
     assert front_end.phonemise("one grelf") == "wˈʌn ɡɹˈɛlv"
     assert front_end.unknown("one grelf") == []
 
@@ -212,8 +206,8 @@ def test_a_lexicon_is_of_the_cmudict_way_too(lexicon):
         (["a = [[ ]]"], ":1: .* no phonemes"),
     ],
 )
-def test_a_wrong_line_is_named(lexicon, lines, says):
-    path = lexicon(*lines)
+def test_a_wrong_line_is_named(tmp_path, lines, says):
+    path = lexicon(tmp_path, *lines)
     with pytest.raises(TextError, match=f"lexicon.txt{says}") as caught:
         FrontEnd(lexicon=path)
     assert "\n" not in str(caught.value)

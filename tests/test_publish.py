@@ -21,13 +21,6 @@ MEGABYTES = 25  # that a voice in a repository may have
 
 
 @pytest.fixture
-def runs(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "RUNS", tmp_path)
-    monkeypatch.setattr(checkpoint, "BUNDLED", tmp_path / "ljspeech-small")
-    return tmp_path
-
-
-@pytest.fixture
 def weights():
     torch.manual_seed(0)
     return NiSETS(CONFIG, len(SYMBOLS)).state_dict()
@@ -49,19 +42,21 @@ def test_what_half_precision_cannot_hold_is_named(value):
         publish.halved({"decoder.weight": torch.full((2, 2), value), "decoder.bias": torch.ones(2)})
 
 
-def test_a_voice_is_published_in_place_of_another(runs, weights, capsys):
+def test_a_voice_is_published_in_place_of_another(tmp_path, monkeypatch, weights, capsys):
     """And nothing of the machine that it was trained on with it."""
+    monkeypatch.setattr(checkpoint, "RUNS", tmp_path)
+    monkeypatch.setattr(checkpoint, "BUNDLED", tmp_path / "ljspeech-small")
     there = with_keys(CONFIG, "dataset", prtpath="/somebody/s/corpus", cache="/somebody/s/cache",
                       metafile_valid="/somebody/s/list/valid.txt")  # fmt: skip
     there = with_keys(with_keys(there, "system", recogniser="/somebody/s/model"), "text", lexicon="/somebody/s/lexicon")
     there = with_keys(there, "fine_tuning", start=("decoder=/somebody/s/a/project_00000001.pt", "/somebody/s/b/v.pt"))
     there = with_keys(there, "training", gta_folders=("/somebody/s/a/gta",))
     for step in (3, 7):
-        checkpoint.save_voice(runs / "off_1", step, weights, there, SYMBOLS)
+        checkpoint.save_voice(tmp_path / "off_1", step, weights, there, SYMBOLS)
     assert publish.main(["-id", "off_1", "-o", str(checkpoint.BUNDLED)]) == 0
     assert publish.main(["-id", "off_1", "-ckpt", "3", "-o", str(checkpoint.BUNDLED)]) == 0
     assert checkpoint.steps(checkpoint.BUNDLED, "voice") == [3]
-    whole, half = (checkpoint.find(runs / run, "voice", 3) for run in ("off_1", "ljspeech-small"))
+    whole, half = (checkpoint.find(tmp_path / run, "voice", 3) for run in ("off_1", "ljspeech-small"))
     assert half.stat().st_size < 0.6 * whole.stat().st_size
     voice = checkpoint.load_voice(half)
     assert voice.config.dataset == with_keys(CONFIG, "dataset", metafile_valid="valid.txt").dataset

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-import text
 import train
 from data_util import config as configuration
 from data_util.audio import save_wav
@@ -38,29 +37,24 @@ def test_a_rate_allows_every_latent_with_every_decoder_that_reads_it(rate, decod
     assert config.n_latents < config.audio.n_mels
 
 
-@pytest.fixture
-def corpus(tmp_path, stub_front_end):
-    """What makes a corpus of hums of N_FRAMES frames and a rest that fills none: prepared for a configuration."""
-    assert text.FrontEnd is stub_front_end
-
-    def made(overlays):
-        config = configuration.load(overlays, corpus_keys(tmp_path, tmp_path / "cache"))
-        audio, lines = config.audio, []
-        for i, n_frames in enumerate(N_FRAMES):
-            times = np.arange(n_frames * audio.hop_length + 17) / audio.sample_rate
-            hum = sum(np.sin(2 * np.pi * n * (110 + 10 * i) * times) / n for n in range(1, 9))
-            save_wav(tmp_path / "wavs" / f"{i}.wav", 0.2 * hum, audio.sample_rate)
-            lines.append(f"{i}.wav|{'abcdef'[: i + 2]}\n")
-        (tmp_path / "train.txt").write_text("".join(lines))
-        return config, prepare(config, config.dataset.metafile_train, progress=False)
-
-    return made
+def corpus(folder, overlays):
+    """A configuration, and for it a corpus of hums of N_FRAMES frames and a rest that fills none."""
+    config = configuration.load(overlays, corpus_keys(folder, folder / "cache"))
+    audio, lines = config.audio, []
+    for i, n_frames in enumerate(N_FRAMES):
+        times = np.arange(n_frames * audio.hop_length + 17) / audio.sample_rate
+        hum = sum(np.sin(2 * np.pi * n * (110 + 10 * i) * times) / n for n in range(1, 9))
+        save_wav(folder / "wavs" / f"{i}.wav", 0.2 * hum, audio.sample_rate)
+        lines.append(f"{i}.wav|{'abcdef'[: i + 2]}\n")
+    (folder / "train.txt").write_text("".join(lines))
+    return config, prepare(config, config.dataset.metafile_train, progress=False)
 
 
+@pytest.mark.usefixtures("stub_front_end")
 @pytest.mark.parametrize("size", [(TINY,), (TINY, FRAMES)], ids=["hifigan", "convnext"])
 @pytest.mark.parametrize("rate", [rate for rate in RATES if rate])
-def test_it_trains_and_speaks(rate, size, corpus):
-    config, clips = corpus([*size, rate])
+def test_it_trains_and_speaks(rate, size, tmp_path):
+    config, clips = corpus(tmp_path, [*size, rate])
     assert [clips.mel(i).shape for i in range(len(clips))] == [(config.audio.n_mels, n) for n in N_FRAMES]
     state = build_state(config, ALONE, clips.symbols)
     before = {name: value.clone() for name, value in state.model.state_dict().items()}

@@ -24,7 +24,7 @@ from model.nisets import NiSETS
 from model.prosody import pitch_and_energy
 from runtime.files import read_json
 from tests.conftest import corpus_keys, quick_runs
-from tests.runs import ALONE, load
+from tests.runs import ALONE, load, spy
 from training import checkpoint, extract, failures, initialise
 from training import data as training_data
 from training.fine_tuning import parse_start
@@ -320,25 +320,19 @@ class Watch:
 
     def __init__(self, patch):
         self.batches, self.begun, self.solved = {}, {}, {}
-        solved, real_train, real_step, real_solve = [], train.train, train.train_step, initialise.solve_mean
+        solved = []
 
-        def solve(config, model, corpus, *rest, **keys):
+        def solve(_, __, corpus, *___, **____):
             solved.extend(int(clip.id[-1]) for clip in corpus.clips)
-            return real_solve(config, model, corpus, *rest, **keys)
 
-        def begin(state, data, run):
+        def begin(state, _, run):
             self.name = run.folder.name
             self.solved[self.name], solved[:] = solved[:], []
             self.begun[self.name] = checkpoint.to_host([state.model.state_dict(), state.ema.state_dict()])
-            return real_train(state, data, run)
 
-        def step(state, *batches):
-            self.batches.setdefault(self.name, []).extend(batches)
-            return real_step(state, *batches)
-
-        patch.setattr(initialise, "solve_mean", solve)
-        patch.setattr(train, "train", begin)
-        patch.setattr(train, "train_step", step)
+        spy(patch, initialise, "solve_mean", solve)
+        spy(patch, train, "train", begin)
+        spy(patch, train, "train_step", lambda _, *batches: self.batches.setdefault(self.name, []).extend(batches))
 
 
 @pytest.fixture(scope="module")
@@ -421,18 +415,14 @@ def test_a_fold_writes_the_teacher_forced_latents_of_the_other_one(here, fold, o
 
 def test_latents_are_made_along_the_durations_that_the_run_learnt_with(here, whole, monkeypatch):
     """Its own search's, once it searches: by what the text says of the symbols, no path fits the recording better."""
-    made, made_of = [], held_out.teacher_forced
-
-    def watched(model, clip, durations, *others):
-        made.append((model, clip, durations))
-        return made_of(model, clip, durations, *others)
+    made = []
 
     def error(model, clip, durations, along):
         """Squared error of mu along durations, of which pitch and energy are along others."""
         mu = length_regulate(mean_along(model, clip, along), durations, torch.ones_like(clip[1][:, :1]))
         return float((model.latent(clip[1]) - mu).square().sum())
 
-    monkeypatch.setattr(extract, "teacher_forced", watched)
+    spy(monkeypatch, extract, "teacher_forced", lambda *given: made.append(given[:3]))
     command = whole[2]["fold_even/gta"]
     assert extract.main([*command, "-o", str(here / "initial"), "alignment.init_steps=100"]) == 0
     assert extract.main([*command, "-o", str(here / "own")]) == 0
@@ -497,15 +487,13 @@ def test_what_is_finished_is_left_alone_and_what_was_stopped_goes_on(here, whole
     assert {path: path.stat().st_mtime_ns for path in here.rglob("*") if path.is_file()} == before
     assert "checkpoint/small/fold_even is finished" in capsys.readouterr().out
     shutil.rmtree(here / "vocoder")
-    real = train.train_step
 
-    def interrupted(state, *batches):
+    def interrupt(state, *_):
         if state.step == 3:
             raise KeyboardInterrupt
-        return real(state, *batches)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "train_step", interrupted)
+        spy(patch, train, "train_step", interrupt)
         assert train.main(commands["vocoder"]) == 130
     watch = Watch(monkeypatch)
     assert train.main(commands["vocoder"]) == 0 and len(watch.batches["vocoder"]) == 2
@@ -523,17 +511,16 @@ def test_latents_follow_the_run_that_they_are_of(here, whole):
 
 def test_training_saves_and_ends_when_its_recipe_is_gone(here, whole, monkeypatch):
     shutil.rmtree(here / "acoustic_model")
-    starter, step = subprocess.Popen(["sleep", "60"]), train.train_step
+    starter = subprocess.Popen(["sleep", "60"])
     monkeypatch.setattr(failures, "STARTER_POLL", 0.01)
     monkeypatch.setenv(failures.STARTER, str(starter.pid))
 
-    def killing(state, *batches):
+    def kill(state, *_):
         if state.step == 3:
             starter.kill()
             starter.wait()
-        return step(state, *batches)
 
-    monkeypatch.setattr(train, "train_step", killing)
+    spy(monkeypatch, train, "train_step", kill)
     more = [f"{key}=3000" for key in ("training.train_num_steps", "system.validation_step", "system.save_ckpt")]
     assert train.main([*whole[2]["acoustic_model"], *more]) == 128 + signal.SIGTERM
     assert checkpoint.steps(here / "acoustic_model", "project")[0] > 3

@@ -234,32 +234,27 @@ def test_a_wav_that_cannot_be_played_is_named(report, tmp_path, content):
 
 
 @pytest.fixture(scope="module")
-def browse(tmp_path_factory):
-    """Chromium without a window, as a function of its arguments that gives what it prints."""
+def chromium(tmp_path_factory):
+    """The command of Chromium without a window."""
     names = ("chromium", "chromium-browser", "google-chrome")
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
         pytest.skip(f"no browser: none of {', '.join(names)} is on the PATH")
     profile = tmp_path_factory.mktemp("profile")
-    always = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}")
-
-    def run(*arguments):
-        done = subprocess.run([found, *always, *arguments], capture_output=True, timeout=120, check=True)
-        return done.stdout.decode()
-
-    return run
+    return [found, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}"]
 
 
-def told(browse, report, folder, script, *arguments):
+def told(chromium, report, folder, script, *arguments):
     """What a script at the end of the page of a report sets the title to, in JSON."""
     path = folder / "index.html"
     path.write_text(f"{page(report, folder, 24)}<script>{script}</script>", "utf-8")
-    dom = browse("--virtual-time-budget=20000", "--dump-dom", *arguments, path.as_uri())
-    return json.loads(re.search("<title>(.*)</title>", dom)[1])
+    command = [*chromium, "--virtual-time-budget=20000", "--dump-dom", *arguments, path.as_uri()]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=True)
+    return json.loads(re.search("<title>(.*)</title>", done.stdout.decode())[1])
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
-def test_chromium_shows_it_plays_its_sounds_and_fits_a_phone(browse, report, tmp_path, scheme):
+def test_chromium_shows_it_plays_its_sounds_and_fits_a_phone(chromium, report, tmp_path, scheme):
     asking = """
     const told = {wide: document.documentElement.scrollWidth - innerWidth};
     told.pictures = [...document.images].map(one => one.naturalWidth);
@@ -273,14 +268,14 @@ def test_chromium_shows_it_plays_its_sounds_and_fits_a_phone(browse, report, tmp
     }))).then(lengths => { told.lengths = lengths; document.title = JSON.stringify(told); });
     """
     wanted = f"--blink-settings=preferredColorScheme={['dark', 'light'].index(scheme)}"
-    found = told(browse, report, tmp_path, asking, "--window-size=500,900", wanted)
+    found = told(chromium, report, tmp_path, asking, "--window-size=500,900", wanted)
     expected = [SECONDS[system] for clip in report["clips"].values() for system in clip["systems"]]
     assert found["lengths"] == pytest.approx(expected, abs=0.01)
     assert found["wide"] <= 0 and len(found["pictures"]) >= 7 and min(found["pictures"]) > 0
     assert max(map(int, found["paper"])) < 50 if scheme == "dark" else min(map(int, found["paper"])) > 240
 
 
-def test_nothing_is_cut_off_at_1280_pixels(browse, report, tmp_path):
+def test_nothing_is_cut_off_at_1280_pixels(chromium, report, tmp_path):
     """Twelve systems, with all measures and their intervals."""
     found = {"value": 0.1, "low": 0.05, "high": 0.2, "clips": 2}
     for one in report["systems"].values():
@@ -293,4 +288,4 @@ def test_nothing_is_cut_off_at_1280_pixels(browse, report, tmp_path):
     const reach = [...document.querySelectorAll("td, th, audio, img")].map(one => one.getBoundingClientRect().right);
     document.title = Math.max(...reach) - innerWidth;
     """
-    assert told(browse, report, tmp_path, asking, "--window-size=1280,900") <= 0
+    assert told(chromium, report, tmp_path, asking, "--window-size=1280,900") <= 0

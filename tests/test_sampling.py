@@ -23,7 +23,7 @@ from model.nisets import NiSETS, Plan
 from runtime import chunking, sound_files
 from runtime import command as speaking
 from sampling import Settings, Speech, Voice
-from tests.runs import stirred
+from tests.runs import spy, stirred
 from text import SYMBOLS, FrontEnd, TextError, markup
 from text.symbols import label
 from training import checkpoint
@@ -55,21 +55,15 @@ def runs(tmp_path_factory):
     return runs
 
 
-@pytest.fixture
-def saved(runs):
-    return checkpoint.load_voice(checkpoint.find(runs / "off_new", "voice"))
-
-
 @pytest.fixture(scope="module")
 def voice(runs):
     return Voice.load(runs / "off_new")
 
 
 @pytest.fixture(scope="module")
-def brief(runs):
+def brief(voice):
     """A voice whose longest piece is 30 characters of IPA."""
-    saved = checkpoint.load_voice(checkpoint.find(runs / "off_new", "voice"))
-    return Voice(dataclasses.replace(saved, config=configuration.change(CONFIG, ["text.longest=30"])))
+    return Voice(dataclasses.replace(voice.saved, config=configuration.change(CONFIG, ["text.longest=30"])))
 
 
 @pytest.fixture(autouse=True)
@@ -272,8 +266,8 @@ def test_a_long_text_is_its_pieces_one_after_another(brief, tmp_path):
 def test_a_stream_is_made_as_it_is_taken(brief, monkeypatch, loudness):
     settings = {"seed": 1, "length_scale": 3.0, "loudness": loudness}
     whole, n_pieces = brief.speak(STORY, **settings).wav, len(brief.reader.pieces(STORY, Settings()))
-    made, vocode = [], brief.model.vocode
-    monkeypatch.setattr(brief.model, "vocode", lambda *args, **rest: made.append(1) or vocode(*args, **rest))
+    made = []
+    spy(monkeypatch, brief.model, "vocode", lambda *_, **__: made.append(1))
     stream = brief.stream(STORY, **settings)
     assert made == []
     first = next(stream)
@@ -289,15 +283,14 @@ def test_a_stream_is_made_as_it_is_taken(brief, monkeypatch, loudness):
 def test_a_batch_is_its_texts_alone(brief, monkeypatch, budget):
     texts = [STORY, "Hello.", TEXT, "Hello.", "A much longer one of these, so that there is some padding."]
     alone = [brief.speak(text, seed=3) for text in texts]
-    sizes, decode = [], brief.model.decode
+    sizes = []
 
-    def watch(plans, *arguments):
+    def watch(plans, *_):
         sizes.append(len(plans) * max(plan.mu.shape[-1] for plan in plans))
         assert len(plans) == 1 or sizes[-1] <= budget
-        return decode(plans, *arguments)
 
     monkeypatch.setattr(sampling, "BATCH_FRAMES", budget)
-    monkeypatch.setattr(brief.model, "decode", watch)
+    spy(monkeypatch, brief.model, "decode", watch)
     for one, other in zip(alone, brief.speak_batch(texts, seed=3), strict=True):
         for name in ("text", "phonemes", "symbols", "words"):
             assert getattr(one, name) == getattr(other, name)
@@ -326,17 +319,17 @@ def test_loudness_is_brought_to_a_target(voice):
     assert np.abs(voice.speak(TEXT, seed=1, loudness=0).wav).max() <= 0.991
 
 
-def test_weights_and_symbols_of_another_model_are_refused(saved):
+def test_weights_and_symbols_of_another_model_are_refused(voice):
     wider = configuration.change(CONFIG, ["text_encoder.channels=32"])
     for changes, match in [
         ({"symbols": (*SYMBOLS, "Ω")}, "only here '', only there 'Ω'"),
         ({"symbols": SYMBOLS[:-1]}, f"only here '{SYMBOLS[-1]}', only there ''"),
         ({"symbols": (*SYMBOLS[:-2], SYMBOLS[-1], SYMBOLS[-2])}, "same symbols in another order"),
         ({"config": wider}, "weights and config do not fit"),
-        ({"weights": {name: one for name, one in saved.weights.items() if name != "latent_mean"}}, "latent_mean"),
+        ({"weights": {name: one for name, one in voice.saved.weights.items() if name != "latent_mean"}}, "latent_mean"),
     ]:
         with pytest.raises(CheckpointError, match=re.escape(match)) as caught:
-            Voice(dataclasses.replace(saved, **changes))
+            Voice(dataclasses.replace(voice.saved, **changes))
         assert ".safetensors" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -519,7 +512,7 @@ def test_standard_input_of_a_folder_is_a_text_a_line(capsys, tmp_path, voice, ar
     assert folder_holds(tmp_path / "out", voice, {"000_One__Two.wav": "One. Two,", "001_three.wav": "three."})
 
 
-def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, saved):
+def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, voice):
     texts = {"a.01.wav": "Hello there.", "a.02.wav": "Good day."}
     (tmp_path / "wavs").mkdir()
     for name in texts:
@@ -527,9 +520,9 @@ def test_nothing_named_speaks_the_validation_list(capsys, tmp_path, saved):
     (tmp_path / "valid.txt").write_text("".join(f"{name}|{text}\n" for name, text in texts.items()), "utf-8")
     keys = [f"dataset.metafile_valid={tmp_path / 'valid.txt'}", f"dataset.prtpath={tmp_path}"]
     config = configuration.change(CONFIG, keys)
-    path = checkpoint.save_voice(tmp_path / "list", 5, saved.weights, config, SYMBOLS)
+    path = checkpoint.save_voice(tmp_path / "list", 5, voice.saved.weights, config, SYMBOLS)
     assert command(capsys, "-o", tmp_path / "out", "-id", path)[0] == 0
-    assert folder_holds(tmp_path / "out", Voice(saved), texts)
+    assert folder_holds(tmp_path / "out", voice, texts)
     (tmp_path / "valid.txt").unlink()
     status, _, errors = command(capsys, "-o", tmp_path / "out", "-id", path)
     assert status == 1 and len(errors) == 1 and "no text was given, and the voice's validation list" in errors[0]
@@ -570,9 +563,10 @@ def test_refusals_are_one_line_and_status_one(capsys, tmp_path, arguments, match
     assert not list(tmp_path.rglob("*.wav"))
 
 
-def test_a_damaged_voice_is_refused_and_debug_shows_where(capsys, tmp_path, saved):
-    (tmp_path / saved.path.name).write_bytes(saved.path.read_bytes()[:-10])
-    shutil.copy(saved.path.with_suffix(".json"), tmp_path)
+def test_a_damaged_voice_is_refused_and_debug_shows_where(capsys, tmp_path, voice):
+    path = voice.saved.path
+    (tmp_path / path.name).write_bytes(path.read_bytes()[:-10])
+    shutil.copy(path.with_suffix(".json"), tmp_path)
     status, _, errors = command(capsys, "Hello.", "-id", tmp_path)
     assert status == 1 and len(errors) == 1 and "damaged" in errors[0]
     with pytest.raises(CheckpointError):

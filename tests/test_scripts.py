@@ -4,11 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from data_util.config import ROOT
+
 FILES = ("run.sh", "test.sh", "setup.sh", "requirements.txt", "requirements-extra.txt", "configs/demo.yaml")
 TOOLS = ("bash", "cat", "chmod", "cksum", "cp", "dirname", "grep", "mkdir", "rm", "tr")
 PYTHON = """#!/usr/bin/env bash

@@ -12,7 +12,7 @@ from data_util.dataset import batches, fixed_batch
 from model import monotonic_align
 from model.nisets import NiSETS
 from tests.conftest import even_durations, with_keys
-from tests.runs import ALONE, break_losses, copied, differences, moved
+from tests.runs import ALONE, break_losses, copied, differences, moved, spy
 from training import step as step_module
 from training.data import prepare_data
 from training.distributed import Processes
@@ -260,8 +260,8 @@ def test_the_search_takes_over_from_the_flat_start(config, tiny, monkeypatch, ha
     """After alignment.init_steps, which are 2."""
     tiny.durations = even_durations(tiny) if has_durations else None
     state, stream = build_state(config, ALONE, tiny.symbols), batches(tiny, config)
-    searches, search = [], monotonic_align.search
-    monkeypatch.setattr(monotonic_align, "search", lambda *rest: searches.append(state.step) or search(*rest))
+    searches = []
+    spy(monkeypatch, monotonic_align, "search", lambda *_: searches.append(state.step))
     for _ in range(4):
         train.train_step(state, next(stream))
     assert searches == steps

@@ -277,57 +277,52 @@ def test_the_command_is_a_process_whose_status_says_that_it_failed():
     assert said == (1, "", "none.csv: No such file or directory\n")
 
 
-@pytest.fixture
-def told(capsys):
+def told(capsys, *arguments):
     """What the command line says to some arguments: the status, the lines of standard output and of standard error."""
-
-    def tell(*arguments):
-        status, (out, err) = main([*map(str, arguments)]), capsys.readouterr()
-        return status, out.splitlines(), err.splitlines()
-
-    return tell
+    status, (out, err) = main([*map(str, arguments)]), capsys.readouterr()
+    return status, out.splitlines(), err.splitlines()
 
 
-def test_command_line(front_end, phones, told, monkeypatch):
+def test_command_line(front_end, phones, capsys, monkeypatch):
     phonemes = front_end.phonemise("In 1963.")
-    assert told("In 1963.")[1] == [
+    assert told(capsys, "In 1963.")[1] == [
         "text      In 1963.",
         "words     In nineteen sixty-three.",
         f"phonemes  {phonemes}",
         f"ids       {' '.join(map(str, front_end.to_ids(phonemes)))}",
     ]
-    assert told("-u", "phones", "Hello, you!")[1][2:] == [
+    assert told(capsys, "-u", "phones", "Hello, you!")[1][2:] == [
         "phonemes  _ h ə l ˈo ʊ , j uː !",
         f"ids       {' '.join(map(str, phones.to_ids(phones.phonemise('Hello, you!'))))}",
     ]
     monkeypatch.setattr("sys.stdin", io.StringIO("One.\n...\nTwo.\n"))
-    status, lines, (error,) = told()
+    status, lines, (error,) = told(capsys)
     assert (status, lines[1::4]) == (1, ["words     One.", "words     Two."]) and "nothing to say" in error
 
 
-def test_command_line_names_the_words_nobody_knew(told, tmp_path):
+def test_command_line_names_the_words_nobody_knew(capsys, tmp_path):
     unknown = "grelf, thrimp (not in CMUdict; espeak-ng does not say which words it reads by rule)"
-    assert told("A grelf and a thrimp.")[1][4:] == [f"unknown   {unknown}"]
+    assert told(capsys, "A grelf and a thrimp.")[1][4:] == [f"unknown   {unknown}"]
     (tmp_path / "lexicon").write_text("grelf = gruff\n", encoding="utf-8")
-    _, lines, _ = told("-p", "cmudict", "-l", tmp_path / "lexicon", "A grelf and a thrimp.")
+    _, lines, _ = told(capsys, "-p", "cmudict", "-l", tmp_path / "lexicon", "A grelf and a thrimp.")
     assert lines[1] == "words     A gruff and a thrimp."
     assert lines[4:] == ["unknown   thrimp (not in CMUdict, read by letter-to-sound rules)"]
-    assert told("-l", "none.txt", "A") == (1, [], ["none.txt: No such file or directory"])
+    assert told(capsys, "-l", "none.txt", "A") == (1, [], ["none.txt: No such file or directory"])
 
 
-def test_command_line_explains_and_scores(told, tmp_path):
-    status, lines, _ = told("--explain", "Mrs. Lee")
+def test_command_line_explains_and_scores(capsys, tmp_path):
+    status, lines, _ = told(capsys, "--explain", "Mrs. Lee")
     assert (status, lines[-1]) == (0, "  abbreviation (as in Mrs. Smith: missus Smith): missus Lee")
     metadata = tmp_path / "metadata.csv"
     metadata.write_text("a|In 1963|In nineteen sixty-three\nb|9|ten\nc|no digits|none\n", encoding="utf-8")
-    status, lines, _ = told("--score", metadata)
+    status, lines, _ = told(capsys, "--score", metadata)
     assert (status, lines[-2]) == (0, "1 of 2 lines with digits are right (50.0%)")
     assert re.fullmatch(r"3 texts normalised and phonemised by espeak in \d+\.\d s", lines[-1])
     metadata.write_text("class\tinput\twanted\nyears\t1963\tnineteen sixty-three\nyears\t9\tten\n", encoding="utf-8")
-    status, lines, _ = told("--score", metadata)
+    status, lines, _ = told(capsys, "--score", metadata)
     assert (status, lines[2:]) == (0, ["  people   ten", "  here     nine", "1 of 2 cases are right (50.0%)",
                                        "years: 1 of 2"])  # fmt: skip
-    status, lines, (error,) = told("--score", ROOT / "README.md")
+    status, lines, (error,) = told(capsys, "--score", ROOT / "README.md")
     assert (status, lines) == (1, []) and "expected id" in error
 
 

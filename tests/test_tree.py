@@ -1,11 +1,11 @@
 """The import rules: text, runtime, data_util, model, evaluation, training, scripts; and the order inside model/."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from data_util.config import ROOT
+
 LADDER = {"text": 0, "runtime": 1, "data_util": 2, "model": 3, "evaluation": 4, "training": 5}
 LAST = ("benchmarks", "experiments")  # which may call any script
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")}

@@ -100,7 +100,6 @@ CASES = {
     ),
 }  # fmt: skip
 EACH = pytest.mark.parametrize("name", CASES)
-VOCODERS = pytest.mark.parametrize("name", ["hifigan", "convnext vocoder"])
 
 
 def make(name, std=0.2):
@@ -250,7 +249,7 @@ def test_the_one_step_embedding_starts_at_zero_and_belongs_to_t_one(name):
     assert (changed[[1, 3]] > 1e-4).all() and not changed[[0, 2]].any()
 
 
-@VOCODERS
+@pytest.mark.parametrize("name", ["hifigan", "convnext vocoder"])
 def test_a_vocoders_reach_is_as_far_as_a_frame_is_heard(name):
     network, n_frames = make(name, std=0.3).double(), 61
     inputs = {key: value.double() for key, value in draw(name, 1, n_frames).items()}

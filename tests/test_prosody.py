@@ -9,15 +9,7 @@ import torch
 from data_util import pitch
 from data_util.audio import sequence_mask
 from model.alignment import N_POSITIONS
-from model.prosody import (
-    F0_RESIDUAL_STD,
-    N_VALUES,
-    Frames,
-    ProsodyNetwork,
-    continuous,
-    pitch_and_energy,
-    symbol_values,
-)
+from model.prosody import F0_RESIDUAL_STD, N_VALUES, Frames, ProsodyNetwork, continuous, pitch_and_energy, symbol_values
 from model.sde import dpm2m, grid
 from tests.test_networks import CASES, CHANNELS, N_SYMBOLS, PROSODY
 from tests.test_nisets import drawn_batch, forward, make_model

@@ -31,16 +31,12 @@ def blocks():
     return re.findall(r"^```sh\n(.*?)^```$", DOCUMENT.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 
 
-def commands():
-    return [shlex.split(line) for block in blocks() for line in block.splitlines()]
-
-
 def test_every_command_is_one_that_there_is(capsys):
     """Its arguments are known, and its overlays are there but for what preparing writes."""
     parsers = {"python -m data_util.prepare": prepare, "python -m data_util.check": check, "bash run.sh": train,
                "python sampling.py": sampling, "python export.py": export}  # fmt: skip
     seen = set()
-    for command in commands():
+    for command in map(shlex.split, "".join(blocks()).splitlines()):
         head = " ".join(command[: 3 if command[1] == "-m" else 2])
         arguments = command[len(head.split()) :]
         if head in parsers:

@@ -85,17 +85,10 @@ def make_take(recording: Recording, mel: np.ndarray, front_end: text.FrontEnd) -
     for word, phonemes in zip(words, front_end.phonemise_many(words)):
         if phonemes:
             tokens.append(word)
-            ids.append(_inner(np.array(front_end.to_ids(phonemes), dtype=np.int64)))
+            ids.append(np.trim_zeros(np.array(front_end.to_ids(phonemes), dtype=np.int64)))  # no blank at either end
         elif tokens:
             tokens[-1] += f" {word}"
     return Take(recording, mel, tokens, ids, *np.zeros((2, len(tokens)), dtype=np.int64))
-
-
-def _inner(ids):
-    """The ids of a word alone without the pauses at its ends that are no punctuation."""
-    blank = SYMBOLS.index(BLANK)
-    ids = ids[int(ids[0] == blank) :]
-    return ids[: len(ids) - int(ids[-1] == blank)]
 
 
 # -- alignment

@@ -50,7 +50,9 @@ def choose() -> tuple[Path, str]:
     """The run that wrote a voice last of those whose last validation was intelligible, else the bundled voice; and why,
     with the newer run that was passed over, if there is one. Raises CheckpointError without either."""
     passed_over = ""
-    for folder in _newest_first():
+    spoken = [folder for folder in checkpoint.RUNS.glob("*")
+              if folder.is_dir() and folder != checkpoint.BUNDLED and checkpoint.steps(folder, "voice")]  # fmt: skip
+    for folder in sorted(spoken, key=lambda one: checkpoint.find(one, "voice").stat().st_mtime, reverse=True):
         cer = last_cer(folder)
         if cer is not None and cer <= INTELLIGIBLE:
             return folder, passed_over
@@ -74,11 +76,10 @@ def table() -> str:
     chosen = None
     with contextlib.suppress(CheckpointError):
         chosen, _ = choose()
-    rows = [("", "id", "CER", "voices")]
-    for folder in sorted(path.parent for path in checkpoint.RUNS.glob("**/config.yaml")):
-        rows.append(_row(folder, chosen))
+    folders = sorted(path.parent for path in checkpoint.RUNS.glob("**/config.yaml"))
     if checkpoint.steps(checkpoint.BUNDLED, "voice"):
-        rows.append(_row(checkpoint.BUNDLED, chosen))
+        folders.append(checkpoint.BUNDLED)
+    rows = [("", "id", "CER", "voices"), *(_row(folder, chosen) for folder in folders)]
     widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths)).rstrip() for row in rows)
 
@@ -88,10 +89,3 @@ def _row(folder, chosen):
     name = folder.relative_to(checkpoint.RUNS).as_posix() if folder != checkpoint.BUNDLED else folder.name
     return ("*" if folder == chosen else "", name, "-" if cer is None else f"{cer:.1%}",
             ", ".join(map(str, checkpoint.steps(folder, "voice"))) or "none")  # fmt: skip
-
-
-def _newest_first():
-    """The folders of runs with voices, but for the bundled one."""
-    runs = [folder for folder in checkpoint.RUNS.glob("*")
-            if folder.is_dir() and folder != checkpoint.BUNDLED and checkpoint.steps(folder, "voice")]  # fmt: skip
-    return sorted(runs, key=lambda folder: checkpoint.find(folder, "voice").stat().st_mtime, reverse=True)

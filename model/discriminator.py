@@ -20,7 +20,7 @@ WAV_GAIN = 10.0  # brings speech at its usual level to a standard deviation of a
 class ConvStack(nn.Module):
     """Convolutions over one axis or two with the embedding of t added to each, then one to a logit per place."""
 
-    def __init__(self, layers: list[nn.Conv1d] | list[nn.Conv2d], out_kernel: int, t_channels: int):
+    def __init__(self, layers: list[nn.Conv1d] | list[nn.Conv2d], t_channels: int):
         super().__init__()
         convolution = type(layers[-1])  # asked before the weight norm, which changes it
         for layer in layers:  # PyTorch's default would let the sound fade out from layer to layer, beside the biases
@@ -29,7 +29,7 @@ class ConvStack(nn.Module):
                 nn.init.zeros_(layer.bias)
         self.convs = nn.ModuleList(weight_norm(layer) for layer in layers)
         self.times = nn.ModuleList(nn.Linear(t_channels, layer.out_channels) for layer in layers)
-        self.out = weight_norm(convolution(layers[-1].out_channels, 1, out_kernel, padding=out_kernel // 2))
+        self.out = weight_norm(convolution(layers[-1].out_channels, 1, 3, padding=1))
 
     def forward(self, x: Tensor, embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
         """x: (N, 1, T) or (N, 1, F, T), embedding: (N, t_channels).
@@ -53,7 +53,7 @@ class PeriodDiscriminator(nn.Module):
         pairs = list(zip((1, *channels), channels))
         strides = [3] * (len(pairs) - 1) + [1]
         layers = [nn.Conv1d(a, b, 5, stride=stride, padding=2) for (a, b), stride in zip(pairs, strides)]
-        self.stack = ConvStack(layers, 3, t_channels)
+        self.stack = ConvStack(layers, t_channels)
 
     def forward(self, wav: Tensor, embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
         """wav: (B, 1, T), embedding: (B, t_channels). Returns logits and features, (B period, ..., T')."""
@@ -72,7 +72,7 @@ class ScaleDiscriminator(nn.Module):
         self.scale = scale
         shapes = zip((1, *channels), channels, self.kernels, self.strides, self.groups)
         layers = [nn.Conv1d(a, b, k, stride=s, groups=g, padding=k // 2) for a, b, k, s, g in shapes]
-        self.stack = ConvStack(layers, 3, t_channels)
+        self.stack = ConvStack(layers, t_channels)
 
     def forward(self, wav: Tensor, embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
         """wav: (B, 1, T), embedding: (B, t_channels). Returns logits and features, (B, ..., T')."""
@@ -104,7 +104,7 @@ class SpectrogramDiscriminator(nn.Module):
             nn.Conv2d(a, b, (kernel, 3), stride=(stride, 1), padding=(kernel // 2, 1))
             for (a, b), (kernel, stride) in zip(pairs, shapes)
         ]
-        self.stack = ConvStack(layers, 3, t_channels)
+        self.stack = ConvStack(layers, t_channels)
 
     def forward(self, wav: Tensor, embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
         """wav: (B, 1, T), embedding: (B, t_channels). Returns logits and features, (B, ..., F', T // hop_length)."""

@@ -43,7 +43,8 @@ def fit(kind: str, n_latents: int, mels: Sequence[np.ndarray], statistics: tuple
     mean, covariance = moments(mels, statistics)
     n_mels = len(mean)
     if kind == "pooled":
-        encode = pooling(n_latents, n_mels)
+        n_means = (n_mels - n_latents) // 2  # which is even: see Config
+        encode = block_diag(np.eye(n_latents - n_means), np.kron(np.eye(n_means), np.full(3, 1 / 3)))
         decode = np.linalg.solve(encode @ covariance @ encode.T, encode @ covariance).T  # of least squared error
         encode_bias = np.zeros(n_latents)
     elif kind == "pca":
@@ -57,18 +58,9 @@ def fit(kind: str, n_latents: int, mels: Sequence[np.ndarray], statistics: tuple
         raise ValueError(f"latent.kind = {kind}: model/latent.py has no way to fit it")
     decode_bias = mean - decode @ (encode @ mean + encode_bias)
     compression = Compression(n_mels, n_latents)
-    for name, value in (("encode_matrix", encode), ("encode_bias", encode_bias),
-                        ("decode_matrix", decode), ("decode_bias", decode_bias)):  # fmt: skip
-        getattr(compression, name).copy_(torch.from_numpy(value.copy()))
+    found = {"encode_matrix": encode, "encode_bias": encode_bias, "decode_matrix": decode, "decode_bias": decode_bias}
+    compression.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in found.items()})
     return compression
-
-
-def pooling(n_latents: int, n_mels: int) -> np.ndarray:
-    """(n_latents, n_mels) with rows of sum 1: the lowest bands, and means of three.
-
-    n_latents: from a third of n_mels to all of it, by an even number less than it."""
-    n_means = (n_mels - n_latents) // 2
-    return block_diag(np.eye(n_latents - n_means), np.kron(np.eye(n_means), np.full(3, 1 / 3)))
 
 
 def moments(mels: Sequence[np.ndarray], statistics: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ Non-iterative score-based end-to-end text-to-speech (ICASSP 2024). One forward p
 from phonemes to a waveform; speaking reads in `synthesise`. The parts themselves are in networks.py.
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -131,10 +132,7 @@ class NiSETS(Networks):
         x_mask = sequence_mask(batch.x_lengths, batch.x.shape[1]).to(mel_mask.dtype)  # (B, 1, T_x)
         values = pitch_and_energy(self.normalised(batch.mel) * mel_mask, f0, durations) * x_mask
         recorded = Recorded(batch.x, x_mask, values, f0, durations, mel_mask)
-
-        def in_cut(frames: Tensor) -> Tensor:
-            return cut(frames, batch.cut_starts, self.config.training.cut_frames)
-
+        in_cut = functools.partial(cut, starts=batch.cut_starts, n_frames=self.config.training.cut_frames)
         return self.prosody.losses(stage.parts, recorded, in_cut, counts)
 
     def _waveform(self, batch, counts, stage, z0, f0, latents):

@@ -70,9 +70,8 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (T, C_in), contiguous. Returns (T, C_out), contiguous."""
-        return self._on_tiles(x) if self.tiled else self._whole(x)
-
-    def _whole(self, x):
+        if self.tiled:
+            return self._on_tiles(x)
         y = F.conv2d(x.T[None, :, None], self.weight, self.bias, 1, (0, self.reach), (1, self.dilation))
         return y[0, :, 0].T
 

@@ -80,7 +80,7 @@ def train_step(state: State, *micro_batches: Batch) -> dict[str, Tensor]:
     norms = step_optimiser(state, state.optimiser, total)
 
     # the averages: of the losses over the processes, of the weights over the steps
-    values = {name: value.detach() for name, value in (summed | disc_values | norms).items()}
+    values = summed | disc_values | norms
     values = dict(zip(values, processes.mean(torch.stack(list(values.values())))))
     update_averages(state, values.get("loss_duration"))
     state.step += 1
@@ -179,8 +179,7 @@ def run(args: argparse.Namespace) -> int:
     state = make_state(config, processes, data, ckpt, args.a and args.a == "true")
     if ckpt is None:
         initialise(state, data.own)
-    own_name = args.id or args.name or name_of(trackers) or f"off_{secrets.token_hex(4)}"
-    name = processes.broadcast(own_name)
+    name = processes.broadcast(args.id or args.name or name_of(trackers) or f"off_{secrets.token_hex(4)}")
     if processes.is_main:
         begin_launch(name)
         if {"text_encoder", "decoder", "generator"} <= state.trained_at_the_end:

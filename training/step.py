@@ -101,7 +101,7 @@ def step_optimiser(state: State, optimiser: torch.optim.Optimizer, loss: Tensor)
     """Clip each part's gradient to its norm, step, and forget the gradients; where the loss or a norm is not finite,
     set state.skipped instead of a step.
 
-    loss: what the gradients are of, in this process. Returns the norms by part, the same in every process.
+    loss: what the gradients are of, in this process, detached. Returns the norms by part, the same in every process.
     """
     norms = {}
     with state.watch.part("update"):
@@ -109,8 +109,8 @@ def step_optimiser(state: State, optimiser: torch.optim.Optimizer, loss: Tensor)
             if state.trains(group["name"]):
                 norm = nn.utils.clip_grad_norm_(group["params"], state.config.training.clip_norm[group["name"]])
                 norms[f"norm_{group['name']}"] = norm
-        numbers = [state.processes.mean(loss.detach().clone()), *norms.values()]
-        is_broken = (~torch.stack([number.detach() for number in numbers]).isfinite().all()).float()
+        numbers = torch.stack([state.processes.mean(loss.clone()), *norms.values()])
+        is_broken = (~numbers.isfinite().all()).float()
         step_if_finite(optimiser, is_broken)
         optimiser.zero_grad(set_to_none=True)
     state.skipped = is_broken if state.skipped is None else torch.maximum(state.skipped, is_broken)

@@ -19,6 +19,9 @@ from runtime.files import one_at_a_time, write_atomic
 from training import initial_alignment
 from training.distributed import Processes
 
+# by dataset.fold: which places of the list of training clips training reads, and which it has not read, or all
+FOLDS = {"all": slice(None), "even": slice(0, None, 2), "odd": slice(1, None, 2)}
+HELD_BACK = {"all": FOLDS["all"], "even": FOLDS["odd"], "odd": FOLDS["even"]}
 log = logging.getLogger("train")
 
 
@@ -59,7 +62,7 @@ def read_data(config: Config, progress: bool) -> Data:
     log.info("latent: mean %.3f, standard deviation %.3f", *clips.statistics())
     if config.with_f0:
         log.info("ln F0: mean %.3f, standard deviation %.3f", *clips.f0_statistics())
-    indices = fold_indices(config.dataset.fold, len(clips))
+    indices = range(len(clips))[FOLDS[config.dataset.fold]]
     latents = None
     if any(stage.latents == "gta" for stage in config.training.stages):
         folders = [ROOT / folder for folder in config.training.gta_folders]
@@ -83,16 +86,6 @@ def check_packages(config: Config) -> None:
     if missing:
         raise ConfigError(f"system.best_metric = {config.system.best_metric}: needs {', '.join(missing)}: "
                           "pip install -r requirements-extra.txt")  # fmt: skip
-
-
-def fold_indices(fold: str, n_clips: int) -> range:
-    """The indices in the list of training clips that a fold trains on. fold: all | even | odd, as in dataset.fold."""
-    return {"all": range(n_clips), "even": range(0, n_clips, 2), "odd": range(1, n_clips, 2)}[fold]
-
-
-def held_back_indices(fold: str, n_clips: int) -> range:
-    """The indices of the clips that a fold does not train on, or all of them where it trains on all."""
-    return fold_indices({"all": "all", "even": "odd", "odd": "even"}[fold], n_clips)
 
 
 def content_of_latents(config: Config, corpus: Corpus) -> str:

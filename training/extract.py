@@ -20,7 +20,7 @@ from evaluation.held_out import teacher_forced
 from runtime import command
 from runtime.files import read_json
 from training import checkpoint, voices
-from training.data import Data, clip_tensors, content_of_latents, held_back_indices, prepare_data
+from training.data import HELD_BACK, Data, clip_tensors, content_of_latents, prepare_data
 from training.distributed import Processes
 from training.failures import end_with_starter
 from training.realign import realigned
@@ -35,7 +35,7 @@ def extract(state: State, data: Data, folder: Path, about: gta.About) -> None:
     """
     if data.clips.durations is None:
         raise ConfigError("alignment.init = none: must be em, whose durations the latents are made along")
-    indices = held_back_indices(state.config.dataset.fold, len(data.clips))
+    indices = range(len(data.clips))[HELD_BACK[state.config.dataset.fold]]
     searches = state.step > state.config.alignment.init_steps
     for i in tqdm(indices, desc=f"{folder.name}: latents", unit="clip", ncols=command.columns()):
         durations = realigned(state, data.clips, [i])[0] if searches else torch.from_numpy(data.clips.durations[i])

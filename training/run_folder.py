@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 
 from data_util import config as configuration
-from data_util.config import Config
 from runtime.files import remove_torn, write_atomic
 from training import checkpoint, voices
 from training.data import Data
@@ -28,7 +27,9 @@ def open_run(state: State, data: Data, folder: Path, trackers: list[Tracker]) ->
         return Run(folder, None)
     checkpoint.set_aside(folder, state.step)
     remove_torn(folder)
-    write_about(state.config, data, folder)
+    left_out = (*data.clips.skipped, *data.valid.skipped)
+    write_atomic(folder / "config.yaml", configuration.to_yaml(state.config).encode())
+    write_atomic(folder / "skipped.txt", "".join(f"{clip}\t{why}\n" for clip, why in left_out).encode())
     optimisers = (state.optimiser, state.optimiser_discriminators)
     moments = [group["params"] for one in optimisers if not one.state for group in one.param_groups]
     checkpoint.check_room(folder, [checkpoint_of(state), moments, moments])  # now rather than after the first hours
@@ -47,17 +48,9 @@ def is_finished(folder: Path) -> bool:
         return False
     tree = configuration.read_tree(folder / "config.yaml")
     lines = validations(folder)
-    step, patience = lines[-1]["step"] if lines else None, tree["system"]["patience"]
-    has_patience = n_stale(lines, tree["system"]["best_metric"]) < patience or patience == 0
-    is_over = step == tree["training"]["train_num_steps"] or not has_patience
-    return is_over and step in checkpoint.steps(folder, "project")
-
-
-def write_about(config: Config, data: Data, folder: Path) -> None:
-    """The configuration of a run, and the clips that it leaves out, into its folder."""
-    skipped = [*data.clips.skipped, *data.valid.skipped]
-    write_atomic(folder / "config.yaml", configuration.to_yaml(config).encode())
-    write_atomic(folder / "skipped.txt", "".join(f"{clip}\t{why}\n" for clip, why in skipped).encode())
+    step, system = lines[-1]["step"] if lines else None, tree["system"]
+    is_stale = 0 < system["patience"] <= n_stale(lines, system["best_metric"])
+    return (is_stale or step == tree["training"]["train_num_steps"]) and step in checkpoint.steps(folder, "project")
 
 
 # -- a launch by torchrun, which may start the processes again

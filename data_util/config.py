@@ -5,7 +5,6 @@ them. Each key is explained where its value stands: in config.yaml, or here wher
 """
 
 import contextlib
-import copy
 import dataclasses
 import functools
 import json
@@ -78,6 +77,8 @@ class Kind(Section):
     """A section that comes in kinds, and the whole of it where a kind has nothing to choose."""
 
     kind: str
+    needs_source = False  # a vocoder's: whether it filters a source, of which F0 is a part
+    residual_layers = 0  # where the prosody has no such key
 
     def checks(self, config: "Config") -> Checks:  # noqa: ARG002
         """What its keys have to agree on, also with other sections. Messages show the values of the keys in them."""
@@ -384,13 +385,8 @@ class Config(Section):
         return self.audio.n_mels if self.latent.kind == "normalised" else self.latent.channels
 
     @property
-    def has_source(self) -> bool:
-        """Whether the vocoder filters a source, of which F0 is a part."""
-        return getattr(self.generator, "needs_source", False)
-
-    @property
     def has_f0_residual(self) -> bool:
-        return getattr(self.prosody, "residual_layers", 0) > 0
+        return self.prosody.residual_layers > 0
 
     @property
     def shortest_pause(self) -> int:
@@ -404,7 +400,7 @@ class Config(Section):
     @property
     def vocoder_needs_f0(self) -> bool:
         """Whether the vocoder is given F0 and voicing."""
-        return self.has_source or "f0" in self.generator.inputs
+        return self.generator.needs_source or "f0" in self.generator.inputs
 
     @property
     def with_f0(self) -> bool:
@@ -436,7 +432,7 @@ class Config(Section):
         some = bool(networks.periods or networks.scales or networks.resolutions)
         yield some, "discriminators.periods", "at least one, where there are no scales and no resolutions"
         right = "0 for generator.kind, which has no source; convnext has one"
-        yield self.loss.phase == 0 or self.has_source, "loss.phase", right
+        yield self.loss.phase == 0 or self.generator.needs_source, "loss.phase", right
         yield training.segment_frames <= training.cut_frames, "training.segment_frames", "at most training.cut_frames"
         trained = {part for stage in training.stages for part in stage.parts}
         yield trained <= set(training.clip_norm), "training.clip_norm", "a norm for each part that trains"
@@ -455,24 +451,22 @@ class Config(Section):
 
 # -- files
 
-Overlays = str | Path | Sequence[str | Path] | None
 
-
-def load(overlays: Overlays = (), overrides: Sequence[str] = (), base: Path | dict = ROOT / "config.yaml") -> Config:
+def load(
+    overlays: str | Path | Sequence[str | Path] | None = (),
+    overrides: Sequence[str] = (),
+    base: Path | dict = ROOT / "config.yaml",
+) -> Config:
     """Read config.yaml, overlays over it, one over the other, and overrides over all.
 
     overlays: files, or names in configs/; a single one may stand alone. overrides: `section.key=value`, the value in
     YAML; base: a file, or a configuration's tree. Returns a Config; raises ConfigError, which names the dotted key.
     """
-    tree = copy.deepcopy(base) if isinstance(base, dict) else read_tree(base)
+    tree = base if isinstance(base, dict) else read_tree(base)
     for overlay in [overlays] if isinstance(overlays, (str, Path)) else overlays or ():
-        layer = read_tree(overlay)
-        try:
-            _lay_over(tree, layer)
-        except ConfigError as error:
-            raise ConfigError(f"-c {overlay}: {error}") from error
+        tree = _laid_over(tree, read_tree(overlay), f"-c {overlay}: ")
     for override in sorted(overrides, key=lambda one: ".kind=" not in one):  # a kind first, whose keys the others are
-        _lay_over(tree, _tree_of(override, tree))
+        tree = _laid_over(tree, _tree_of(override, tree))
     return from_dict(tree)
 
 
@@ -549,39 +543,38 @@ def _tree_of(override, tree):
     mapping, _, entry = name.partition(".")
     keys = tree.get(section)
     if entry and isinstance(keys, dict) and isinstance(keys.get(mapping), dict):
-        return {section: {mapping: keys[mapping] | {entry: value}}}
+        name, value = mapping, keys[mapping] | {entry: value}
     return {section: {name: value}}
 
 
-def _lay_over(tree, over):
-    """Lay a tree over another, in place. Only sections merge: a list or a mapping in one is replaced, and so is a
-    section of another kind. A section with `where: KIND` counts for that kind alone."""
-    _check_known(over, Config)
+def _laid_over(tree, over, source=""):
+    """A tree with another over it. Only sections merge: a list or a mapping in one is replaced, and so is a section of
+    another kind. A section with `where: KIND` counts for that kind alone. source: what errors begin with."""
+    _check_known(over, Config, source=source)
+    laid = dict(tree)
     for name, given in over.items():
-        before = tree[name]
-        if not (isinstance(given, dict) and isinstance(before, dict)):
-            tree[name] = given  # which from_dict refuses
-            continue
-        keys, kind = dict(given), before.get("kind")
-        if keys.pop("where", kind) != kind:
-            continue
-        if keys.get("kind", kind) == kind:
-            _check_known(keys, _class_of(name, before), f"{name}.")
-            keys = before | keys
-        tree[name] = keys
+        before, keys = tree[name], given
+        if isinstance(given, dict) and isinstance(before, dict):  # from_dict refuses what is no section
+            keys, kind = dict(given), before.get("kind")
+            if keys.pop("where", kind) != kind:
+                continue
+            if keys.get("kind", kind) == kind:
+                _check_known(keys, _class_of(name, before), f"{name}.", source)
+                keys = before | keys
+        laid[name] = keys
+    return laid
 
 
 # -- types
 
-YAML_WORDS = {"on": True, "true": True, "off": False, "false": False}  # which YAML 1.1 does not read as words
 WANTED = {int: "an integer", float: "a number", bool: "true or false", str: "text", tuple: "a list", dict: "a mapping"}
 
 
-def _check_known(keys, section_class, prefix=""):
+def _check_known(keys, section_class, prefix="", source=""):
     known = [field.name for field in dataclasses.fields(section_class)]
     for key in keys:
         if key not in known:
-            raise ConfigError(f"unknown key {prefix}{key} (known here: {', '.join(known)})")
+            raise ConfigError(f"{source}unknown key {prefix}{key} (known here: {', '.join(known)})")
 
 
 def _class_of(name, section):
@@ -620,7 +613,7 @@ def _typed(kind, value, key):
         return _typed_section(kind, value, key)
     if origin is Literal:
         for word in args:
-            if value == word or isinstance(value, bool) and YAML_WORDS.get(word) is value:
+            if value == word or value is yaml.safe_load(word):  # YAML 1.1 reads on, off and true as no words
                 return word
         raise ConfigError(f"{key} = {value!r}: must be one of {', '.join(args)}")
     if origin is tuple and isinstance(value, (list, tuple)):

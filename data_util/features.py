@@ -80,7 +80,7 @@ class FeatureStore:
         key, n_frames = hashlib.sha256(content).hexdigest(), len(wav) // self.audio.hop_length
         for feature in self.folders:
             if self.read(feature, key, n_frames) is None:
-                array = self._compute(feature, wav)
+                array = compute_mel(wav, self.audio) if feature == "mel" else track_f0(wav, self.audio, self.pitch)
                 write_atomic(self.path(feature, key), functools.partial(np.save, arr=array), durable=False)
         return Features(key, n_frames, "", (status.st_size, status.st_mtime_ns))
 
@@ -99,13 +99,6 @@ class FeatureStore:
             if made:
                 write_json(self._index_path, self._read_index() | made, durable=False)
         return features
-
-    def _compute(self, feature, wav):
-        return compute_mel(self._spectrogram, wav) if feature == "mel" else track_f0(wav, self.audio, self.pitch)
-
-    @functools.cached_property
-    def _spectrogram(self):
-        return MelSpectrogram(**dataclasses.asdict(self.audio))
 
     def _read_index(self):
         index = read_json(self._index_path)
@@ -188,10 +181,15 @@ class Each(Sequence):
         return self.function(self.items[index])
 
 
-def compute_mel(spectrogram: MelSpectrogram, wav: np.ndarray) -> np.ndarray:
+def compute_mel(wav: np.ndarray, audio: Audio) -> np.ndarray:
     """wav: (T_wav,) float32 in [-1, 1]. Returns (n_mels, T_mel) float32, natural log of amplitude."""
     with torch.no_grad():
-        return spectrogram(torch.from_numpy(wav)[None])[0].numpy()
+        return _spectrogram(audio)(torch.from_numpy(wav)[None])[0].numpy()
+
+
+@functools.cache
+def _spectrogram(audio):
+    return MelSpectrogram(**dataclasses.asdict(audio))
 
 
 def bar(items: Iterable, n_items: int, name: str, progress: bool) -> Iterable:

@@ -9,7 +9,8 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from data_util.audio import AudioError, MelSpectrogram
+from data_util.audio import AudioError
+from data_util.config import Audio
 from data_util.features import compute_mel
 
 N_BANDS, N_COLUMNS = 80, 320  # of the picture of a row's longest sound: about 10 kB
@@ -70,15 +71,10 @@ def png(shades: np.ndarray, palette: bytes) -> bytes:
 
 
 def _mel(wav, sample_rate):
-    spectrogram = _spectrogram(sample_rate)
-    return compute_mel(spectrogram, np.pad(wav, (0, spectrogram.hop_length)))  # what is short has a frame too
-
-
-@functools.cache
-def _spectrogram(sample_rate):
     n_fft = 2 ** round(np.log2(0.046 * sample_rate))
-    return MelSpectrogram(sample_rate=sample_rate, n_fft=n_fft, hop_length=n_fft // 8, win_length=n_fft,
-                          n_mels=N_BANDS, f_min=0, f_max=min(8000, sample_rate / 2))  # fmt: skip
+    audio = Audio(sample_rate=sample_rate, n_fft=n_fft, hop_length=n_fft // 8, win_length=n_fft,
+                  n_mels=N_BANDS, f_min=0, f_max=min(8000, sample_rate / 2))  # fmt: skip
+    return compute_mel(np.pad(wav, (0, audio.hop_length)), audio)  # what is short has a frame too
 
 
 @functools.cache

@@ -1,7 +1,6 @@
 """What is measured of speech: beside its text, beside a recording of it, and by itself; and means over clips."""
 
 import contextlib
-import dataclasses
 import functools
 import importlib.util
 import io
@@ -22,8 +21,8 @@ import soundfile
 import torch
 import torchaudio.functional
 
-from data_util.audio import MelSpectrogram, load_wav
-from data_util.config import Audio, Config
+from data_util.audio import load_wav
+from data_util.config import Config
 from data_util.features import compute_mel, n_cpus
 from data_util.pitch import track_f0
 from text import TextError, normalise
@@ -253,7 +252,7 @@ class Sound:
         audio = config.audio
         framed = np.pad(wav, (0, max(audio.hop_length - len(wav), 0)))  # what is shorter still has a frame
         contour = track_f0(framed, audio, config.pitch)
-        return cls(wav, audio.sample_rate, compute_mel(_spectrogram(audio), framed), contour)
+        return cls(wav, audio.sample_rate, compute_mel(framed, audio), contour)
 
     @property
     def log_f0(self) -> np.ndarray:
@@ -377,11 +376,6 @@ def _decoder():
     return pocketsphinx.Decoder(samprate=RATE, loglevel="FATAL")
 
 
-@functools.cache
-def _spectrogram(audio: Audio) -> MelSpectrogram:
-    return MelSpectrogram(**dataclasses.asdict(audio))
-
-
 # -- measures of all clips and systems
 
 
@@ -464,10 +458,7 @@ def summarise(clips: list[Pairs], others: list[Pairs], seed: int, compared: Iter
         measures[name] = {**found, "clips": len(pairs)}
         both = [one[name] + two[name] for one, two in zip(clips, others) if name in one and name in two]
         if name in compared and both:
-            found = bootstrap(np.array(both, dtype=np.float64), _difference, seed)
+            found = bootstrap(np.array(both, dtype=np.float64),
+                              lambda sums: sums[..., 0] / sums[..., 1] - sums[..., 2] / sums[..., 3], seed)  # fmt: skip
             differences[name] = {**found, "clips": len(both)}
     return measures, differences
-
-
-def _difference(sums):
-    return sums[..., 0] / sums[..., 1] - sums[..., 2] / sums[..., 3]

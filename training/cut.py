@@ -12,14 +12,14 @@ import math
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 import text
 from data_util import prepare
-from data_util.audio import AudioError, MelSpectrogram, save_wav
+from data_util.audio import AudioError, save_wav
 from data_util.config import Config
 from data_util.corpus import make_front_end
 from data_util.corpus_readers import Recording
@@ -326,12 +326,12 @@ def run(args: argparse.Namespace) -> None:
     config, settings = source.config, prepare.Settings(source.config.audio.sample_rate, longest=math.inf)
     out = Out(source.dest, settings, args.shortest, args.longest, dict(source.left_out))
     front_end = make_front_end(replace(config.text, units="phones"))
-    spectrogram, progress = MelSpectrogram(**asdict(config.audio)), sys.stderr.isatty() or args.progress
+    progress = sys.stderr.isatty() or args.progress
     takes, clips = [], []
     for recording in bar(source.recordings, len(source.recordings), "recordings", progress):
         wav = out.read(recording)
         if wav is not None and len(wav) > args.longest * settings.sample_rate:
-            takes.append(make_take(recording, compute_mel(spectrogram, wav), front_end))
+            takes.append(make_take(recording, compute_mel(wav, config.audio), front_end))
         elif wav is not None:
             clips.append(out.save(recording, wav))
     n_short = len(clips)

@@ -6,10 +6,8 @@ them. Each key is explained where its value stands: in config.yaml, or here wher
 
 import contextlib
 import dataclasses
-import functools
 import json
 import math
-import operator
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -491,8 +489,10 @@ def to_yaml(config: Config) -> str:
 
 def _value(config, key):
     """The value of a dotted key, such as training.stages[0].parts, as a file has it."""
-    names = (int(name) if name.isdigit() else name for name in re.findall(r"\w+", key))
-    return functools.reduce(operator.getitem, names, to_dict(config))
+    value = to_dict(config)
+    for name in re.findall(r"\w+", key):
+        value = value[int(name) if name.isdigit() else name]
+    return value
 
 
 def check_same(config: Config, before: dict, keys: Iterable[str], where: str, advice: str = "") -> None:

@@ -1,10 +1,11 @@
 """Batches for training: which clips, in which order, cut where, with which noise: all from seed and step."""
 
+import functools
 import itertools
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -69,8 +70,8 @@ class Batch:
         return self._each(lambda tensor: tensor.pin_memory())
 
     def _each(self, change):
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: change(value) for name, value in values.items() if isinstance(value, Tensor)})
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{name: change(tensor) for name, tensor in tensors.items()})
 
 
 class BatchOrder:
@@ -107,7 +108,7 @@ class BatchOrder:
         self.groups = [np.arange(len(self.lengths))]
         if groups is not None:
             self.groups = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-        self._held: tuple[int, list[np.ndarray]] | None = None  # the window asked for last
+        self._batches = functools.lru_cache(1)(self._window)  # keeps the window asked for last
         self._starts = [0]  # the first steps of windows, as far as they are known, where a budget makes them uneven
 
     def indices(self, step: int) -> np.ndarray:
@@ -125,11 +126,6 @@ class BatchOrder:
             self._starts.append(self._starts[-1] + len(self._batches(len(self._starts) - 1)))
         number = int(np.searchsorted(self._starts, step, side="right")) - 1
         return number, step - self._starts[number]
-
-    def _batches(self, number):
-        if self._held is None or self._held[0] != number:
-            self._held = number, self._window(number)
-        return self._held[1]
 
     def _window(self, number):
         n_epoch, size = len(self.groups) * max(map(len, self.groups)), self.window * self.batch_size_global
@@ -222,17 +218,12 @@ def fixed_batch(corpus: Corpus, config: Config, indices: Sequence[int], latents:
     return items.collate([items[index, 0, place, len(indices)] for place, index in enumerate(indices)])
 
 
-def batch_order(corpus: Corpus, config: Config, world_size: int = 1) -> BatchOrder:
-    """The order in which world_size processes go through a corpus; a step has world_size accumulate equal parts."""
-    training, n_parts = config.training, world_size * config.training.accumulate
-    return BatchOrder(corpus.n_frames, training.batch_size * n_parts, config.system.seed,
-                      budget=training.batch_frames, n_parts=n_parts,
-                      groups=corpus.speakers if config.speakers.balanced else None)  # fmt: skip
-
-
 def _places(corpus, config, first_step, rank, world_size):
     """A process's batches as lists of (index, step, place, n): consecutive ones of the n places of the global batch."""
-    order, n_parts = batch_order(corpus, config, world_size), world_size * config.training.accumulate
+    training, n_parts = config.training, world_size * config.training.accumulate
+    order = BatchOrder(corpus.n_frames, training.batch_size * n_parts, config.system.seed,
+                       budget=training.batch_frames, n_parts=n_parts,
+                       groups=corpus.speakers if config.speakers.balanced else None)  # fmt: skip
     for step in itertools.count(first_step):
         indices = order.indices(step)
         n = len(indices) // n_parts
@@ -261,62 +252,48 @@ class _Items(torch.utils.data.Dataset):
         raise AudioError(f"{MAX_FAILURES} clips in a row cannot be read any more, the last: {failure}") from failure
 
     def collate(self, items: list[dict]) -> Batch:
-        training, draws = self.config.training, [item["draws"] for item in items]
-        starts = torch.tensor([item["starts"] for item in items], dtype=torch.int64)  # (B, 4)
-        cut_starts, cut_lengths, segment_starts, segment_lengths = starts.T.contiguous()
-        x, x_lengths = _padded([item["x"] for item in items])
-        mel, mel_lengths = _padded([item["mel"] for item in items])
-        wav, _ = _padded([item["wav"] for item in items], training.segment_frames * self.config.audio.hop_length)
+        training, n_segment = self.config.training, self.config.training.segment_frames
+        columns = {name: [item[name] for item in items] for name in items[0]}
+        ids, x, mel = columns.pop("ids"), columns["x"], columns["mel"]
+        lengths = {"wav": n_segment * self.config.audio.hop_length, "latent": n_segment if self.latents else 0}
+        tensors = {name: _tensor(column, lengths.get(name)) for name, column in columns.items()}
         return Batch(
-            x=x,
-            x_lengths=x_lengths,
-            mel=mel,
-            mel_lengths=mel_lengths,
-            durations=_padded([item["durations"] for item in items])[0],
+            **tensors,
+            x_lengths=torch.tensor([one.shape[-1] for one in x]),
+            mel_lengths=torch.tensor([one.shape[-1] for one in mel]),
             has_durations=self.corpus.durations is not None,
-            cut_starts=cut_starts,
-            cut_lengths=cut_lengths,
-            cuts_full=bool((cut_lengths == training.cut_frames).all()),
-            segment_starts=segment_starts,
-            segment_lengths=segment_lengths,
-            segments_full=bool((segment_lengths == training.segment_frames).all()),
-            wav=wav,
-            noise=torch.from_numpy(np.stack([one.noise for one in draws])),
-            u=torch.tensor([min(one.u, BELOW_ONE) for one in draws], dtype=torch.float32),  # rounding could give 1.0
-            true_latent=torch.tensor([one.true_latent for one in draws]),
-            ids=[item["id"] for item in items],
-            f0=_padded([item["f0"] for item in items])[0],
-            latent=torch.from_numpy(np.stack([item["latent"] for item in items])),
-            latent_t=torch.tensor([item["latent_t"] for item in items], dtype=torch.float32),
-            speaker=torch.tensor([item["speaker"] for item in items], dtype=torch.int64),
+            cuts_full=bool((tensors["cut_lengths"] == training.cut_frames).all()),
+            segments_full=bool((tensors["segment_lengths"] == n_segment).all()),
+            ids=ids,
         )
 
     def _item(self, index, draws):
-        training, n_frames = self.config.training, int(self.corpus.n_frames[index])
+        """What Batch has of one clip, by the names that it has there."""
+        corpus, training, n_frames = self.corpus, self.config.training, int(self.corpus.n_frames[index])
         cut_start, cut_length = _place(draws.cut_u, n_frames, training.cut_frames)
         segment_start, segment_length = _place(draws.segment_u, cut_length, training.segment_frames)
-        ids = self.corpus.ids[index]
-        durations = self.corpus.durations
-        latent, latent_t = self._latent(index, draws.u, cut_start + segment_start, segment_length)
+        start, x = cut_start + segment_start, corpus.ids[index]
+        latent, latent_t = np.zeros((self.config.n_latents, 0), dtype=np.float32), 0.0
+        if self.latents is not None:
+            latent, latent_t = self.latents.read(index, draws.u, start, segment_length)
         return {
-            "id": self.corpus.clips[index].id,
-            "x": ids,
-            "durations": np.zeros_like(ids) if durations is None else durations[index],
-            "mel": self.corpus.mel(index),
-            "f0": self.corpus.f0(index) if self.corpus.has_f0 else np.zeros((2, 0), dtype=np.float32),
+            "ids": corpus.clips[index].id,
+            "x": x,
+            "durations": np.zeros_like(x) if corpus.durations is None else corpus.durations[index],
+            "mel": corpus.mel(index),
+            "f0": corpus.f0(index) if corpus.has_f0 else np.zeros((2, 0), dtype=np.float32),
             "latent": latent,
             "latent_t": latent_t,
-            "speaker": self.corpus.speakers[index],
-            "wav": self.corpus.wav(index, cut_start + segment_start, segment_length)[None],
-            "starts": (cut_start, cut_length, segment_start, segment_length),
-            "draws": draws,
+            "speaker": corpus.speakers[index],
+            "wav": corpus.wav(index, start, segment_length)[None],
+            "cut_starts": cut_start,
+            "cut_lengths": cut_length,
+            "segment_starts": segment_start,
+            "segment_lengths": segment_length,
+            "u": min(draws.u, BELOW_ONE),  # rounding could give 1.0
+            "true_latent": draws.true_latent,
+            "noise": draws.noise,
         }
-
-    def _latent(self, index, u, start, n_frames):
-        if self.latents is None:
-            return np.zeros((self.config.n_latents, 0), dtype=np.float32), 0.0
-        latent, t = self.latents.read(index, u, start, n_frames)
-        return np.pad(latent, ((0, 0), (0, self.config.training.segment_frames - latent.shape[1]))), t
 
     def _warn(self, name, error):
         if name not in self._warned:
@@ -324,13 +301,16 @@ class _Items(torch.utils.data.Dataset):
             log.warning("%s cannot be read any more, the next clip takes its place: %s", name, error)
 
 
-def _padded(arrays, length=None):
-    """Stack arrays that differ in their last axis, zeros after the shorter: the tensor, and their lengths (B,)."""
-    lengths = [array.shape[-1] for array in arrays]
-    stacked = np.zeros((len(arrays), *arrays[0].shape[:-1], length or max(lengths)), dtype=arrays[0].dtype)
-    for row, array in zip(stacked, arrays):
+def _tensor(values, length=None):
+    """A tensor of numbers, or of arrays that differ in their last axis, zeros after those shorter than `length`, or
+    than the longest."""
+    if not isinstance(values[0], np.ndarray):
+        return torch.tensor(values)
+    n = length or max(array.shape[-1] for array in values)
+    stacked = np.zeros((len(values), *values[0].shape[:-1], n), dtype=values[0].dtype)
+    for row, array in zip(stacked, values):
         row[..., : array.shape[-1]] = array
-    return torch.from_numpy(stacked), torch.tensor(lengths, dtype=torch.int64)
+    return torch.from_numpy(stacked)
 
 
 def _place(u, n_frames, n_cut):

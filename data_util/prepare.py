@@ -150,15 +150,11 @@ def _make(recording, dest, settings, stamps):
         sound, wav = read_recording(recording, settings)
     except AudioError as error:
         return Made(**about, fault=error.reason)
-    path = _wav_path(dest, recording.name)
+    path = dest / "wavs" / f"{recording.name}.wav"
     save_wav(path, wav, settings.sample_rate)
     rate = sound.sample_rate
     about |= {"sample_rate": rate, "channels": sound.channels, "seconds_before": round(len(sound.wav) / rate, 4)}
     return Made(**about, seconds=round(len(wav) / settings.sample_rate, 4), size=path.stat().st_size)
-
-
-def _wav_path(dest, name):
-    return dest / "wavs" / f"{name}.wav"
 
 
 def _stamp(recording, settings):
@@ -177,7 +173,7 @@ def _still_good(made, stamp, dest):
         return False
     if made.fault == NEEDS_FFMPEG and shutil.which("ffmpeg"):
         return False
-    path = _wav_path(dest, made.name)
+    path = dest / "wavs" / f"{made.name}.wav"
     return bool(made.fault) or path.is_file() and path.stat().st_size == made.size
 
 

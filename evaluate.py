@@ -257,8 +257,8 @@ def run(args: argparse.Namespace) -> dict:
 
 def read_report(folder: Path) -> dict:
     """What a former evaluation left in its folder. Raises ValueError."""
-    report = read_json(folder / "report.json")
-    if not isinstance(report, dict) or "against" not in report.get("about", {}):
+    report = read_json(folder / "report.json", {})
+    if "against" not in report.get("about", {}):
         raise ValueError(f"{folder / 'report.json'}: not there, or no report of this version: evaluate first, "
                          "or name WAVs with --systems and their texts with --metadata")  # fmt: skip
     return report

@@ -261,7 +261,7 @@ def factors(voice: Voice, scale: float, n_rounds: int) -> dict[str, float]:
 
 def plan(args: argparse.Namespace) -> None:
     """Print arguments of train.py: the precision that was fastest, with graphs or without, and as many steps as fit."""
-    results = read_json(args.out) or {}
+    results = read_json(args.out, {})
     times = {}
     for precision in ("bfloat16", "tf32"):
         for graphs, name in ((True, f"graphed {precision}"), (False, f"steps {precision}")):
@@ -315,7 +315,7 @@ def main(argv: list[str] | None = None) -> int:
 def keep(args: argparse.Namespace, name: str, found: dict | list) -> None:
     """Write a result at once: what comes after it may be cut short."""
     print(name, json.dumps(found), flush=True)
-    write_json(args.out, (read_json(args.out) or {}) | {args.label + name: found})
+    write_json(args.out, read_json(args.out, {}) | {args.label + name: found})
 
 
 if __name__ == "__main__":

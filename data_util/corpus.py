@@ -4,7 +4,7 @@ import importlib.metadata
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,35 +39,29 @@ class Clip:
     speaker: str = ""
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Corpus:
     """Prepared clips, in the metafile's order.
 
-    clips; ids: (T_x,) int64 symbol ids each; n_frames: (n_clips,) int64; symbols: what an id means;
-    speakers: (n_clips,) int64 indices of speakers.names, 0 for a single voice;
-    skipped: (id, reason) of the clips left out; mels: their features as a sequence that reads on access;
-    has_f0: prepared with F0; durations: (T_x,) int64 frames a symbol, one array a clip that sums to its n_frames, None
-    before the alignment; batches() hands out those that are set when it is called.
+    n_frames: (n_clips,) int64; mels: the clips' features as a sequence that reads on access; has_f0: prepared with F0.
     """
 
-    def __init__(
-        self,
-        *,
-        clips: list[Clip],
-        ids: list[np.ndarray],
-        features: list[Features],
-        symbols: tuple[str, ...],
-        skipped: list[tuple[str, str]],
-        store: FeatureStore,
-        speakers: Sequence[int],
-    ):
-        self.clips, self.ids, self.symbols, self.skipped = clips, ids, symbols, skipped
-        self.n_frames = np.array([one.n_frames for one in features], dtype=np.int64)
-        self.speakers = np.asarray(speakers, np.int64)
-        self.mels = Each(self.mel, range(len(clips)))
-        self.has_f0 = store.pitch is not None
-        self._keys = [one.key for one in features]
-        self._store = store
-        self.durations: list[np.ndarray] | None = None
+    clips: list[Clip]
+    ids: list[np.ndarray]  # (T_x,) int64 symbol ids each
+    features: list[Features]
+    symbols: tuple[str, ...]  # what an id means
+    skipped: list[tuple[str, str]]  # (id, reason) of the clips left out
+    store: FeatureStore
+    speakers: np.ndarray  # (n_clips,) int64 indices of speakers.names, 0 for a single voice
+    # (T_x,) int64 frames a symbol, one array a clip that sums to its n_frames, None before the alignment; batches()
+    # hands out those that are set when it is called
+    durations: list[np.ndarray] | None = None
+
+    def __post_init__(self):
+        self.n_frames = np.array([one.n_frames for one in self.features], dtype=np.int64)
+        self.mels = Each(self.mel, range(len(self.clips)))
+        self.has_f0 = self.store.pitch is not None
+        self._keys = [one.key for one in self.features]
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -95,17 +89,17 @@ class Corpus:
         n_frames: None for all that follow. Frame i is samples [hop_length * i, hop_length * (i + 1)).
         Raises AudioError where the recording is gone or shorter than it was.
         """
-        hop_length, n_left = self._store.audio.hop_length, max(int(self.n_frames[index]) - start_frame, 0)
+        hop_length, n_left = self.store.audio.hop_length, max(int(self.n_frames[index]) - start_frame, 0)
         n_samples = hop_length * (n_left if n_frames is None else min(n_frames, n_left))
         path = self.clips[index].wav_path
-        wav = load_wav(path, self._store.audio.sample_rate, hop_length * start_frame, n_samples)
+        wav = load_wav(path, self.store.audio.sample_rate, hop_length * start_frame, n_samples)
         if len(wav) < n_samples:
             raise AudioError(f"{path}: shorter than when it was prepared")
         return wav
 
     def statistics(self) -> tuple[float, float]:
         """Mean and standard deviation of all bands and frames of the corpus, kept in the cache."""
-        return statistics(self._store.folders["mel"], self._keys, self.mels)
+        return statistics(self.store.folders["mel"], self._keys, self.mels)
 
     def f0_statistics(self) -> tuple[float, float]:
         """Mean and standard deviation of log F0 over the voiced frames of the corpus, kept in the cache.
@@ -115,28 +109,26 @@ class Corpus:
         self._require_f0()
         contours = (self.f0(index) for index in range(len(self)))
         voiced = (log_f0[voicing > 0] for log_f0, voicing in contours)
-        return statistics(self._store.folders["f0"], self._keys, voiced)
+        return statistics(self.store.folders["f0"], self._keys, voiced)
 
     def subset(self, indices: Sequence[int]) -> "Corpus":
         """The same corpus with only the clips at these indices, in their order, and with their durations if there are
         any. Its statistics and its content are its own, and nothing of it was skipped."""
-        subset = Corpus(
+        return replace(
+            self,
             clips=[self.clips[i] for i in indices],
             ids=[self.ids[i] for i in indices],
-            features=[Features(self._keys[i], int(self.n_frames[i])) for i in indices],
-            symbols=self.symbols,
+            features=[self.features[i] for i in indices],
             skipped=[],
-            store=self._store,
-            speakers=[self.speakers[i] for i in indices],
+            speakers=self.speakers[list(indices)],
+            durations=None if self.durations is None else [self.durations[i] for i in indices],
         )
-        subset.durations = None if self.durations is None else [self.durations[i] for i in indices]
-        return subset
 
     def _feature(self, index, feature):
         key, n_frames, path = self._keys[index], int(self.n_frames[index]), self.clips[index].wav_path
-        array = self._store.read(feature, key, n_frames)
-        if array is None and self._store.make(path).key == key:
-            array = self._store.read(feature, key, n_frames)
+        array = self.store.read(feature, key, n_frames)
+        if array is None and self.store.make(path).key == key:
+            array = self.store.read(feature, key, n_frames)
         if array is None:
             raise AudioError(f"{path}: changed or unreadable since it was prepared", "missing")
         return array
@@ -178,7 +170,7 @@ def prepare(config: Config, metafile: str | Path, *, progress: bool = True) -> C
             good.append((clip, ids, found))
     _report(metafile, good, skipped, config.audio)
     good_clips, good_ids, good_features = map(list, zip(*good))
-    speakers = [names.index(clip.speaker) if names else 0 for clip in good_clips]
+    speakers = np.array([names.index(clip.speaker) if names else 0 for clip in good_clips], dtype=np.int64)
     return Corpus(clips=good_clips, ids=good_ids, features=good_features, symbols=tuple(front_end.symbols),
                   skipped=skipped, store=store, speakers=speakers)  # fmt: skip
 
@@ -263,7 +255,7 @@ def _phonemise(front_end, section, texts, cache, progress):
     lexicon = (ROOT / section.lexicon).read_bytes().hex() if section.lexicon else ""
     kept_by = digest(section.language, section.phonemizer, lexicon, _front_end_version())
     path = cache / "phonemes" / f"{kept_by[:16]}.json"
-    known = _read_phonemes(path)
+    known = read_json(path, {})
     todo = sorted({one for one in texts if one.strip()} - known.keys())
     made: dict[str, str] = {}
     try:
@@ -272,7 +264,7 @@ def _phonemise(front_end, section, texts, cache, progress):
             made.update(zip(call, front_end.phonemise_many(call), strict=True))
     finally:
         if made:
-            write_json(path, _read_phonemes(path) | made, durable=False)
+            write_json(path, read_json(path, {}) | made, durable=False)
         if made and section.phonemizer == "cmudict":
             _report_words(front_end.read_by_rule, path.with_suffix(".unknown.json"))
     return [(known | made).get(one, "") for one in texts]
@@ -280,8 +272,7 @@ def _phonemise(front_end, section, texts, cache, progress):
 
 def _report_words(unknown, path):
     """Keep the words that are read by rule, to be looked through, and say how many there are."""
-    known = read_json(path)
-    words = sorted(unknown | set(known if isinstance(known, list) else []))
+    words = sorted(unknown | set(read_json(path, [])))
     write_json(path, words, durable=False)
     log.warning("%d words are not in CMUdict and were read by rule: see %s, and text.lexicon", len(words), path)
 
@@ -291,12 +282,6 @@ def _ids(front_end, phonemes):
         return np.array(front_end.to_ids(phonemes) if phonemes else [], dtype=np.int64)
     except text.TextError:  # phonemes, but none of them a symbol
         return np.array([], dtype=np.int64)
-
-
-def _read_phonemes(path):
-    known = read_json(path)
-    right = isinstance(known, dict) and all(isinstance(value, str) for value in known.values())
-    return known if right else {}
 
 
 def _front_end_version():

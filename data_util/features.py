@@ -86,7 +86,7 @@ class FeatureStore:
 
     def prepare(self, paths: Sequence[Path], n_workers: int, progress: bool) -> dict[Path, Features]:
         """Features of many recordings, each made where the index or the cache does not have it."""
-        index = self._read_index()
+        index = read_json(self._index_path, {})
         features = {path: self._known(path, index.get(str(path))) for path in paths}
         todo = [path for path, known in features.items() if known is None]
         made: dict[str, list] = {}
@@ -97,12 +97,8 @@ class FeatureStore:
                     made[str(path)] = [*one.stamp, one.key, one.n_frames]
         finally:  # an interrupted preparation goes on where it stopped
             if made:
-                write_json(self._index_path, self._read_index() | made, durable=False)
+                write_json(self._index_path, read_json(self._index_path, {}) | made, durable=False)
         return features
-
-    def _read_index(self):
-        index = read_json(self._index_path)
-        return index if isinstance(index, dict) else {}
 
     def _known(self, path, entry):
         try:
@@ -221,8 +217,8 @@ def statistics(folder: Path, keys: Sequence[str], arrays: Iterable[np.ndarray]) 
     Raises ValueError where they hold no values.
     """
     path = folder / f"statistics-{digest(*sorted(keys))[:32]}.json"
-    known = read_json(path)
-    if isinstance(known, list) and len(known) == 2 and all(isinstance(value, float) for value in known):
+    known = read_json(path, [])
+    if len(known) == 2:
         return known[0], known[1]
     sums = np.zeros(3)  # values, their sum, their squares' sum; exact enough in float64
     for array in arrays:

@@ -51,8 +51,8 @@ class GTALatents:
         self.folders: dict[int, Path] = {}
         self.times: list[float] = []
         for folder in folders:
-            about = read_json(folder / INDEX)
-            if not isinstance(about, dict) or about.get("content") != content:
+            about = read_json(folder / INDEX, {})
+            if about.get("content") != content:
                 raise LatentsError(
                     f"{folder}: no such latents of these clips: write them with python -m training.extract"
                 )

@@ -141,8 +141,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("report", type=Path, metavar="DIR", help="what evaluate.py was given with -o")
     parser.add_argument("--system", default="one_step", metavar="NAME", help="of the report")
     args = parser.parse_args(argv)
-    report = read_json(args.report / "report.json")
-    if not isinstance(report, dict) or args.system not in report.get("systems", {}):
+    report = read_json(args.report / "report.json", {})
+    if args.system not in report.get("systems", {}):
         print(f"errors: {args.report / 'report.json'}: not there, or without a system {args.system}", file=sys.stderr)
         return 1
     print(errors(report, args.system))

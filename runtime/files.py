@@ -102,12 +102,13 @@ def write_json(path: str | Path, tree: Any, *, durable: bool = True) -> None:
     write_atomic(path, text.encode("utf-8"), durable=durable)
 
 
-def read_json(path: str | Path) -> Any:
-    """What write_json wrote, or None where the file is missing, unreadable or damaged."""
+def read_json(path: str | Path, default: Any = None) -> Any:
+    """What write_json wrote, or `default` where the file is missing, unreadable, damaged or of another type."""
     try:
-        return json.loads(Path(path).read_bytes())
+        tree = json.loads(Path(path).read_bytes())
     except (OSError, ValueError, RecursionError):
-        return None
+        return default
+    return tree if default is None or isinstance(tree, type(default)) else default
 
 
 def read_json_lines(path: str | Path) -> list[dict]:

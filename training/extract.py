@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     config = configuration.change(configuration.from_dict(ckpt["config"]), args.overrides)
     data = prepare_data(config, processes)
     wanted = {"content": content_of_latents(config, data.clips), "times": args.times, "shares": args.shares}
-    if (wanted | {"source": source}).items() <= (read_json(folder / gta.INDEX) or {}).items():
+    if (wanted | {"source": source}).items() <= read_json(folder / gta.INDEX, {}).items():
         print(f"training.extract: {folder} is there")
         return
     (folder / gta.INDEX).unlink(missing_ok=True)  # what latents are there is written again

@@ -70,38 +70,34 @@ def any_texts(n):
     return lambda test: fixed(given(TEXTS)(test))
 
 
-@example("")
-@example("\0" * 1000)
-@example("\ud800")
-@example("<b [[ə]] >")
-@any_texts(300)
-def test_any_text_with_espeak(text):
-    said_or_refused(made("espeak"), text)
+@pytest.mark.parametrize(
+    ("name", "n"),
+    [("espeak", 300), ("cmudict", 500), *(pytest.param(name, 10_000, marks=pytest.mark.slow) for name in NAMES)],
+)
+def test_any_text_is_said_or_refused(name, n):
+    @example("")
+    @example("\0" * 1000)
+    @example("\ud800")
+    @example("<b [[ə]] >")
+    @any_texts(n)
+    def each(text):
+        said_or_refused(made(name), text)
+
+    each()
 
 
 @any_texts(500)
-def test_any_text_with_cmudict(text):
-    said_or_refused(made("cmudict"), text)
+def test_english_is_plain_letters_and_marks(text):
     plain = english(text.replace("\ue000", ""))
     assert re.fullmatch(r"[A-Za-z.,;:!?'\"() -]*", plain) and plain == " ".join(plain.split())
 
 
 @pytest.mark.parametrize("language", ["de", "fr-fr", "es", "cmn"])
-def test_any_text_of_other_languages(language):
+def test_any_text_of_other_languages_has_single_spaces(language):
     @any_texts(300)
     def each(text):
         said = locales.normalise(text, language)
         assert said == " ".join(said.split())
-
-    each()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_any_of_twenty_thousand_texts(name):
-    @any_texts(10_000)
-    def each(text):
-        said_or_refused(made(name), text)
 
     each()
 

@@ -103,6 +103,14 @@ def tiny_root(tmp_path):
     return root
 
 
+def refused(error, match, function, *arguments, **keywords):
+    """The error, of one line, with which a call has to end. match: a regular expression that its message has."""
+    with pytest.raises(error, match=match) as caught:
+        function(*arguments, **keywords)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
 def corpus_keys(root, cache):
     """The overrides of a corpus in a folder, of which train.txt is each of the three lists."""
     lists = [f"dataset.metafile_{name}={root / 'train.txt'}" for name in ("train", "valid", "test")]

@@ -12,6 +12,7 @@ import torch
 from data_util import config as configuration
 from data_util.audio import AudioError, MelSpectrogram, cut, load_sound, load_wav, save_wav, sequence_mask
 from runtime.files import read_json, read_json_lines, write_atomic, write_json
+from tests.conftest import refused
 
 AUDIO = configuration.load().audio
 RATE, N_FFT, HOP = AUDIO.sample_rate, AUDIO.n_fft, AUDIO.hop_length
@@ -99,10 +100,8 @@ def test_cut_gives_each_item_its_own_frames_and_zeros_past_the_end():
 
 def test_sequence_mask():
     mask = sequence_mask(torch.tensor([0, 2, 3]), 4)
-    assert mask.shape == (3, 1, 4)
     assert mask.dtype == torch.bool
-    assert mask[:, 0].sum(1).tolist() == [0, 2, 3]
-    assert mask[1, 0].tolist() == [True, True, False, False]
+    assert mask.int().tolist() == [[[0, 0, 0, 0]], [[1, 1, 0, 0]], [[1, 1, 1, 0]]]
     assert sequence_mask(torch.tensor([1, 3])).shape == (2, 1, 3)
 
 
@@ -113,29 +112,27 @@ def test_recordings_come_back_to_the_bit(tmp_path):
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
 
 
-def test_parts_of_a_recording(tmp_path):
-    wav = noise(1000).numpy()
-    save_wav(tmp_path / "a.wav", wav, RATE)
+@pytest.mark.parametrize("subtype", ["PCM_16", "GSM610"])
+def test_a_part_of_a_recording_is_of_the_whole_also_where_a_codec_cannot_seek(tmp_path, subtype):
+    soundfile.write(tmp_path / "a.wav", noise(8000).numpy(), RATE, subtype=subtype)
     whole = load_wav(tmp_path / "a.wav", RATE)
-    assert whole.dtype == np.float32
-    np.testing.assert_allclose(whole, wav, atol=1 / 32768)
-    np.testing.assert_array_equal(load_wav(tmp_path / "a.wav", RATE, 100, 50), whole[100:150])
-    np.testing.assert_array_equal(load_wav(tmp_path / "a.wav", RATE, 990, 50), whole[990:])
-    assert len(load_wav(tmp_path / "a.wav", RATE, 2000, 50)) == 0
+    assert whole.dtype == np.float32 and len(whole) >= 8000
+    np.testing.assert_array_equal(load_wav(tmp_path / "a.wav", RATE, 1000, 500), whole[1000:1500])
+    np.testing.assert_array_equal(load_wav(tmp_path / "a.wav", RATE, 7990, 500), whole[7990:])
+    assert len(load_wav(tmp_path / "a.wav", RATE, 9000, 50)) == 0
 
 
 def test_save_clips_and_refuses_what_is_not_finite(tmp_path):
-    save_wav(tmp_path / "a.wav", np.array([3.0, -3.0, 0.5]), RATE)
-    np.testing.assert_allclose(load_wav(tmp_path / "a.wav", RATE), [1, -1, 0.5], atol=1e-4)
+    wav = np.array([3.0, -3.0, *noise(1000)])
+    save_wav(tmp_path / "a.wav", wav, RATE)
+    np.testing.assert_allclose(load_wav(tmp_path / "a.wav", RATE), wav.clip(-1, 1), atol=1 / 32768)
     with pytest.raises(AudioError, match="not finite"):
         save_wav(tmp_path / "b.wav", np.array([np.nan]), RATE)
     assert os.listdir(tmp_path) == ["a.wav"]
 
 
-def damaged(folder):
-    """name -> (file, reason, what the message says)"""
-    folder.mkdir()
-    wav = noise(5000).numpy()
+def test_every_fault_has_its_reason_in_one_line(tmp_path):
+    folder, wav = tmp_path, noise(5000).numpy()
     soundfile.write(folder / "rate.wav", wav, 16000)
     soundfile.write(folder / "stereo.wav", np.stack([wav, wav], 1), RATE)
     soundfile.write(folder / "none.wav", wav[:0], RATE)
@@ -147,7 +144,7 @@ def damaged(folder):
     (folder / "zero.wav").write_bytes(b"")
     (folder / "text.wav").write_bytes(b"this is no recording")
     (folder / "folder.wav").mkdir()
-    return {
+    faults = {
         "gone.wav": ("missing", "no such file"),
         "rate.wav": ("wrong sample rate", "16000 Hz.*22050 Hz"),
         "stereo.wav": ("not mono", "2 channels"),
@@ -159,6 +156,9 @@ def damaged(folder):
         "text.wav": ("unreadable", "not a readable recording"),
         "folder.wav": ("unreadable", "directory"),
     }
+    for name, (reason, words) in faults.items():
+        error = refused(AudioError, words, load_wav, folder / name, RATE)
+        assert error.reason == reason and name in str(error)
 
 
 KINDS = [(8000, 1, "WAV", "PCM_16"), (48000, 2, "WAV", "PCM_24"), (22050, 1, "WAV", "FLOAT"), (8000, 1, "WAV", "ULAW"),
@@ -190,15 +190,7 @@ def test_an_mp3_that_was_cut_off_is_refused(tmp_path, title):
     path.write_bytes(title + content)
     assert len(load_sound(path).wav) == RATE
     path.write_bytes(title + content[: len(content) * 3 // 4])
-    with pytest.raises(AudioError, match=f"ends after .* samples, promises {RATE}"):
-        load_sound(path)
-
-
-def test_a_codec_that_cannot_seek_is_trained_on(tmp_path):
-    soundfile.write(tmp_path / "a.wav", noise(8000).numpy(), RATE, subtype="GSM610")
-    whole = load_wav(tmp_path / "a.wav", RATE)
-    assert len(whole) >= 8000
-    np.testing.assert_array_equal(load_wav(tmp_path / "a.wav", RATE, 1000, 500), whole[1000:1500])
+    refused(AudioError, f"ends after .* samples, promises {RATE}", load_sound, path)
 
 
 @pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0])
@@ -210,8 +202,7 @@ def test_a_wav_that_was_written_into_a_pipe_is_whole(tmp_path, size):
     if size:
         assert len(load_sound(tmp_path / "a.wav").wav) == 3000
     else:
-        with pytest.raises(AudioError, match="no samples"):
-            load_sound(tmp_path / "a.wav")
+        refused(AudioError, "no samples", load_sound, tmp_path / "a.wav")
 
 
 def test_a_length_that_a_header_invents_needs_no_memory(tmp_path):
@@ -219,8 +210,7 @@ def test_a_length_that_a_header_invents_needs_no_memory(tmp_path):
     content = bytearray((tmp_path / "a.flac").read_bytes())
     content[21] |= 0x0F  # the high bits of the number of samples: 64 thousand million of them
     (tmp_path / "a.flac").write_bytes(content)
-    with pytest.raises(AudioError, match="ends after 3000 samples|damaged"):
-        load_sound(tmp_path / "a.flac")
+    refused(AudioError, "ends after 3000 samples|damaged", load_sound, tmp_path / "a.flac")
 
 
 @pytest.fixture
@@ -262,18 +252,7 @@ def test_without_ffmpeg_or_where_it_fails_one_line_says_so(m4a, tmp_path, monkey
     monkeypatch.setenv("PATH", str(tmp_path) if script is None else ffmpeg(tmp_path / "bin", script))
     for ending in (".m4a", ".wav"):  # known by its ending, and by how it begins
         m4a = m4a.rename(m4a.with_suffix(ending))
-        with pytest.raises(AudioError, match=words) as caught:
-            load_sound(m4a)
-        assert caught.value.reason == reason and "\n" not in str(caught.value)
-
-
-def test_every_fault_has_its_reason_in_one_line(tmp_path):
-    for name, (reason, words) in damaged(tmp_path / "damaged").items():
-        with pytest.raises(AudioError, match=words) as caught:
-            load_wav(tmp_path / "damaged" / name, RATE)
-        assert caught.value.reason == reason, name
-        assert name in str(caught.value)
-        assert "\n" not in str(caught.value)
+        assert refused(AudioError, words, load_sound, m4a).reason == reason
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -10,6 +10,7 @@ from data_util import config as configuration
 from data_util import gta
 from data_util.gta import About, GTALatents, LatentsError
 from runtime.files import write_json
+from tests import conftest
 from training import checkpoint, extract
 
 N_LATENTS, TIMES, SHARES = 3, [1.0, 0.5, 0.1], [0.5, 0.25, 0.25]  # shares whose sums are exact
@@ -27,9 +28,7 @@ def written(folder, indices, shares=SHARES):
 
 
 def refused(match, function, *arguments):
-    with pytest.raises(LatentsError, match=re.escape(match)) as caught:
-        function(*arguments)
-    assert "\n" not in str(caught.value)
+    conftest.refused(LatentsError, re.escape(match), function, *arguments)
 
 
 def test_what_is_written_is_read_in_half_precision_and_two_folders_as_one(tmp_path):

@@ -22,14 +22,10 @@ VISIBLE, gpu_is_available = os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.i
 TINY_FRAMES = (2, 9, 20, 33, 40, 47, 64, 80, 100, 130)  # of the clips tiny-0, tiny-1, ...
 
 
-def hide_gpus():
-    """From the tests, which compare to the bit, and from the processes that they start."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    torch.cuda.is_available = lambda: False
-
-
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test waits for a model from a hub
-hide_gpus()
+# GPUs are hidden from the tests, which compare to the bit, and from the processes that they start
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+torch.cuda.is_available = lambda: False
 
 
 @pytest.fixture(autouse=True)
@@ -87,20 +83,24 @@ def stub_front_end(monkeypatch):
     return StubFrontEnd
 
 
-@pytest.fixture
-def tiny_root(tmp_path):
-    """A folder as LJSpeech has it: ten clips of TINY_FRAMES frames, tones and noise in turn, and train.txt over all."""
-    root, random = tmp_path / "tiny", np.random.default_rng(0)
-    lines, letters = [], "abcdefghij"
-    for i, n_frames in enumerate(TINY_FRAMES):
+def save_tiny(root, lengths):
+    """A folder as LJSpeech has it: clips of so many frames, tones and noise in turn, and train.txt over all."""
+    random, lines, letters = np.random.default_rng(0), [], "abcdefghij"
+    for i, n_frames in enumerate(lengths):
         n_samples = HOP * n_frames + 13 * i  # a rest that fills no frame
         tone = np.sin(2 * np.pi * 220 * (i + 1) * np.arange(n_samples) / SAMPLE_RATE)
         wav = 0.5 * tone if i % 2 else 0.1 * random.standard_normal(n_samples)
         save_wav(root / "wavs" / f"tiny-{i}.wav", wav, SAMPLE_RATE)
         lines.append(f'tiny-{i}|raw {i}|"{letters[: i + 1]}"\n' if i else "tiny-0|a|\n")
     (root / "metadata.csv").write_text("".join(lines), encoding="utf-8")
-    (root / "train.txt").write_text("".join(f"tiny-{i}\n" for i in range(len(TINY_FRAMES))), encoding="utf-8")
+    (root / "train.txt").write_text("".join(f"tiny-{i}\n" for i in range(len(lengths))), encoding="utf-8")
     return root
+
+
+@pytest.fixture
+def tiny_root(tmp_path):
+    """save_tiny's folder, of ten clips."""
+    return save_tiny(tmp_path / "tiny", TINY_FRAMES)
 
 
 def refused(error, match, function, *arguments, **keywords):
@@ -130,11 +130,16 @@ def tiny_config(tiny_root, tmp_path):
     return configuration.load(overrides=[*corpus_keys(tiny_root, tmp_path / "cache"), *sizes])
 
 
+def prepared(config):
+    """The clips that a configuration trains on."""
+    return prepare(config, config.dataset.metafile_train, progress=False)
+
+
 @pytest.fixture
 def tiny(tiny_config, stub_front_end):
     """The tiny corpus, prepared with the stub for a front end."""
     assert text.FrontEnd is stub_front_end
-    return prepare(tiny_config, tiny_config.dataset.metafile_train, progress=False)
+    return prepared(tiny_config)
 
 
 def with_keys(config, section, **keys):

@@ -18,7 +18,7 @@ from data_util import config as configuration
 from data_util import features
 from data_util.audio import AudioError, MelSpectrogram, load_wav, save_wav
 from data_util.corpus import MetafileError, prepare, read_metafile
-from tests.conftest import HOP, SAMPLE_RATE, TINY_FRAMES, refused, with_keys
+from tests.conftest import HOP, SAMPLE_RATE, TINY_FRAMES, prepared, refused, with_keys
 
 N_TINY = len(TINY_FRAMES)
 
@@ -46,21 +46,28 @@ def tracked(monkeypatch):
 
 
 @pytest.fixture
-def pitched_config(tiny_config):
+def pitched_config(tiny_config, stub_front_end):  # noqa: ARG001
     """The tiny configuration, but one that trains on F0."""
     config = configuration.change(tiny_config, ["prosody.kind=frame"])
     assert config.with_f0 and not tiny_config.with_f0
     return config
 
 
-def again(config):
-    return prepare(config, config.dataset.metafile_train, progress=False)
+def damage(cache, corpus, right):
+    """Of three files one is cut short, one gone, and one whole and of the same size, but not (n, T_mel).
+
+    right: what is in them, by the number of the clip.
+    """
+    short, gone, turned = (next(cache.rglob(f"{corpus._keys[i]}.npy")) for i in right)
+    short.write_bytes(short.read_bytes()[:-4])
+    gone.unlink()
+    np.save(turned, np.ascontiguousarray([*right.values()][2].T))
 
 
 # Lists of clips
 
 
-def test_ids_and_paths(tiny_root, tmp_path):
+def test_a_list_gives_texts_ids_and_paths(tiny_root, tmp_path):
     save_wav(tmp_path / "away.wav", np.zeros(600), SAMPLE_RATE)
     save_wav(tiny_root / "sub" / "b.wav", np.zeros(600), SAMPLE_RATE)
     listed = f"tiny-3\n\ntiny-1.wav|in wavs\n  sub/b.wav|in the root\n{tmp_path}/away.wav|away\nnobody\ngone.wav|gone\n"
@@ -104,7 +111,7 @@ def test_faults_of_a_list_say_where_and_what_to_do(tmp_path, listed, metadata, w
     refused(MetafileError, words, read_metafile, tmp_path / "list.txt", tmp_path)
 
 
-def test_a_corpus_that_is_not_there(tmp_path):
+def test_a_corpus_that_is_not_there_is_named_where_it_is_needed(tmp_path):
     (tmp_path / "list.txt").write_text("a\n")
     with pytest.raises(MetafileError, match="nowhere: no such folder. Set dataset.prtpath"):
         read_metafile(tmp_path / "list.txt", tmp_path / "nowhere")
@@ -115,7 +122,7 @@ def test_a_corpus_that_is_not_there(tmp_path):
 # Preparation
 
 
-def test_prepared_clips(tiny, tiny_root):
+def test_prepared_clips_have_the_features_of_their_recordings(tiny, tiny_root):
     assert len(tiny) == len(tiny.mels) == N_TINY
     assert tiny.n_frames.tolist() == list(TINY_FRAMES)
     assert tiny.ids[3].tolist() == [1, 2, 3, 4]
@@ -156,14 +163,13 @@ def test_each_fault_of_a_clip_is_skipped_with_its_reason(tiny_root, tiny_config,
     listed = [name if name == "nobody" else f"{name}.wav|{texts.get(name, 'a')}" for name, _ in expected]
     (tiny_root / "train.txt").write_text("\n".join(["tiny-1", *listed]))
     with caplog.at_level(logging.INFO):
-        corpus = again(tiny_config)
+        corpus = prepared(tiny_config)
     assert corpus.skipped == expected
     assert [clip.id for clip in corpus.clips] == ["tiny-1"]
     assert "1 clips" in caplog.text
     assert "1 not mono" in caplog.text
     (tiny_root / "train.txt").write_text("\n".join(listed))
-    with pytest.raises(MetafileError, match="none of its 9 clips can be used.*1 wrong sample rate"):
-        again(tiny_config)
+    refused(MetafileError, "none of its 9 clips can be used.*1 wrong sample rate", prepared, tiny_config)
 
 
 def full(_):
@@ -200,15 +206,15 @@ def test_changes_are_computed_again_and_only_those(tiny_root, tiny_config, tiny,
     save_wav(tiny_root / "wavs/tiny-4.wav", 0.3 * np.ones(HOP * 50), SAMPLE_RATE)
     text = (tiny_root / "metadata.csv").read_text().replace('"abcdef"', "other")
     (tiny_root / "metadata.csv").write_text(text)
-    corpus = again(tiny_config)
+    corpus = prepared(tiny_config)
     assert len(computed) == 1
     assert corpus.n_frames[4] == 50
     assert corpus.mel(4).shape == (80, 50)
     assert stub_front_end.asked == ["other"]
     assert corpus.statistics() != tiny.statistics()
-    again(with_keys(tiny_config, "audio", f_max=4000.0))
+    prepared(with_keys(tiny_config, "audio", f_max=4000.0))
     assert len(computed) == 1 + N_TINY
-    again(with_keys(tiny_config, "text", language="de"))
+    prepared(with_keys(tiny_config, "text", language="de"))
     assert len(stub_front_end.asked) == 1 + N_TINY
 
 
@@ -219,41 +225,36 @@ def test_phonemes_are_kept_by_the_lexicon_and_the_phonemizer(tmp_path, tiny_conf
     for lines in ("a = b", "a = c", "a = b"):
         stub_front_end.asked.clear()
         lexicon.write_text(lines, encoding="utf-8")
-        again(with_keys(tiny_config, "text", lexicon=str(lexicon)))
+        prepared(with_keys(tiny_config, "text", lexicon=str(lexicon)))
         asked.append(len(stub_front_end.asked))
     assert asked == [N_TINY, N_TINY, 0]
 
 
 def test_words_read_by_rule_are_kept_beside_the_phonemes(tmp_path, tiny_root, tiny_config, caplog):
     (tiny_root / "metadata.csv").write_text("".join(f"tiny-{i}|a grelf {i}\n" for i in range(N_TINY)), encoding="utf-8")
-    again(with_keys(tiny_config, "text", phonemizer="cmudict"))
+    prepared(with_keys(tiny_config, "text", phonemizer="cmudict"))
     (path,) = (tmp_path / "cache" / "phonemes").glob("*.unknown.json")
     assert json.loads(path.read_text(encoding="utf-8")) == ["grelf"]
     assert f"1 words are not in CMUdict and were read by rule: see {path}" in caplog.text
 
 
 def test_a_damaged_cache_is_rebuilt(tmp_path, tiny_config, tiny, stub_front_end, computed):
-    statistics, cache = tiny.statistics(), tmp_path / "cache"
-    mels, paths = {}, {}
-    for i in (3, 4, 5):
-        mels[i], paths[i] = tiny.mel(i), next(cache.rglob(f"{tiny._keys[i]}.npy"))
+    statistics, cache, mels = tiny.statistics(), tmp_path / "cache", {i: tiny.mel(i) for i in (3, 4, 5)}
 
     def same(corpus):
         return all(np.array_equal(corpus.mel(i), mel) for i, mel in mels.items())
 
-    paths[3].write_bytes(paths[3].read_bytes()[:-4])
-    paths[4].unlink()
-    np.save(paths[5], np.ascontiguousarray(mels[5].T))  # whole and of the same size, but not (n_mels, T_mel)
-    corpus = again(tiny_config)  # which an intact index does not keep from looking
+    damage(cache, tiny, mels)
+    corpus = prepared(tiny_config)  # which an intact index does not keep from looking
     assert len(computed) == 2 and same(corpus) and len(computed) == 3
     for file in cache.rglob("*.json"):
         file.write_bytes(file.read_bytes()[:-3])
     stub_front_end.asked.clear()
-    corpus = again(tiny_config)
+    corpus = prepared(tiny_config)
     assert len(computed) == 3 and len(stub_front_end.asked) == N_TINY and corpus.statistics() == statistics
     for file in cache.rglob("*.npy"):  # of the same size, so that only reading finds out
         file.write_bytes(b"?" * file.stat().st_size)
-    assert same(again(tiny_config)) and not list(cache.rglob("*.tmp"))
+    assert same(prepared(tiny_config)) and not list(cache.rglob("*.tmp"))
 
 
 @pytest.mark.usefixtures("tiny")
@@ -261,7 +262,7 @@ def test_nonsense_in_the_index_is_not_believed(tmp_path, tiny_config, computed):
     index = next((tmp_path / "cache").rglob("index.json"))
     for nonsense in ("[]", "null", '{"a": 1}', index.read_text().replace("wav", "waw")):
         index.write_text(nonsense)
-        assert again(tiny_config).n_frames.tolist() == list(TINY_FRAMES)
+        assert prepared(tiny_config).n_frames.tolist() == list(TINY_FRAMES)
     assert not computed  # found by content
 
 
@@ -269,23 +270,18 @@ def test_a_clip_that_changed_after_preparation_is_not_passed_off(tiny_root, tmp_
     for file in (tmp_path / "cache").rglob("*.npy"):
         file.unlink()
     save_wav(tiny_root / "wavs/tiny-4.wav", np.zeros(HOP * 40), SAMPLE_RATE)
-    with pytest.raises(AudioError, match="changed"):
-        tiny.mel(4)
+    refused(AudioError, "changed", tiny.mel, 4)
     save_wav(tiny_root / "wavs/tiny-4.wav", np.zeros(HOP * 39), SAMPLE_RATE)
-    with pytest.raises(AudioError, match="shorter"):
-        tiny.wav(4)
+    refused(AudioError, "shorter", tiny.wav, 4)
 
 
 # F0
 
 
-@pytest.mark.usefixtures("stub_front_end")
 def test_f0_is_tracked_once_and_only_where_it_is_asked_for(tiny, pitched_config, tmp_path, computed, tracked, capfd):
     assert not tiny.has_f0
-    with pytest.raises(ValueError, match="without F0"):
-        tiny.f0(3)
-    with pytest.raises(ValueError, match="without F0"):
-        tiny.f0_statistics()
+    refused(ValueError, "without F0", tiny.f0, 3)
+    refused(ValueError, "without F0", tiny.f0_statistics)
     assert not (tmp_path / "cache" / "f0").exists()
     corpus = prepare(pitched_config, pitched_config.dataset.metafile_train)
     assert "features" in capfd.readouterr().err
@@ -301,29 +297,27 @@ def test_f0_is_tracked_once_and_only_where_it_is_asked_for(tiny, pitched_config,
     prepare(pitched_config, pitched_config.dataset.metafile_train)
     assert capfd.readouterr().err == ""
     assert len(tracked) == N_TINY
-    other = again(with_keys(pitched_config, "pitch", f_min=80.0))
+    other = prepared(with_keys(pitched_config, "pitch", f_min=80.0))
     assert len(tracked) == 2 * N_TINY
     assert other.f0_statistics()[0] == pytest.approx(corpus.f0_statistics()[0] + np.log(80 / 65), rel=1e-5)
-    again(with_keys(pitched_config, "audio", f_max=4000.0))
+    prepared(with_keys(pitched_config, "audio", f_max=4000.0))
     assert len(tracked) == 2 * N_TINY  # F0 has nothing to do with the mel's bands
     assert len(computed) == N_TINY
 
 
-@pytest.mark.usefixtures("tracked", "stub_front_end")
+@pytest.mark.usefixtures("tracked")
 def test_f0_statistics_are_kept_unless_damaged_and_need_a_voiced_frame(pitched_config, tmp_path, monkeypatch):
-    statistics = again(pitched_config).f0_statistics()
+    statistics = prepared(pitched_config).f0_statistics()
     path = next((tmp_path / "cache" / "f0").rglob("statistics*"))
     path.write_text("[1.0, 2.0]")
-    assert again(pitched_config).f0_statistics() == (1.0, 2.0)
+    assert prepared(pitched_config).f0_statistics() == (1.0, 2.0)
     path.write_text("[1.0")
-    assert again(pitched_config).f0_statistics() == statistics
+    assert prepared(pitched_config).f0_statistics() == statistics
     shutil.rmtree(tmp_path / "cache" / "f0")
     monkeypatch.setattr(features, "track_f0", lambda wav, *_: np.zeros((2, len(wav) // HOP), dtype=np.float32))
-    with pytest.raises(ValueError, match="10 recordings"):
-        again(pitched_config).f0_statistics()
+    refused(ValueError, "10 recordings", prepared(pitched_config).f0_statistics)
 
 
-@pytest.mark.usefixtures("stub_front_end")
 def test_interrupted_tracking_goes_on_where_it_stopped(pitched_config, computed, tracked, monkeypatch):
     track_f0 = features.track_f0
 
@@ -334,24 +328,20 @@ def test_interrupted_tracking_goes_on_where_it_stopped(pitched_config, computed,
 
     monkeypatch.setattr(features, "track_f0", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        again(pitched_config)
+        prepared(pitched_config)
     monkeypatch.setattr(features, "track_f0", track_f0)
-    corpus = again(pitched_config)
+    corpus = prepared(pitched_config)
     assert sorted(tracked) == list(TINY_FRAMES)
     assert len(computed) == N_TINY
     assert corpus.f0(9).shape == (2, 130)
 
 
-@pytest.mark.usefixtures("stub_front_end")
 def test_damaged_f0_is_mended_alone(pitched_config, tmp_path, computed, tracked):
-    corpus = again(pitched_config)
-    paths = {i: next((tmp_path / "cache" / "f0").rglob(f"{corpus._keys[i]}.npy")) for i in (3, 4, 5)}
-    right = {i: corpus.f0(i) for i in paths}
-    paths[3].write_bytes(paths[3].read_bytes()[:-4])
-    paths[4].unlink()
-    np.save(paths[5], np.ascontiguousarray(right[5].T))  # whole and of the same size, but not (2, T_mel)
+    corpus = prepared(pitched_config)
+    right = {i: corpus.f0(i) for i in (3, 4, 5)}
+    damage(tmp_path / "cache" / "f0", corpus, right)
     tracked.clear()
-    mended = again(pitched_config)
+    mended = prepared(pitched_config)
     assert tracked == [TINY_FRAMES[3], TINY_FRAMES[4]]
     for i, f0 in right.items():
         np.testing.assert_array_equal(mended.f0(i), f0)
@@ -359,20 +349,19 @@ def test_damaged_f0_is_mended_alone(pitched_config, tmp_path, computed, tracked)
     assert len(computed) == N_TINY
 
 
-@pytest.mark.usefixtures("stub_front_end", "tracked")
+@pytest.mark.usefixtures("tracked")
 def test_several_processes_make_the_same_features(pitched_config, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "CLIPS_A_WORKER", 2)
-    alone = again(pitched_config)
+    alone = prepared(pitched_config)
     config = with_keys(pitched_config, "dataset", cache=str(tmp_path / "other"))
-    several = again(with_keys(config, "system", num_workers=2))
+    several = prepared(with_keys(config, "system", num_workers=2))
     for i in range(N_TINY):
         np.testing.assert_array_equal(several.f0(i), alone.f0(i))
         np.testing.assert_array_equal(several.mel(i), alone.mel(i))
 
 
-@pytest.mark.usefixtures("stub_front_end")
 def test_tones_have_their_f0(pitched_config):
-    log_f0, voicing = again(pitched_config).f0(1)  # tiny-1 is a tone of 440 Hz, 9 frames long
+    log_f0, voicing = prepared(pitched_config).f0(1)  # tiny-1 is a tone of 440 Hz, 9 frames long
     assert voicing[3:6].all()
     np.testing.assert_allclose(log_f0[3:6], np.log(440), atol=0.01)
 
@@ -380,11 +369,11 @@ def test_tones_have_their_f0(pitched_config):
 # Subsets
 
 
-@pytest.mark.usefixtures("stub_front_end", "tracked")
+@pytest.mark.usefixtures("tracked")
 def test_a_subset_is_the_same_clips_and_no_others(pitched_config, tiny_root):
     with open(tiny_root / "train.txt", "a") as file:
         file.write("nobody\n")
-    whole = again(pitched_config)
+    whole = prepared(pitched_config)
     assert whole.skipped
     whole.durations = [np.bincount(np.arange(n) % len(i), minlength=len(i)) for n, i in zip(whole.n_frames, whole.ids)]
     chosen = [7, 2, 5]

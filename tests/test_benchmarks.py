@@ -9,13 +9,13 @@ import soundfile
 import torch
 from torch import nn
 
-import text
 import train
 from benchmarks import gpu_lease, growth, packed, synthesis, training
 from data_util import config as configuration
 from data_util.config import ROOT
-from tests.conftest import corpus_keys
 from training import gpu
+
+pytest_plugins = "tests.run_fixtures"
 
 TINY = [str(ROOT / "tests" / name) for name in ("tiny.yaml", "tiny_frames.yaml")]
 
@@ -97,14 +97,8 @@ def test_speech_is_as_long_as_asked_for(tmp_path):
 # -- of training
 
 
-@pytest.fixture
-def arguments(tiny_root, tmp_path, stub_front_end):
-    """What makes a benchmark take the tiny model and corpus."""
-    assert text.FrontEnd is stub_front_end
-    return ["-c", TINY[0], *corpus_keys(tiny_root, tmp_path / "cache")]
-
-
 @pytest.mark.parametrize("kind", ["tiny", "frames"])
+@pytest.mark.usefixtures("stub_front_end")
 def test_a_step_is_timed_by_part(arguments, capsys, kind):
     more = ["-c", TINY[1], "pitch.f_max=2000", "alignment.init_steps=100"] if kind == "frames" else []
     assert training.main([*arguments, *more, "--rounds", "2", "--threads", "1", "system.seed=1"]) == 0
@@ -124,7 +118,7 @@ def test_a_step_is_timed_by_part(arguments, capsys, kind):
 
 
 def test_what_is_computed_is_charged_to_its_part():
-    watch, once = training.Stopwatch(torch.device("cpu")), torch.ones(30, 20)
+    watch, once, flop = training.Stopwatch(torch.device("cpu")), torch.ones(30, 20), 2 * 30 * 20 * 30
 
     def step():
         product(once.T)
@@ -132,11 +126,7 @@ def test_what_is_computed_is_charged_to_its_part():
         once @ once.T
 
     product = watch.watched(lambda a: once @ a, "decoder")
-    assert watch.flop(step) == {
-        "decoder": 2 * 2 * 30 * 20 * 30,
-        "rest": 2 * 30 * 20 * 30,
-        "whole": 3 * 2 * 30 * 20 * 30,
-    }
+    assert watch.flop(step) == {"decoder": 2 * flop, "rest": flop, "whole": 3 * flop}
     assert watch.timed(step)["whole"] < 60  # seconds again
 
 
@@ -241,6 +231,7 @@ def rehearsed(tmp_path, *words):
     return json.loads(out.read_text())
 
 
+@pytest.mark.usefixtures("stub_front_end")
 def test_what_a_lease_measures_of_training(arguments, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_lease, "drawn", lambda *args, drawn=gpu_lease.drawn: drawn(*args, n=2))
     for part in ("equality", "graphed", "steps"):

@@ -10,17 +10,16 @@ import export
 import sampling
 import train
 from data_util import config as configuration
-from data_util import features, gta
+from data_util import gta
 from data_util.config import ROOT
-from data_util.corpus import prepare
 from data_util.dataset import fixed_batch
 from evaluation.held_out import plan_along
 from model.nisets import NiSETS
 from sampling import Voice
 from tests import fake_cuda
 from tests.child import fake_f0
-from tests.conftest import even_durations, with_keys
-from tests.runs import QUICK, break_losses, differences, load, only, steps
+from tests.conftest import even_durations, prepared, with_keys
+from tests.runs import break_losses, differences, load, only, steps
 from text import SYMBOLS
 from training import checkpoint, extract, initialise, realign, validation
 from training.data import Data, clip_tensors, content_of_latents
@@ -39,8 +38,11 @@ KINDS = {
 SEARCH = "model/monotonic_align/__init__.py: "
 
 
+pytest_plugins = "tests.run_fixtures"
+
+
 def tiny_config_of(overlays, overrides=()):
-    more = ["system.cuda_graphs=false", "system.sample_clips=10", "alignment.init_steps=2"]
+    more = ["system.cuda_graphs=false", "system.sample_clips=10"]
     return configuration.load([ROOT / "tests" / name for name in overlays], [*more, *overrides])
 
 
@@ -51,18 +53,15 @@ def device(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_training_measuring_and_speaking_keep_to_the_device(
-    kind, tiny_root, tiny_config, stub_front_end, tmp_path, monkeypatch, request
-):
-    assert stub_front_end
-    for owner, name, stub in ((features, "track_f0", fake_f0), (validation, "save_validation", None),
-                              (validation, "measure_spoken", None)):  # fmt: skip
-        monkeypatch.setattr(owner, name, stub or (lambda *_: {}))
-    *overlays, amp = KINDS[kind]
-    config = dataclasses.replace(tiny_config_of(*overlays), dataset=tiny_config.dataset)
+@pytest.mark.usefixtures("runs")
+def test_training_measuring_and_speaking_keep_to_the_device(kind, tiny_root, arguments, tmp_path, monkeypatch, request):
+    for name in ("save_validation", "measure_spoken"):
+        monkeypatch.setattr(validation, name, lambda *_: {})
+    overlays, overrides, amp = KINDS[kind]
+    config = tiny_config_of(overlays, [*overrides, *arguments[2:]])
     (tiny_root / "train.txt").write_text("tiny-1\ntiny-4\ntiny-6\ntiny-9\n")
     # a clip has a speaker where its list names one, which this one does not
-    corpus = prepare(with_keys(config, "speakers", names=()), config.dataset.metafile_train, progress=False)
+    corpus = prepared(with_keys(config, "speakers", names=()))
     corpus.durations = even_durations(corpus)
     device = request.getfixturevalue("device")
     processes = Processes.join()
@@ -110,34 +109,22 @@ def test_a_voice_and_the_graphs_of_its_parts_keep_to_the_device(overlays, tmp_pa
     assert len(voice.speak_batch(["One.", "Another one."], **settings)) == 2
     assert len(voice.copy(np.zeros(9 * hop_length, dtype=np.float32))) == 9 * hop_length
 
-    x = torch.arange(1, 20)[None]
-    values = {"x": x, "length_scale": torch.tensor(3.0, dtype=torch.float64), "noise_values": torch.randn(1, 2, 19)}
-    values = {name: value.cuda() for name, value in (values | export.context()).items()}
+    values = {name: value.cuda() for name, value in export.example().items()}
     for graph in export.graphs(voice.model):
         if "noise_latents" in graph.inputs:
             n = -(-int(values["durations"].sum()) // 4) * 4
-            shapes = {"noise_latents": (config.n_latents, n), "noise_f0": (1, n), "noise_wav": (1, n * hop_length)}
-            values |= {name: torch.randn(1, *shape, device="cuda") for name, shape in shapes.items()}
+            values |= {name: value.cuda() for name, value in export.noises(voice.model, n).items()}
         values |= export.call(graph, values)
     assert values["wav"].is_cuda and device
 
 
-def test_a_run_on_the_device_skips_saves_and_goes_on(
-    tiny_config, stub_front_end, device, tmp_path, monkeypatch, caplog
-):
-    assert stub_front_end
-    monkeypatch.setattr(checkpoint, "RUNS", tmp_path / "runs")
+def test_a_run_on_the_device_skips_saves_and_goes_on(quick, runs, device, monkeypatch, caplog):
     monkeypatch.setattr(validation, "validate", lambda *_: {"latent_l1": 1.0})
     monkeypatch.setattr(validation, "save_curves", lambda *_: None)
-    config = dataclasses.replace(
-        tiny_config_of(["tiny.yaml"], [*QUICK, "system.log_step=3", "system.save_ckpt=4"]),
-        dataset=tiny_config.dataset,
-    )
-    path = tmp_path / "config.yaml"
-    path.write_text(configuration.to_yaml(config), encoding="utf-8")
     break_losses(monkeypatch, lambda state: state.step == 1, "loss_score")
-    assert train.main(["-c", str(path), "training.train_num_steps=6"]) == 0
-    run = only(tmp_path / "runs")
+    more = ["system.cuda_graphs=false", "system.log_step=3", "system.save_ckpt=4", "training.train_num_steps=6"]
+    assert train.main([*quick, *more]) == 0
+    run = only(runs)
     assert steps(run) == [4, 6] and "step 2 skipped, not finite: loss_score" in caplog.text
     whole = load(run)
     assert train.main(["-id", run.name, "-ckpt", "4"]) == 0

@@ -2,34 +2,21 @@
 
 import pytest
 
-import text
 from data_util import config as configuration
-from data_util.config import ROOT
-from evaluation import metrics
 from experiments import ablation, runs
-from tests.child import fake_f0
-from tests.conftest import corpus_keys, without_judges
 from training import validation
 from training.schedule import stage_at
 
-
-@pytest.fixture
-def of_corpus(tiny_root, tmp_path):
-    """Overrides for the tiny corpus and a small decoder, as a configuration with tests/tiny.yaml takes them."""
-    small = ["decoder.kind=convnext1d", "decoder.channels=8", "decoder.hidden_channels=8", "decoder.n_layers=1"]
-    return [*corpus_keys(tiny_root, tmp_path / "cache"), *small]
+pytest_plugins = "tests.run_fixtures"
 
 
 @pytest.fixture
-def command(of_corpus, monkeypatch, stub_front_end):
-    """What makes the ablation train the tiny model on the tiny corpus for two steps."""
-    assert text.FrontEnd is stub_front_end
-    without_judges(monkeypatch)
-    monkeypatch.setattr(metrics, "track_f0", fake_f0)
+def command(arguments, runs, monkeypatch):  # noqa: ARG001
+    """What makes the ablation train the tiny model, with a small decoder, on the tiny corpus for two steps."""
     for name in ("save_validation", "save_curves"):
         monkeypatch.setattr(validation, name, lambda *_: None)
-    tiny = ["-c", str(ROOT / "tests" / "tiny.yaml"), "--steps", "2", "--seeds", "1"]
-    return [*of_corpus, "system.save_ckpt=1", *tiny]
+    small = ["decoder.kind=convnext1d", "decoder.channels=8", "decoder.hidden_channels=8", "decoder.n_layers=1"]
+    return [*arguments, *small, "system.save_ckpt=1", "--steps", "2", "--seeds", "1"]
 
 
 def test_every_arm_is_a_configuration_and_changes_it():

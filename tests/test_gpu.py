@@ -1,7 +1,6 @@
 """Which GPUs can be used, and on one, where there is one, what the pretended device of test_device.py cannot show: the
 numbers."""
 
-import dataclasses
 import os
 
 import numpy as np
@@ -11,15 +10,15 @@ import torch
 import train
 from benchmarks.gpu_lease import distance, gradients
 from data_util import config as configuration
-from data_util.config import ROOT
-from data_util.corpus import prepare
 from data_util.dataset import fixed_batch
-from tests.conftest import even_durations, with_keys
+from tests.conftest import even_durations, prepared, refused, with_keys
 from tests.runs import ALONE, only, steps
 from training import checkpoint, gpu
 from training.data import Data
 from training.distributed import Processes
 from training.state import build_state
+
+pytest_plugins = "tests.run_fixtures"
 
 
 @pytest.fixture
@@ -68,8 +67,7 @@ def test_a_gpu_that_is_hidden_or_not_wanted_is_no_fault(monkeypatch, hidden):
     assert not gpu.use_gpu("cpu")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
     assert not gpu.use_gpu()
-    with pytest.raises(gpu.DeviceError, match="no NVIDIA GPU is visible here"):
-        gpu.use_gpu("cuda")
+    refused(gpu.DeviceError, "no NVIDIA GPU is visible here", gpu.use_gpu, "cuda")
 
 
 def test_without_nvidia_smi_there_is_no_gpu(monkeypatch, tmp_path):
@@ -96,8 +94,7 @@ def test_a_card_without_kernels_is_named(monkeypatch, capability, built, least):
     if least is None:
         assert gpu.use_gpu() and gpu.use_gpu(cards=[1])
         return
-    with pytest.raises(gpu.DeviceError, match=f"an old card has compute capability .* has kernels from {least} on"):
-        gpu.use_gpu()
+    refused(gpu.DeviceError, f"an old card has compute capability .* has kernels from {least} on", gpu.use_gpu)
 
 
 @pytest.mark.usefixtures("driver")
@@ -119,9 +116,8 @@ def test_run_sh_is_told_how_many_processes(capsys, monkeypatch):
 
 
 @pytest.fixture
-def config(tiny_config):
-    config = configuration.load(ROOT / "tests" / "tiny.yaml", ["alignment.init=none"])
-    return dataclasses.replace(config, dataset=tiny_config.dataset)
+def config(config):
+    return configuration.change(config, ["alignment.init=none"])
 
 
 @pytest.mark.gpu
@@ -138,10 +134,10 @@ def test_a_step_has_the_losses_and_gradients_of_the_cpu(config, tiny, graphed):
 
 
 @pytest.mark.gpu
-def test_a_step_does_not_wait_for_the_device(config, stub_front_end):
-    assert stub_front_end
+@pytest.mark.usefixtures("stub_front_end")
+def test_a_step_does_not_wait_for_the_device(config):
     config = with_keys(config, "alignment", init="em", init_steps=10**6)
-    corpus = prepare(config, config.dataset.metafile_train, progress=False)
+    corpus = prepared(config)
     corpus.durations = even_durations(corpus)
     processes = Processes.join("cuda")
     state = build_state(config, processes, corpus.symbols)
@@ -170,12 +166,9 @@ def test_it_speaks_as_on_the_cpu(config, tiny):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("amp", ["false", "true"])
-def test_a_run_trains_and_goes_on(config, stub_front_end, tmp_path, monkeypatch, amp):
-    assert stub_front_end
-    monkeypatch.setattr(checkpoint, "RUNS", tmp_path / "runs")
-    path = tmp_path / "config.yaml"
-    path.write_text(configuration.to_yaml(with_keys(config, "system", num_workers=1)))
-    assert train.main(["-c", str(path), "-a", amp, "training.train_num_steps=4"]) == 0
-    run = only(tmp_path / "runs")
+def test_a_run_trains_and_goes_on(arguments, runs, amp):
+    keys = ["alignment.init=none", "system.num_workers=1", "training.train_num_steps=4"]
+    assert train.main([*arguments, *keys, "-a", amp]) == 0
+    run = only(runs)
     assert train.main(["-id", run.name, "training.train_num_steps=8"]) == 0
     assert steps(run)[-1] == 8 and checkpoint.steps(run, "voice")[-1] == 8

@@ -1,7 +1,6 @@
 """CUDA graphs, on a device that records operations and makes them again: what a graph does with kernels."""
 
 import contextlib
-import dataclasses
 
 import pytest
 import torch
@@ -11,12 +10,13 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 import train
 from data_util import config as configuration
-from data_util.config import ROOT
 from data_util.dataset import fixed_batch
 from tests.runs import ALONE
 from training import graphs, state
 from training.graphs import Graphed
 from training.state import build_state
+
+pytest_plugins = "tests.run_fixtures"
 
 
 class Tape(TorchDispatchMode):
@@ -68,12 +68,7 @@ def gradients_of(function, net, x, t):
     x = x.clone().requires_grad_()
     first, second = function(x, scale=2.0, t=t)
     (first.square().sum() + 3 * second.sum()).backward()
-    found = [
-        first.detach().clone(),
-        second.detach().clone(),
-        x.grad.clone(),
-        *(p.grad.clone() for p in net.parameters()),
-    ]
+    found = [one.detach().clone() for one in (first, second, x.grad, *(p.grad for p in net.parameters()))]
     net.zero_grad(set_to_none=True)
     return found
 
@@ -139,9 +134,8 @@ def test_recording_draws_nothing():
 
 
 @pytest.mark.usefixtures("tapes")
-def test_a_training_step_of_graphs_is_the_same_step(tiny, tiny_config, monkeypatch):
-    config = configuration.load(ROOT / "tests" / "tiny.yaml", ["alignment.init=none"])
-    config = dataclasses.replace(config, dataset=tiny_config.dataset)
+def test_a_training_step_of_graphs_is_the_same_step(tiny, config, monkeypatch):
+    config = configuration.change(config, ["alignment.init=none"])
     made = []
     for is_graphed in (True, False):
         monkeypatch.setattr(state, "uses_graphs", lambda *_, is_graphed=is_graphed: is_graphed)

@@ -6,39 +6,33 @@ import numpy as np
 import pytest
 import torch
 
-import text
 from data_util import config as configuration
-from data_util import features
-from data_util.config import ROOT
-from data_util.corpus import prepare
 from model.alignment import length_regulate
 from model.losses import prior_loss
 from model.prosody import pitch_and_energy
-from tests.child import fake_f0
-from tests.conftest import even_durations, with_keys
+from tests.conftest import even_durations, prepared, with_keys
 from tests.runs import ALONE, copied, differences
 from training import initialise
 from training.data import clip_tensors
 from training.distributed import Processes
 from training.state import build_state
 
+pytest_plugins = "tests.run_fixtures"
+
 
 @pytest.fixture
-def make(tiny_config, stub_front_end, monkeypatch):
+def make(config, runs):  # noqa: ARG001
     """Gives a state of the tiny model, and the tiny corpus, aligned, of a kind: two speakers say its clips in turn
     where there are two voices, and mu depends on pitch and energy where there is pitch."""
-    assert text.FrontEnd is stub_front_end
-    monkeypatch.setattr(features, "track_f0", fake_f0)
 
     def fresh(kind):
-        config = configuration.load(ROOT / "tests" / "tiny.yaml", ["prosody.kind=frame"] if kind == "pitch" else [])
-        config = dataclasses.replace(config, dataset=tiny_config.dataset)
-        corpus = prepare(config, config.dataset.metafile_train, progress=False)
+        ours = configuration.change(config, ["prosody.kind=frame"] if kind == "pitch" else [])
+        corpus = prepared(ours)
         corpus.durations = even_durations(corpus)
         if kind == "two voices":
-            config = with_keys(config, "speakers", names=("ann", "ben"))
+            ours = with_keys(ours, "speakers", names=("ann", "ben"))
             corpus.speakers = np.arange(len(corpus)) % 2
-        state = build_state(config, ALONE, corpus.symbols)
+        state = build_state(ours, ALONE, corpus.symbols)
         state.model.latent_mean.fill_(corpus.statistics()[0])
         state.model.latent_std.fill_(corpus.statistics()[1])
         if kind == "two voices":

@@ -50,7 +50,6 @@ def test_the_inverse_of_a_waveforms_spectra_is_the_waveform_to_both_ends(n_fft, 
         padded = F.pad(wav, (n_fft, n_fft), value=0.3)[:, (n_fft + hop) // 2 : -(n_fft + hop) // 2]
         window = torch.hann_window(n_fft)
         spectrum = torch.stft(padded, n_fft, hop, window=window, center=False, return_complex=True)
-        assert spectrum.shape == (2, n_fft // 2 + 1, frames)
         back = InverseSTFT(n_fft, hop)(spectrum.real, spectrum.imag)
         assert back.shape == (2, 1, frames * hop)
         assert (back[:, 0] - wav).abs().max() <= 1e-5
@@ -77,17 +76,31 @@ def test_magnitudes_are_bounded_smoothly_and_start_out_exponential():
 # the excitation
 
 
-def pulses_of(f0):
-    """f0: (T,) Hz. Returns (T 256,) float64."""
+@pytest.fixture
+def excitation():
+    return Excitation(1024, 256, RATE)
+
+
+def pulses_of(f0, voicing=None, recording=None):
+    """f0 and voicing (or it is 1): (T,), Hz; recording: (T 256,). Returns (T 256,) float64."""
     excitation, f0 = Excitation(1024, 256, RATE), torch.as_tensor(f0, dtype=torch.float32)[None, None]
-    return excitation.pulses(f0, None, None, excitation.phase(f0, torch.ones_like(f0)))[0, 0].double().numpy()
+    phase = excitation.phase(f0, torch.ones_like(f0) if voicing is None else voicing[None, None])
+    if recording is not None:
+        recording = torch.as_tensor(recording, dtype=torch.float32)[None, None]
+    return excitation.pulses(f0, None, recording, phase)[0, 0].double().numpy()
 
 
-def harmonics_of(f0, n):
-    """The pulses by their definition. f0: Hz and n: harmonics, of each sample. Returns as many samples."""
-    phase = 2 * np.pi * np.cumsum(np.asarray(f0, dtype=np.float64) / RATE)
-    total = sum(np.cos(k * phase) * (k <= n) for k in range(1, n.max() + 1))
+def harmonics_of(cycles, f0):
+    """The pulses by their definition: all harmonics under the Nyquist frequency. Both are of each sample."""
+    n = np.ceil(RATE / 2 / f0).astype(int) - 1
+    total = sum(np.cos(2 * np.pi * k * cycles) * (k <= n) for k in range(1, n.max() + 1))
     return total * np.sqrt(2 / n)
+
+
+def at_samples(frames):
+    """Values of frames, interpolated from the middle of each to its 256 samples."""
+    places = (np.arange(len(frames) * 256) + 0.5) / 256 - 0.5
+    return np.interp(places, np.arange(len(frames)), frames)  # which holds the ends
 
 
 @pytest.mark.parametrize("f0", [80.0, 110.25, 173.3, 225.0, 400.0, 6000.0])
@@ -110,10 +123,8 @@ def test_pulses_have_equal_harmonics_up_to_nyquist_nothing_else_and_power_one(f0
 
 def test_a_gliding_pitch_has_one_phase_that_never_jumps():
     frames = np.linspace(100, 330, 90)  # Hz
-    places = ((np.arange(90 * 256) + 0.5) / 256 - 0.5).clip(0, 89)  # in frames
-    f0 = np.interp(places, np.arange(90), frames)
-    expected = harmonics_of(f0, np.ceil(RATE / 2 / f0).astype(int) - 1)
-    wav = pulses_of(frames)
+    f0 = at_samples(frames)
+    expected, wav = harmonics_of(np.cumsum(f0 / RATE), f0), pulses_of(frames)
     # a sample in a thousand may have its harmonics counted otherwise, where one more reaches the Nyquist frequency
     assert np.quantile(np.abs(wav - expected), 0.999) < 2e-3
     assert np.square(wav - expected).mean() < 1e-4
@@ -122,11 +133,8 @@ def test_a_gliding_pitch_has_one_phase_that_never_jumps():
 def test_a_minute_later_the_pulses_are_still_in_place():
     frames = 60 * RATE // 256
     f0 = np.float64(np.float32(173.3))
-    last = slice(frames * 256 - 4096, None)
-    phase = 2 * np.pi * f0 / RATE * np.arange(1, frames * 256 + 1)[last]
-    n = math.ceil(RATE / 2 / f0) - 1
-    expected = sum(np.cos(k * phase) for k in range(1, n + 1)) * np.sqrt(2 / n)
-    assert np.abs(pulses_of([f0] * frames)[last] - expected).max() < 1e-3
+    last = np.arange(frames * 256 - 4096, frames * 256)
+    assert np.abs(pulses_of([f0] * frames)[last] - harmonics_of(f0 / RATE * (1 + last), f0)).max() < 1e-3
 
 
 def test_pulses_are_right_where_a_phase_is_exactly_zero():
@@ -134,7 +142,7 @@ def test_pulses_are_right_where_a_phase_is_exactly_zero():
         f0 = RATE / 2 / (n + 1)
         wav = pulses_of([f0] * 4)
         assert wav[2 * (n + 1) - 1] == pytest.approx(math.sqrt(2 * n), abs=1e-5)
-        assert np.abs(wav - harmonics_of([f0] * 1024, np.full(1024, n))).max() < 1e-4
+        assert np.abs(wav - harmonics_of(f0 / RATE * np.arange(1, 1025), f0)).max() < 1e-4
 
 
 @pytest.mark.parametrize("f0", [1e-3, RATE / 2, RATE])
@@ -142,19 +150,18 @@ def test_pulses_of_no_voice_are_finite(f0):
     assert np.isfinite(pulses_of([f0] * 4)).all()
 
 
-def test_spectra_of_pulses_and_noise_are_equally_flat():
+def test_spectra_of_pulses_and_noise_are_equally_flat(excitation):
     torch.manual_seed(0)
-    excitation = Excitation(1024, 256, RATE)  # which trains
     spectra = torch.complex(*excitation(Source(torch.full((1, 1, 400), 210.0), torch.ones(1, 1, 400))))
     power = spectra.abs().square()[:, 0, :, 3:-3].mean(-1)  # (2, 513)
     level = 10 * torch.log10(power[:, 10:490].unflatten(1, (-1, 40)).mean(2) / (3 / 8 * 1024))
     assert level.abs().max() < 0.7  # dB, in each of twelve bands
 
 
-def test_a_voice_that_speaks_has_of_the_noise_its_phases_alone():
+def test_a_voice_that_speaks_has_of_the_noise_its_phases_alone(excitation):
     noise = torch.randn(1, 1, 400 * 256, generator=torch.Generator().manual_seed(0))
     source = Source(torch.full((1, 1, 400), 210.0), torch.ones(1, 1, 400), noise)
-    drawn, heard = (torch.complex(*Excitation(1024, 256, RATE).train(trains)(source)) for trains in (True, False))
+    drawn, heard = (torch.complex(*excitation.train(trains)(source)) for trains in (True, False))
     assert torch.equal(heard[0], drawn[0])
     level = drawn[1].abs()[:, 1:-1, 3:-3].mean()  # at both ends there is less noise, and the outer bins are real
     usual = drawn[1].abs() > 0.2 * level
@@ -163,11 +170,11 @@ def test_a_voice_that_speaks_has_of_the_noise_its_phases_alone():
     assert heard[1].abs().max() < 1.01 * level
 
 
-def spectra_of(wav, n_fft=1024, hop=256):
-    """wav: (T hop,). Returns (n_fft / 2 + 1, T) as defined: silence on both sides, a Hann window, a DFT a frame."""
-    padded = np.pad(wav, (n_fft - hop) // 2)
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
-    return np.stack([np.fft.rfft(window * padded[i : i + n_fft]) for i in range(0, len(wav), hop)], axis=1)
+def spectra_of(wav):
+    """wav: (T 256,). Returns (513, T) as defined: silence on both sides, a Hann window, a DFT a frame."""
+    padded = np.pad(wav, (1024 - 256) // 2)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1024) / 1024)
+    return np.stack([np.fft.rfft(window * padded[i : i + 1024]) for i in range(0, len(wav), 256)], axis=1)
 
 
 @pytest.mark.parametrize("off", [0.0, 0.02])
@@ -176,24 +183,18 @@ def test_pulses_keep_step_with_a_recording(off):
     places = np.arange(256 * 60) / RATE
     cycles = np.cumsum(180 * (1 + 0.01 * np.sin(2 * np.pi * 6 * places))) / RATE + 0.37
     recording = sum(np.cos(2 * np.pi * (k * cycles + (0 if k == 1 else 0.1 * k))) / k for k in range(1, 9))
-    excitation = Excitation(1024, 256, RATE)
-    f0 = torch.full((1, 1, 60), 180 * (1 + off))
-    recording = torch.as_tensor(recording, dtype=torch.float32)[None, None]
-    phase = excitation.phase(f0, torch.ones_like(f0))
-    followed = excitation.pulses(f0, None, recording, phase)[0, 0].double().numpy()
-    n = math.ceil(RATE / 2 / (180 * (1 + off))) - 1
-    expected = sum(np.cos(2 * np.pi * k * cycles) for k in range(1, n + 1)) * np.sqrt(2 / n)
-    inner = slice(512, -512)  # the ends see less of the recording
+    f0 = 180 * (1 + off)
+    expected, inner = harmonics_of(cycles, f0), slice(512, -512)  # the ends see less of the recording
+    followed, free = pulses_of([f0] * 60, recording=recording), pulses_of([f0] * 60)
     assert np.corrcoef(followed[inner], expected[inner])[0, 1] > 0.9
-    free = excitation.pulses(f0, None, None, phase)[0, 0].double().numpy()
     assert np.corrcoef(free[inner], expected[inner])[0, 1] < 0.5
 
 
-def test_a_recordings_lead_is_that_of_a_sum_over_a_window():
+def test_a_recordings_lead_is_that_of_a_sum_over_a_window(excitation):
     """The angle of the recording, shifted down by F0, under a Hann window about each sample, written out."""
     generator = np.random.default_rng(0)
     recording, cycles = generator.standard_normal(900), np.cumsum(np.full(900, 150 / RATE))
-    lead = Excitation(1024, 256, RATE).lead(*(torch.as_tensor(each)[None, None] for each in (recording, cycles)))
+    lead = excitation.lead(*(torch.as_tensor(each)[None, None] for each in (recording, cycles)))
     half = int(LOCK_SPAN / 2 * RATE)
     window = np.hanning(2 * half + 1)
     shifted = np.pad(recording * np.exp(-2j * np.pi * cycles), half)
@@ -202,16 +203,15 @@ def test_a_recordings_lead_is_that_of_a_sum_over_a_window():
         assert abs((lead[0, 0, i].item() - angle + 0.5) % 1 - 0.5) < 1e-4
 
 
-def test_pulses_are_silent_without_voice_and_whole_with_it():
+def test_pulses_are_silent_without_voice_and_whole_with_it(excitation):
     f0 = torch.linspace(90, 300, 30)[None, None]
     voicing = torch.cat([torch.ones(10), torch.zeros(10), torch.ones(10)])[None, None]
     noise = torch.randn(1, 1, 30 * 256, generator=torch.Generator().manual_seed(0))
-    excitation = Excitation(1024, 256, RATE)
     gains = torch.ones_like(f0), torch.zeros_like(f0), voicing
     whole, silent, mixed = (torch.complex(*excitation(Source(f0, gain, noise))) for gain in gains)
     assert np.abs(whole[0, 0].numpy() - spectra_of(pulses_of(f0[0, 0]))).max() < 1e-2
     assert not silent[0].any()
-    anew = excitation.pulses(f0, None, None, excitation.phase(f0, voicing))[0, 0].numpy()
+    anew = pulses_of(f0[0, 0], voicing[0, 0])
     apart = [*range(8), *range(22, 30)]  # whose windows reach no frame of other voicing
     assert np.abs(mixed[0, 0].numpy() - spectra_of(anew))[..., apart].max() < 1e-2
     assert torch.equal(mixed[0][..., :8], whole[0][..., :8])
@@ -219,10 +219,9 @@ def test_pulses_are_silent_without_voice_and_whole_with_it():
     assert torch.equal(whole[1], silent[1]) and torch.equal(whole[1], mixed[1])  # the noise knows of no voice
 
 
-def test_the_pulses_phase_is_their_cycles_since_they_were_silent():
-    excitation, f0 = Excitation(1024, 256, RATE), torch.linspace(90, 300, 30, dtype=torch.float64)[None, None]
-    places = ((np.arange(30 * 256) + 0.5) / 256 - 0.5).clip(0, 29)  # in frames
-    cycles = np.cumsum(np.interp(places, np.arange(30), f0[0, 0])) / RATE
+def test_the_pulses_phase_is_their_cycles_since_they_were_silent(excitation):
+    f0 = torch.linspace(90, 300, 30, dtype=torch.float64)[None, None]
+    cycles = np.cumsum(at_samples(f0[0, 0])) / RATE
     before = np.concatenate([[0], cycles[255:-1:256]])  # of all frames before
 
     def check(silent, since):
@@ -236,12 +235,10 @@ def test_the_pulses_phase_is_their_cycles_since_they_were_silent():
     check([0, 1, 12, 13, 14], [0, *[1] * 12, 13, *[14] * 16])
 
 
-def test_voicing_is_interpolated_from_frame_to_frame():
+def test_voicing_is_interpolated_from_frame_to_frame(excitation):
     f0, voicing = torch.full((1, 1, 6), 150.0), torch.tensor([0.0, 0.2, 1.0, 1.0, 0.5, 0.0])[None, None]
-    places = ((np.arange(6 * 256) + 0.5) / 256 - 0.5).clip(0, 5)  # in frames
-    gain = np.interp(places, np.arange(6), voicing[0, 0])
-    found = torch.complex(*Excitation(1024, 256, RATE)(Source(f0, voicing)))[0, 0].numpy()
-    assert np.abs(found - spectra_of(gain * pulses_of(f0[0, 0]))).max() < 1e-2
+    found = torch.complex(*excitation(Source(f0, voicing)))[0, 0].numpy()
+    assert np.abs(found - spectra_of(at_samples(voicing[0, 0]) * pulses_of(f0[0, 0]))).max() < 1e-2
 
 
 # the vocoder

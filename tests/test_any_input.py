@@ -109,7 +109,7 @@ def test_most_texts_are_said():
 
 
 @pytest.mark.parametrize("unit", [*PIECES, "a", "a ", "x-", "aB1", "IIII", "[[a", "= ", ",.", "grelf's "])
-def test_work_grows_with_the_length(unit):
+def test_work_is_linear_in_the_length(unit):
     """Calls of functions, whatever the machine; the time of the patterns is watched in test_normalise.py."""
     front_end = made("cmudict")
     calls = [_calls(front_end, unit * (length // len(unit))) for length in (200, 1000, 2000)]
@@ -126,5 +126,5 @@ def _calls(front_end, text):
     "unit", ["x", "9", "Dr. 12:30, £5 ", "[[ ə ]]", '<break time="1s"/> a', "مرحبا ", "\ud800\0a", "grelf ", "x-"]
 )
 @pytest.mark.parametrize("name", NAMES)
-def test_ten_thousand_characters(name, unit):
+def test_ten_thousand_characters_are_said(name, unit):
     assert said_or_refused(made(name), unit * (10_000 // len(unit)))

@@ -239,7 +239,7 @@ def test_every_overlay_loads_by_name_and_by_file(overlay, below):
             assert kept == {name: value for name, value in keys.items() if name != "stages"}
 
 
-def test_there_and_back():
+def test_a_configuration_comes_back_from_a_tree_and_from_yaml():
     config = load("light", ["training.weight_decay=0", "alignment.init=none", "decoder.kind=convnext1d"])
     tree = to_dict(config)
     assert from_dict(tree) == config == from_dict(yaml.safe_load(to_yaml(config)))

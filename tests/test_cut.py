@@ -31,9 +31,8 @@ def texts(made, spans):
 
 
 def test_tokens_give_the_text_back_and_have_their_own_ids():
-    made = cut.make_take(
-        Recording("a", None, 'He — said:  "Ten  p.m." & left...'), np.zeros((80, 5)), FrontEnd(units="phones")
-    )
+    recording = Recording("a", None, 'He — said:  "Ten  p.m." & left...')
+    made = cut.make_take(recording, np.zeros((80, 5)), FrontEnd(units="phones"))
     assert " ".join(made.tokens) == 'He — said: "Ten p.m." & left...' and made.tokens[0] == "He —"
     assert len(made.ids) == len(made.tokens) and all(len(ids) for ids in made.ids)
     blank_or_space = [cut.SYMBOLS.index(cut.BLANK), cut.SYMBOLS.index(" ")]
@@ -70,9 +69,7 @@ def test_windows_cover_a_take_once():
     assert (whole.last, whole.end) == (300, made.mel.shape[1])
 
 
-@pytest.mark.parametrize(
-    ("heard", "right"), [("printing in the only sense", True), ("something else altogether", False)]
-)
+@pytest.mark.parametrize(("heard", "right"), [("printing in the only sense", True), ("something else", False)])
 def test_a_recogniser_refuses_what_it_does_not_hear(monkeypatch, heard, right):
     monkeypatch.setattr(metrics, "recogniser_name", lambda _: "Whisper any")
     monkeypatch.setattr(metrics, "recognise", lambda *_: heard)
@@ -102,20 +99,15 @@ def test_long_recordings_become_clips_that_prepare_reads(long_takes, tmp_path, c
     assert min(joints["a"][-1], joints["b"][-1]) > 20 > joints["short"][-1]
     assert cut.main([str(folder), str(tmp_path / "cut"), "--longest", "12"]) == 0
     out = capsys.readouterr().out
-    assert (
-        "2 recordings over 12 s" in out
-        and "1 recordings taken as they are" in out
-        and "0 recordings and clips left" in out
-    )
+    assert "2 recordings over 12 s" in out and "1 recordings taken as they are" in out
+    assert "0 recordings and clips left" in out
     rows = [line.split("|") for line in (tmp_path / "cut" / "metadata.txt").read_text().splitlines()]
     for name in ("a", "b"):
-        texts = [text for file, text in rows if file.startswith(f"{name}-")]
+        files, texts = zip(*(row for row in rows if row[0].startswith(f"{name}-")))
         assert " ".join(texts) == " ".join(said[name])
         ends = np.cumsum([len(text.split()) for text in texts])
         true = np.cumsum([len(sentence.split()) for sentence in said[name]])
-        seconds = np.cumsum(
-            [soundfile.info(tmp_path / "cut/wavs" / file).duration for file, _ in rows if file[0] == name]
-        )
+        seconds = np.cumsum([soundfile.info(tmp_path / "cut/wavs" / file).duration for file in files])
         at_joints = {int(n): second for n, second in zip(ends, seconds) if n in true}
         assert len(at_joints) > len(texts) / 2
         for n, second in at_joints.items():  # what was cut away of the pauses before is no more than it is long

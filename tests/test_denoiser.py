@@ -34,10 +34,9 @@ def make(kind="edm", **keywords):
     return Denoiser(sde, Network(), **keywords)
 
 
-def draw(seed=0):
+def draw():
     """r_0, noise, t and mu."""
-    generator = torch.Generator().manual_seed(seed)
-    r_0, noise, mu = torch.randn(3, 2, 3, 11, generator=generator)
+    r_0, noise, mu = torch.randn(3, 2, 3, 11, generator=torch.Generator().manual_seed(0))
     return 0.5 * r_0, noise, torch.tensor([1.0, 0.3]), mu
 
 

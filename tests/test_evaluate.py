@@ -26,8 +26,6 @@ pytest.importorskip("distillmos", reason="pip install -r requirements-extra.txt"
 pytest.importorskip("pocketsphinx", reason="pip install -r requirements-extra.txt")
 
 TEXTS = {"a": "First one.", "b": "Two, here.", "c": "Number 3."}
-
-
 METADATA = ("--metadata", "metadata.csv", "--wavs", "wavs")
 
 
@@ -229,17 +227,19 @@ def test_every_solver_that_is_named_is_a_system_of_many_evaluations(corpus, stub
     assert "RTF" in page and "CER" not in page  # what speaking tells is there without a measure
 
 
-def save_tiny_voice(folder):
+@pytest.fixture
+def tiny_voice(corpus, monkeypatch):
+    """Run off_tiny, whose voice speaks in truth."""
     from tests.test_sampling import CONFIG as TINY
     from tests.test_sampling import weights_of
 
-    return checkpoint.save_voice(folder, 5, weights_of(), TINY, SYMBOLS)
+    monkeypatch.setattr(checkpoint, "RUNS", corpus)
+    checkpoint.save_voice(corpus / "off_tiny", 5, weights_of(), TINY, SYMBOLS)
 
 
 @pytest.mark.gpu
-def test_a_gpu_and_the_cpu_are_timed(corpus, monkeypatch):
-    monkeypatch.setattr(checkpoint, "RUNS", corpus)
-    save_tiny_voice(corpus / "off_tiny")
+@pytest.mark.usefixtures("tiny_voice")
+def test_a_gpu_and_the_cpu_are_timed():
     arguments = ["-id", "off_tiny", *METADATA, "--device", "cuda", "--page", "-o", "out"]
     report = evaluate.evaluate(evaluate.parse_args(arguments))
     found = report["systems"]["one_step"]["measures"]
@@ -249,9 +249,8 @@ def test_a_gpu_and_the_cpu_are_timed(corpus, monkeypatch):
 
 
 @pytest.mark.slow  # starting a process takes seconds
-def test_a_voice_speaks_in_a_process_of_its_own(corpus, monkeypatch):
-    monkeypatch.setattr(checkpoint, "RUNS", corpus)
-    save_tiny_voice(corpus / "off_tiny")
+@pytest.mark.usefixtures("tiny_voice")
+def test_a_voice_speaks_in_a_process_of_its_own(corpus):
     arguments = ("-id", "off_tiny", *METADATA, "-n", 2, "--solver", "ddim", "--page", "-o", "out")
     report = evaluate.run(evaluate.parse_args([*map(str, arguments)]))
     for name in ("encoder_alone", "one_step", "n2_ddim"):
@@ -261,9 +260,8 @@ def test_a_voice_speaks_in_a_process_of_its_own(corpus, monkeypatch):
         for clip, one in report["clips"].items():
             spoken = one["systems"][name]
             assert len(spoken["symbols"]) == len(spoken["durations"]) > len(spoken["phonemes"]) > 0
-            assert sum(spoken["durations"]) == pytest.approx(
-                soundfile.info(f"out/{name}/{clip}.wav").duration, abs=0.01
-            )
+            seconds = soundfile.info(f"out/{name}/{clip}.wav").duration
+            assert sum(spoken["durations"]) == pytest.approx(seconds, abs=0.01)
     assert "Alignment: " in (corpus / "out" / "index.html").read_text("utf-8")
 
 

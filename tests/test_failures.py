@@ -61,12 +61,12 @@ def test_steps_in_a_row_that_are_not_finite_lead_back_with_lower_rates(quick, ru
         assert train.main(more) == 0
     run = only(runs)
     assert "back to step 4, with learning rates times 0.25" in caplog.text
-    whole, log = load(run), lines(run)
+    whole = load(run)
     assert (whole["step"], whole["lr_scale"]) == (8, 0.25)
     _, scale = stage_at(configuration.load(quick[1], more[2:]), 7)
     rates = {group["name"]: group["lr"] for group in whole["optimiser"]["param_groups"]}
     assert rates["text_encoder"] == rates["decoder"] == pytest.approx(0.25 * scale * 1e-3)
-    assert [line["step"] for line in log if line["kind"] == "train"] == [2, 4, 6, 8]
+    assert [line["step"] for line in lines(run, "train")] == [2, 4, 6, 8]
     (rollback,) = lines(run, "rollback")  # which clips it was is not forgotten
     assert (rollback["step"], rollback["from"], rollback["lr_scale"]) == (4, 7, 0.25)
     assert rollback["clips"] and all(clip.startswith("tiny-") for clip in rollback["clips"])

@@ -36,8 +36,8 @@ def loud(**sizes):
     return generator.eval()
 
 
-def latents(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+def latents(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
 def mask_of(lengths, frames):

@@ -103,6 +103,16 @@ def tiny_root(tmp_path):
     return save_tiny(tmp_path / "tiny", TINY_FRAMES)
 
 
+def spectra(padded, n_fft, hop_length):
+    """The STFT by its definition, in float64: a Hann window of n_fft samples at every hop_length-th, and a DFT of each.
+
+    padded: (..., T_wav). Returns (..., n_fft / 2 + 1, T).
+    """
+    frames = np.lib.stride_tricks.sliding_window_view(padded.astype(np.float64), n_fft, axis=-1)[..., ::hop_length, :]
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+    return np.fft.rfft(frames * window).swapaxes(-1, -2)
+
+
 def refused(error, match, function, *arguments, **keywords):
     """The error, of one line, with which a call has to end. match: a regular expression that its message has."""
     with pytest.raises(error, match=match) as caught:

@@ -11,6 +11,7 @@ from data_util.audio import MelSpectrogram
 from model.convnext import LOCK_SPAN, MAX_GAIN, ConvNeXtScore, Excitation
 from model.layers import InverseSTFT, bounded_exp
 from model.vocoder import Source
+from tests.conftest import spectra
 from tests.test_networks import BLOCKS, STFT, convnext_vocoder
 
 RATE = 22050  # Hz
@@ -171,10 +172,8 @@ def test_a_voice_that_speaks_has_of_the_noise_its_phases_alone(excitation):
 
 
 def spectra_of(wav):
-    """wav: (T 256,). Returns (513, T) as defined: silence on both sides, a Hann window, a DFT a frame."""
-    padded = np.pad(wav, (1024 - 256) // 2)
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1024) / 1024)
-    return np.stack([np.fft.rfft(window * padded[i : i + 1024]) for i in range(0, len(wav), 256)], axis=1)
+    """wav: (T 256,). Returns (513, T): with silence on both sides."""
+    return spectra(np.pad(wav, (1024 - 256) // 2), 1024, 256)
 
 
 @pytest.mark.parametrize("off", [0.0, 0.02])

@@ -1,5 +1,5 @@
-"""The discriminators: periods folded as a two-dimensional convolution has them, spectrograms as a naive DFT does, items
-apart, and each told its t."""
+"""The discriminators: periods folded as a two-dimensional convolution has them, spectrograms of the STFT's definition,
+items apart, and each told its t."""
 
 import dataclasses
 
@@ -20,6 +20,7 @@ from model.discriminator import (
     discriminator_loss,
     generator_losses,
 )
+from tests.conftest import spectra
 
 F64 = torch.float64
 SIZES = {"periods": (2, 3), "period_channels": (4, 8, 8), "scales": 2, "scale_channels": (16, 16, 16),
@@ -79,20 +80,16 @@ def test_a_scale_hears_the_average_of_its_samples():
 
 @torch.no_grad()
 @pytest.mark.parametrize("length", [200, 207, 20])
-def test_a_spectrogram_is_a_naive_dft_of_reflected_frames(length):
+def test_a_spectrogram_is_an_stft_of_the_reflected_sound(length):
     n_fft, hop_length = 64, 16
     wav = sounds(2, 1, length).to(F64)
     loudness = SpectrogramDiscriminator(n_fft, (4,), 8).to(F64).loudness(wav)
 
-    n = np.arange(n_fft)
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * n / n_fft)
-    matrix = np.exp(-2j * np.pi * np.outer(np.arange(n_fft // 2 + 1), n) / n_fft)
     x = np.pad(wav[:, 0].numpy(), ((0, 0), (0, max(0, 25 - length))))  # silence behind what cannot be reflected
     x = np.pad(x, ((0, 0), (24, 24)), mode="reflect")
-    starts = hop_length * np.arange(max(length, 25) // hop_length)
-    spectra = np.stack([(window * x[:, i : i + n_fft]) @ matrix.T for i in starts], axis=-1)
-    expected = (np.abs(spectra) ** 2 / (window**2).sum() + 1e-8) ** 0.15
-    assert loudness.shape == (2, 1, n_fft // 2 + 1, len(starts))
+    power_of_the_window = 3 / 8 * n_fft
+    expected = (np.abs(spectra(x, n_fft, hop_length)) ** 2 / power_of_the_window + 1e-8) ** 0.15
+    assert loudness.shape == (2, 1, n_fft // 2 + 1, max(length, 25) // hop_length)
     assert np.abs(loudness[:, 0].numpy() - expected).max() < 1e-6
 
 

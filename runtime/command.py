@@ -71,9 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--sentence-pause", type=float, metavar="SECONDS", help="between two sentences")
     parser.add_argument("--loudness", type=float, metavar="LUFS", help="to bring the sound to, for example -23")
     parser.add_argument("--speaker", metavar="NAME", help="of a voice of several; without it the first of them")
-    parser.add_argument(
-        "--timestamps", choices=list(timestamps.FORMATS), help="of words and phonemes, beside the sound"
-    )
+    parser.add_argument("--timestamps", choices=timestamps.FORMATS, help="of words and phonemes, beside the sound")
     parser.add_argument("-l", "--lexicon", metavar="FILE", help="words and how they are said: word = respelling")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 

@@ -25,10 +25,8 @@ _LABEL = (
     r"IQ of|RTX|GTX|RFC|ISO|[Aa]rea code|[Ee]xtension|P S|P\.S\.|Boeing|Flight|Exhibit|Page"
 )
 _HELP = r"(?:911|999|112|110|119|311|411|000|988)"
-_ROAD = (
-    "Street|Streets|Avenue|Road|Boulevard|Lane|Drive|Place|Court|Square|Terrace|Way|Highway|Parkway|Expressway|"
-    "street|avenue|road|boulevard|lane|drive|place|court|square|terrace|highway|parkway|expressway"
-)
+_ROAD = "Street|Avenue|Road|Boulevard|Lane|Drive|Place|Court|Square|Terrace|Highway|Parkway|Expressway"
+_ROAD = f"{_ROAD}|{_ROAD.lower()}|Streets|Way"
 _DIRECTION = "North|South|East|West|Northeast|Northwest|Southeast|Southwest"
 
 

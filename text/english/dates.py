@@ -79,10 +79,9 @@ def _military(match):
     """0800: zero eight hundred; 1430-1500: fourteen thirty to fifteen hundred."""
     said = []
     for digits in re.findall(r"\d{4}", match[0]):
-        hour, minute = numbers.cardinal(digits[:2]), digits[2:]
-        said.append(
-            words("zero" if digits[0] == "0" else "", hour, numbers.two_digits(minute) if int(minute) else "hundred")
-        )
+        zero = "zero" if digits[0] == "0" else ""
+        minutes = numbers.two_digits(digits[2:]) if int(digits[2:]) else "hundred"
+        said.append(words(zero, numbers.cardinal(digits[:2]), minutes))
     return " to ".join(said)
 
 

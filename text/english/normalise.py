@@ -110,11 +110,9 @@ def _transliterate(text):
 
 def _power(match):
     """Superscripts as 10^6 is written; after letters the rules of measures read ² and ³."""
-    return (
-        match[1]
-        if match[1] in ("²", "³") and match.string[match.start() - 1].isalpha()
-        else "^" + unicodedata.normalize("NFKD", match[1]).replace("−", "-")
-    )
+    if match[1] in ("²", "³") and match.string[match.start() - 1].isalpha():
+        return match[1]
+    return "^" + unicodedata.normalize("NFKD", match[1]).replace("−", "-")
 
 
 def _name(match):

@@ -85,10 +85,9 @@ _LONGER = any_of(each for each in (*_UNITS, *_PER) if len(each) > 1)
 _DETERMINER = re.compile(r"\b(?:an?|the|this|that|each|every|another|his|her|its|their|our|my|your) -?$", re.IGNORECASE)
 _NOUN = re.compile(NOUN)
 _PLACE = re.compile(  # what comes after is a name, 10A, and no measure
-    r"\b(?:apartment|apt|room|rm|suite|unit|section|seat|row|gate|flight|level|grade|exhibit|figure|fig|table|part|floor|"
-    r"building|class|flat|no|number|line|platform|track|bus|route|item|box|page|chapter|block|article|type|"
-    r"equation|appendix|exit)\.? $",
-    re.IGNORECASE,
+    r"(?i)\b(?:apartment|apt|room|rm|suite|unit|section|seat|row|gate|flight|level|grade|exhibit|figure|fig|table|part|"
+    r"floor|building|class|flat|no|number|line|platform|track|bus|route|item|box|page|chapter|block|article|type|"
+    r"equation|appendix|exit)\.? $"
 )
 _OUT_OF = re.compile(
     r"(?!1/)(?<!and )\d+/100?(?!\d| (?:of|and|or|miles?|inch|inches|seconds?|dollars|cent|per ?cent|equals)\b|"

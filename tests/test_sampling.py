@@ -35,7 +35,7 @@ HOP, RATE = CONFIG.audio.hop_length, CONFIG.audio.sample_rate
 STEP = 1 / 32768  # of 16 bits
 
 
-def weights_of(step):
+def weights_of(step=0):
     """Random weights, of each step others, that speak for about two frames a symbol, and audibly."""
     model = stirred(CONFIG, len(SYMBOLS), 0.1 + step / 1000, log_duration=0.7)
     model.latent_mean.fill_(-5.4)

@@ -108,13 +108,10 @@ def test_what_is_missing_is_said_in_a_line(bare, venv, words):
     assert done.returncode == 1 and words in done.stderr.splitlines()[-1] and not (bare.root / ".venv").exists()
 
 
-def test_arguments_and_exit_status_pass_through(active):
-    done, asked = active.start("run.sh", "text.lexicon=two  words *", "fail=3")
-    assert done.returncode == 3 and "train.py] [text.lexicon=two  words *] [fail=3]" in asked
-
-
-def test_other_trainings_get_no_demo(active):
-    assert "data_util.demo" not in active.start("run.sh", "-c", "light", "text.lexicon=demo")[1]
+def test_arguments_and_exit_status_pass_through_and_other_trainings_get_no_demo(active):
+    done, asked = active.start("run.sh", "-c", "light", "text.lexicon=demo", "text.lexicon=two  words *", "fail=3")
+    assert done.returncode == 3 and "data_util.demo" not in asked
+    assert "train.py] [-c] [light] [text.lexicon=demo] [text.lexicon=two  words *] [fail=3]" in asked
 
 
 @pytest.mark.parametrize(("visible", "n"), [("0", 1), ("", 1), ("3,1,2", 3)])

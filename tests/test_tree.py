@@ -119,3 +119,10 @@ def test_flags_have_a_long_form_and_help_its_defaults(path):
 def test_bars_have_a_width(path):
     for call in calls_of(path, "tqdm"):
         assert "ncols" in {keyword.arg for keyword in call.keywords}, f"{module_of(path)}:{call.lineno}"
+
+
+def test_the_top_level_has_the_promised_shape():
+    wanted = ["config.yaml", "run.sh", "train.py", "sampling.py", "requirements.txt", "README.md"]
+    folders = ["model", "data_util", "text", "checkpoint"]
+    assert [name for name in wanted if not (ROOT / name).is_file()] == []
+    assert [name for name in folders if not (ROOT / name).is_dir()] == []

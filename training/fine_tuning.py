@@ -15,7 +15,7 @@ from data_util import config as configuration
 from data_util.config import Config, ConfigError
 from model.nisets import NiSETS
 from text.symbols import MARKS, VOWELS
-from training import checkpoint
+from training import checkpoint, voices
 from training.checkpoint import CheckpointError
 from training.state import State
 
@@ -57,8 +57,7 @@ def find_source(name: str) -> Path:
         if not path.is_file():
             raise CheckpointError(f"-from {name}: no such file")
         return path.resolve()
-    is_elsewhere = path.is_dir() and not (checkpoint.RUNS / name).is_dir()
-    folder = path if is_elsewhere else checkpoint.RUNS / name
+    folder = checkpoint.RUNS / voices.run_id(name)
     kind = "project" if checkpoint.steps(folder, "project") else "voice"
     return checkpoint.find(folder, kind).resolve()
 

@@ -57,7 +57,7 @@ def espeak(chunks: list[str], language: str) -> list[str]:
         else:
             said = backend.phonemize(chunks, separator=Separator(phone="", word=" "), strip=True)
     said = [_WITH_DOT.sub(lambda match: _IPA[match[0]], one) for one in said]
-    return [one.replace(".", "").replace("-", "") for one in said]  # which are marks elsewhere
+    return [one.replace(".", "").replace("-", "") for one in said]  # dots and hyphens, which are marks elsewhere
 
 
 def _toned(backend, chunk, tones):

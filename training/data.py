@@ -19,7 +19,8 @@ from runtime.files import one_at_a_time, write_atomic
 from training import initial_alignment
 from training.distributed import Processes
 
-# by dataset.fold: which places of the list of training clips training reads, and which it has not read, or all
+# by dataset.fold: the clips of metafile_train that a run trains on, and those that a run has not seen, or all where it
+# trains on all
 FOLDS = {"all": slice(None), "even": slice(0, None, 2), "odd": slice(1, None, 2)}
 HELD_BACK = {"all": FOLDS["all"], "even": FOLDS["odd"], "odd": FOLDS["even"]}
 log = logging.getLogger("train")

@@ -23,6 +23,12 @@ FormattedPart = Literal["decoder", "generator", "discriminators"]  # whose convo
 MemoryFormat = Literal["contiguous", "channels_last"]
 # what the numbers stand for that networks read and give: with another of these the same weights mean something else
 MEANING = ("text.units", "latent.kind", "latent.channels", "sde.parametrisation", "sde.sigma_data")
+UNSHAPED: dict[str, tuple[str, ...]] = {  # the same of single parts: keys that no shape of their weights tells
+    "text_encoder": ("text_encoder.n_heads",),
+    "decoder": ("decoder.groups", "decoder.n_heads"),
+    "generator": ("generator.resblock_dilations",),
+    "discriminators": ("discriminators.periods", "discriminators.resolutions"),
+}
 
 
 class ConfigError(ValueError):

@@ -211,6 +211,19 @@ def test_a_part_of_which_nothing_fits_has_not_learnt(begun, arguments, caplog):
     assert "not taken: decoder: the checkpoint has nothing that fits" in caplog.text
 
 
+def test_a_part_that_would_compute_something_else_from_its_weights_starts_afresh(begun, arguments, caplog):
+    changes = ["decoder.groups=1", "discriminators.periods=[2, 5]"]
+    assert train.main(["-from", "first", *arguments, *changes]) == 0
+    source = load(checkpoint.RUNS / "first")
+    parts = {name.partition(".")[0] for name in different(begun["model"], source["model"])}
+    assert parts == {"decoder", "text_encoder"} and begun["trained"] == ["generator", "text_encoder"]
+    assert {name for name in different(begun["model"], source["model"]) if name.startswith("text")} == SOLVED
+    assert different(begun["discriminators"], source["discriminators"])
+    for key, right in (("decoder.groups = 1", "2"), ("discriminators.periods = [2, 5]", "[2, 3]")):
+        named = f"not taken: {key.partition('.')[0]}: {key}: must be {right}, as project_00000002.pt was trained with"
+        assert f"{named}; it starts afresh" in caplog.text
+
+
 def test_it_resumes_like_any_run_without_its_source(runs, arguments):
     assert train.main(["-from", str(runs / "first"), *arguments, "-name", "second"]) == 0
     shutil.rmtree(runs / "first")

@@ -349,6 +349,9 @@ def test_what_cannot_be_gone_on_with_is_a_line(quick, runs, capsys, monkeypatch)
         key, value = change.split("=")
         for argv in (["-id", run.name], ["-from", run.name]):
             refused(f"{key} = {value}: must be {right}, as ", *argv, change)
+    for change, right in (("text_encoder.n_heads=1", "2"), ("generator.resblock_dilations=[1, 5]", "[1, 3]"),
+                          ("discriminators.periods=[2, 5]", "[2, 3]")):  # fmt: skip
+        refused(f"{change.replace('=', ' = ')}: must be {right}, as ", "-id", run.name, change)
     with monkeypatch.context() as patch:
         patch.setattr(StubFrontEnd, "symbols", (*StubFrontEnd.symbols[:-2], "z", "y"))
         refused("same symbols in another order", "-id", run.name)

@@ -121,16 +121,18 @@ def take(state: State, source: Source, parts: Sequence[str] | None) -> set[str]:
     """Put the weights of one checkpoint, all or those of some parts, into a fresh state. Returns their names."""
     speakers = source.config["speakers"]["names"], state.config.speakers.names
     rows_of = (source.symbols, state.symbols), speakers
+    otherwise = computed_otherwise(state.config, source)
+    wanted = set(parts or configuration.PARTS) - set(otherwise)
+    wanted |= {""} if wanted & READ_LATENTS else set()
     for network, weights in ((state.model, source.weights), (state.ema, source.averaged)):
         found, missed = matched(network.state_dict(), weights, *rows_of)
-        if parts is not None:
-            wanted = (*parts, *([""] if set(parts) & READ_LATENTS else []))
-            found = {name: value for name, value in found.items() if network.part_of(name) in wanted}
-            missed = {name: why for name, why in missed.items() if network.part_of(name) in wanted}
+        found = {name: value for name, value in found.items() if network.part_of(name) in wanted}
+        missed = {name: why for name, why in missed.items() if network.part_of(name) in wanted}
         if not found and parts != ("discriminators",):  # which stand beside the model
             raise CheckpointError(f"{source.path}: has nothing that fits this model")
         network.load_state_dict(found, strict=False)
-    if parts is None or "discriminators" in parts:
+    missed |= {part: why for part, why in otherwise.items() if parts is None or part in parts}
+    if "discriminators" in wanted:
         missed |= take_discriminators(state, source)
     state.trained |= source.trained & {state.model.part_of(name) for name in found} - {""}
     n_numbers = sum(value.numel() for value in found.values()) / 1e6
@@ -139,6 +141,17 @@ def take(state: State, source: Source, parts: Sequence[str] | None) -> set[str]:
     for name, why in by_part(state.model, found, missed).items():
         log.info("not taken: %s: %s", name, why)
     return set(found)
+
+
+def computed_otherwise(config: Config, source: Source) -> dict[str, str]:
+    """The trained parts of a checkpoint that would compute something else here from the same weights, and why."""
+    found = {}
+    for part in sorted(source.trained & set(configuration.UNSHAPED)):
+        try:
+            configuration.check_same(config, source.config, configuration.UNSHAPED[part], source.path.name)
+        except ConfigError as error:
+            found[part] = f"{error}; it starts afresh"
+    return found
 
 
 def by_part(model: NiSETS, found: Iterable[str], missed: dict[str, str]) -> dict[str, str]:

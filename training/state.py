@@ -173,7 +173,8 @@ def load_agreed(folder: Path, step: int | None, processes: Processes) -> dict:
 def restore(state: State, ckpt: dict) -> None:
     """Go on from what checkpoint_of gave. Raises CheckpointError where it does not fit this model and front end, and
     ConfigError where its weights would mean something else here."""
-    same = ("audio", *configuration.MEANING, "speakers.names")
+    unshaped = (key for keys in configuration.UNSHAPED.values() for key in keys)
+    same = ("audio", *configuration.MEANING, *unshaped, "speakers.names")
     configuration.check_same(state.config, ckpt["config"], same, "the checkpoint")
     checkpoint.check_symbols("the checkpoint", ckpt["symbols"], state.symbols)
     try:

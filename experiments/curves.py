@@ -1,4 +1,4 @@
-"""Draw a run: python -m experiments.curves ID [NAME ...] [-o FILE]. A panel for each value of its log."""
+"""Draw a run: python -m experiments.curves ID [NAME ...] [-o FILE]. The values of its log, in groups."""
 
 import argparse
 import re

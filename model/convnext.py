@@ -32,7 +32,7 @@ MAX_GAIN = 30.0  # of the excitation, which has power one: a whole harmonic of a
 
 
 class ConvNeXtScore(ScoreNetwork):
-    """F(x, mu, t), what the posterior mean is made of: convolutions over time with the bands as channels."""
+    """F(r_t, mu, t), what the posterior mean is made of: convolutions over time with the bands as channels."""
 
     def __init__(
         self,
@@ -54,8 +54,8 @@ class ConvNeXtScore(ScoreNetwork):
         zero_init(self.out)
 
     def forward(self, r_t: Tensor, t: Tensor, mask: Tensor | None, mu: Tensor, f0: Tensor | None = None) -> Tensor:
-        """r_t, mu: (B, n_latents, T), t: (B,) in [0, 1], mask: (B, 1, T) or None where every frame is valid; f0: (B,
-        condition_channels, T) normalised F0 and voicing, or None.
+        """r_t, times c_in, and mu: (B, n_latents, T), t: (B,) in [0, 1], mask: (B, 1, T) or None where every frame is
+        valid; f0: (B, condition_channels, T) normalised F0 and voicing, or None.
 
         Returns (B, n_latents, T), masked; zero before the first step of training.
         """

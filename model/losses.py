@@ -20,8 +20,8 @@ STFT_QUIET = 1e-3  # root mean square of an item, below which its spectral conve
 def duration_loss(logw: Tensor, durations: Tensor, x_mask: Tensor, n_symbols: Tensor) -> Tensor:
     """Squared error of log-durations. logw: (B, 1, T_x), durations: (B, T_x) frames, 0 as 1, x_mask: (B, 1, T_x).
 
-    Its running mean is the variance that predict_durations adds (update_averages in training/step.py): another loss
-    here needs the squared error beside it for that, or the rate of speech changes.
+    Its running mean is the variance, half of which predict_durations adds (update_averages in training/step.py):
+    another loss here needs the squared error beside it for that, or the rate of speech changes.
     """
     target = durations.clamp(min=1).log()[:, None]
     return ((logw - target) ** 2 * x_mask).sum() / n_symbols

@@ -162,7 +162,7 @@ class Networks(nn.Module):
     # -- features and latents
 
     def latent(self, mel: Tensor) -> Tensor:
-        """mel: (B, n_mels, T_mel) natural log of amplitude. Returns z0 (B, n_latents, T_mel) of unit variance."""
+        """mel: (B, n_mels, T_mel) natural log of amplitude. Returns z0 (B, n_latents, T_mel) of about unit variance."""
         normalised = self.normalised(mel)
         return normalised if self.compression is None else self.compression(normalised)
 

@@ -39,8 +39,8 @@ class Output:
 
 @dataclass
 class Encoded:
-    """A text's symbols: mu_x (1, n_latents, T_x), c (1, C, T_x) and pitch and energy (1, 2, T_x), None where there are
-    none."""
+    """A text's symbols: mu_x (1, n_latents, T_x); of Prosody.sample_symbols, None without prosody, c (1, C, T_x) and
+    values (1, 2, T_x), pitch and energy."""
 
     mu_x: Tensor
     c: Tensor | None

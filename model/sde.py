@@ -26,8 +26,8 @@ def expand(t: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SDE:
-    """Schedule, preconditioning and density of t, exact in float32 and 64. t is of any shape, but for score and at a
-    number, and for perturb and target (B,)."""
+    """Schedule, preconditioning and density of t, exact in float32 and 64. t is a number in score and at, (B,) in
+    perturb and target, and of any shape elsewhere."""
 
     beta_min: float
     beta_max: float
@@ -208,7 +208,7 @@ def euler(sde: SDE, mean: PosteriorMean, r: Tensor, times: Sequence[float], draw
     """Grad-TTS's solver, as published: Euler's on the flow from 1 to 0, with the slope at each step's middle time taken
     where the step begins (Popov et al. 2021).
 
-    times: those middles. Returns the latent at 0, which is no posterior mean: one step overshoots it by half.
+    times: those middles. Returns the residual at 0, which is no posterior mean: one step overshoots it by half.
     """
     for t in times:
         back, score = reverse_drift(sde, mean(r, t), r, t)
@@ -221,8 +221,8 @@ ORIGINAL_TEMPERATURE, ORIGINAL_GAMMA = 1 / 5, 1.02  # of the noise at the start;
 
 def original(sde: SDE, mean: PosteriorMean, r: Tensor, times: Sequence[float], draw: Draw = torch.randn_like):
     """The step with which the method's authors published their samples: euler's, from a fifth of the noise, with the
-    score times 1.02 less 0.02 times fresh noise of the deviation sigma(t - 1). Returns a latent that is no posterior
-    mean: 1.5783 z0_hat(.5), 0.4518 of the residual that it starts from, and 0.096 noise.
+    score times 1.02 less 0.02 times fresh noise of the deviation sigma(t - 1). Returns no posterior mean:
+    1.5783 r_0_hat(.5), 0.4518 of the residual that it starts from, and 0.096 noise.
     """
     (t,) = times
     r = ORIGINAL_TEMPERATURE * r

@@ -138,8 +138,8 @@ class UNet(ScoreNetwork):
         self.out = nn.Conv2d(widths[0], 1, 1)
 
     def forward(self, r_t: Tensor, t: Tensor, mask: Tensor | None, mu: Tensor, f0: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """r_t, mu: (B, n_latents, T), t: (B,) in [0, 1], mask: (B, 1, T) or None where every frame is valid; f0 is not
-        read.
+        """r_t, times c_in, and mu: (B, n_latents, T), t: (B,) in [0, 1], mask: (B, 1, T) or None where every frame is
+        valid; f0 is not read.
 
         Returns (B, n_latents, T), masked.
         """

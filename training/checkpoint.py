@@ -1,6 +1,6 @@
 """What a run leaves in its folder, written whole or not at all, and read without running any code from it.
 
-checkpoint/<id>/  config.yaml  log.jsonl  skipped.txt  samples/<step>/
+checkpoint/<id>/  config.yaml  log.jsonl  curves.png  skipped.txt  samples/<step>/
                   project_<step:08d>.pt                    all of training, for resuming
                   voice_<step:08d>.safetensors and .json   EMA weights, config, symbols, for speaking
 """

@@ -1,4 +1,4 @@
-"""Write the teacher-forced (GTA) latents that a vocoder trains on: python -m training.extract ID -o FOLDER.
+"""Write the teacher-forced (GTA) latents that a vocoder trains on: python -m training.extract ID [-o FOLDER].
 
 They are the one-step posterior means of the clips that a run has not trained on (dataset.fold; all, where it trained on
 all), from its averaged weights, at the diffusion times that --times names. Their durations are such as the run has

@@ -217,7 +217,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--page", action="store_true", help="only index.html: of the report in DIR, or, "
                         "without measures, of what --systems, --metadata, --wavs or -id name")  # fmt: skip
     parser.add_argument("--page-clips", type=int, default=24, metavar="N", help="sentences on the page at most")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of what is spoken, and of the intervals")
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where the voice speaks"
     )

@@ -293,8 +293,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_lease", description=__doc__.splitlines()[0],
                                      formatter_class=command.Help)  # fmt: skip
     parser.add_argument("-c", "--config", dest="c", metavar="NAME_OR_FILE", action="append", help="as of train.py")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="RESULTS.json")
-    parser.add_argument("--device", choices=["cuda", "cpu"])
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="RESULTS.json", help="what it finds is added")
+    parser.add_argument("--device", choices=["cuda", "cpu"], help="by default a GPU, where there is one")
     parser.add_argument("--seconds", type=float, default=4.0, help="of steps, a row; of training, for plan")
     parser.add_argument("--share", type=float, default=0.85, help="of these, for plan, that steps are made in")
     parser.add_argument("--clips", type=int, default=2, help="of equality")
@@ -302,7 +302,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--precisions", nargs="+", default=[*reversed(PRECISIONS)], choices=PRECISIONS, help="of steps")
     parser.add_argument("--label", default="", help="before the names of the results")
     parser.add_argument("--configs", nargs="+", default=["config"], help="of speech")
-    parser.add_argument("words", nargs="+", metavar="PART [section.key=value ...]")
+    parser.add_argument("words", nargs="+", metavar="PART [section.key=value ...]", help=f"of {', '.join(PARTS)}")
     args = parser.parse_intermixed_args(argv)
     args.part, *args.overrides = args.words
     if args.part not in PARTS:

@@ -371,7 +371,8 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="for example audio.sample_rate=16000")
     parser.add_argument("-c", "--config", dest="overlays", action="append", default=[], metavar="NAME_OR_FILE",
                         help="an overlay in configs/, or a YAML file")  # fmt: skip
-    parser.add_argument("--layout", default="auto", choices=["auto", *corpus_readers.LAYOUTS])
+    parser.add_argument("--layout", default="auto", choices=["auto", *corpus_readers.LAYOUTS],
+                        help="of SRC; auto: the first that fits")  # fmt: skip
     for kind, flag in FLAGS.items():
         none = "; - for none" if kind == "speaker" else ""
         parser.add_argument(flag, metavar="COLUMN", help=f"of a table, that of the {kind}: its name, or its position "
@@ -384,7 +385,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m data_util.prepare", description=__doc__.splitlines()[0],
                                      allow_abbrev=False, formatter_class=command.Help)  # fmt: skip
     add_source(parser)
-    parser.add_argument("--held-out", type=int, metavar="N", help="clips for validation, and as many for the test")
+    parser.add_argument("--held-out", type=int, metavar="N", help="clips for validation, and as many for the test; by "
+                        f"default one in {HELD_OUT}, {MOST_HELD_OUT} at most")  # fmt: skip
     parser.add_argument(
         "--trim-db", type=float, default=Settings.trim_db, help="under a clip's loudest; 0: no trimming"
     )

@@ -78,9 +78,9 @@ def cell(values: Sequence[float]) -> str:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = runs.parser("ablation", __doc__, "small")
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1234, 1235])
-    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(DEFAULT_ARMS))
+    parser.add_argument("--steps", type=int, default=300, help="of the acoustic model")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1234, 1235], help="of each arm")
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(DEFAULT_ARMS), help="what is compared")
     parser.add_argument("--sound", type=int, nargs=2, metavar=("TRUE", "MEANS"),
                         help="then train a vocoder: steps on true latents, and adversarial ones on means")  # fmt: skip
     return parser.parse_intermixed_args(argv)

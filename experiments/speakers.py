@@ -95,7 +95,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--voices", nargs="+", default=list(VOICES), metavar="VOICE", help="of espeak-ng")
     parser.add_argument("--sentences", type=int, default=80, help="of data_util/demo.txt, that each says in training")
     parser.add_argument("--texts", type=int, default=20, help="the last of them, that the model says as each")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=300, help="of the model")
     args = parser.parse_intermixed_args(argv)
     most = len(demo.sentences()) - args.texts
     if args.texts < 1 or not demo.VALID_EVERY <= args.sentences <= most:

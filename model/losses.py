@@ -1,5 +1,9 @@
 """Losses as pure functions. A masked one divides by the count it is given, not by its own, so that processes that
-share a batch add up to the one process that holds it all."""
+share a batch add up to the one process that holds it all.
+
+Masks are (B, 1, T), 1 where a symbol or a frame is valid, counts (); real and generated are what discriminate() in
+discriminator.py gives.
+"""
 
 import math
 

@@ -93,7 +93,7 @@ def test_classes_and_functions_stay_short(path):
         assert not isinstance(node, ast.ClassDef) or length <= 250, f"{module_of(path)}.{node.name}: {length} lines"
 
 
-PARSING = [path for path in FILES if "ArgumentParser(" in path.read_text(encoding="utf-8")]
+PARSING = [path for path in FILES if "add_argument(" in path.read_text(encoding="utf-8")]
 
 
 def calls_of(path, name):
@@ -109,6 +109,8 @@ def test_flags_have_a_long_form_and_help_its_defaults(path):
         flags = [one.value for one in call.args if isinstance(one, ast.Constant)]
         short = [flag for flag in flags if flag.startswith("-") and not flag.startswith("--")]
         assert not short or any(flag.startswith("--") for flag in flags), f"{module_of(path)}: {short}"
+        # without a text of its own argparse shows no default either
+        assert "help" in {keyword.arg for keyword in call.keywords}, f"{module_of(path)}: {flags}"
     for call in calls_of(path, "ArgumentParser"):
         keywords = {keyword.arg for keyword in call.keywords}
         by_hand = path.parent.name == "text" or module_of(path) == "data_util.demo"  # left of runtime/, and one line

@@ -1,6 +1,7 @@
 """The honest table: a voice, others and the recordings, measured alike: python evaluate.py -id ID -o DIR."""
 
 import argparse
+import contextlib
 import dataclasses
 import logging
 import multiprocessing
@@ -19,7 +20,7 @@ import torch
 from data_util import config as configuration
 from data_util.audio import AudioError, save_wav
 from data_util.config import ROOT, Config
-from data_util.corpus import Clip, read_metafile, read_transcripts
+from data_util.corpus import Clip, MetafileError, read_metafile, read_transcripts
 from data_util.features import bar, n_cpus
 from evaluation import metrics
 from evaluation.memory import peak_memory
@@ -65,6 +66,16 @@ def clips_of(args: argparse.Namespace, config: Config) -> list[Clip]:
     if count > 1:
         raise ValueError(f"{count} clips are named {name}: give each its own")
     return clips
+
+
+def warn_of_learnt(clips: list[Clip], config: Config) -> None:
+    """Say how many of the clips are of the list that a voice was trained on, where that is at hand."""
+    dataset = config.dataset
+    with contextlib.suppress(MetafileError):
+        learnt = {clip.wav_path for clip in read_metafile(ROOT / dataset.metafile_train, ROOT / dataset.prtpath)}
+        if count := sum(clip.wav_path in learnt for clip in clips):
+            log.warning("the voice was trained on %d of these %d clips: they are in %s", count, len(clips),
+                        dataset.metafile_train)  # fmt: skip
 
 
 def named_systems(arguments: list[str], taken: set[str], clips: list[Clip]) -> dict[str, dict[str, Path]]:
@@ -275,6 +286,7 @@ def evaluate(args: argparse.Namespace) -> dict:
     if voice is not None:
         for clip in clips:
             speaker_of(voice, clip)  # who is not known fails before anything that takes time
+        warn_of_learnt(clips, config)
     ways = ways_to_speak(args) if voice else {}
     own = ["copy", "recorded_timing", *ways] if voice else []
     named = named_systems(args.systems, {*SYSTEMS, *ways}, clips)

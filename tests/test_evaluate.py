@@ -202,6 +202,16 @@ def test_a_voice_is_copied_spoken_and_timed(capsys, corpus, stub_voice):
     assert page.count("Alignment: encoder_alone, one_step, n4") == 2 and page.count("<audio ") == 12
 
 
+@pytest.mark.usefixtures("stub_voice")
+def test_clips_that_the_voice_has_learnt_are_counted(capsys, corpus, caplog):
+    (corpus / "train.txt").write_text("c\nb\nwavs/z.wav|No such clip.\n", "utf-8")
+    for name, said in (("train.txt", ["the voice was trained on 1 of these 3 clips: they are in "]), ("no.txt", [])):
+        caplog.clear()
+        keys = [f"dataset.metafile_train={corpus / name}"]
+        assert command(capsys, "-id", "off_a", *keys, "-o", "out")[0] == 0
+        assert [one for one in caplog.messages if "trained" in one] == [f"{words}{corpus / name}" for words in said]
+
+
 def test_what_is_overridden_is_how_the_voice_speaks(capsys, stub_voice):
     assert command(capsys, "-id", "off_a", "-o", "out", "text.phonemizer=cmudict")[0] == 0
     assert stub_voice.phonemizers == {"cmudict"} != {CONFIG.text.phonemizer}

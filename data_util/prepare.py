@@ -40,7 +40,7 @@ ADVICE = {  # what helps where recordings are left out for a reason
     SEVERAL_TEXTS: "a recording is one clip here: cut the sounds as the rows of their table say, and name each cut",
     "no recording": "each is looked for beside its text, or in its table's folder, in those below it and the one above",
     "no speaker": "name it in each row, also where cells were merged, or make one voice with --speaker-column -",
-    "no text": "each needs a .txt of the same name beside it, or a row of a table",
+    "no text": "each needs a .txt of the same name beside it, in UTF-8, or a row of a table",
     "longer than": "python -m training.cut cuts long recordings at pauses by their text; --longest takes longer ones",
 }
 DONE = "prepared.jsonl"  # what has been made, a line as soon as it is there

@@ -4,6 +4,9 @@ import codecs
 import re
 from pathlib import Path
 
+# In no text that is Windows-1252: a byte that it has not, or five letters or signs in a row that ASCII has not
+NOT_WESTERN = re.compile(r"[\x80-\x9f]|[^\x00-\xa0«»“”–—…·•]{5}")
+
 
 class TextFileError(ValueError):
     """A text, list or table that cannot be read; the message says what to do."""
@@ -12,7 +15,8 @@ class TextFileError(ValueError):
 def decode(content: bytes, name: str | Path) -> tuple[str, str]:
     """A text file's content, its lines ended by a line feed, and its encoding: UTF-8, UTF-16, UTF-32, Windows-1252.
 
-    A line that is not UTF-8 is read as Windows-1252. Raises TextFileError, which calls it `name`, where it is no text.
+    A line that is not UTF-8 is read as Windows-1252. Raises TextFileError, which calls it `name`, where it is no text,
+    or would be nonsense: one in the code page of another script.
     """
     wide = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16",
             codecs.BOM_UTF16_BE: "utf-16"}  # the longer first: one begins with the other  # fmt: skip
@@ -26,6 +30,10 @@ def decode(content: bytes, name: str | Path) -> tuple[str, str]:
             text, encoding = content.decode(encoding), encoding[:6].upper()
         else:
             lines = [_decode_line(line) for line in re.split(rb"\r\n|\r|\n", content.removeprefix(codecs.BOM_UTF8))]
+            for number, (line, right) in enumerate(lines, 1):
+                if not right and NOT_WESTERN.search(line):
+                    raise TextFileError(f"{name}: not a text in UTF-8, UTF-16 or Windows-1252: line {number} would be "
+                                        f"{line.strip()[:40]!r}. Save it as UTF-8")  # fmt: skip
             text = "\n".join(line for line, _ in lines)
             encoding = "UTF-8" if all(right for _, right in lines) else "Windows-1252"
     except UnicodeDecodeError as error:

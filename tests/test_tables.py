@@ -259,6 +259,26 @@ def test_a_path_in_the_home_folder(root, monkeypatch):
     assert Finder(root / "elsewhere")("~/wavs/clip1.wav") == root / "wavs" / "clip1.wav"
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1251", "Это первое предложение."), ("cp1253", "Αυτή είναι μια πρόταση."), ("cp1256", "هذه جملة قصيرة."),
+        ("gb18030", "他今天早上很早就出门去了。"), ("shift_jis", "これは文です。"),
+        ("cp949", "안녕하세요, 제 이름은 김철수이고 서울에서 살고 있습니다."),
+    ],
+)  # fmt: skip
+def test_what_would_be_nonsense_in_windows_1252_is_refused(encoding, text):
+    with pytest.raises(TextFileError, match="a.txt: not a text in UTF-8.*: line 2 would be .*Save it as UTF-8"):
+        decode(f"English.\n{text}".encode(encoding), "a.txt")
+    for western in (
+        "« Où ça ? » – à l’été créé…",
+        "Þýða, æðstu; ÆØÅ, äöüß",
+        "¿Qué? ¡Así, señor! 5 €",
+        "Ça va, “naïve”?",
+    ):
+        assert decode(western.encode("cp1252"), "") == (western, "Windows-1252")
+
+
 def test_decoding_says_what_it_read():
     assert decode("a\r\nb".encode("utf-16"), "") == ("a\nb", "UTF-16")
     assert decode(b"\xef\xbb\xbfa", "") == ("a", "UTF-8") and decode(b"\xe9", "") == ("é", "Windows-1252")

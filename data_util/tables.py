@@ -23,13 +23,15 @@ WORDS = {  # of headers: a column that has one as its name is of that kind
              "transcription", "utterance"},
     "speaker": {"clientid", "narrator", "reader", "speaker", "speakerid", "speakername", "spk", "spkid", "voice"},
     "split": {"set", "split", "subset"},
-    "other": {"accent", "accents", "age", "annotator", "begin", "comment", "comments", "date", "done", "downvotes",
-              "duration", "emotion", "end", "endtime", "gender", "ipa", "lang", "language", "locale", "note", "notes",
-              "offset", "phonemes", "remark", "remarks", "segment", "sex", "start", "starttime", "status", "style",
-              "upvotes", "variant"},
+    "other": {"accent", "accents", "age", "annotator", "begin", "checked", "comment", "comments", "date", "done",
+              "downvotes", "duration", "emotion", "end", "endtime", "gender", "ipa", "lang", "language", "locale",
+              "mic", "microphone", "note", "notes", "offset", "phonemes", "quality", "recorded", "remark", "remarks",
+              "room", "segment", "session", "sex", "start", "starttime", "status", "style", "take", "upvotes",
+              "variant"},
 }  # fmt: skip
-SPLITS = {"train": "train", "training": "train", "val": "valid", "valid": "valid", "validation": "valid",
-          "dev": "valid", "test": "test"}  # words in the names of lists and folders, and in a column  # fmt: skip
+SPLITS = {  # words in the names of lists and folders, and in a column
+    "train": "train", "training": "train", "val": "valid", "valid": "valid", "validation": "valid", "dev": "valid",
+    "eval": "valid", "evaluation": "valid", "test": "test"}  # fmt: skip
 DELIMITERS = {"|": "|", "\t": "tabs", ";": ";", ",": ","}
 SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 SUFFIXES = (".csv", ".tsv", ".txt", ".list", ".jsonl", ".ndjson", ".json", *SPREADSHEETS)
@@ -262,7 +264,8 @@ def _cell(value):
 def _as_csv(lines, delimiter):
     """The cells of each record, where all of it is what a spreadsheet writes, each record as wide; [] where it is not.
     A quoted cell may go over several lines, which may have delimiters."""
-    if not any(('""' if delimiter == "|" else '"') in line for line in lines):
+    quote = '""' if delimiter == "|" and not lines[0].startswith('"') else '"'
+    if not any(quote in line for line in lines):
         return []
     try:
         rows = list(csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, strict=True))
@@ -304,8 +307,9 @@ class _Reading:
     """One way to read a table, and what its columns are then."""
 
     def __init__(self, path, how, rows, delimiter, find, flags):
-        self.path, self.how, self.rows, self.delimiter = path, how, rows, delimiter
+        self.path, self.how, self.delimiter = path, how, delimiter
         self.find, self.flags = find, flags
+        rows = self.rows = rows[self._n_above(rows) :]
         self.width = self._width()
         whole = [row for row in rows[1:] if len(row) == self.width] or [row for row in rows if len(row) == self.width]
         self.sample = whole[:: -(-len(whole) // SAMPLE)]
@@ -361,6 +365,14 @@ class _Reading:
         speaker, split = ("" if i is None else cells[i] for i in (self.speaker, self.split))
         audio = cells[self.audio]
         return Row(audio, self.find(audio), text, unicodedata.normalize("NFC", speaker), SPLITS.get(split.lower(), ""))
+
+    def _n_above(self, rows):
+        """Rows above the table: those before the first with several cells, such as a title, that name no recording."""
+        for i, row in enumerate(rows):
+            filled = [cell for cell in row if cell]
+            if len(filled) > 1 or any(self.find(cell) for cell in filled):
+                return i
+        return 0
 
     def _width(self):
         counts = Counter(map(len, self.rows))
@@ -445,8 +457,8 @@ class _Reading:
 
 
 def _kind(cell):
-    """What a header's cell says of its column, "" for nothing."""
-    word = re.sub(r"[\W_]+", "", cell.casefold())
+    """What a header's cell says of its column, without what stands in brackets after it; "" for nothing."""
+    word = re.sub(r"[\W_]+", "", re.sub(r"[(\[].*[)\]]$", "", cell.strip().casefold()))
     return next((kind for kind, words in WORDS.items() if word in words), "")
 
 
@@ -455,8 +467,8 @@ def _eloquence(values):
     end; a little for a word that is no number and no path."""
     count = 0.0
     for value in values:
-        if re.search(r"[ˈˌ]|[\\/]\S*\.\w+$", value) or not re.search(r"[^\W\d]", value):
-            continue  # phonemes, a path, a number
+        if re.search(r"[ˈˌ]|[\\/]\S*\.\w+$|^[\da-fA-F]{32,}$", value) or not re.search(r"[^\W\d]", value):
+            continue  # phonemes, a path, a checksum, a number
         sentence = " " in value or re.search(r"[.,!?;:]$", value) or not value.isascii()
         count += len(value) if sentence else 1 / len(values)
     return count * (len(set(values)) / len(values)) ** 0.5

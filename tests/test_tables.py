@@ -129,6 +129,8 @@ def test_quotes_of_spreadsheets_and_quotes_of_texts(root):
     cells = ["He came in\nand sat down, tired.", "Two.", "Three\n\nand\nmore, with, commas"]
     read = table(root, "file,text\n" + "".join(f'clip{i},"{cell}"\n' for i, cell in enumerate(cells)))
     assert [row.text for row in read.rows] == [" ".join(cell.split()) for cell in cells]
+    rows = table(root, '"clip0"|"One."\n"clip1"|"Two, three."\n').rows  # as R and pandas write
+    assert [(row.path.stem, row.text) for row in rows] == [("clip0", "One."), ("clip1", "Two, three.")]
     read = table(root, 'clip0|"Open\nclip1|"All of it."\n')  # as LJSpeech has them
     assert [row.text for row in read.rows] == ['"Open', '"All of it."']
 
@@ -205,16 +207,24 @@ def test_flags_name_columns_whatever_the_case_also_of_recordings_that_are_not_th
 
 
 def test_a_header_is_no_clip_and_a_first_clip_no_header(root):
-    for header in ("file|text", "Datei|Satz", "wav_path|normalized_text", "ID|Transcript"):
+    for header in ("file|text", "Datei|Satz", "wav_path|normalized_text", "ID|Transcript", "sep=|\nfile|text",
+                   "Recorded in May|\n|\nDatei|Satz", "# of ours\nfile|text"):  # fmt: skip
         assert len(table(root, lines("clip{i}|{text}", header)).rows) == len(TEXTS)
     for first in ("gone.wav|text", "gone|It is not there.", "clip0|One"):
         assert len(table(root, lines("clip{i}|{text}", first)).rows) == len(TEXTS) + 1
     assert len(table(root, "clip0|Only one.\n").rows) == 1
 
 
+def test_a_header_says_what_is_no_text_and_no_speaker(root):
+    note = "Much slower than this, and without popping, for as long as it takes to say all of it, please!"
+    header = "What we recorded in May|||\nFile|Text (final)|Notes (ours)|Take"
+    assert found(table(root, lines(f"clip{{i}}|{{text}}|{note}|{{speaker}}", header)).rows) == wanted()
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
+        (b"d41d8cd98f00b204e9800998ecf8427e  clip0.wav\n", "no column that has texts"),
         (b"", "list.csv: no rows"),
         (b" \n\n", "list.csv: no rows"),
         (b"file,text\n", "list.csv: a header and no row|no column that names recordings"),

@@ -131,14 +131,12 @@ class Finder:
         pairs = zip(map(folded, parts[-2::-1]), map(folded, path.parts[-2::-1]))
         agree = next((i for i, (ours, theirs) in enumerate(pairs) if ours != theirs), len(parts) - 1)
         folder = self.folders.index(path.parent) if path.parent in self.folders else len(self.folders)
-        theirs = path.suffix.lower()
-        order = SNDFILE_SUFFIXES.index(theirs) if theirs in SNDFILE_SUFFIXES else len(SNDFILE_SUFFIXES)
-        return -agree, folder, theirs != ending, order
+        return -agree, folder, path.suffix.lower() != ending, _order(path)
 
 
 def audio_files(folder: Path) -> list[Path]:
-    """Every recording below a folder, in order."""
-    return files_below(folder, suffixes())
+    """Every recording below a folder, in order; of one in several formats first that which has lost the least."""
+    return sorted(files_below(folder, suffixes()), key=lambda path: (path.with_suffix(""), _order(path)))
 
 
 def files_below(folder: Path, endings: Sequence[str]) -> list[Path]:
@@ -166,6 +164,11 @@ def without_ending(name: str) -> str:
     """Without the ending of a recording, where it has one."""
     suffix = Path(name).suffix
     return name.removesuffix(suffix) if suffix.lower() in suffixes() else name
+
+
+def _order(path):
+    ending = path.suffix.lower()
+    return SNDFILE_SUFFIXES.index(ending) if ending in SNDFILE_SUFFIXES else len(SNDFILE_SUFFIXES)
 
 
 def _stem(name):

@@ -351,6 +351,13 @@ def test_texts_beside_recordings_whatever_they_are_called(tmp_path):
     assert len(found) == 7
 
 
+def test_of_a_recording_in_several_formats_the_one_that_has_lost_the_least(source):
+    for i, ending in enumerate(("m4a", "flac", "mp3", "m4a", "ogg", "mp3")):
+        (source / f"clip{i}.{ending}").touch()
+    chosen = prepare.without_doubles(corpus_readers.read(source)[1])[0]
+    assert [one.path.suffix for one in chosen] == [".wav", ".flac", ".ogg", ".mp3", ".ogg", ".wav"]
+
+
 def test_folders_behind_links_and_names_in_other_encodings_of_accents(tmp_path):
     record(tmp_path / "elsewhere" / "a.wav", text="In a folder behind a link.")
     record(tmp_path / "source" / "e\u0301.wav")

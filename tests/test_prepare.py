@@ -268,6 +268,15 @@ def test_a_list_above_its_recordings_leaves_them_as_they_are(tmp_path):
     assert {path.name for path in (tmp_path / "corpus" / "wavs").glob("*")} == {f"{i}.wav" for i in range(6)}
 
 
+def test_lists_to_train_and_to_evaluate_on(tmp_path):
+    for i in range(6):
+        record(tmp_path / "wavs" / f"{i}.wav")
+    for name, numbers in (("train", range(4)), ("eval", (4, 5))):  # as XTTS's have it
+        (tmp_path / f"metadata_{name}.csv").write_text("".join(f"wavs/{i}.wav|Text {i}.|ann\n" for i in numbers))
+    assert {one.name: one.split for one in corpus_readers.read(tmp_path)[1]} == {
+        str(i): "train" if i < 4 else "valid" for i in range(6)}  # fmt: skip
+
+
 @pytest.mark.parametrize("names", [("test.csv",), ("dev.tsv", "test.tsv")])
 def test_lists_for_all_but_training_are_trained_on(tmp_path, names):
     for name in names:

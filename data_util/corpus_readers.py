@@ -4,13 +4,14 @@ import functools
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_util.audio import suffixes
 from data_util.tables import (
     NAMED,
     SPLITS,
+    SUFFIXES,
     Finder,
     audio_files,
     files_below,
@@ -54,18 +55,22 @@ def read(
     """What is there: the layout's name, and its recordings in a stable order; a line is printed for each table.
 
     source: a folder, or a table; layout: one of LAYOUTS or auto; columns: as for tables.read_table; folders_speak: in a
-    folder of audio the folder that holds a recording names its speaker. Raises LayoutError, TextFileError, OSError.
+    folder of audio the folder that holds a recording names its speaker, and the folder of a table below source.
+    Raises LayoutError, TextFileError, OSError.
     """
     if not source.exists():
         raise LayoutError(f"{source}: no such file or folder")
     if source.is_file() and source.suffix.lower() in suffixes():
         raise LayoutError(f"{source}: a recording. Name the folder that it is in, or a table that names it")
     readers: dict[str, Callable[[Path], Iterator[Recording]]] = {
-        "vctk": _vctk, "libritts": _libritts, "list": functools.partial(_lists, columns=columns or {}),
+        "vctk": _vctk, "libritts": _libritts,
+        "list": functools.partial(_lists, columns=columns or {}, is_sure=layout == "list" or bool(columns)),
         "folder": functools.partial(_folder, folders_speak=folders_speak)}  # fmt: skip
     for name in [layout] if layout != "auto" else [name for name, fits in LAYOUTS.items() if fits(source)]:
         found = list(readers[name](source))
         if name == "folder" and not any(one.text for one in found if one.path):
+            if layout == "auto" and (below := _lists_below(source, columns or {}, folders_speak)):
+                return "list", below
             _explain_lists(source, columns or {})
         if found:
             return name, found
@@ -77,20 +82,52 @@ def read(
 # -- lists and tables
 
 
-def _lists(source, columns) -> Iterator[Recording]:
+def _lists(source, columns, is_sure) -> Iterator[Recording]:
     """The tables of a source: itself, metadata.*, or those of its files whose rows name recordings that are there.
-    Where some of these are for training, only those for training, validation or test count."""
+    Unless `is_sure`, none where they say far less than texts beside the same recordings: those are notes of them."""
     root = source if source.is_dir() else source.parent
     find = Finder(root)
     tables = {source: read_table(source, find, columns)} if source.is_file() else _tables_in(source, find, columns)
+    if source.is_dir() and tables and not is_sure:
+        beside = {one.path: len(one.text or "") for one in _folder(source, False) if one.path}
+        rows = [row for table in tables.values() for row in table.rows if row.path in beside]
+        if sum(len(row.text or "") for row in rows) < NAMED * sum(beside[row.path] for row in rows):
+            names = ", ".join(path.name for path in tables)
+            print(f"{names}: not read, since texts beside the same recordings say more; --layout list reads it")
+            return
+    for table in tables.values():
+        print(table.about)
+    yield from _rows_of(tables, find, root)
+
+
+def _lists_below(source, columns, folders_speak):
+    """What the tables of folders below a source name, each in its own folder; a table above others speaks for them."""
+    found, abouts, seen = [], [], set()
+    for folder in sorted({path.parent for path in files_below(source, SUFFIXES)} - {source}):
+        find = Finder(folder)
+        if not seen & set(folder.parents) and (tables := _tables_in(folder, find, columns)):
+            seen.add(folder)
+            abouts += [table.about for table in tables.values()]
+            place = folder.relative_to(source).as_posix()
+            for one in _rows_of(tables, find, folder):
+                speaker = one.speaker or (_plain(folder.name) if folders_speak else "")
+                split = one.split or split_of(place)
+                found.append(replace(one, name=_plain(f"{place}/{one.name}"), speaker=speaker, split=split))
+    if abouts:
+        print(f"in folders below, tables: {len(abouts)}, the first {abouts[0]}")
+    is_split = any(one.split == "train" for one in found)
+    return found if is_split else [replace(one, split="") for one in found]
+
+
+def _rows_of(tables, find, root) -> Iterator[Recording]:
+    """What rows of tables name. Where some tables are for training, only those for training, validation or test
+    count."""
     rows = [(row, row.split or split_of(path.stem)) for path, table in tables.items() for row in table.rows]
     splits = {split for _, split in rows}
     if len(tables) > 1 and "train" in splits:
         rows = [(row, split) for row, split in rows if split]
     elif not splits & {"", "train"}:  # a single test.csv: nothing would be left to train on
         rows = [(row, "") for row, _ in rows]
-    for table in tables.values():
-        print(table.about)
     name_of = _names([row.path for row, _ in rows if row.path is not None], root)
     torn = {path for table in tables.values() for path in _with_several_texts(table.rows)}
     for row, split in rows:
@@ -110,15 +147,19 @@ def _with_several_texts(rows):
 
 
 def _tables_in(folder, find, columns):
-    tables, files = {}, lists_in(folder, find)
-    for path in files:
+    tables = {}
+    for path in lists_in(folder, find):
         try:
-            tables[path] = read_table(path, find, columns)
+            table = read_table(path, find, columns)
         except (TextFileError, OSError):
-            if path.stem == "metadata":
+            if path.stem == "metadata" and columns:
                 raise
-    return {path: one for path, one in tables.items()
-            if path.stem == "metadata" or one.n_found >= NAMED * len(one.rows)}  # fmt: skip
+            continue
+        if path.stem == "metadata":
+            return {path: table}
+        if table.n_found >= max(1, NAMED * min(len(table.rows), find.n_recordings)):
+            tables[path] = table
+    return tables
 
 
 def _explain_lists(folder, columns):
@@ -161,7 +202,8 @@ def _plain(name):
 
 
 def _folder(source, folders_speak) -> Iterator[Recording]:
-    """Audio anywhere below, and a text of the same name beside each, or in another folder where only one has it."""
+    """Audio anywhere below, and a text of the same name beside each, or in another folder: the only one that has it, or
+    the only one of them that is called as the recording's is."""
     texts: dict[str, list[Path]] = {}
     for path in files_below(source, TEXT_SUFFIXES):
         texts.setdefault(_key(path), []).append(path)
@@ -169,10 +211,13 @@ def _folder(source, folders_speak) -> Iterator[Recording]:
     splits = {} if folders_speak else _splits(paths, source)
     for path in paths:
         there = texts.get(_key(path), [])
-        beside = [one for one in there if one.parent == path.parent] or (there if len(there) == 1 else [])
+        alike = [one for one in there if one.parent.name == path.parent.name]
+        beside = [one for one in there if one.parent == path.parent]
+        beside = beside or next((some for some in (alike, there) if len(some) == 1), [])
         text = min(beside, key=lambda one: TEXT_SUFFIXES.index(one.suffix.lower()), default=None)
         heard.update(beside)
-        speaker = _plain(path.parent.name) if folders_speak and path.parent != source else ""
+        folders = [one for one in path.relative_to(source).parts[:-1] if one not in PLACES]
+        speaker = _plain(folders[-1]) if folders_speak and folders else ""
         name = _bare(path.relative_to(source).as_posix())
         yield Recording(name, path, _text(text), speaker, splits.get(path, ""))
     for path in sorted(one for there in texts.values() for one in there):

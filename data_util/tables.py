@@ -41,7 +41,7 @@ LINES_A_CELL = 20  # that a quoted cell goes over, at most
 NOBODY = re.compile(r"true|false|yes|no|.*[\\/].*|[\W\d_]+", re.I)  # a tick, a path, a date, a time, a number
 LONGEST_NAME = 255  # bytes of a file's name
 USUAL = 0.75  # of the rows: so many have the same number of cells, where the delimiter is in few texts
-NAMED = 0.5  # of the rows: so many name recordings that are there, where a file of a folder is a list
+NAMED = 0.5  # of the rows name recordings that are there, or of the recordings are named, where a file is a list
 ALIKE = 0.5  # of the words of two texts that say the same
 
 
@@ -89,6 +89,11 @@ class Finder:
     def first(self, name: str) -> Path:
         """The path that is tried first."""
         return self.folders[0] / os.path.expanduser(name)
+
+    @cached_property
+    def n_recordings(self) -> int:
+        """How many there are below root, or below the folder above where root has none."""
+        return len({path for paths in self._index.values() for path in paths})
 
     def has(self, path: Path) -> bool:
         """Whether there is a recording of this file's name, without its endings."""
@@ -491,9 +496,7 @@ def say_the_same(values: Sequence[str], others: Sequence[str]) -> bool:
 
 def lists_in(folder: Path, find: Finder) -> list[Path]:
     """The files of a folder, and of its folder filelists, that may be lists: metadata.* before all others."""
-    named = [folder / f"metadata{suffix}" for suffix in SUFFIXES]
-    if there := [path for path in named if path.is_file()]:
-        return there[:1]
     places = [folder, folder / "filelists"]
     files = [path for place in places for path in sorted(place.glob("*")) if path.suffix.lower() in SUFFIXES]
+    files.sort(key=lambda path: path.stem != "metadata")
     return [path for path in files if path.is_file() and not find.has(path)]

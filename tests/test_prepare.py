@@ -360,11 +360,68 @@ def test_texts_beside_recordings_whatever_they_are_called(tmp_path):
     assert len(found) == 7
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("notes.txt", "clip1.wav loud\nclip3.wav cough\n"),
+        ("metadata.csv", "file,mic\n" + "".join(f"clip{i}.wav,SM7\n" for i in range(6))),
+        ("metadata.json", '{"creator": "Ann"}'),
+    ],
+)
+def test_what_else_is_noted_of_recordings_leaves_the_texts_beside_them(source, name, content):
+    (source / name).write_text(content)
+    layout, found = corpus_readers.read(source)
+    assert layout == "folder" and [one.text for one in found if one.path] == [f"Sentence {i}." for i in range(6)]
+
+
+def test_a_list_of_some_recordings_chooses_them_and_their_texts(source):
+    (source / "metadata.csv").write_text("clip1|Chosen 1.\nclip2|Chosen 2.\n")
+    assert [one.text for one in corpus_readers.read(source)[1]] == ["Chosen 1.", "Chosen 2."]
+    with_table_alone(source, '{"creator": "Ann"}')  # not of the recordings
+    (source / "metadata.csv").rename(source / "metadata.json")
+    (source / "list.csv").write_text("".join(f"clip{i}|Of a list {i}.\n" for i in range(6)))
+    assert [one.text for one in corpus_readers.read(source)[1]] == [f"Of a list {i}." for i in range(6)]
+
+
 def test_of_a_recording_in_several_formats_the_one_that_has_lost_the_least(source):
     for i, ending in enumerate(("m4a", "flac", "mp3", "m4a", "ogg", "mp3")):
         (source / f"clip{i}.{ending}").touch()
     chosen = prepare.without_doubles(corpus_readers.read(source)[1])[0]
     assert [one.path.suffix for one in chosen] == [".wav", ".flac", ".ogg", ".mp3", ".ogg", ".wav"]
+
+
+def test_texts_in_folders_of_the_same_name(tmp_path):
+    for speaker in ("ann", "ben"):
+        record(tmp_path / "audio" / speaker / "1.wav")
+        (tmp_path / "texts" / speaker).mkdir(parents=True)
+        (tmp_path / "texts" / speaker / "1.txt").write_text(f"By {speaker}.")
+    found = corpus_readers.read(tmp_path, folders_speak=True)[1]
+    assert [(one.name, one.speaker, one.text) for one in found] == [
+        (f"audio/{speaker}/1", speaker, f"By {speaker}.") for speaker in ("ann", "ben")]  # fmt: skip
+
+
+def test_tables_in_folders_below_each_speak_for_their_own(tmp_path, capsys):
+    for speaker in ("ann", "ben"):
+        for i in range(3):
+            record(tmp_path / speaker / "wavs" / f"{i}.wav")
+        (tmp_path / speaker / "metadata.csv").write_text("".join(f"{i}|{speaker} says {i}.\n" for i in range(3)))
+    wanted = [(f"{speaker}/{i}", f"{speaker} says {i}.") for speaker in ("ann", "ben") for i in range(3)]
+    for folders_speak in (False, True):
+        layout, found = corpus_readers.read(tmp_path, folders_speak=folders_speak)
+        assert layout == "list" and [(one.name, one.text) for one in found] == wanted
+        assert [one.speaker for one in found] == (["ann"] * 3 + ["ben"] * 3 if folders_speak else [""] * 6)
+    assert "tables: 2, the first metadata.csv, UTF-8" in capsys.readouterr().out
+    (tmp_path / "ann").rename(tmp_path / "train")
+    (tmp_path / "ben").rename(tmp_path / "test")
+    assert {one.name[:-2]: one.split for one in corpus_readers.read(tmp_path)[1]} == {"test": "test", "train": "train"}
+
+
+def test_a_script_of_which_a_part_is_recorded(source):
+    with_table_alone(source, "")
+    (source / "metadata.csv").rename(source / "script.csv")
+    (source / "script.csv").write_text("file,text\n" + "".join(f"clip{i},Sentence {i}.\n" for i in range(30)))
+    found = corpus_readers.read(source)[1]
+    assert len(found) == 30 and sum(one.path.is_file() for one in found) == 6
 
 
 def test_folders_behind_links_and_names_in_other_encodings_of_accents(tmp_path):
@@ -405,7 +462,7 @@ def test_clips_without_a_speaker_are_left_out_where_others_have_one(tmp_path, ca
 
 
 def test_folders_may_name_speakers_and_lists_carry_them(tmp_path):
-    for speaker in ("ann", "ben"):
+    for speaker in ("ann", "ben/wavs"):
         for i in range(5):
             record(tmp_path / "source" / speaker / f"{i}.wav", text=f"{speaker} says {i} | or not.")
     assert run(tmp_path / "source", tmp_path / "dest", "--folders-speak", "--held-out", "2") == 0
@@ -430,6 +487,12 @@ def test_what_was_trained_on_is_not_held_out_when_recordings_are_added():
     assert before["valid"] != {f"clip-{i}" for i in range(5)}
 
 
+def with_table_alone(folder, content):
+    for path in folder.glob("*.txt"):
+        path.unlink()
+    (folder / "metadata.csv").write_text(content)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -440,11 +503,8 @@ def test_what_was_trained_on_is_not_held_out_when_recordings_are_added():
             "none of its 6 recordings.*6 no text.*The first is .*clip0.wav: no text",
         ),
         (lambda folder: [path.unlink() for path in folder.glob("clip[1-5].*")], "too few"),
-        (lambda folder: (folder / "metadata.csv").write_text(""), "metadata.csv: no rows"),
-        (
-            lambda folder: (folder / "metadata.csv").write_text("a.wav|A text."),
-            "The first is .*wavs/a.wav.*--audio-column",
-        ),
+        (lambda folder: with_table_alone(folder, ""), "metadata.csv: no rows"),
+        (lambda folder: with_table_alone(folder, "a.wav|A text."), "The first is .*wavs/a.wav.*--audio-column"),
     ],
 )
 def test_a_source_that_is_none_says_why(source, tmp_path, capsys, make, words):

@@ -218,6 +218,9 @@ class Service:
         except TextError as error:
             close()
             raise HTTPException(400, f"input: {error}") from error
+        except asyncio.CancelledError as error:
+            close()
+            raise HTTPException(503, "the server is shutting down") from error
         except BaseException:
             close()
             raise
@@ -293,7 +296,8 @@ def make_app(service: Service) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        service.pool.shutdown(cancel_futures=True)  # it waits for the threads; what has not begun does not begin
+        # it waits for the threads, which end when the event loop has told them to; what has not begun does not begin
+        await asyncio.to_thread(service.pool.shutdown, cancel_futures=True)
 
     app, page = FastAPI(title="NiSETS", lifespan=lifespan), (ROOT / "serve.html").read_text(encoding="utf-8")
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -71,9 +72,9 @@ def said(text):
 
 
 @contextlib.contextmanager
-def serving(spoken, **places):
+def serving(spoken, ending_seconds=5, **places):
     service = serve.Service(spoken, **{"n_slots": 4, "n_waiting": 16, "longest": 300, **places})
-    config = uvicorn.Config(serve.make_app(service), log_level="critical", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(serve.make_app(service), log_level="critical", timeout_graceful_shutdown=ending_seconds)
     server, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0), backlog=256)
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
@@ -343,6 +344,19 @@ def test_openais_client_speaks(bundled, tmp_path):
     assert long == pytest.approx(1.5 * short, abs=0.2) and short > 1
     with pytest.raises(openai.BadRequestError, match="voice: 'alloy' is none of ljspeech-small"):
         client.audio.speech.create(**wanted | {"voice": "alloy"})
+
+
+def test_what_has_not_ended_in_time_is_ended_with_the_server(stub):
+    stub.permits = SimpleNamespace(acquire=lambda **_: time.sleep(0.1) or True)
+    spoken = serve.Spoken(stub, {"id": "stub", "speakers": []}, contextlib.nullcontext())
+    with ThreadPoolExecutor(2) as pool:
+        with serving([spoken], ending_seconds=1, n_slots=1) as service:
+            asked = [pool.submit(ask, service, input="a" * 300) for _ in range(2)]
+            until(lambda: stub.n_chunks > 2)
+        assert stub.n_chunks < 200
+        with pytest.raises(http.client.IncompleteRead):
+            asked[0].result()
+        assert asked[1].result()[0] == 503
 
 
 # -- the page

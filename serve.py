@@ -115,13 +115,10 @@ def load(name: str | None, args: argparse.Namespace) -> Spoken:
 
     Raises CheckpointError, VoiceError, TextError.
     """
-    abouts = [path / "voice.json" for path in (Path(name), *Path(name).glob("nisets_*"))] if name else []
-    exported = [path.parent for path in abouts if path.is_file()]
-    if len(exported) > 1:
-        raise onnx_runtime.VoiceError(f"{name} has {len(exported)} voices: name one of {', '.join(map(str, exported))}")
+    exported = onnx_runtime.find(Path(name)) if name else None
     runtime = "onnx" if exported else "pytorch"
     if exported:
-        voice: Any = onnx_runtime.Voice(exported[0], n_threads=args.threads)
+        voice: Any = onnx_runtime.Voice(exported, n_threads=args.threads)
     else:
         path, _ = voices.find(None if name is None else voices.run_id(name))
         voice = Voice(checkpoint.load_voice(path), args.device)

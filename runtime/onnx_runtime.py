@@ -31,12 +31,12 @@ class Voice(BaseVoice):
     """An exported voice, ready to speak."""
 
     def __init__(self, folder: str | Path = PACKAGE, lexicon: str | Path | None = None, n_threads: int | None = None):
-        """folder: the graphs that export.py wrote, those beside this file where none is named; lexicon: a file instead
-        of the voice's own; n_threads: None: of all cores.
+        """folder: what export.py wrote, or the module in it, the one that has this file where none is named; lexicon: a
+        file instead of the voice's own; n_threads: None: of all cores.
 
         Raises VoiceError, and TextError where a line of the lexicon is wrong.
         """
-        folder = Path(folder)
+        folder = find(Path(folder)) or Path(folder)
         try:
             about = json.loads((folder / ABOUT).read_bytes())
             graphs = {name: (folder / f"{name}.onnx").read_bytes() for name in GRAPHS}
@@ -137,6 +137,15 @@ class Voice(BaseVoice):
         if len(parts) == 1:  # in the thread that asks, so that several who ask do not wait for each other
             return samples_of(parts[0])
         return np.concatenate(list(self.workers.map(samples_of, parts)))
+
+
+def find(folder: Path) -> Path | None:
+    """Where an exported voice's graphs are: in a folder, or in a module in it, as export.py wrote it; None: in neither.
+    Raises VoiceError where there are several."""
+    found = [path for path in (folder, *folder.glob("nisets_*")) if (path / ABOUT).is_file()]
+    if len(found) > 1:
+        raise VoiceError(f"{folder} has {len(found)} voices: name one of {', '.join(map(str, found))}")
+    return found[0] if found else None
 
 
 def context(before: int = 0, after: int = 0) -> dict[str, np.ndarray]:

@@ -389,8 +389,8 @@ def spoken(folder, capfd, *arguments):
 def test_the_program_writes_a_wav_and_its_times(exported, tmp_path, capfd):
     voice, folder = exported
     speech = voice.speak(TEXTS[7], seed=5)
-    for more in ((), ("--timestamps", "srt")):
-        status, _, errors = spoken(folder, capfd, TEXTS[7], "-o", tmp_path / "a.wav", "--seed", 5, *more)
+    for where, more in ((folder, ()), (folder.parent, ("--timestamps", "srt"))):  # the module, and the package's folder
+        status, _, errors = spoken(where, capfd, TEXTS[7], "-o", tmp_path / "a.wav", "--seed", 5, *more)
         assert (status, errors) == (0, [])
         with wave.open(str(tmp_path / "a.wav")) as wav:
             assert (wav.getframerate(), wav.getnchannels(), wav.getsampwidth()) == (22050, 1, 2)

@@ -26,6 +26,16 @@ def test_what_is_said_is_said_again(written, spoken):
     assert english(spoken) == spoken
 
 
+@pytest.mark.parametrize(("written", "spoken"), [
+    ("Title\n\nThe text\nbegins. \n\n\"No.\"\n\n(Why)\n\nYes", 'Title. The text begins. "No." (Why). Yes'),
+    ("It fell 5%\n# Eggs\n## Two\nBoil them", "It fell five percent. Eggs. Two. Boil them"),
+    ("You need:\n- eggs\n  * milk\n• tea\n\nStir", "You need: eggs. milk. tea. Stir"),
+    ("Steps\n1. Stir\n2) Bake", "Steps. one. Stir. two) Bake"),
+])  # fmt: skip
+def test_paragraphs_headings_and_items_end_as_sentences_do(written, spoken):
+    assert english(written) == spoken
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_each_rule_does_what_its_example_says_and_it_is_said_again(rule):
     assert english(rule.written) == english(rule.spoken) == rule.spoken
@@ -95,6 +105,7 @@ UNITS = [
     "1 Elm ", "No. 1", "www.", "<a", "*", "_a", "\u0316\u0301", "1/2", "5 May ", "p.m.", "Mr. 1,200 ", "Chapter I ",
     "\"a 5", "'a ", "<a =", "(a)", "(a](b.", "&a", "Mon-", "iv, ", "chapters iv, ", "I'M ", "A ", "α", "5⁶", "x^",
     "1e5", "call a ", "5h", "0800-", "$5-", "5°3'", "a/kg", "sh", "1.000", "Queen A", "A.A", "a/b.", "1 × ", "\"x9",
+    "\n", "a\n ", "a\"", "a \n", "# a", "\n# ", "\n- ", "and[1]", "and¹",
 ]  # fmt: skip
 
 

@@ -34,6 +34,15 @@ _MOST_MARKS = 30  # on one letter, as in Unicode's stream-safe text: to order a 
 SLOT = "\ue000"  # stands for what is not to be normalised, and stays; of Unicode's private use
 _KEPT = {*"¢°º²³µΩ×", *quantities.CURRENCIES, SLOT}  # what rules read
 _ENTITY = re.compile(r"&#?[A-Za-z0-9]{2,31};")  # of HTML
+_NOTE = re.compile(  # the number of a footnote, at its word or after the punctuation
+    r"\[citation needed\]|(?:(?<=[a-z]{3})|(?<=\d\d)|(?<=[.,;:!?)\"'”’\]]))\[(?:[1-9]\d{0,2}|[a-z])\]"
+    r"(?![\w()]| ?=|\.\w)|"
+    r"(?:(?<=[a-z]{4})|(?<=[.,;:!?\"”]))[⁰¹²³⁴-⁹]{1,3}(?!\w)"
+)
+# A heading, an item of a list and a paragraph are sentences, also without a full stop.
+_HEADING = re.compile(r"^#{1,6} .+", re.MULTILINE)
+_ITEM = re.compile(r"\n[^\S\n]*(?:[-*•][^\S\n]|(?=\d{1,2}[.)][^\S\n]))")
+_PARAGRAPH = re.compile(r"(?<=[\w%])([\"'”’»)\]*_`]{0,9}[^\S\n]*\n\s*\n)")
 _SYMBOL = re.compile(  # a Greek letter by itself, and the angstrom
     "(?<![\u0370-\u03ff])(?:(?![Ωμ])[Α-ΡΣ-Ωα-ω])(?![\u0370-\u03ff])|(?:(?<=\\d)|(?<=\\d ))Å(?!\\w)"
 )
@@ -50,10 +59,14 @@ _SIGNS = str.maketrans({
 
 
 def clean(text: str) -> str:
-    """Plain punctuation, no control characters or emoji, single spaces: what every language shares."""
+    """Plain punctuation, no control characters, emoji or notes, single spaces, paragraphs that end in a full stop: what
+    every language shares."""
     if "&" in text:
         text = _ENTITY.sub(lambda match: html.unescape(match[0]).replace(SLOT, ""), text)
     text = unicodedata.normalize("NFC", _few_marks("".join(map(_visible, text))))
+    if "\n" in text:
+        text = _PARAGRAPH.sub(_stopped, _ITEM.sub("\n\n", _HEADING.sub(r"\n\g<0>\n", text)))
+    text = _NOTE.sub("", text)
     text = " ".join(re.sub(r"--+", " - ", text.translate(_TRANSLATION)).split())
     return re.sub(r"(?<=\S) (?=[.,;:!?]+(?:\s|$))", "", text)
 
@@ -86,10 +99,14 @@ def _visible(char):
     if " " <= char <= "~":
         return char
     if char.isspace():
-        return " "
+        return "\n" if char == "\n" else " "
     if unicodedata.category(char) in ("Cc", "Cf", "Cs") and char not in _JOINERS:
         return ""
     return " " if any(ord(char) in block for block in _EMOJI) else char
+
+
+def _stopped(match):
+    return f"{match[1].rstrip()}.\n"
 
 
 def _few_marks(text):

@@ -289,11 +289,12 @@ RULES = (
          r"(?<![\w.'-])(?:(?!IV\b|XXX?\b)[IVX]{2,7}|[MDCLXVI]{4,15}|[ivx]{2,6}(?=\. [a-z]))\b(?!['-])",
          lambda m: _numeral(m, m[0], _year_or_number)),
 
-    rule("doctorate", "a Ph.D.", "a P H D.", r"\bPh\.? ?D\b", "P H D"),
+    rule("doctorate", "a Ph.D.", "a P H D.", r"\bPh\.? ?D\b(?:\.(?=-|'?s\b))?", "P H D"),
+    rule("degree", "an M.Sc. in law", "an M S C in law", rf"\b([BM])\.Sc\b{_STOP}", r"\1 S C"),
     rule("initials inside", "the U.S.", "the U S.", r"\b(?![AP]\.M\.)([A-Z])\.(?=[A-Z](?:\b|[a-z]))", r"\1 "),
     rule("initial A", "A. Smith", "A-Smith",  # "A Smith" would be an article
          rf"(?<![A-Z] )\bA\. ?(?=(?!{OPENERS})[A-Z][a-z])", "A-"),
     rule("initials", "J. Smith", "J Smith",  # "and I. They" ends a sentence, as Plan B. It does
-         rf"\b(?<![AP]\.)([A-HJ-Z])\.(?= (?!{OPENERS})[A-Za-z\d(]|[,;])|"
+         rf"\b(?<![AP]\.)([A-HJ-Z])\.(?= (?!{OPENERS})[A-Za-z\d(]|[,;]|-[A-Za-z]|'?s\b)|"
          rf"(?<=\bP )(S)\.|(?<=\b[A-Z] )(I)\.(?= (?!{OPENERS})[A-Za-z])", lambda m: m[1] or m[2] or m[3]),
 )  # fmt: skip

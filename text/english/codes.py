@@ -22,7 +22,8 @@ _PATH = r"(?:[/?#:][\w/.?=&%#:@~+,;-]{0,500}[\w/])?"  # it does not end in the s
 
 _LABEL = (
     r"pages?|[Nn]os?\.|[Rr]oom|[Uu]nit|[Gg]ate|[Ff]light|[Rr]oute|[Hh]ighway|Interstate|[Aa]partment|[Ss]uite|[Cc]hannel|"
-    r"IQ of|RTX|GTX|RFC|ISO|[Aa]rea code|[Ee]xtension|P S|P\.S\.|Boeing|Flight|Exhibit|Page"
+    r"IQ of|RTX|GTX|RFC|ISO|HTTP|[Ee]rror|Form|Xbox|Porsche|Peugeot|[Aa]rea code|[Ee]xtension|P S|P\.S\.|Boeing|Flight|"
+    r"Exhibit|Page"
 )
 _HELP = r"(?:911|999|112|110|119|311|411|000|988)"
 _ROAD = "Street|Avenue|Road|Boulevard|Lane|Drive|Place|Court|Square|Terrace|Highway|Parkway|Expressway"
@@ -49,6 +50,16 @@ def _groups(match):
     plus = "plus " if match[0][0] == "+" else ""
     groups = re.findall(r"\d+", match[0])
     return plus + ", ".join("eight hundred" if group == "800" else numbers.one_by_one(group) for group in groups)
+
+
+def _joined(match):
+    """4-4-2 as counted, without pauses; longer groups as those of a telephone number."""
+    short = all(len(group) < 3 for group in match[0].split("-"))
+    return match[0].replace("-", " ") if short else _groups(match)
+
+
+def _clause(part):
+    return numbers.cardinal(part) if part.isdigit() else part.replace("a", "A")
 
 
 def _labelled(match):
@@ -96,7 +107,8 @@ ADDRESSES = (
          rf"(?<![\w@.-])(?:[\w-]{{1,63}}\.){{1,4}}(?:{_ENDINGS})(?![\w-]|\.\w){_PATH}", _address),
     rule("file name", "see read_me.txt", "see read underscore me dot TXT",
          rf"(?<![\w@./-])(?:[.~]{{0,2}}/)?(?:[\w-]{{1,63}}/){{0,8}}\w[\w-]{{0,63}}(?:\.[\w-]{{1,20}}){{0,2}}\."
-         rf"(?:{_FILES})\b(?![-/]|\.\w)|(?<!\S)\.(?:{_FILES}|{_ENDINGS})\b(?![-/.]\w)", _address),
+         rf"(?:{_FILES})\b(?![-/]|\.\w)|(?<!\S)\.(?:{_FILES}|{_ENDINGS})\b(?![-/.]\w)|"
+         r"(?<!\S)(?:\.{1,2}/|~/|/(?=[\w.-]{1,63}/\w))[\w./-]{0,200}\w", _address),
     rule("at someone", "@ann", "at ann", r"(?<!\S)@(?=\w)", "at "),
     rule("hashtag", "#news", "hashtag news", r"(?<!\S)#(?=[A-Za-z])(?![A-Z]{1,4}-\d)", "hashtag "),
 )  # fmt: skip
@@ -141,8 +153,14 @@ NUMBERS = (
     rule("digits one by one", "ISBN 0-306-40615-2", "ISBN zero three zero six four zero six one five two",
          r"\b(ending in|PIN(?: is)?|(?:code|OTP|password) is|I[SB][BS]N(?:-1[03])?:?|(?:ZIP|Zip|zip)(?: [Cc]ode)?:?|"
          r"postcode|SSN:?|VIN:?|IMEI:?|EIN:?) (\d[\d -]{1,20}[\dX])\b(?![.,:/]\d)", _digits),
-    rule("numbered clause", "a 401(k)", "a four oh one k", r"(?<![\w.,-])(\d{3})\(([a-z])\)(?:\((\d)\))?",
-         lambda m: words(numbers.pairs(m[1]), m[2], m[3])),
+    rule("numbers joined by hyphens", "a 4-4-2, order 114-3941689-10",
+         "a four four two, order one one four, three nine four one six eight nine, one zero",
+         r"(?<![\w.,-])\d{1,10}(?:-\d{1,10}){2,6}\b(?!-|[.,]\d)", _joined),
+    rule("airliner", "a 737-800", "a seven thirty-seven eight hundred",
+         r"(?<![\w.,$£€-])(7[0-8]7)-(?=(?:[1-9]00|8|9|10)(?:[A-Z]{1,2})?\b(?!-))", lambda m: f"{numbers.pairs(m[1])} "),
+    rule("numbered clause", "a 401(k), item 5(1)(a)", "a four oh one k, item five one A",
+         r"(?<![\w.,-])(\d{1,4})((?:\((?:\d{1,2}|[A-Za-z])\)){1,4})(?!(?!s\b)\w| ?=)",
+         lambda m: words(numbers.pairs(m[1]), *map(_clause, re.findall(r"\w+", m[2])))),
     rule("box", "box 2915", "box two nine one five", r"\b([Bb]ox (?:No\. ?)?)(\d{3,12})\b",
          lambda m: m[1].replace("No.", "number") + numbers.one_by_one(m[2])),
     rule("ZIP code", "Texas 75201-1234", "Texas seven five two zero one, one two three four",
@@ -160,6 +178,7 @@ NUMBERS = (
 
 # After times and measures, for which 9AM and 5KM are.
 CODES = (
+    rule("small letter A before a number", "the a1", "the A-one", r"\ba_?(?=\d)", "A-"),
     rule("code in small letters", "ab9453", "ab nine four five three", r"(?<=[a-z])\d{3,15}\b(?![.,]\d)",
          lambda m: f" {numbers.code(m[0])}"),
     rule("ordinal in capitals", "1ST", "first", r"(?<=\d)(?:ST|ND|RD|TH)\b", lambda m: m[0].lower()),

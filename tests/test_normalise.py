@@ -30,6 +30,7 @@ def test_what_is_said_is_said_again(written, spoken):
     ("Title\n\nThe text\nbegins. \n\n\"No.\"\n\n(Why)\n\nYes", 'Title. The text begins. "No." (Why). Yes'),
     ("It fell 5%\n# Eggs\n## Two\nBoil them", "It fell five percent. Eggs. Two. Boil them"),
     ("You need:\n- eggs\n  * milk\n• tea\n\nStir", "You need: eggs. milk. tea. Stir"),
+    ("Title\n=====\nOne\n---\nTwo", "Title. One. Two"),
     ("Steps\n1. Stir\n2) Bake", "Steps. one. Stir. two) Bake"),
 ])  # fmt: skip
 def test_paragraphs_headings_and_items_end_as_sentences_do(written, spoken):

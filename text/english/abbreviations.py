@@ -43,7 +43,8 @@ _WITHOUT_STOP_TOO = {  # in any case, and no words that one could mean
     "asst": "assistant", "mtg": "meeting", "blvd": "boulevard", "hwy": "highway",
     "pkwy": "parkway", "tbsp": "tablespoon", "tsp": "teaspoon", "int'l": "international",
     "nat'l": "national", "gov't": "government", "dep't": "department", "ass'n": "association", "ppl": "people",
-    "cont'd": "continued", "hrs": "hours",
+    "cont'd": "continued", "hrs": "hours", "fri": "Friday", "tues": "Tuesday", "thurs": "Thursday", "utd": "united",
+    "idk": "I don't know", "tmrw": "tomorrow",
 }  # fmt: skip
 _ABBREVIATIONS = _TITLES | _WORDS | _IN_ANY_CASE | _WITHOUT_STOP_TOO
 _UNITS = ("min", "hr", "sec", "yr", "mo", "wk", "doz", "pkg", "pkgs", "tbsp", "tsp")  # after a number: quantities.py's
@@ -66,6 +67,7 @@ _BEFORE_NUMBER = {
     "fl": "floor", "bk": "book", "pt": "part", "est": "established", "eq": "equation", "eqs": "equations",
     "tab": "table", "app": "appendix", "rt": "route", "dep": "departs", "arr": "arrives",
     "bldg": "building", "eqn": "equation", "thm": "theorem", "sc": "scene", "ref": "reference", "ex": "example",
+    "op": "opus",
 }  # fmt: skip
 _NUMERAL = "(?:[IVXLCDM]{1,9}|[ivxlc]{1,9})"
 _NUMBERED = "App|Figs|Eqs|Fig|Tab|Eq|Sec|Sect|Ch|Vol|Bldg|fig|tab|eq|sect|ch|app"  # before a letter too: Fig. A
@@ -250,15 +252,16 @@ RULES = (
          r"\b(?:(?:c|(?<![\w,] )C)\. ?(?=\d{3,4}s?\b)|[Cc]a\. ?(?=\d))", lambda m: _like(m[0], "circa ")),
     rule("word before a number", "vol. 2, App. B", "volume two, Appendix B",
          rf"\b(?:({any_of(_BEFORE_NUMBER)}|{any_of(_BEFORE_NUMBER).title()})\. ?"
-         r"(?=\d|(?:[IVXLC]{2,9}|[ivxlc]{2,9}|[IVXivx])\b)|"
+         r"(?=\(?\d|(?:[IVXLC]{2,9}|[ivxlc]{2,9}|[IVXivx])\b)|"
          rf"({_NUMBERED})\. (?=[A-Z]\b)|({_WITHOUT_STOP}) (?=\d))",
          lambda m: _like(m[0], _BEFORE_NUMBER[(m[1] or m[2] or m[3]).lower()]) + " "),
-    rule("born or died", "b. 1920", "born nineteen twenty", r"\b([bd])\. ?(?=\d{4}\b)",
+    rule("born or died", "b. 1920", "born nineteen twenty",
+         rf"\b([bd])\. ?(?=(?:\d\d? {MONTH} |{MONTH} \d\d?, )?\d{{4}}\b)",
          lambda m: "born " if m[1] == "b" else "died "),
     rule("against", "Roe v. Wade", "Roe versus Wade", r"(?<=[a-z.]) v\. (?=[A-Z])", " versus "),
     rule("abbreviation", "Mrs. Smith", "missus Smith",
          rf"\b((?:{any_of(_TITLES)})\.(?![\"')]*$)|(?:{any_of(_TITLES)})(?=\.)|"
-         rf"(?:{any_of(_WORDS)}|(?i:{any_of(_IN_ANY_CASE)}))(?=\.)|(?i:{any_of(_WITHOUT_STOP_TOO)})\b(?!\.\w)){_STOP}",
+         rf"(?:{any_of(_WORDS)}|(?i:{any_of(_IN_ANY_CASE)}))(?=\.)|(?!HRs)(?i:{any_of(_WITHOUT_STOP_TOO)})\b(?!\.\w)){_STOP}",
          _abbreviation),
     rule("title without a full stop", "Mr Smith", "mister Smith",
          rf"\b({_BRITISH_TITLES}) (?=(?:and )?[A-Z])", lambda m: f"{_TITLES[m[1]]} "),
@@ -273,6 +276,7 @@ RULES = (
          rf"\b({_LABELS})\.? (I)(?=[.,;:)'\"-]|$| (?:of|and|or|in|to|is|was)\b| [A-Z])|"
          rf"\b({_CONDITIONS}) (I)(?= (?!am|was|have|had|do|did|think|see|saw|will|would|can|could|like|want|need|know|"
          r"use|used|mean|love|prefer)[a-z])", lambda m: f"{m[1] or m[3]} one"),
+    rule("four at the head", "IV. Results", "four. Results", r"(?:^|(?<=[.!?] ))IV(?=\. [A-Z])", "four"),
     rule("numeral in brackets", "(iv)", "(four)", r"(?<!\w)\(([ivx]{2,6}|[iv])\)",
          lambda m: _numeral(m, m[1], lambda digits: f"({numbers.cardinal(digits)})")),
     rule("numeral of a king", "Henry V. of England", "Henry the fifth of England",

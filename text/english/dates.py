@@ -93,7 +93,8 @@ def _duration(match):
 
 DATES = (
     rule("range of dates", "May 5th - June 3rd", "May fifth to June third",
-         rf"(?:(?<=\d)|(?<=\d[nrst][dht])) ?- ?(?={MONTH} \d)|(?:(?<=[a-z])-|(?:{_AFTER_MONTH}) - )(?=\d\d? {MONTH}\b)",
+         rf"(?:(?<=\d)|(?<=\d[nrst][dht])) ?- ?(?={MONTH} \d)|(?:(?<=[a-z])-|(?:{_AFTER_MONTH}) - )(?=\d\d? {MONTH}\b)|"
+         rf"(?<=[a-z] \d{{4}}) ?- ?(?=\d\d? {MONTH} \d{{4}}\b)",
          " to "),
     rule("date and time", "2010-07-05T10:30:00Z", "July fifth, twenty ten, ten hours thirty minutes and zero seconds Z",
          r"(?<=\d-\d\d)T(?=\d\d:\d\d)|(?<=\d\d)(?=Z\b)", lambda m: ", " if m[0] else " "),
@@ -104,7 +105,8 @@ DATES = (
          r"(?<![\w.,/-])(\d\d?)\.(\d\d?)\.(\d{4})\b", lambda m: _month_day_year(m[2], m[1], m[3], m[0], True)),
     rule("date", "7/25/2010", "July twenty-fifth, twenty ten",
          r"(?<![\w.,/-])(\d\d?)(?:/(\d\d?)/(\d{4}|\d\d)|-(\d\d?)-(\d{4}))\b(?![/-])|"
-         r"(?:(?<=[nsi]day, )|(?<=urday, )|(?<=\b[Oo]n )|(?<=\b[Dd]ue )|(?<=ntil ))(?!1/[234]\b|9/11\b|24/7\b)"
+         r"(?:(?<=[nsi]day, )|(?<=urday, )|(?<=[nsi]day )|(?<=urday )|"
+         r"(?<=\b[Oo]n )|(?<=\b[Dd]ue )|(?<=ntil ))(?!1/[234]\b|9/11\b|24/7\b)"
          rf"(\d\d?)/(\d\d?)\b(?![/-]|[.,]\d| of\b|{NOUN})",
          lambda m: _month_day_year(m[1] or m[6], m[2] or m[4] or m[7], m[3] or m[5], m[0])),
     rule("day before its month", "on 5 July 2010", "on the fifth of July, twenty ten",
@@ -117,7 +119,8 @@ DATES = (
          rf"\b({MONTH}|[Mm]ay|[Mm]arch) (\d\d?)(?= \d{{4}}\b)", _nth),
     rule("date in plain letters", "on july 5", "on july fifth", rf"\b({PLAIN_MONTH}) (\d\d?){ALONE}", _nth),
     rule("quarter of a year", "in Q2 2010 or 3Q10", "in the second quarter of twenty ten or the third quarter of ten",
-         r"(?<![\w.,-])(?:(?:the )?Q([1-4])[ -]?(\d{4})|([1-4])Q'?(\d{4}|\d\d))\b", _quarter),
+         r"(?<![\w.,-])(?:(?:the )?Q([1-4])(?:[ -]?(?=\d{4})| ?'(?=\d\d\b))(\d\d(?:\d\d)?)|([1-4])Q'?(\d{4}|\d\d))\b",
+         _quarter),
 
     rule("business year", "FY2010, FY 24", "F Y twenty ten, F Y twenty-four",
          r"\b([FC])Y'? ?(\d{4}|\d\d)\b(?![.,]?\d)", lambda m: f"{m[1]} Y {_year(m[2])}"),
@@ -137,7 +140,8 @@ DATES = (
     rule("time of a race", "3:45.2", "three forty-five point two",
          r"(?<![\d:.])(\d{1,2}):([0-5]\d)\.(\d{1,3})\b(?!\.\d)",
          lambda m: f"{numbers.cardinal(m[1])} {numbers.two_digits(m[2])} point {numbers.one_by_one(m[3])}"),
-    rule("time, till noon", "10 am-noon", "ten AM to noon", r"(?<=[mM\d])-(?=(?:noon|midnight)\b)", " to "),
+    rule("time, till noon", "10 am-noon", "ten AM to noon",
+         r"(?<=[mM\d])-(?=(?:noon|midnight)\b)|(?:(?<=noon)|(?<=night))-(?=\d)", " to "),
     rule("time", "12:36 p.m., 9:00", "twelve thirty-six PM, nine o'clock",
          rf"(?<![\d:.])([01]?\d|2[0-4]):([0-5]\d)(?::([0-5]\d))?(?!\d|[:,]\d)(?:{_HALF}| ?(?:h|hrs|hours)\b)?", _time),
     rule("time with a point", "8.30 p.m.", "eight thirty PM.",

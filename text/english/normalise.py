@@ -41,7 +41,7 @@ _NOTE = re.compile(  # the number of a footnote, at its word or after the punctu
 )
 # A heading, an item of a list and a paragraph are sentences, also without a full stop.
 _HEADING = re.compile(r"^#{1,6} .+", re.MULTILINE)
-_ITEM = re.compile(r"\n[^\S\n]*(?:[-*•][^\S\n]|(?=\d{1,2}[.)][^\S\n]))")
+_ITEM = re.compile(r"\n[^\S\n]*(?:[-*•][^\S\n]|(?=\d{1,2}[.)][^\S\n])|[=-]{3,}\s*?(?=\n))")
 _PARAGRAPH = re.compile(r"(?<=[\w%])([\"'”’»)\]*_`]{0,9}[^\S\n]*\n\s*\n)")
 _SYMBOL = re.compile(  # a Greek letter by itself, and the angstrom
     "(?<![\u0370-\u03ff])(?:(?![Ωμ])[Α-ΡΣ-Ωα-ω])(?![\u0370-\u03ff])|(?:(?<=\\d)|(?<=\\d ))Å(?!\\w)"
@@ -54,7 +54,7 @@ _SIGNS = str.maketrans({
     "§": " section ", "¶": " paragraph ", "‰": " per mille ", "№": "No. ", "→": " to ", "⁄": "/", "μ": "µ",
     "∕": " divided by ", "∗": " times ", "∙": " times ", "⋅": " times ",
     "©": "", "®": "", "™": "", "•": " ", "·": " ", "†": "", "‡": "", "∆": "Δ", "∑": " sum ", "∏": " product ",
-    "∫": " integral ", "⇒": " to ", "♯": "#", "♭": " flat",
+    "∈": " in ", "∪": " union ", "∩": " intersection ", "∫": " integral ", "⇒": " to ", "♯": "#", "♭": " flat",
 })  # fmt: skip
 
 
@@ -121,7 +121,7 @@ def _transliterate(text):
     """ASCII, and the signs that rules read."""
     if text.isascii():
         return text
-    text = _RAISED.sub(_power, text.translate(_SIGNS))
+    text = _RAISED.sub(_power, text.replace("§§", " sections ").translate(_SIGNS))
     return "".join(map(_ascii, _SYMBOL.sub(_name, text)))
 
 
@@ -194,6 +194,9 @@ MARKUP = (  # in every language
 )  # fmt: skip
 
 _WORDS_AND_SIGNS = (
+    rule("emoticon", "I <3 it :D", "I love it :)",
+         r"\bI <3 (?=\w)|(?<!\S)(?:[:;]-?[DPpOo]|xD+|(?<=[a-z!] )<3+(?=[.!? ]*$))(?!\w)",
+         lambda m: "I love " if m[0][0] == "I" else ":)"),
     rule("letters with and", "AT&T", "A T and T", r"\b([A-Z]{1,3})&(?=([A-Z]{1,3})\b)",
          lambda m: f"{' '.join(m[1])} and "),
     rule("and", "Tom & Ann", "Tom and Ann", r" ?&&?(?!c\.) ?", " and "),

@@ -44,16 +44,19 @@ _SCALED = rf"(?:[ -]({SCALE})s?\b|([kKmMbBT])(?![\w/])| ?(mn|mm|MM|[bB]n|tn)\b)?
 _PREFIXES = {"p": "pico", "n": "nano", "µ": "micro", "m": "milli", "c": "centi", "d": "deci", "h": "hecto", "k": "kilo",
              "K": "kilo", "M": "mega", "G": "giga", "T": "tera", "P": "peta"}  # fmt: skip
 _METRIC = {  # each with the prefixes that it is read with; most are read without any, too
-    "m": ("meter", "nµmcdk"), "g": ("gram", "µmk"), "l": ("liter", "mcd"), "L": ("liter", "md"), "s": ("second", "nµm"),
-    "Hz": ("hertz", "kMG"), "B": ("byte", "kKMGTP"), "b": ("bit", "kKMG"), "W": ("watt", "kKMG"), "V": ("volt", "mk"),
-    "Wh": ("watt hour", "kM"), "A": ("amp", "m"), "Ah": ("amp hour", "m"), "J": ("joule", "k"), "N": ("newton", "k"),
-    "cal": ("calorie", "k"), "Ω": ("ohm", "kM"), "Pa": ("pascal", "hkM"), "F": ("farad", "pnµ"),
+    "m": ("meter", "nµmcdk"), "g": ("gram", "pnµmk"), "l": ("liter", "mcd"), "L": ("liter", "µmd"),
+    "s": ("second", "nµm"),
+    "Hz": ("hertz", "kMG"), "B": ("byte", "kKMGTP"), "b": ("bit", "kKMG"), "W": ("watt", "mkKMG"), "V": ("volt", "mk"),
+    "Wh": ("watt hour", "kMGT"), "A": ("amp", "m"), "Ah": ("amp hour", "m"), "J": ("joule", "k"), "N": ("newton", "k"),
+    "cal": ("calorie", "k"), "Ω": ("ohm", "kM"), "Pa": ("pascal", "hkMG"), "F": ("farad", "pnµ"),
+    "mol": ("mole", "nµm"), "Sv": ("sievert", "mµ"),
 }  # fmt: skip
 _UNITS = {
     **{prefix + unit: _PREFIXES[prefix] + name for unit, (name, prefixes) in _METRIC.items() for prefix in prefixes},
     **{unit: name for unit, (name, _) in _METRIC.items() if unit not in ("s", "B", "b", "Ah", "F")},
     "KM": "kilometer", "mi": "mile", "yd": "yard", "ft": "foot", "in.": "inch", "ha": "hectare", "px": "pixel",
-    "gm": "gram", "KG": "kilogram", "lb": "pound", "oz": "ounce", "cwt": "hundredweight", "gal": "gallon",
+    "gm": "gram", "mcg": "microgram", "KG": "kilogram", "Kg": "kilogram", "kn": "knot", "nmi": "nautical mile",
+    "sqm": "square meter", "sqft": "square foot", "lb": "pound", "oz": "ounce", "cwt": "hundredweight", "gal": "gallon",
     "qt": "quart", "pt": "pint", "fl oz": "fluid ounce", "fl. oz.": "fluid ounce", "cc": "c c", "tsp": "teaspoon",
     "Tsp": "teaspoon", "tbsp": "tablespoon", "Tbsp": "tablespoon", "doz": "dozen", "pkg": "package", "pts": "point",
     "sec": "second", "min": "minute", "h": "hour", "hr": "hour", "wk": "week", "mo": "month", "yr": "year",
@@ -61,17 +64,20 @@ _UNITS = {
     "Gbps": "gigabit per second", "dpi": "dot per inch", "fps": "frame per second", "bpm": "beat per minute",
     "rpm": "revolution per minute", "mph": "mile per hour", "MPH": "mile per hour", "mpg": "mile per gallon",
     "kph": "kilometer per hour", "kmh": "kilometer per hour", "ppm": "part per million", "ppb": "part per billion",
-    "bps": "basis point", "psi": "pound per square inch", "PSI": "P S I", "atm": "atmosphere",
-    "mmHg": "millimeter of mercury", "hp": "horsepower", "HP": "horsepower", "Nm": "newton meter", "VDC": "volt D C",
-    "eV": "electron volt", "dB": "decibel", "lm": "lumen", "mol": "mole", "mM": "millimolar", "angstrom": "angstrom",
+    "bps": "basis point", "bp": "basis point", "psi": "pound per square inch", "PSI": "P S I", "atm": "atmosphere",
+    "mmHg": "millimeter of mercury", "mm Hg": "millimeter of mercury", "bhp": "brake horsepower",
+    "hp": "horsepower", "HP": "horsepower", "Nm": "newton meter", "VDC": "volt D C",
+    "eV": "electron volt", "dB": "decibel", "lm": "lumen", "mM": "millimolar", "angstrom": "angstrom",
 }  # fmt: skip
-_WITH_S = ("yd", "kg", "lb", "gal", "qt", "tsp", "tbsp", "pkg", "sec", "min", "hr", "wk", "mo", "yr")
+_WITH_S = ("yd", "km", "cm", "ml", "kg", "lb", "gal", "qt", "tsp", "tbsp", "pkg", "sec", "min", "hr", "wk", "mo", "yr")
 _UNITS |= {f"{unit}s": _UNITS[unit] for unit in _WITH_S}
-_PLURALS = {"foot": "feet", "inch": "inches"}
+_PLURALS = {"foot": "feet", "square foot": "square feet", "inch": "inches"}
 _ALIKE = ("hertz", "horsepower", "dozen", "molar", "c c", "P S I")  # in the plural, too
 _PER = {"s": "second", "d": "day", "hour": "hour", "day": "day", "week": "week", "month": "month", "year": "year",
         "person": "person", "second": "second", "minute": "minute", "mile": "mile", "in": "inch", "head": "head",
-        "acre": "acre", "gallon": "gallon", "pound": "pound", "night": "night", "user": "user"}  # fmt: skip
+        "acre": "acre", "gallon": "gallon", "pound": "pound", "night": "night", "user": "user",
+        "share": "share", "barrel": "barrel", "ton": "ton", "tonne": "tonne", "ounce": "ounce",
+        "game": "game"}  # fmt: skip
 _KINDS = {  # by what stands before a unit, or after it
     "sq": "square", "square": "square", "²": "square", "2": "square", "^2": "square",
     "cu": "cubic", "cubic": "cubic", "³": "cubic", "3": "cubic", "^3": "cubic",
@@ -181,7 +187,12 @@ def _coins(match):
 def _measure(match):
     number, hyphen, prefix, unit, power, below, divisor, below_power = match.groups()
     after = match.string[match.end() : match.end() + 20]
-    if len(unit) == 1 and preceded_by(match, _PLACE) or (unit == "A" and re.match("-| [A-Z]| [a-z]+s\\b", after)):
+    if (
+        len(unit) == 1
+        and preceded_by(match, _PLACE)
+        or (unit in "NSW" and preceded_by(match, "[A-Z]-$"))
+        or (unit == "A" and re.match("-| [A-Z]| [a-z]+s\\b", after))
+    ):
         return match[0]
     if unit == "bps" and re.match(r"\d,?\d{3}|\d{5}", number):
         return f"{number} bits per second"
@@ -244,7 +255,8 @@ def _fraction(match):
     above, below = match.groups()
     if above is None or _OUT_OF.match(match.string, match.start()):
         return words(above and numbers.cardinal(above), "out of", below and numbers.cardinal(below))
-    if _TWO_NUMBERS.match(match.string, match.start()) or above == below or _is_run(match):
+    shares = 50 <= int(above) == 100 - int(below)  # an 80/20 split
+    if _TWO_NUMBERS.match(match.string, match.start()) or shares or above == below or _is_run(match):
         return f"{numbers.cardinal(above)} {numbers.cardinal(below)}"
     if int(above) > int(below) > 20:  # blood pressure
         return f"{numbers.pairs(above)} over {numbers.cardinal(below)}"
@@ -252,6 +264,9 @@ def _fraction(match):
 
 
 MONEY = (
+    rule("range of scaled money", "£50k-60k", "fifty to sixty thousand pounds",
+         rf"({_SIGN})( ?{AMOUNT})([kKmMbB]n?)-(?={AMOUNT}([kKmMbB]n?)\b)",
+         lambda m: f"{m[1]}{m[2]}-" if m[3].lower() == m[4].lower() else f"{m[1]}{m[2]}{m[3]} to {m[1]}"),
     rule("range of money", "$5-10 million", "five to ten million dollars",
          rf"({_SIGN}) ?({AMOUNT})-({_SIGN})?({AMOUNT}){_SCALED}", _money_range),
     rule("range of amounts", "5%-6%", "five percent to six percent",
@@ -261,11 +276,14 @@ MONEY = (
     rule("currency before", "USD 5", "five dollars",
          rf"(?<![A-Za-z])({_CURRENCY}) ?(?=\d)", lambda m: _OTHERWISE[m[1]]),
     rule("euros and cents", "€1.200 or 5,50 €", "one thousand two hundred euros or five euros, fifty cents",
-         r"(?<=€)(?: ?\d{1,3}(?:\.\d{3}){1,3}(?:,\d\d)?| ?\d{1,9},\d\d)\b(?![,.]\d)|"
+         r"(?<=€)(?: ?\d{1,3}(?:\.\d{3}| 000){1,3}(?:,\d\d)?| ?\d{1,9},\d\d)\b(?![,.]\d)|"
+         r"(?<![\w.,])(?<!\d )\d{1,3}(?: \d{3}){1,3}(?:,\d\d)?(?= ?€)|"
          r"(?<![\w.,])\d{1,3}(?:(?:\.\d{3}){1,3}(?:,\d\d)?|\d{0,6},\d\d)(?= ?€)|"
          rf"(?<![\w.,])\d{{1,3}},\d\d?(?= ?(?:%|(?:{_ALONE})\b))",
-         lambda m: m[0].replace(".", "").replace(",", ".")),
-    rule("minus", "-5 or -$5", "minus five or minus five dollars", rf"(?<![\w.)-])-(?=\.?\d|{_SIGN}\d)", "minus "),
+         lambda m: re.sub("[. ]", "", m[0]).replace(",", ".")),
+    rule("minus", "-5 or -$5", "minus five or minus five dollars",
+         rf"(?<![\w.)-])-(?=\.?\d|{_SIGN}\d)|(?:(?<=GMT)|(?<=UTC))-(?=\d)",
+         lambda m: f"{' ' if preceded_by(m, '[CT]$') else ''}minus "),
     rule("currency after", "5 EUR", "five euros", rf"{START}({AMOUNT}) ?(?:({_CURRENCY})\b|({_SIGN})(?! ?\d))",
          lambda m: (m[3] or _OTHERWISE[m[2]]) + m[1]),
     rule("pounds, shillings, pence", "£1 10s. 6d.", "one pound, ten shillings, six pence.",
@@ -276,7 +294,8 @@ MONEY = (
          rf"(?:(?<![A-Za-z])(US|AU?|CA?|HK|NZ|NT|S))?(?:({_SIGN})|\b({_CODE})) ?({NUMBER})(?:\.(\d+))?{_SCALED}"
          rf"(?:(?P<thing>(?= (?:bill|note|coin)s?\b|-[a-z]))|(?P<noun>{NOUN}))?", _money),
     rule("range of scaled numbers", "10-20K users", "ten to twenty thousand users",
-         r"(?<![\w.,-])(\d{1,3})-(?=\d{1,3}(?:[KkM]\b|[bm]n\b) [a-z]{1,20}s\b)", r"\1 to "),
+         r"(?<![\w.,-])(\d{1,3})(?:([KkM])(?=-\d{1,3}\2))?-(?=\d{1,3}(?:[KkM]\b|[bm]n\b) (?:people\b|[a-z]{1,20}s\b))",
+         r"\1 to "),
     rule("scaled number", "250K views", "two hundred fifty thousand views",
          rf"(?<![#\w.])(?<!\d,)({NUMBER})(?:\.(\d+))?([KkMB]\b|[bm]n\b|m(?= people\b))(?![/'.]\w|-[A-Z\d])"
          r"(?=( [a-z]{1,20}s\b| people)?)", _scaled),
@@ -286,6 +305,8 @@ MONEY = (
 )  # fmt: skip
 
 MEASURES = (
+    rule("age", "a 3yo, a 54 y/o man", "a three-year-old, a fifty-four-year-old man",
+         r"(?<=\d)(?:yo|[ -]?y/o|[ -]?y\.o\.)(?!\w)", "-year-old"),
     rule("scientific notation", "1.5e-5", "one point five times ten to the minus five",
          rf"{START}(?<!\w)(\d+(?:\.\d+)?)[eE](?:(-)|\+)?(\d{{1,3}})\b(?![.,]?\d)",
          lambda m: words(m[1], "times ten to the", m[2] and "minus", numbers.cardinal(str(int(m[3]))))),
@@ -294,7 +315,7 @@ MEASURES = (
          _arc),
     rule("feet and inches", "6'2\"", "six feet two inches",
          r"(?<![\w.,'])(\d{1,2})(?:' ?| ?ft ?)"
-         r"(?:(\d{1,2})(?:\"|''| ?in\b(?!\.| [A-Z\d]))|(1[01]|\d)(?![\w'/\"-]|[.,]\d| in\b| [a-z]{3,20}s\b))",
+         r"(?:(\d{1,2})(?:\"|''| ?ins?\b(?!\.| [A-Z\d]))|(1[01]|\d)(?![\w'/\"-]|[.,]\d| in\b| [a-z]{3,20}s\b))",
          lambda m: words(_counted(m[1], "foot", "feet"), _counted(m[2] or m[3], "inch", "inches"))),
     rule("length", "a 15\" screen, 12' long", "a fifteen inch screen, twelve feet long",
          r"(?<![\d\w])\"[^\"]{0,500}\"|(?<![\w\"])'[^']{0,200}'(?!\w)|"
@@ -310,11 +331,12 @@ MEASURES = (
          rf"{START}(\d{{4}})-(\d{{1,4}})(?= ?(?:{_UNIT})\b)",
          lambda m: f"{numbers.cardinal(m[1])} to {_thousands(m[2])}"),
     rule("measure", "10 km/h, 6 sq. ft.", "ten kilometers per hour, six square feet.", _MEASURE, _measure),
-    rule("mixed number", "2 1/2", "two and a half", r"(?<![\d.,/])(\d{1,6})[ -](\d{1,2})/(\d{1,3})(?![\d/])", _mixed),
-    rule("fraction", "3/4", "three quarters", r"(?<![\w.,/])(\d{1,3})/(\d{1,4})(?![\w/]|[.,]\d)|"
+    rule("mixed number", "2 1/2", "two and a half",
+         r"(?<![\d.,])(?<!\d/)(\d{1,6})[ -](\d{1,2})/(\d{1,3})(?:rds?|ths?)?(?![\d/])", _mixed),
+    rule("fraction", "3/4", "three quarters", r"(?<![\w.,/])(\d{1,3})/(\d{1,4})(?:rds?|ths?)?(?![\w/]|[.,]\d)|"
          r"(?<=\d\.\d)/(?=(?:5|10)\b(?!/))", _fraction),
     rule("times", "3x4", "three by four",
-         rf"(?:(?<=\d)|{_AFTER_LENGTH})(?: x |x)(?=\d)(?!\d+ x [a-z]|10\^)|"
+         rf"(?:(?<=\d)|{_AFTER_LENGTH})(?: x |(?<!\b0)x)(?=\d)(?!\d+ x [a-z]|10\^)|"
          rf"(?:(?<=\d)×(?! )|(?<=\d\d\d) ×(?= \d\d\d)|(?:{_AFTER_LENGTH}) ×| ×(?= \d+(?:\.\d+)?(?: × \d+)?{_LENGTH})) ?"
          r"(?=\d(?!0\^|\d*(?: ?=| is\b| equals\b)))", " by "),
     rule("division", "10 / 2 = 5", "ten divided by two equals five", r"(?<=\d) / (?=\d+ ?=)", " divided by "),
@@ -322,7 +344,10 @@ MEASURES = (
          lambda m: {"2": " squared", "3": " cubed"}.get(m[1], " to the power of ")),
     rule("difference", "3-1=2", "three minus one equals two",
          r"(?<=\d) ?- ?(?=\d+ ?=)|(?<=[²³]) ?- ?(?=\w)", " minus "),
-    rule("per unit", "12/kg", "twelve per kilogram", rf"(?<=\d)/({_DIVISOR})\b", lambda m: f" per {_names(m[1])[0]}"),
+    rule("per unit", "12/kg, 9/km2", "twelve per kilogram, nine per square kilometer",
+         rf"(?<=\d)/{_KIND}({_DIVISOR}){_POWER}", lambda m: f" {_per_unit(m[1] or m[3], m[2])}"),
+    rule("per hundred", "5 l/100 km", "five liters per one hundred kilometers",
+         r"(?<=[a-z])/(?=100 (?:kilometers|grams|milliliters)\b)", " per "),
     rule("sum", "2+2=4", "two plus two equals four", r"(?<=[\d\w)]) ?([+=]) ?(?=[-\d(]|[a-z]\b)",
          lambda m: {"+": " plus ", "=": " equals "}[m[1]]),
     rule("plus", "+5", "plus five", r"(?<!\w)\+(?=\.?\d)", "plus "),

@@ -23,7 +23,7 @@ _FUNCTION_WORDS = (  # they begin sentences, and are nothing that one can count
 OPENERS = rf"(?:{_FUNCTION_WORDS.title()})\b(?![.-])"
 _NO_NOUN = f"{_FUNCTION_WORDS}|ago|apart|away|deep|high|long|off|old|tall|thick|up|went|wide|worth|x"
 NOUN = rf"(?= (?!(?:{_NO_NOUN})\b)[a-z])"  # after the amount in "a $5 ticket"
-SCALE = r"(?:hundred|thousand|million|billion|trillion)"
+SCALE = r"(?:hundred|thousand|million|billion|trillion|lakh crore|lakh|crore)"
 MONTHS = (
     "January", "February", "March", "April", "May", "June",
     "July", "August", "September", "October", "November", "December",

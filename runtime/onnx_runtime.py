@@ -154,6 +154,8 @@ def context(before: int = 0, after: int = 0) -> dict[str, np.ndarray]:
 
 
 def _session(graph, folder, n_threads):
+    # from 1.29 on it tells its maker of each machine and graph, unless this is there before it is imported
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime  # here, so that a help text needs no package
 
     options = onnxruntime.SessionOptions()

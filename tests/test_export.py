@@ -351,6 +351,16 @@ def test_it_lives_beside_sampling_and_beside_another_project_s_packages(exported
     assert done.returncode == 0 and int(done.stdout) == len(voice.speak("Oh.", seed=1).wav), done.stderr
 
 
+def test_onnx_runtime_leaves_nothing_to_report(exported, tmp_path):
+    module = exported[1]
+    # it reports nothing where it is tested
+    env = {name: value for name, value in os.environ.items() if name != "CI" and not name.startswith("ORT_")}
+    code = f"import {module.name}; {module.name}.Voice(n_threads=1).speak('Oh.')"
+    subprocess.run([sys.executable, "-c", code], check=True,
+                   env=env | {"PYTHONPATH": str(module.parent), "HOME": str(tmp_path / "home")})  # fmt: skip
+    assert not (tmp_path / "home").exists()
+
+
 @pytest.mark.slow  # makes an environment
 def test_pip_installs_it(exported, tmp_path):
     voice, module = exported

@@ -139,7 +139,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after one clear line on standard error."""
+    """Returns the exit status, as of command.exit_status."""
     parser = argparse.ArgumentParser(prog="python -m data_util.demo", description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, help="default: dataset.prtpath of configs/demo.yaml")
     args = parser.parse_args(argv)

@@ -346,6 +346,9 @@ def run(args: argparse.Namespace) -> None:
         n = sum(one.startswith(reason) for _, one in left_out)
         if n:
             print(f"{n} {reason}: {advice}")
+    gone = sum(not one.fault and name not in made for name, one in _read_done(dest / DONE).items())
+    if gone:
+        print(f"{gone} clips of an earlier call are in the lists no more, since {source} does not have them")
     lists = split(good, args.held_out)
     write_lists(lists, dest, bool(speakers))
     write_atomic(dest / "voice.yaml", overlay_of(dest, config, speakers).encode())
@@ -401,13 +404,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after one clear line on standard error."""
-    args = parse_args(argv)
-    try:
-        return command.exit_status(run, args, "data_util.prepare")
-    except KeyboardInterrupt:
-        print("data_util.prepare: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    """Returns the exit status, as of command.exit_status."""
+    stopped = "stopped; the same command goes on from here"
+    return command.exit_status(run, parse_args(argv), "data_util.prepare", stopped)
 
 
 if __name__ == "__main__":

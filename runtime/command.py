@@ -40,9 +40,12 @@ class Help(argparse.HelpFormatter):
         return f"{said} (default: {shown})".strip()
 
 
-def exit_status(run: Callable[[argparse.Namespace], int | None], args: argparse.Namespace, prog: str) -> int:
-    """Do what a command does. Returns what run does, None counts as 0, or 1 after an error in one clear line on
-    standard error. A RuntimeError, which may be any library's, is raised where args has no --debug to show it."""
+def exit_status(
+    run: Callable[[argparse.Namespace], int | None], args: argparse.Namespace, prog: str, stopped: str = "stopped"
+) -> int:
+    """Do what a command does. Returns what run does, None counts as 0, or, after one clear line on standard error, 1
+    for an error and 130 for Ctrl-C. A RuntimeError, which may be any library's, is raised where args has no --debug to
+    show it. stopped: the line after Ctrl-C."""
     try:
         return run(args) or 0
     except (ValueError, OSError, RuntimeError) as error:
@@ -50,6 +53,9 @@ def exit_status(run: Callable[[argparse.Namespace], int | None], args: argparse.
             raise
         print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"{prog}: {stopped}", file=sys.stderr)
+        return 130
 
 
 def columns() -> int:

@@ -199,6 +199,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None, prog: str = "speak") -> int:
-    """Returns the exit status: 0, or 1 after one clear line on standard error."""
+    """Returns the exit status, as of command.exit_status."""
     args = parse_args(argv, prog)
     return command.exit_status(run, args, prog)

@@ -101,6 +101,15 @@ def test_an_error_is_one_line_or_with_debug_a_traceback(names, error, raised, ca
         assert capsys.readouterr().err == "it.py: a b\n"
 
 
+def test_ctrl_c_is_one_line(capsys):
+    def run(_):
+        raise KeyboardInterrupt
+
+    for more, said in (((), "stopped"), (("it goes on",), "it goes on")):
+        assert command.exit_status(run, argparse.Namespace(), "it.py", *more) == 130
+        assert capsys.readouterr().err == f"it.py: {said}\n"
+
+
 def test_a_manifest_comes_back_whatever_the_texts_have_in_them(tmp_path):
     entries = {f"{i}.wav": {"text": f"one{char}two"} for i, char in enumerate("\u2028\x85\x0c\r|ü")}
     command.Manifest(tmp_path).add(entries)

@@ -110,6 +110,17 @@ def test_a_killed_run_goes_on_where_it_stopped(source, tmp_path, monkeypatch, ca
     assert run(source, dest) == 0 and len(made) == 4 + 3
 
 
+def test_clips_that_are_there_no_more_are_told(source, tmp_path, capsys):
+    assert run(source, tmp_path / "dest") == 0 and "no more" not in capsys.readouterr().out
+    other = tmp_path / "other"
+    source.rename(other)
+    for path in other.glob("clip3.*"):
+        path.unlink()
+    assert run(other, tmp_path / "dest") == 0
+    told = f"1 clips of an earlier call are in the lists no more, since {other} does not have them"
+    assert told in capsys.readouterr().out
+
+
 def test_processes_make_the_same_as_one(tmp_path, monkeypatch):
     monkeypatch.setattr(features, "CLIPS_A_WORKER", 2)
     source = tmp_path / "source"

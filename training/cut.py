@@ -369,7 +369,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after one clear line on standard error."""
+    """Returns the exit status, as of command.exit_status."""
     args = parse_args(argv)
     return command.exit_status(run, args, "training.cut")
 

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after one clear line on standard error."""
+    """Returns the exit status, as of command.exit_status."""
     parser = argparse.ArgumentParser(prog="python -m training.publish", description=__doc__.splitlines()[0],
                                      formatter_class=command.Help)  # fmt: skip
     voices.add_arguments(parser)

@@ -6,7 +6,7 @@ PROG = str(__package__).replace("_", "-")
 
 
 def run() -> int:
-    """Returns the exit status: 0, or 1 after one line on standard error."""
+    """Returns the exit status, as of command.exit_status."""
     try:
         from .runtime.onnx_runtime import main
 

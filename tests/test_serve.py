@@ -349,14 +349,17 @@ def test_openais_client_speaks(bundled, tmp_path):
 def test_what_has_not_ended_in_time_is_ended_with_the_server(stub):
     stub.permits = SimpleNamespace(acquire=lambda **_: time.sleep(0.1) or True)
     spoken = serve.Spoken(stub, {"id": "stub", "speakers": []}, contextlib.nullcontext())
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(1) as pool:
         with serving([spoken], ending_seconds=1, n_slots=1) as service:
-            asked = [pool.submit(ask, service, input="a" * 300) for _ in range(2)]
-            until(lambda: stub.n_chunks > 2)
-        assert stub.n_chunks < 200
-        with pytest.raises(http.client.IncompleteRead):
-            asked[0].result()
-        assert asked[1].result()[0] == 503
+            connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+            connection.request("POST", SPEECH, json.dumps({"input": "a" * 300, "response_format": "wav"}))
+            answer = connection.getresponse()  # which holds the slot
+            waiting = pool.submit(ask, service, input="a")
+            until(lambda: service.n_taken == 2)
+        assert stub.n_chunks < 300
+        with contextlib.closing(connection), pytest.raises(http.client.IncompleteRead):
+            answer.read()
+        assert waiting.result()[0] == 503
 
 
 # -- the page

@@ -202,6 +202,18 @@ def _is_for_ffmpeg(path):
     return path.suffix.lower() in FFMPEG_SUFFIXES or head[4:8] == b"ftyp" or head.startswith(tuple(MAGIC))
 
 
+class _Seekable:
+    """An open file for libsndfile, without a name, which might say raw. Where a damaged header sends it to before its
+    beginning it stays where it is: libsndfile passes on no error, and Python would show a traceback."""
+
+    def __init__(self, file: BinaryIO):
+        self.read, self.readinto, self.tell, self._seek = file.read, file.readinto, file.tell, file.seek
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._seek(offset, whence)
+
+
 @contextlib.contextmanager
 def _opened(file, name):
     """soundfile's view of an open file, and by how many samples it may fall short of what its header says. What goes
@@ -210,8 +222,8 @@ def _opened(file, name):
         raise AudioError(f"{name}: the file is empty", "empty")
     file.seek(0)
     try:
-        sound = soundfile.SoundFile(file)
-    except (soundfile.SoundFileError, TypeError, ValueError) as error:  # those of a file that is called .raw
+        sound = soundfile.SoundFile(_Seekable(file))
+    except soundfile.SoundFileError as error:
         raise UnknownFormat(f"{name}: not a readable recording ({str(error).rstrip('.').split(': ')[-1]})") from error
     with sound:
         slack = 0 if sound.format != "MP3" else MP3_SLACK if _counts_frames(file) else math.inf

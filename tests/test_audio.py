@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sys
 
 import librosa
 import numpy as np
@@ -210,6 +211,21 @@ def ffmpeg(folder, script):
     (folder / "ffmpeg").write_text(f"#!/bin/sh\n{script}\n")
     (folder / "ffmpeg").chmod(0o755)
     return f"{folder}:/usr/bin:/bin"
+
+
+@pytest.mark.parametrize("name", ["a.aiff", "a.raw", "a.wav"])
+def test_a_header_that_points_before_the_beginning_shows_no_traceback(tmp_path, monkeypatch, name):
+    untold = []
+    monkeypatch.setattr(sys, "unraisablehook", untold.append)
+    soundfile.write(tmp_path / "whole.aiff", np.zeros(9000), 22050)
+    content = bytearray((tmp_path / "whole.aiff").read_bytes())
+    (tmp_path / name).write_bytes(content)
+    assert len(load_sound(tmp_path / name).wav) == 9000
+    content[37:41] = b"\x7f\xff\xff\xff"  # the end of the frames' number, and the letters after it
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(AudioError, match=f"{name}: not a readable recording"):
+        load_sound(tmp_path / name)
+    assert not untold
 
 
 def test_what_libsndfile_cannot_read_goes_through_ffmpeg(m4a, tmp_path, monkeypatch):

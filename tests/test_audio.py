@@ -221,7 +221,7 @@ def test_a_header_that_points_before_the_beginning_shows_no_traceback(tmp_path, 
     content = bytearray((tmp_path / "whole.aiff").read_bytes())
     (tmp_path / name).write_bytes(content)
     assert len(load_sound(tmp_path / name).wav) == 9000
-    content[37:41] = b"\x7f\xff\xff\xff"  # the end of the frames' number, and the letters after it
+    content[37:41] = b"\x7f\xff\xff\xff"  # the end of the rate, and the name of the next chunk
     (tmp_path / name).write_bytes(content)
     with pytest.raises(AudioError, match=f"{name}: not a readable recording"):
         load_sound(tmp_path / name)

@@ -203,8 +203,8 @@ def _is_for_ffmpeg(path):
 
 
 class _Seekable:
-    """An open file for libsndfile, without a name, which might say raw. Where a damaged header sends it to before its
-    beginning it stays where it is: libsndfile passes on no error, and Python would show a traceback."""
+    """An open file without its name, since soundfile takes a file called .raw for samples without a header. A seek to
+    before the beginning, as a damaged header asks for, moves nothing: its error would only show a traceback."""
 
     def __init__(self, file: BinaryIO):
         self.read, self.readinto, self.tell, self._seek = file.read, file.readinto, file.tell, file.seek

@@ -46,6 +46,7 @@ _PARAGRAPH = re.compile(r"(?<=[\w%])([\"'”’»)\]*_`]{0,9}[^\S\n]*\n\s*\n)")
 _SYMBOL = re.compile(  # a Greek letter by itself, and the angstrom
     "(?<![\u0370-\u03ff])(?:(?![Ωμ])[Α-ΡΣ-Ωα-ω])(?![\u0370-\u03ff])|(?:(?<=\\d)|(?<=\\d ))Å(?!\\w)"
 )
+_THOUSANDS = re.compile("(?<![\\d.,])\\d{1,3}(?:[\u00a0\u2007\u2009\u202f]\\d{3})+(?!\\d)")  # SI: 12\u2009500
 _RAISED = re.compile(r"(?:(?<=[0-9)])|(?<=\b[A-Za-z]))([⁺⁻]?(?:[⁰¹²³⁴-⁹]+|ⁿ))")
 _SIGNS = str.maketrans({
     "÷": " divided by ", "±": " plus or minus ", "≤": " less than or equal to ",
@@ -73,7 +74,7 @@ def clean(text: str) -> str:
 
 def english(text: str) -> str:
     """English as it is read aloud, in plain ASCII, but for SLOT."""
-    text = _transliterate(clean(text))
+    text = _transliterated(text)
     for each in _rules_for(text):
         text = each.pattern.sub(each.replacement, text)
     return clean(text)
@@ -81,7 +82,7 @@ def english(text: str) -> str:
 
 def explain(text: str) -> list[tuple[Rule, str]]:
     """The rules that change an English text, in order, each with what it made of the text."""
-    steps, text = [], _transliterate(clean(text))
+    steps, text = [], _transliterated(text)
     for each in _rules_for(text):
         changed = each.pattern.sub(each.replacement, text)
         if changed != text:
@@ -117,8 +118,9 @@ def _few_marks(text):
     return "".join("".join(itertools.islice(row, _MOST_MARKS) if marks else row) for marks, row in rows)
 
 
-def _transliterate(text):
-    """ASCII, and the signs that rules read."""
+def _transliterated(text):
+    """ASCII, cleaned, and the signs that rules read."""
+    text = clean(_THOUSANDS.sub(lambda match: re.sub(r"\s", ",", match[0]), text))
     if text.isascii():
         return text
     text = _RAISED.sub(_power, text.replace("§§", " sections ").translate(_SIGNS))

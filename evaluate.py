@@ -20,7 +20,7 @@ import torch
 from data_util import config as configuration
 from data_util.audio import AudioError, save_wav
 from data_util.config import ROOT, Config
-from data_util.corpus import Clip, MetafileError, read_metafile, read_transcripts
+from data_util.corpus import Clip, MetafileError, file_names, read_metafile, read_transcripts
 from data_util.features import bar, n_cpus
 from evaluation import metrics
 from evaluation.memory import peak_memory
@@ -54,9 +54,7 @@ def clips_of(args: argparse.Namespace, config: Config) -> list[Clip]:
         unknown = [clip.id for clip in clips if clip.text is None]
         if unknown:
             raise ValueError(f"{args.metadata}: no text for {len(unknown)} ids of {args.ids}, {unknown[0]} for one")
-    differ = len({Path(clip.id).name for clip in clips}) == len(clips)
-    names = [Path(clip.id).name if differ else clip.id.replace("/", "_") for clip in clips]
-    clips = [dataclasses.replace(clip, id=name) for clip, name in zip(clips, names)]
+    clips = [dataclasses.replace(clip, id=name) for clip, name in zip(clips, file_names(clips))]
     if args.wavs is not None:
         _check_folder("--wavs", args.wavs)
         clips = [dataclasses.replace(clip, wav_path=args.wavs / f"{clip.id}.wav") for clip in clips]

@@ -53,7 +53,14 @@ for argument in "$@"; do  # a configuration, or a run, that speaks of the demo's
             files=("$ROOT/configs/$argument.yaml" "$argument")
             [ ! -f "$ROOT/recipes/$argument.sh" ] || recipe="$argument"
             ;;
-        -id) files=("$ROOT/checkpoint/$(run_name "$argument")/config.yaml") ;;
+        -id)
+            run="$ROOT/checkpoint/$(run_name "$argument")"
+            files=("$run/config.yaml")
+            if [ -f "$run/recipe.txt" ] && ! ls "$run"/project_*.pt >/dev/null 2>&1; then
+                echo "run.sh: a recipe goes on as it was begun: bash run.sh -id $argument, without other arguments" >&2
+                exit 1
+            fi
+            ;;
         *) files=(/dev/null) ;;
     esac
     ! grep -qs '^  prtpath: cache/demo *\(#.*\)*$' "${files[@]}" || demo=yes

@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import secrets
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from data_util import config as configuration
-from data_util.config import ROOT
+from data_util.config import ROOT, ConfigError
 from data_util.dataset import Batch, batches
 from runtime import command
 from training import checkpoint, gpu, realign, voices
@@ -166,6 +167,7 @@ def run(args: argparse.Namespace) -> int:
         if processes.is_main:
             print(f"train.py: checkpoint/{args.name} is finished")
         return 0
+    refuse_voice(args.name)
     ckpt = None
     if args.id is not None:
         ckpt = load_agreed(checkpoint.RUNS / args.id, args.ckpt, processes)
@@ -179,6 +181,8 @@ def run(args: argparse.Namespace) -> int:
     state = make_state(config, processes, data, ckpt, args.a and args.a == "true")
     if ckpt is None:
         initialise(state, data.own)
+    if data.latents is not None:
+        data.latents.check(float(state.model.latent_mean), float(state.model.latent_std))
     name = processes.broadcast(args.id or args.name or name_of(trackers) or f"off_{secrets.token_hex(4)}")
     if processes.is_main:
         begin_launch(name)
@@ -190,12 +194,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def refuse_voice(name: str | None) -> None:
+    """Raise ConfigError where a new run's name is that of a voice, which the run would write over."""
+    folder = checkpoint.RUNS / (name or "")
+    if name and checkpoint.steps(folder, "voice") and not checkpoint.steps(folder, "project"):
+        raise ConfigError(f"-name {name}: {folder} has a voice, and no checkpoint to go on from: take another name")
+
+
 def tell_how_to_speak(name: str) -> None:
     folder = checkpoint.RUNS / name
     print(f"pictures and WAVs: {folder / 'samples'}")
     if checkpoint.steps(folder, "voice"):
         python = "python" if shutil.which("python") == sys.executable else os.path.relpath(sys.executable)
-        print(f'speak with it: {python} {os.path.relpath(ROOT / "sampling.py")} -id {name} "Any text."')
+        script = os.path.relpath(ROOT / "sampling.py")
+        print(f'speak with it: {shlex.quote(python)} {shlex.quote(script)} -id {shlex.quote(name)} "Any text."')
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

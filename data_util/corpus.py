@@ -226,6 +226,12 @@ def read_metafile(path: str | Path, corpus_root: str | Path) -> list[Clip]:
     return clips
 
 
+def file_names(clips: Sequence[Clip]) -> list[str]:
+    """What files of clips are called: the last part of their ids, or all of it where these are alike."""
+    names = [Path(clip.id).name for clip in clips]
+    return names if len(set(names)) == len(names) else [clip.id.replace("/", "_") for clip in clips]
+
+
 def read_transcripts(path: Path) -> dict[str, str]:
     """LJSpeech's metadata.csv, `id|raw|normalised`, quotes read as they stand: the last that is not empty of each id.
 

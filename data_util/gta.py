@@ -25,11 +25,13 @@ def save(folder: Path, index: int, latents: np.ndarray) -> None:
 @dataclass(frozen=True)
 class About:
     """times: t of each of a clip's latents, in (0, 1]; shares: how often training reads each, 1 in all; source: what
-    they were made with."""
+    they were made with; mean and std: of the log-mels, by which the network that made them normalises."""
 
     times: list[float]
     shares: list[float]
     source: str = ""
+    mean: float = 0.0
+    std: float = 1.0
 
 
 def complete(folder: Path, content: str, indices: Sequence[int], about: About) -> None:
@@ -50,21 +52,33 @@ class GTALatents:
         """
         self.folders: dict[int, Path] = {}
         self.times: list[float] = []
+        self.statistics: dict[Path, tuple[float, float]] = {}
         for folder in folders:
             about = read_json(folder / INDEX, {})
             if about.get("content") != content:
                 raise LatentsError(
                     f"{folder}: no such latents of these clips: write them with python -m training.extract"
                 )
-            if self.times and (about["times"], about["shares"]) != (self.times, self.shares):
+            read = about["times"], about["shares"], (about["mean"], about["std"])
+            if self.times and read[:2] != (self.times, self.shares):
                 raise LatentsError(f"{folder}: its times and shares are not those of {folders[0]}")
-            self.times, self.shares = about["times"], about["shares"]
+            self.times, self.shares, self.statistics[folder] = read
             self.folders |= dict.fromkeys(about["indices"], folder)
         self.limits = np.cumsum(self.shares)
         self.indices = indices
         missing = next((index for index in indices or () if index not in self.folders), None)
         if missing is not None:
             raise LatentsError(f"training.gta_folders: no latents of clip {missing} of dataset.metafile_train")
+
+    def check(self, mean: float, std: float) -> None:
+        """Raise LatentsError where latents are normalised by other numbers than a vocoder's own."""
+        for folder, theirs in self.statistics.items():
+            if not np.allclose(theirs, (mean, std), rtol=1e-4, atol=1e-4):
+                raise LatentsError(
+                    f"{folder}: its latents are normalised by mean and deviation {theirs[0]:.4g} and {theirs[1]:.4g}, "
+                    f"this run's by {mean:.4g} and {std:.4g}, since one of the two began with another voice (-from): "
+                    "begin both with the same"
+                )
 
     def read(self, index: int, u: float, start: int, n_frames: int) -> tuple[np.ndarray, float]:
         """Frames of one latent from `start`, u in [0, 1) choosing its t: ((n_latents, n_frames) float32, t).

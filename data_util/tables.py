@@ -390,13 +390,14 @@ class _Reading:
         return width if n >= USUAL * len(self.rows) or min(counts) == 1 else min(counts)
 
     def _audio(self):
-        """The column that most often names a recording that is there, first of all with the zeros before its number;
-        else one whose cells end as recordings do."""
+        """The column that most often names a recording that is there, first of all with the zeros before its number; in
+        doubt by its heading or the ends of its cells, beside a column of row numbers. Else one whose cells end so."""
+        ended = [sum(Path(cell).suffix.lower() in suffixes() for cell in values) for values in self.values]
         if any(self.hits):
             full = [sum(folded(path.stem) in folded(cell) for cell in values if (path := self.find(cell)))
                     for values in self.values]  # fmt: skip
-            return max(range(self.width), key=lambda i: (full[i], self.hits[i]))
-        ended = [sum(Path(cell).suffix.lower() in suffixes() for cell in values) for values in self.values]
+            named = [_kind(cell) == "audio" for cell in self.rows[0]] + [False] * self.width
+            return max(range(self.width), key=lambda i: (full[i], self.hits[i], named[i], ended[i]))
         if any(ended):
             return ended.index(max(ended))
         named = [_kind(cell) for cell in self.rows[0]]

@@ -44,6 +44,10 @@ if [ -f "$begun" ] && [ "$(cat "$begun")" != "$(printf '%s\n' "${GIVEN[@]}")" ];
     echo "recipe: checkpoint/$VOICE was begun with other arguments ($(tr '\n' ' ' <"$begun")): name another with -name" >&2
     exit 1
 fi
+if [ ! -f "$begun" ] && [ -n "$(find "checkpoint/$VOICE/" -maxdepth 1 -name '[pv]*_[0-9]*' 2>/dev/null)" ]; then
+    echo "recipe: checkpoint/$VOICE is another run or voice: name this one with -name" >&2
+    exit 1
+fi
 mkdir -p "checkpoint/$VOICE"
 printf '%s\n' "${GIVEN[@]}" >"$begun"
 

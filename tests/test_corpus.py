@@ -17,7 +17,7 @@ import torch
 from data_util import config as configuration
 from data_util import features
 from data_util.audio import AudioError, MelSpectrogram, load_wav, save_wav
-from data_util.corpus import MetafileError, prepare, read_metafile
+from data_util.corpus import Clip, MetafileError, file_names, prepare, read_metafile
 from tests.conftest import HOP, SAMPLE_RATE, TINY_FRAMES, prepared, refused, with_keys
 
 N_TINY = len(TINY_FRAMES)
@@ -417,3 +417,11 @@ def test_only_one_process_compiles_what_tracks_f0(tiny_config, tmp_path, monkeyp
         )
         made = list(store._make_all([Path(str(i)) for i in range(40)], 2))
         assert [one.n_frames == os.getpid() for one in made] == [i < n_here for i in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("ids", "names"),
+    [(["ann/0001", "ann/0002"], ["0001", "0002"]), (["ann/0001", "ben/0001"], ["ann_0001", "ben_0001"])],
+)
+def test_files_of_clips_have_names_of_their_own(ids, names):
+    assert file_names([Clip(name, Path("any.wav"), None) for name in ids]) == names

@@ -116,6 +116,12 @@ def test_long_recordings_become_clips_that_prepare_reads(long_takes, tmp_path, c
     assert f"{len(rows)} clips" in capsys.readouterr().out
 
 
+def test_a_cut_takes_no_recordings_name():
+    out = cut.Out(None, None, 1, 20, {}, {"talk-002", "talk-002-cut"})
+    names = [out.cut_name(Recording("Talk", None, ""), number) for number in (1, 2)]
+    assert names == ["Talk-001", "Talk-002-cut-cut"]
+
+
 def test_refusals_are_one_line(tmp_path, capsys):
     soundfile.write(tmp_path / "a.wav", np.zeros(100), 8000)
     (tmp_path / "a.txt").write_text("Nothing is heard.")

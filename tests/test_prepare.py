@@ -78,6 +78,19 @@ def test_any_format_and_rate_becomes_a_corpus_that_training_reads(source, tmp_pa
     assert "8,000 Hz (1)" in (tmp_path / "dest" / "report.md").read_text()
 
 
+def test_a_name_that_is_no_text_is_left_out_and_named(source, tmp_path, capsys):
+    """As an old archive may have it; not every file system takes such a name."""
+    other = bytes(source) + b"/caf\xe9.wav"
+    try:
+        shutil.copy(source / "clip0.wav", other)
+    except OSError:
+        pytest.skip("a file system of UTF-8 alone")
+    shutil.copy(source / "clip0.txt", other[:-4] + b".txt")
+    assert run(source, tmp_path / "dest") == 0
+    assert "6 clips" in (out := capsys.readouterr().out) and "1 a name that is not UTF-8: rename the file" in out
+    assert "'caf\\udce9'" in (tmp_path / "dest" / "report.md").read_text()
+
+
 def test_nothing_is_made_twice_and_what_changed_is_made_again(source, tmp_path, monkeypatch):
     dest, made, real = tmp_path / "dest", [], prepare.process
     monkeypatch.setattr(prepare, "process", lambda *a: (made.append(1), real(*a))[1])

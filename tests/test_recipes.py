@@ -22,7 +22,7 @@ from evaluation import held_out
 from model.alignment import length_regulate
 from model.nisets import NiSETS
 from model.prosody import pitch_and_energy
-from runtime.files import read_json
+from runtime.files import read_json, write_json
 from tests.conftest import corpus_keys, quick_runs
 from tests.runs import ALONE, load, spy
 from training import checkpoint, extract, failures, initialise
@@ -267,6 +267,23 @@ def test_a_configuration_is_looked_for_where_the_user_stands(project):
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
+@pytest.mark.parametrize("file", ["project_00000002.pt", "voice_00000000.safetensors"])
+def test_a_recipe_leaves_another_run_and_a_voice_alone(project, file):
+    folder = project.root / "checkpoint" / "mine"
+    folder.mkdir(parents=True)
+    (folder / file).touch()
+    status, said = project.run("-c", "small", "-name", "mine")
+    assert status == 1 and said == ["recipe: checkpoint/mine is another run or voice: name this one with -name"]
+    assert not project.told() and [path.name for path in folder.iterdir()] == [file]
+
+
+def test_a_recipe_goes_on_without_other_arguments_alone(project):
+    assert project.run("-c", "demo", "-name", "mine", actions={"vocoder_pretraining": 3}, cores=1)[0] == 3
+    status, said = project.run("-id", "mine", "--device", "cpu")
+    assert status == 1 and not project.told() and len(said) == 1
+    assert "a recipe goes on as it was begun: bash run.sh -id mine, without other arguments" in said[0]
+
+
 @pytest.mark.parametrize("arguments", [("-c", "light"), ("-c", "small", "-from", "another"), ("-id", "off_1")])
 def test_other_runs_have_no_recipe(project, arguments):
     assert project.run(*arguments, "-name", "x/y")[0] == 0
@@ -507,6 +524,17 @@ def test_latents_follow_the_run_that_they_are_of(here, whole):
     before = latents.read_bytes()
     assert train.main(["-id", "small/fold_even", "training.train_num_steps=6"]) == 0
     assert extract.main(whole[2]["fold_even/gta"]) == 0 and latents.read_bytes() != before
+
+
+def test_latents_of_other_statistics_are_refused(here, whole, capsys):
+    """Those of a network that began with another voice, whose statistics it keeps."""
+    index = here / "fold_odd" / "gta" / gta.INDEX
+    about = read_json(index, {})
+    assert about["mean"] == load(here / "fold_odd")["model"]["latent_mean"] != 0
+    assert about["std"] == load(here / "fold_odd")["model"]["latent_std"] != 1
+    write_json(index, about | {"mean": about["mean"] + 0.1})
+    assert train.main(["-name", "another", *whole[2]["vocoder"][2:]]) == 1
+    assert f"{index.parent}: its latents are normalised by mean and deviation" in capsys.readouterr().err
 
 
 def test_training_saves_and_ends_when_its_recipe_is_gone(here, whole, monkeypatch):

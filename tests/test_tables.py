@@ -95,6 +95,19 @@ def test_a_list_of_one_voice(root, form):
     assert found(table(root, lines(form)).rows) == wanted()
 
 
+@pytest.mark.parametrize("header", [",file,text", "nr,id,text", "a,b,text", ""])
+def test_row_numbers_that_are_names_of_recordings_are_none(tmp_path, header):
+    """As pandas writes them: the recordings are in the order of their names, 10.wav before 2.wav."""
+    names = sorted(f"{i}.wav" for i in range(12))
+    for name in names:
+        (tmp_path / name).touch()
+    rows = [f"{i},{name},This is what recording {name[:-4]} says." for i, name in enumerate(names)]
+    rows = table(tmp_path, "\n".join([header, *rows] if header else rows)).rows
+    assert [(row.path.name, row.text) for row in rows] == [
+        (name, f"This is what recording {name[:-4]} says.") for name in names
+    ]
+
+
 def test_of_raw_and_normalised_texts_the_last_that_is_there(root):
     read = table(root, "clip0|Dr. Lee came at 5.|Doctor Lee came at five.\nclip1|No 2 here.|\nclip2|A b.|A b.\n")
     assert [row.text for row in read.rows] == ["Doctor Lee came at five.", "No 2 here.", "A b."]

@@ -98,6 +98,18 @@ def test_a_run_of_no_steps_writes_the_voice_that_it_begins_with(arguments, runs)
 
 
 @pytest.mark.usefixtures("fast")
+def test_a_run_does_not_write_over_a_voice(arguments, runs, capsys):
+    assert train.main([*arguments, "-name", "a voice", "training.train_num_steps=2"]) == 0
+    assert "sampling.py -id 'a voice' " in capsys.readouterr().out
+    for path in (runs / "a voice").glob("project_*.pt"):
+        path.unlink()
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("*")}
+    assert train.main([*arguments, "-name", "a voice"]) == 1
+    assert {path: path.stat().st_mtime_ns for path in runs.rglob("*")} == before
+    assert "has a voice, and no checkpoint to go on from: take another name" in said(capsys)
+
+
+@pytest.mark.usefixtures("fast")
 def test_the_bar_says_where_the_time_went(arguments, runs, monkeypatch):
     shown, shares = [], Stopwatch.shares
     monkeypatch.setattr(Stopwatch, "shares", lambda watch: shown.append(shares(watch)) or shown[-1])
@@ -398,6 +410,12 @@ def test_faults_are_one_line(arguments, runs, capsys, change, message):
     assert train.main([*arguments, *change] if change else ["-id", "nobody", "-ckpt", "3"]) == 1
     error = said(capsys)
     assert error.startswith("train.py: ") and message in error and not runs.exists()
+
+
+def test_a_fold_without_clips_is_a_line(arguments, tiny_root, capsys):
+    (tiny_root / "train.txt").write_text("tiny-9\n")
+    assert train.main([*arguments, "dataset.fold=odd"]) == 1
+    assert "dataset.fold = odd: none of the 1 clips of dataset.metafile_train is in it" in said(capsys)
 
 
 def test_debug_shows_the_traceback(arguments):

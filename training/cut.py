@@ -12,7 +12,7 @@ import math
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -284,6 +284,14 @@ class Out:
     shortest: float
     longest: float
     left_out: dict[str, str]
+    names: set[str] = field(default_factory=set)  # casefolded, of the recordings
+
+    def cut_name(self, recording: Recording, number: int) -> str:
+        """Of a clip, which no recording has."""
+        name = f"{recording.name}-{number:03d}"
+        while name.casefold() in self.names:
+            name += "-cut"
+        return name
 
     def save(self, recording: Recording, wav: np.ndarray) -> Recording:
         path = self.folder / "wavs" / f"{recording.name}.wav"
@@ -307,7 +315,7 @@ def write_clips(take: Take, out: Out, hop_length: int, check: Check) -> list[Rec
     rate = out.settings.sample_rate / hop_length
     for i, span in enumerate(cuts(take, rate, out.shortest, out.longest)):
         said = " ".join(take.tokens[span.first : span.last])
-        clip = replace(take.recording, name=f"{take.recording.name}-{i + 1:03d}", text=said)
+        clip = replace(take.recording, name=out.cut_name(take.recording, i + 1), text=said)
         sound = wav[span.start * hop_length : span.end * hop_length if span.last < len(take.tokens) else len(wav)]
         seconds = (span.end - span.start) / rate
         fault = f"no pause in {seconds:.1f} s" if seconds > out.longest else check(sound, said)
@@ -324,7 +332,8 @@ def write_clips(take: Take, out: Out, hop_length: int, check: Check) -> list[Rec
 def run(args: argparse.Namespace) -> None:
     source = prepare.read_source(args)
     config, settings = source.config, prepare.Settings(source.config.audio.sample_rate, longest=math.inf)
-    out = Out(source.dest, settings, args.shortest, args.longest, dict(source.left_out))
+    out = Out(source.dest, settings, args.shortest, args.longest, dict(source.left_out),
+              {one.name.casefold() for one in source.recordings})  # fmt: skip
     front_end = make_front_end(replace(config.text, units="phones"))
     progress = sys.stderr.isatty() or args.progress
     takes, clips = [], []

@@ -64,6 +64,9 @@ def read_data(config: Config, progress: bool) -> Data:
     if config.with_f0:
         log.info("ln F0: mean %.3f, standard deviation %.3f", *clips.f0_statistics())
     indices = range(len(clips))[FOLDS[config.dataset.fold]]
+    if not indices:
+        raise ConfigError(f"dataset.fold = {config.dataset.fold}: none of the {len(clips)} clips of "
+                          "dataset.metafile_train is in it: add recordings")  # fmt: skip
     latents = None
     if any(stage.latents == "gta" for stage in config.training.stages):
         folders = [ROOT / folder for folder in config.training.gta_folders]
@@ -91,7 +94,7 @@ def check_packages(config: Config) -> None:
 
 def content_of_latents(config: Config, corpus: Corpus) -> str:
     """What the latents of a corpus depend on: its clips, and what a latent of them is."""
-    return digest("2", corpus.content, str((asdict(config.latent), asdict(config.audio))))
+    return digest("3", corpus.content, str((asdict(config.latent), asdict(config.audio))))
 
 
 def corpus_compression(config: Config, corpus: Corpus) -> dict[str, Tensor] | None:

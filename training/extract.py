@@ -8,6 +8,7 @@ learnt with: the initial alignment's up to alignment.init_steps, from then on th
 import argparse
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -35,6 +36,7 @@ def extract(state: State, data: Data, folder: Path, about: gta.About) -> None:
     """
     if data.clips.durations is None:
         raise ConfigError("alignment.init = none: must be em, whose durations the latents are made along")
+    about = replace(about, mean=float(state.ema.latent_mean), std=float(state.ema.latent_std))
     indices = range(len(data.clips))[HELD_BACK[state.config.dataset.fold]]
     searches = state.step > state.config.alignment.init_steps
     for i in tqdm(indices, desc=f"{folder.name}: latents", unit="clip", ncols=command.columns()):

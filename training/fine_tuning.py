@@ -90,7 +90,8 @@ def configuration_of(args: argparse.Namespace) -> Config:
     base = configuration.read_tree(configuration.ROOT / "config.yaml")
     if whole is not None:
         system = whole["system"] | {"memory_formats": {}}  # which were for that run's processor
-        base = whole | {"system": system, "fine_tuning": base["fine_tuning"]}
+        dataset = whole["dataset"] | {"fold": "all"}  # not the half that a run of a recipe was on
+        base = whole | {"system": system, "dataset": dataset, "fine_tuning": base["fine_tuning"]}
     start = f"fine_tuning.start={json.dumps(entries, ensure_ascii=False)}"
     config = configuration.load(args.c, [*args.overrides, start], base=base)
     if whole is not None and whole["training"]["train_num_steps"] == config.training.train_num_steps == 0:

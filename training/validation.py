@@ -11,7 +11,7 @@ from torch import Tensor
 
 from data_util.audio import save_wav
 from data_util.config import Config
-from data_util.corpus import Corpus
+from data_util.corpus import Corpus, file_names
 from evaluation import held_out, metrics
 from model.nisets import Plan
 from text.symbols import label, phones_along
@@ -162,7 +162,7 @@ def save_sample(
     state: State, corpus: Corpus, index: int, folder: Path, wavs: dict[str, np.ndarray], durations: Tensor | None
 ) -> None:
     """A clip's recording and what was made of it, (T_wav,) each, as WAVs; their log-mels and the path as a picture."""
-    model, audio, name, mels = state.ema, state.config.audio, Path(corpus.clips[index].id).name, {}
+    model, audio, name, mels = state.ema, state.config.audio, file_names(corpus.clips)[index], {}
     for kind, samples in wavs.items():
         save_wav(folder / f"{name}_{kind}.wav", samples, audio.sample_rate)
         mel = model.features(torch.from_numpy(samples)[None].to(state.processes.device))

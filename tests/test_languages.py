@@ -35,6 +35,7 @@ SPOKEN = {
     "fr-fr": [
         ("le 01/05/2024, le 3 mai", "le 1er mai 2024, le 3 mai"),
         ("12h30, 21:00, 1:15", "12 heures 30, vingt et une heures, une heure 15"),
+        ("à 14h, de 9 h à 1h", "à 14 heures, de 9 heures à une heure"),
         ("1 €, 1 £, 1 kg", "un euro, une livre sterling, un kilogramme"),
         ("12,50 €, 1 250 €, 50 %", "12 euros 50, 1250 euros, 50 pour cent"),
     ],

@@ -160,6 +160,7 @@ def test_a_lexicon_says_words(tmp_path):
     front_end = FrontEnd(lexicon=lexicon(tmp_path, *lines))
     assert front_end.phonemise("Nguyen, NGUYEN and nguyen's") == "wˈɪn, wˈɪn ænd wˈɪnz"
     assert front_end.phonemise("IBEX's [[ə]]") == "ˈaɪbɛksɪz ə"
+    assert front_end.phonemise("[[wˈɪn]]'s") == "wˈɪnz"
     assert front_end.normalise("Mrs. Lee, NiSETS, nisets, lee and Leeds") == (
         "missus lay, nice ets, nisets, lee and Leeds"
     )
@@ -171,6 +172,7 @@ def test_a_lexicon_has_several_words_and_signs(tmp_path):
         tmp_path,
         "New York = noo york", "new = knew", "AT&T = ay tee and tee", "C++ = see plus plus", "C# = see sharp  # a note",
         ".NET = dot net", "o'clock = a clock", "istanbul = stamboul",
+        "O’Brien = oh bryan",
     )  # fmt: skip
     front_end = FrontEnd(lexicon=path)
     assert front_end.normalise("New  York's new AT&T: C++, C#, .NET") == (
@@ -179,6 +181,7 @@ def test_a_lexicon_has_several_words_and_signs(tmp_path):
     assert front_end.normalise("at two o'clock; renew; New Yorkers; İstanbul") == (
         "at two a clock; renew; knew Yorkers; Istanbul"
     )
+    assert front_end.normalise("two o’clock, O'Brien’s and O’Brien") == "two a clock, oh bryan's and oh bryan"
 
 
 def test_a_long_lexicon_is_searched_once_a_word():

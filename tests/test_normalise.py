@@ -31,6 +31,10 @@ def test_what_is_said_is_said_again(written, spoken):
     ("It fell 5%\n# Eggs\n## Two\nBoil them", "It fell five percent. Eggs. Two. Boil them"),
     ("You need:\n- eggs\n  * milk\n• tea\n\nStir", "You need: eggs. milk. tea. Stir"),
     ("Title\n=====\nOne\n---\nTwo", "Title. One. Two"),
+    ("He wrote:\n> so it\n>> is\n>\n> now", "He wrote: so it is. now"),
+    ("> 5 is it\n > 3", "five is it greater than three"),
+    ("| a | b |\n|---|---:|\n| one | two |", "a b one two"),
+    ("- Plan A\n- Plan B\n- None", "- Plan A. Plan B. None"),
     ("Steps\n1. Stir\n2) Bake", "Steps. one. Stir. two) Bake"),
 ])  # fmt: skip
 def test_paragraphs_headings_and_items_end_as_sentences_do(written, spoken):

@@ -79,6 +79,7 @@ def test_phonemes_have_stress_and_the_punctuation_in_its_place(front_end):
     ("capitals", "same"),
     [
         ("IT WAS THE BEST OF TIMES", "it was the best of times"), ("GIVE IT TO US NOW", "give it to us now"),
+        ("HERE I AM", "here I am"),
         ("I'M THE OLD MAN", "I'm the old man"), ("NASA's", "nasa's"), ("DVDs", "D-V-D's"), ("the FBI's", "the F-B-I's"),
     ],
 )  # fmt: skip
@@ -86,7 +87,10 @@ def test_espeak_says_capitals_as_people_do(front_end, capitals, same):
     assert front_end.phonemise(capitals) == front_end.phonemise(same)
 
 
-@pytest.mark.parametrize(("text", "spelt"), [("the US Army", "US"), ("THE US ARMY", "US"), ("an IT job", "IT")])
+@pytest.mark.parametrize(("text", "spelt"), [
+    ("the US Army", "US"), ("THE US ARMY", "US"), ("an IT job", "IT"), ("AM/FM radio", "AM"), ("9 p.m. ET", "ET"),
+    ("UK/US", "US"), ("the IT CEO", "IT"),
+])  # fmt: skip
 def test_espeak_spells_what_is_spelt(front_end, text, spelt):
     assert front_end.phonemise(text) != front_end.phonemise(text.replace(spelt, spelt.lower()))
 

@@ -50,6 +50,7 @@ _SIGN, _UNIT = any_of(_CURRENCIES), any_of(_UNITS)
 _DATE = re.compile(rf"{_BEFORE}(?:(\d{{4}})-(\d\d)-(\d\d)|(\d\d?)([./-])(\d\d?)\5(\d{{4}}|\d\d)){_AFTER}")
 _HOUR = "([01]?\\d|2[0-4])"
 _TIME = re.compile(rf"{_BEFORE}(?:{_HOUR}(?: ?h ?|:)([0-5]\d)(?: (?:Uhr|h)\b)?{_AFTER}|{_HOUR}\.([0-5]\d) Uhr\b)")
+_HOURS = re.compile(rf"{_BEFORE}{_HOUR} ?h(?!\w)")  # 14h
 _MONEY_BEFORE = re.compile(rf"(?<![\w.,])({_SIGN}) ?({_AMOUNT}){_AFTER}")
 _MONEY_AFTER = re.compile(rf"{_BEFORE}({_AMOUNT}) ?({_SIGN}){_AFTER}")
 _MEASURE = re.compile(rf"{_BEFORE}({_AMOUNT}) ?({_UNIT}){_AFTER}")
@@ -102,7 +103,9 @@ def _base(language):
 def _numbers(text, language):
     words = _LANGUAGES[language]
     text = _DATE.sub(lambda match: _date(match, language), text)
-    text = _TIME.sub(lambda match: _time(match, words), text)
+    text = _TIME.sub(lambda match: _time(match[1] or match[3], match[2] or match[4], words), text)
+    if language == "fr":
+        text = _HOURS.sub(lambda match: _time(match[1], "", words), text)
     text = _RANGE.sub(rf"\1 {words.to} \2", text)
     text = _MINUS.sub(f"{words.minus} ", text)
     text = _MONEY_BEFORE.sub(lambda match: _money(match[2], match[1], language), text)
@@ -125,8 +128,8 @@ def _date(match, language):
         return match[0]
 
 
-def _time(match, words):
-    hour, minute = (match[1] or match[3]).lstrip("0") or "0", (match[2] or match[4]).lstrip("0")
+def _time(hour, minute, words):
+    hour, minute = hour.lstrip("0") or "0", minute.lstrip("0")
     hour = words.hours.get(hour, hour)
     said = words.minute.format(hour, minute) if minute else words.hour.format(hour)
     return said.replace("une heures", "une heure") if hour == "une" else said

@@ -15,6 +15,7 @@ _TIME = re.compile(r"<break\s+time\s*=\s*[\"']?(\d{1,6}(?:\.\d{1,6})?)(ms|s)[\"'
 _PAUSE = re.compile(f"({BREAK})")
 _PAUSE_BEFORE_MARK = re.compile(rf"\s*({BREAK})\s*([.,;:!?]+)")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
+_OF_PHONEMES = re.compile(r"(\[\[[^\[\]]*)\]\]['’]s(?!\w)")  # a possessive
 _POSSESSIVE = r"(['’]s(?!\w))?"
 _COMMENT = re.compile(r"(?:^|\s)#.*")  # of a lexicon
 _UNREAD = re.compile(r"<!--.{0,500}?-->|<(?:\?xml|!DOCTYPE)\b[^<>]{0,200}>", re.DOTALL)  # comments and heads of XML
@@ -46,7 +47,7 @@ class Lexicon:
 
     def __init__(self, entries: dict[str, str]):
         """entries: respelling or `[[ phonemes ]]` of each; one in small letters stands for itself in any case."""
-        self.entries = entries
+        self.entries = entries = {key.replace("’", "'"): said for key, said in entries.items()}
         starts: dict[str, list[str]] = {}
         for key in sorted(entries, key=len, reverse=True):
             starts.setdefault(_TOKEN.search(key)[0].lower(), []).append(key)
@@ -65,13 +66,10 @@ class Lexicon:
 
     def _said(self, match):
         possessive = next(filter(None, match.groups()), "")
-        key = " ".join(match[0].removesuffix(possessive).split())
+        key = " ".join(match[0].removesuffix(possessive).replace("’", "'").split())
         said = self.entries.get(key) or self.entries.get(key.lower())
-        if said is None:  # a letter whose small form is not the one it was found by
-            return match[0]
-        if not possessive or not said.endswith("]]"):
-            return said + possessive
-        return f"{said[:-2].rstrip()}{_s(said)}]]"
+        # None: a letter whose small form is not the one it was found by
+        return match[0] if said is None else said + possessive
 
 
 def split(text: str, lexicon: Lexicon | None = None) -> list[str]:
@@ -87,7 +85,7 @@ def split(text: str, lexicon: Lexicon | None = None) -> list[str]:
     parts = _MARKUP.split(text)
     if lexicon:
         parts[::2] = [lexicon.respelt(part) for part in parts[::2]]
-        parts = _MARKUP.split("".join(parts))
+    parts = _MARKUP.split(_OF_PHONEMES.sub(_possessive, "".join(parts)))
     parts[1::2] = [_phonemes(part) if part[0] == "[" else _pause(part) for part in parts[1::2]]
     return parts
 
@@ -155,7 +153,7 @@ def _entry(line, where):
 
 def _pattern(key):
     """What an entry is found by: no part of a longer word, in any case where it is in small letters."""
-    words = r"\s+".join(map(re.escape, key.split()))
+    words = r"\s+".join(map(re.escape, key.split())).replace("'", "['’]")
     before, after = r"(?<!\w)" if key[0].isalnum() else "", r"(?!\w)" if key[-1].isalnum() else ""
     return f"{before}{f'(?i:{words})' if key == key.lower() else words}{_POSSESSIVE}{after}"
 
@@ -174,10 +172,10 @@ def _element(match):
     return match[0]
 
 
-def _s(phonemes):
-    """The possessive ending after some phonemes in brackets."""
-    last = phonemes[:-2].rstrip()[-1:]
-    return "ɪz" if last in "szʃʒ" else "s" if last in "ptkfθ" else "z"
+def _possessive(match):
+    """Phonemes in brackets with the ending that they have as a possessive."""
+    phonemes = match[1].rstrip()
+    return f"{phonemes}{'ɪz' if phonemes[-1] in 'szʃʒ' else 's' if phonemes[-1] in 'ptkfθ' else 'z'}]]"
 
 
 def _phonemes(part):

@@ -18,11 +18,11 @@ _WORDS = {  # with a full stop, as written here
     "Co": "company", "co": "company", "Corp": "corporation", "corp": "corporation", "ltd": "limited",
     "prof": "professor", "Rte": "route", "Ret": "retired", "est": "estimated", "sq": "square", "cu": "cubic",
     "Ltd": "limited", "Jr": "junior", "Sr": "senior", "Esq": "esquire", "Ave": "avenue", "Rd": "road", "Ln": "lane",
-    "Expy": "expressway", "Calif": "California", "Fed": "federal", "Natl": "national", "Intl": "international",
+    "Expy": "expressway", "Calif": "California", "Natl": "national", "Intl": "international",
     "Jan": "january", "Feb": "february", "Aug": "august", "Sept": "september", "Oct": "october", "Nov": "november",
     "Dec": "december", "Mon": "Monday", "Tue": "Tuesday", "Tues": "Tuesday", "Wed": "Wednesday", "Thu": "Thursday",
     "Thur": "Thursday", "Thurs": "Thursday", "Fri": "Friday",
-    "min": "minimum", "max": "maximum", "ed": "edition", "temp": "temperature", "ref": "reference", "vol": "volume",
+    "min": "minimum", "max": "maximum", "ref": "reference", "vol": "volume",
     "vols": "volumes", "eq": "equation", "wt": "weight", "ht": "height",
     "yr": "year", "hr": "hour", "sec": "second", "dr": "doctor", "mo": "month", "wk": "week",
 }  # fmt: skip
@@ -69,6 +69,7 @@ _BEFORE_NUMBER = {
     "bldg": "building", "eqn": "equation", "thm": "theorem", "sc": "scene", "ref": "reference", "ex": "example",
     "op": "opus",
 }  # fmt: skip
+_NOUNS = ("app", "ex", "op", "tab", "art", "par", "ref", "fig")  # of these, which end sentences, too
 _NUMERAL = "(?:[IVXLCDM]{1,9}|[ivxlc]{1,9})"
 _NUMBERED = "App|Figs|Eqs|Fig|Tab|Eq|Sec|Sect|Ch|Vol|Bldg|fig|tab|eq|sect|ch|app"  # before a letter too: Fig. A
 _WITHOUT_STOP = "Apt|Rm|Ste|Fig|Vol|Ext|Ch|Eq|apt|rm"  # before a number also without a full stop
@@ -99,6 +100,16 @@ _DAYS = {name: day for name, day in _WORDS.items() if day.endswith("day")} | {"S
 _DAY_NAMES = any_of((*_DAYS, *sorted(set(_DAYS.values()))))
 _MONTH_NAMES = rf"{_MONTHS}|{any_of(MONTHS)}"
 _BETWEEN = r"(?: ?- ?| to | through | thru | and | or |/|, (?:and )?)"
+_BOOKS = {  # of the Bible, where chapter and verse stand after them
+    "Gen": "Genesis", "Exod": "Exodus", "Ex": "Exodus", "Lev": "Leviticus", "Num": "Numbers", "Deut": "Deuteronomy",
+    "Josh": "Joshua", "Judg": "Judges", "Sam": "Samuel", "Chron": "Chronicles", "Neh": "Nehemiah", "Ps": "Psalm",
+    "Prov": "Proverbs", "Eccl": "Ecclesiastes", "Isa": "Isaiah", "Jer": "Jeremiah", "Lam": "Lamentations",
+    "Ezek": "Ezekiel", "Dan": "Daniel", "Zech": "Zechariah", "Mal": "Malachi", "Matt": "Matthew", "Mt": "Matthew",
+    "Mk": "Mark", "Lk": "Luke", "Jn": "John", "Rom": "Romans", "Cor": "Corinthians", "Gal": "Galatians",
+    "Eph": "Ephesians", "Phil": "Philippians", "Col": "Colossians", "Thess": "Thessalonians", "Tim": "Timothy",
+    "Heb": "Hebrews", "Jas": "James", "Pet": "Peter", "Rev": "Revelation",
+}  # fmt: skip
+_WHOLE_BOOKS = (*sorted(set(_BOOKS.values())), "Acts", "Job", "Kings", "Ruth", "Esther", "Amos", "Hosea", "Psalms")
 _SAID = {
     "i.e": "that is",
     "e.g": "for example",
@@ -107,6 +118,9 @@ _SAID = {
     "WWII": "World War two",
     "World War I": "World War one",
 }
+
+_COURTS = {"Cir": "Circuit", "SCt": "Supreme Court", "LEd": "Lawyers' Edition", "CivP": "Civil Procedure",
+           "CrimP": "Criminal Procedure"}  # fmt: skip
 
 _PARTS = (
     "chapter|book|part|volume|act|scene|section|article|page|appendix|canto|psalm|figure|table|plate|lesson|verse|line|"
@@ -133,6 +147,9 @@ _KINGS = (
 _RULERS = "King|Queen|Pope|Emperor|Empress|Tsar|Czar|Kaiser|Prince|Princess|Sultan|Shah|Duke|Pharaoh|Saint|Sir|Lord"
 _NO_NAME = r"The|In|On|At|And|But|Of|For|By|From|To|With|Like|See|As|If|Or|No|Nos|Is|Was|That|This"
 _ROMAN_STOP = r"(?:\.(?=,| [a-z\d]))?"  # the full stop that older books put after the numeral
+_LETTERED = re.compile(  # what has letters
+    r"\b(?:plan|option|vitamin|team|grade|appendix|exhibit|section|hepatitis|choice|answer|version) $", re.IGNORECASE
+)
 _FIRST = r"I(?=\.?[,;:)'\"]|\.?$|\. [a-z\d]| (?:of|and|to|who|by)\b)"  # not the word, no initial
 
 
@@ -141,6 +158,21 @@ def _abbreviation(match):
     if word.lower() in _UNITS and preceded_by(match, r"\d ?$"):
         return match[0]
     return _ABBREVIATIONS.get(word) or _ABBREVIATIONS[word.lower()]
+
+
+def _verse(match):
+    number, book, stop, chapter, verse, last = match.groups()
+    book = _BOOKS.get(book, book) if number or stop else book  # not Sam, at 9:15
+    number = f"{numbers.ordinal(number).capitalize()} " if number else ""
+    return f"{number}{book} {chapter} {verse}{f' to {last}' if last else ''}"
+
+
+def _before_number(match):
+    """A part by its number, but "in the app. 5 minutes later"."""
+    word = (match[1] or match[2] or match[3]).lower()
+    if word in _NOUNS and preceded_by(match, r"\b(?:an?|the|this|that|my|your|his|her|its|our|their) $"):
+        return match[0]
+    return _like(match[0], _BEFORE_NUMBER[word]) + " "
 
 
 def _days_or_months(match):
@@ -207,6 +239,11 @@ def _month_after(match):
     return _month(match, 2) if preceded_by(match, r"\d $") else _month(match, 2).lower()
 
 
+def _ends_sentence(match):
+    """Plan A. Mary left: no initial. But vitamin C. 1000 mg."""
+    return preceded_by(match, _LETTERED) and re.match(" ?[A-Z]", match.string[match.end() : match.end() + 2])
+
+
 def _like(written, word):
     return word.capitalize() if written[0].isupper() else word
 
@@ -214,6 +251,17 @@ def _like(written, word):
 RULES = (
     rule("said in English", "i.e. later", "that is later",
          r"\b(?:(i\.e|e\.g|a\.k\.a)\b\.?|(WWII?|World War I)\b)", lambda m: _SAID[m[1] or m[2]]),
+    rule("verse of the Bible", "1 Cor. 13:4-7", "First Corinthians thirteen four to seven",
+         rf"\b(?:([123]) )?({any_of((*_BOOKS, *_WHOLE_BOOKS))})(\.)? (\d{{1,3}}):([1-9]\d{{0,2}})(?:-(\d{{1,3}}))?"
+         r"(?![:\w])",
+         _verse),
+    rule("court", "9th Cir., S. Ct.", "ninth Circuit, Supreme Court",
+         r"(?<=\d[a-z]{2} )Cir\.|\b(?:S\. ?Ct|L\. ?Ed|Civ\. ?P|Crim\. ?P)\b\.?",
+         lambda m: _COURTS[re.sub("[. ]", "", m[0])]),
+    rule("series", "F.3d, the 2d Division", "F third, the second Division",
+         r"(?<![\w.,])(\d?[23])d\b(?= [A-Z])|(?:(?<=Edition )|(?<=F\.))([23])d\b",
+         lambda m: f" {numbers.ordinal(m[1] or m[2])}"),
+    rule("edition", "2nd ed.", "second edition.", r"(?<=\d[a-z]{2} )ed(?=\.)", "edition"),
     rule("and so on", "tea &c.", "tea et cetera.", r"&c\.", "etc."),
     # Before the rule for the other abbreviations: there St. is a saint, and Dr. a doctor.
     rule("road of a house", "9 Elm St. Boston", "nine Elm street Boston",
@@ -254,7 +302,7 @@ RULES = (
          rf"\b(?:({any_of(_BEFORE_NUMBER)}|{any_of(_BEFORE_NUMBER).title()})\. ?"
          r"(?=\(?\d|(?:[IVXLC]{2,9}|[ivxlc]{2,9}|[IVXivx])\b)|"
          rf"({_NUMBERED})\. (?=[A-Z]\b)|({_WITHOUT_STOP}) (?=\d))",
-         lambda m: _like(m[0], _BEFORE_NUMBER[(m[1] or m[2] or m[3]).lower()]) + " "),
+         _before_number),
     rule("born or died", "b. 1920", "born nineteen twenty",
          rf"\b([bd])\. ?(?=(?:\d\d? {MONTH} |{MONTH} \d\d?, )?\d{{4}}\b)",
          lambda m: "born " if m[1] == "b" else "died "),
@@ -297,8 +345,10 @@ RULES = (
     rule("degree", "an M.Sc. in law", "an M S C in law", rf"\b([BM])\.Sc\b{_STOP}", r"\1 S C"),
     rule("initials inside", "the U.S.", "the U S.", r"\b(?![AP]\.M\.)([A-Z])\.(?=[A-Z](?:\b|[a-z]))", r"\1 "),
     rule("initial A", "A. Smith", "A-Smith",  # "A Smith" would be an article
-         rf"(?<![A-Z] )\bA\. ?(?=(?!{OPENERS})[A-Z][a-z])", "A-"),
+         rf"(?<![A-Z] )\bA\. ?(?=(?!{OPENERS})[A-Z][a-z])",
+         lambda m: m[0] if _ends_sentence(m) else "A-"),
     rule("initials", "J. Smith", "J Smith",  # "and I. They" ends a sentence, as Plan B. It does
          rf"\b(?<![AP]\.)([A-HJ-Z])\.(?= (?!{OPENERS})[A-Za-z\d(]|[,;]|-[A-Za-z]|'?s\b)|"
-         rf"(?<=\bP )(S)\.|(?<=\b[A-Z] )(I)\.(?= (?!{OPENERS})[A-Za-z])", lambda m: m[1] or m[2] or m[3]),
+         rf"(?<=\bP )(S)\.|(?<=\b[A-Z] )(I)\.(?= (?!{OPENERS})[A-Za-z])",
+         lambda m: m[0] if _ends_sentence(m) else m[1] or m[2] or m[3]),
 )  # fmt: skip

@@ -18,7 +18,8 @@ def respelt(text: str) -> str:
         return text
     words = text.split()
     capitals = [_WORD.fullmatch(word) is not None for word in words]
-    beside = [False, *(capital and len(word) > 1 for capital, word in zip(capitals, words)), False]
+    said = (capital and len(word) > 1 and dictionary.is_said(word) for capital, word in zip(capitals, words))
+    beside = [False, *said, False]
     return " ".join(_word(words, i, capitals[i] and (beside[i] or beside[i + 2])) for i in range(len(words)))
 
 
@@ -37,7 +38,9 @@ def _word(words, i, shouted):
 
 def _is_plain(words, i):
     """Whether a short word in capitals among others is what it is in small letters, and no abbreviation."""
-    before = words[i - 1] if i else ""
+    before, after = words[i - 1] if i else "", "".join(words[i + 1 : i + 2])
+    if words[i] == "ET" or (words[i] == "AM" and "I" not in (before, after)):  # a time, and its zone
+        return False
     if words[i] in _COUNTRY and (before == "THE" or (words[i] == "US" and not before.isupper())):
         return False
     return len(words[i]) > 1 and dictionary.is_said(words[i])

@@ -4,7 +4,7 @@ import re
 
 from text.english import numbers
 from text.english.abbreviations import STATES
-from text.english.rules import any_of, rule, words
+from text.english.rules import NUMBER, any_of, rule, words
 
 _SAID = {
     ".": "dot", "/": "slash", ":": "colon", "-": "dash", "_": "underscore", "@": "at", "?": "question mark",
@@ -113,6 +113,8 @@ ADDRESSES = (
     rule("hashtag", "#news", "hashtag news", r"(?<!\S)#(?=[A-Za-z])(?![A-Z]{1,4}-\d)", "hashtag "),
 )  # fmt: skip
 
+_COUNTED = "(?:(?:second|minute|hour|day|week|month|year|time|reason)s|people)"  # "He said no. 5 minutes later"
+
 NUMBERS = (
     rule("telephone, international", "+44 20 7946 0958",
          "plus four four, two zero, seven nine four six, zero nine five eight",
@@ -165,7 +167,8 @@ NUMBERS = (
          lambda m: f"{m[1]} " + ", ".join(map(numbers.one_by_one, filter(None, m.groups()[1:])))),
     rule("number after its label", "page 249", "page two forty-nine",
          rf"\b({_LABEL}) ?(\d{{3,4}}|\d{{7,15}}|\d{{1,3}}(?:,\d{{3}}){{2,4}})(?:-?([A-Z])\b)?(?![.,:-]?\w)", _labelled),
-    rule("number after No.", "No. 7", "number seven", r"\b(?:N|n)o(s?)\. ?(?=[\dA-Z]*\d)", r"number\1 "),
+    rule("number after No.", "No. 7", "number seven",
+         rf"\b[Nn]o(s?)\. ?(?=[\dA-Z]*\d)(?!{NUMBER} {_COUNTED}\b)", r"number\1 "),
     rule("number sign", "#5", "number five", r"(?<!\w)# ?(?=\d|[A-Z]{1,4}-\d)", "number "),
     rule("numbers joined by hyphens", "a 4-4-2, order 114-3941689-10",
          "a four four two, order one one four, three nine four one six eight nine, one zero",

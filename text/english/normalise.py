@@ -22,6 +22,9 @@ _PLAIN = {
     ",": "،",
     ";": "؛",
     "?": "؟",
+    "¢": "￠",
+    "£": "￡",
+    "¥": "￥",
 }
 _TRANSLATION = str.maketrans(
     {char: plain for plain, chars in _PLAIN.items() for char in chars}
@@ -35,13 +38,15 @@ SLOT = "\ue000"  # stands for what is not to be normalised, and stays; of Unicod
 _KEPT = {*"¢°º²³µΩ×", *quantities.CURRENCIES, SLOT}  # what rules read
 _ENTITY = re.compile(r"&#?[A-Za-z0-9]{2,31};")  # of HTML
 _NOTE = re.compile(  # the number of a footnote, at its word or after the punctuation
-    r"\[citation needed\]|(?:(?<=[a-z]{3})|(?<=\d\d)|(?<=[.,;:!?)\"'”’\]]))\[(?:[1-9]\d{0,2}|[a-z])\]"
+    r"\[citation needed\]|(?:(?<=[a-z]{3})|(?<=\d\d)|(?<=[.,;:!?)\"'”’\]]))\[(?:\^?[1-9]\d{0,2}|[a-z])\]"
     r"(?![\w()]| ?=|\.\w)|"
     r"(?:(?<=[a-z]{4})|(?<=[.,;:!?\"”]))[⁰¹²³⁴-⁹]{1,3}(?!\w)"
 )
 # A heading, an item of a list and a paragraph are sentences, also without a full stop.
 _HEADING = re.compile(r"^#{1,6} .+", re.MULTILINE)
 _ITEM = re.compile(r"\n[^\S\n]*(?:[-*•][^\S\n]|(?=\d{1,2}[.)][^\S\n])|[=-]{3,}\s*?(?=\n))")
+_QUOTED = re.compile(r"^[^\S\n]*(?:>[^\S\n]?)+(?![^\S\n]*[\d>])", re.MULTILINE)  # the lines of an answered e-mail
+_RULED = re.compile(r"^[^\S\n]*\|?(?:[^\S\n]*:?-{3,}:?[^\S\n]*\|)+[^\S\n:-]*(?::?-{3,}:?)?[^\S\n]*$", re.MULTILINE)
 _PARAGRAPH = re.compile(r"(?<=[\w%])([\"'”’»)\]*_`]{0,9}[^\S\n]*\n\s*\n)")
 _SYMBOL = re.compile(  # a Greek letter by itself, and the angstrom
     "(?<![\u0370-\u03ff])(?:(?![Ωμ])[Α-ΡΣ-Ωα-ω])(?![\u0370-\u03ff])|(?:(?<=\\d)|(?<=\\d ))Å(?!\\w)"
@@ -66,9 +71,10 @@ def clean(text: str) -> str:
         text = _ENTITY.sub(lambda match: html.unescape(match[0]).replace(SLOT, ""), text)
     text = unicodedata.normalize("NFC", _few_marks("".join(map(_visible, text))))
     if "\n" in text:
+        text = _RULED.sub("", _QUOTED.sub("", text))
         text = _PARAGRAPH.sub(_stopped, _ITEM.sub("\n\n", _HEADING.sub(r"\n\g<0>\n", text)))
     text = _NOTE.sub("", text)
-    text = " ".join(re.sub(r"--+", " - ", text.translate(_TRANSLATION)).split())
+    text = " ".join(re.sub(r"--+(>?)", lambda match: "->" if match[1] else " - ", text.translate(_TRANSLATION)).split())
     return re.sub(r"(?<=\S) (?=[.,;:!?]+(?:\s|$))", "", text)
 
 
@@ -175,7 +181,9 @@ _LEFT = {"@": " at ", "×": " times ",
          "+": " plus ", "=": " equals ", "¢": " cents ", "°": " degrees ", "%": " percent ",
          "²": " squared ", "³": " cubed ", "µ": " mu ", "Ω": " omega ",
          **{sign: f" {plural} " for sign, plural in quantities.CURRENCIES.items()}}  # fmt: skip
-_BLOCKS = "br|p|div|li|ul|ol|tr|td|th|h[1-6]|table|hr|section|article|blockquote|pre|option"  # tags between words
+_BLOCKS = (  # tags between words
+    "br|p|s|div|li|ul|ol|dl|dt|dd|tr|td|th|h[1-6]|table|hr|section|article|blockquote|pre|option|summary|button|label"
+)
 _TAG_END = r"(?:\s[^<>]{0,200}=[^<>]{0,200})?\s?/?>"
 _OPERATORS = {
     "<=": "less than or equal to", ">=": "greater than or equal to", "!=": "not equal to", "==": "equals", "->": "to",
@@ -183,13 +191,17 @@ _OPERATORS = {
 }  # fmt: skip
 
 TAGS = (
+    rule("end of a block", "<li>one</li><li>two</li>", "one. two",
+         r"(?<=[\w%)]) ?</(?:p|s|li|dt|dd|h[1-6]|blockquote|summary)>(?=(?: |<[^<>]{0,99}>){0,9}[^ <])", ". "),
     rule("tag between words", "one<br/>two", "one two", rf"</?(?:{_BLOCKS}){_TAG_END}", " "),
     rule("tag", "<b>so</b>", "so", rf"</?[A-Za-z][\w-]{{0,30}}{_TAG_END}", ""),
-)
+)  # fmt: skip
 MARKUP = (  # in every language
     *TAGS,
     rule("link", "[here](https://a.org)", "here",
          r"!?\(([^()]{1,300})\)\((?:https?:|www\.|[^()\s]{0,100}[./#])[^()\s]{0,300}\)", r"\1"),
+    rule("formula", "let $x$ be", "let x be",
+         r"\$\$?(?=[^\s$\d])(?=[^$]{0,200}[A-Za-z])([^$]{0,200}[^\s$])\$\$?(?![\w$])", r"\1"),
     rule("heading", "## Two", "Two", r"(?<!\S)#{2,6} ", ""),
     rule("emphasis", "it is *so* _good_", "it is so good", r"(?<![\w*])(?:\*{1,3}|_{1,3}|~~)(?=\w)|"
          r"(?<=[\w.,;:!?'\")])(?:\*{1,3}|_{1,3}|~~)(?![\w*])", ""),
@@ -222,7 +234,7 @@ _SPACES = (
 )  # fmt: skip
 
 _NUMBERS = (
-    rule("chapter and verse", "John 3:4", "John three four", r"\b([A-Z][a-z]{2,15} \d{1,3}):(?=\d)", r"\1 "),
+    rule("chapter and verse", "Surah 3:4", "Surah three four", r"\b([A-Z][a-z]{2,15} \d{1,3}):(?=\d)", r"\1 "),
     rule("ratio", "3:1", "three to one", rf"(?<![\w:])(\d{{1,3}}):(?={NUMBER}(?![\w:]))", r"\1 to "),
     rule("colon between numbers", "1:2:3", "one two three", r"(?<=\d):(?=\d)", " "),
     rule("thousands apart", "1 000 000 or 25 000", "one million or twenty-five thousand",

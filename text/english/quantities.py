@@ -264,6 +264,10 @@ def _fraction(match):
 
 
 MONEY = (
+    rule("thousands as elsewhere", "1.234,56 or 1'250.50", "one thousand two hundred thirty-four point five six or "
+         "one thousand two hundred fifty point five zero",
+         r"(?<![\w.,'])\d{1,3}(?:(?:\.\d{3})+,\d{1,2}|(?:'\d{3})+\.\d{1,2})(?![\w'\"]|[.,]\d)",
+         lambda m: re.sub("[.']", "", m[0]).replace(",", ".") if "," in m[0] else m[0].replace("'", "")),
     rule("range of scaled money", "£50k-60k", "fifty to sixty thousand pounds",
          rf"({_SIGN})( ?{AMOUNT})([kKmMbB]n?)-(?={AMOUNT}([kKmMbB]n?)\b)",
          lambda m: f"{m[1]}{m[2]}-" if m[3].lower() == m[4].lower() else f"{m[1]}{m[2]}{m[3]} to {m[1]}"),
@@ -273,11 +277,13 @@ MONEY = (
          rf"(?<=%)-(?=\d)|(?<=[\dkKmMbBn])-(?={_SIGN}\d)", " to "),
     rule("money without a whole", "$.50", "fifty cents", rf"(?<={_SIGN})\.(?=\d)", "0."),
     rule("sign before minus", "$-5", "minus five dollars", rf"({_SIGN})-(?=\.?\d)", r"-\1"),
+    rule("sign and code of a currency", "$5 CAD", "five Canadian dollars",
+         rf"{_SIGN} ?({AMOUNT}(?: {SCALE}\b|(?:[kKMB]|[mb]n)\b)?) ?({_CURRENCY})\b", lambda m: _OTHERWISE[m[2]] + m[1]),
     rule("currency before", "USD 5", "five dollars",
          rf"(?<![A-Za-z])({_CURRENCY}) ?(?=\d)", lambda m: _OTHERWISE[m[1]]),
     rule("euros and cents", "€1.200 or 5,50 €", "one thousand two hundred euros or five euros, fifty cents",
          r"(?<=€)(?: ?\d{1,3}(?:\.\d{3}| 000){1,3}(?:,\d\d)?| ?\d{1,9},\d\d)\b(?![,.]\d)|"
-         r"(?<![\w.,])(?<!\d )\d{1,3}(?: \d{3}){1,3}(?:,\d\d)?(?= ?€)|"
+         rf"(?<![\w.,])(?<!\d )\d{{1,3}}(?: \d{{3}}){{1,3}}(?:,\d\d)?(?= ?(?:€|(?:{_CURRENCY})\b))|"
          r"(?<![\w.,])\d{1,3}(?:(?:\.\d{3}){1,3}(?:,\d\d)?|\d{0,6},\d\d)(?= ?€)|"
          rf"(?<![\w.,])\d{{1,3}},\d\d?(?= ?(?:%|(?:{_ALONE})\b))",
          lambda m: re.sub("[. ]", "", m[0]).replace(",", ".")),

@@ -195,9 +195,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def refuse_voice(name: str | None) -> None:
-    """Raise ConfigError where a new run's name is that of a voice, which the run would write over."""
+    """Raise ConfigError where a new run's name is that of a voice, which the run would write over, but for the last
+    step of a recipe."""
     folder = checkpoint.RUNS / (name or "")
-    if name and checkpoint.steps(folder, "voice") and not checkpoint.steps(folder, "project"):
+    is_taken = name and checkpoint.steps(folder, "voice") and not checkpoint.steps(folder, "project")
+    if is_taken and not (folder / "recipe.txt").is_file():
         raise ConfigError(f"-name {name}: {folder} has a voice, and no checkpoint to go on from: take another name")
 
 

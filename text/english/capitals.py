@@ -18,9 +18,11 @@ def respelt(text: str) -> str:
         return text
     words = text.split()
     capitals = [_WORD.fullmatch(word) is not None for word in words]
-    said = (capital and len(word) > 1 and dictionary.is_said(word) for capital, word in zip(capitals, words))
-    beside = [False, *said, False]
-    return " ".join(_word(words, i, capitals[i] and (beside[i] or beside[i + 2])) for i in range(len(words)))
+
+    def is_loud(i):
+        return 0 <= i < len(words) and capitals[i] and len(words[i]) > 1 and dictionary.is_said(words[i])
+
+    return " ".join(_word(words, i, capitals[i] and (is_loud(i - 1) or is_loud(i + 1))) for i in range(len(words)))
 
 
 def _word(words, i, shouted):

@@ -255,6 +255,7 @@ def test_a_run_that_begins_with_one_of_a_fold_has_all_clips(arguments):
         (["text.units=phones"], "text.units = phones: must be blanks"),
         (["latent.kind=pooled"], "latent.kind = pooled: must be normalised, as project_00000002.pt was trained with"),
         (["sde.parametrisation=v"], "sde.parametrisation = v: must be edm"),
+        (["fine_tuning.frozen=[text_encoder,decoder,generator]"], "fine_tuning.frozen: nothing is left that a stage"),
         (["-from", "nowhere"], "no run nowhere"),
         (["-from", "decoder=nowhere.pt"], "nowhere.pt: no such file"),
         (["-from", "nowhere.safetensors"], "nowhere.safetensors: no such file"),

@@ -141,7 +141,7 @@ def test_so_many_minutes_of_clips_are_drawn_but_one_always(make):
 
 
 @pytest.mark.parametrize("why_not", [None, "switched off", "no durations", "no acoustic model", "frozen"])
-def test_it_is_solved_for_where_there_is_something_to_solve(make, why_not):
+def test_it_is_solved_for_where_there_is_something_to_solve(make, monkeypatch, why_not):
     """For the averaged weights too."""
     state, corpus = make("plain")
     config = state.config
@@ -150,7 +150,8 @@ def test_it_is_solved_for_where_there_is_something_to_solve(make, why_not):
     elif why_not == "no durations":
         corpus.durations = None
     elif why_not == "frozen":
-        state.config = with_keys(config, "fine_tuning", frozen=("text_encoder",))
+        monkeypatch.setattr(initialise, "warm_start", lambda _: set())
+        state.config = with_keys(config, "fine_tuning", frozen=("text_encoder",), start=("any.pt",))
     elif why_not == "no acoustic model":
         stages = tuple(dataclasses.replace(one, parts={"generator": 1e-3}) for one in config.training.stages)
         state.config = with_keys(config, "training", stages=stages)

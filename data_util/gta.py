@@ -59,10 +59,10 @@ class GTALatents:
                 raise LatentsError(
                     f"{folder}: no such latents of these clips: write them with python -m training.extract"
                 )
-            read = about["times"], about["shares"], (about["mean"], about["std"])
-            if self.times and read[:2] != (self.times, self.shares):
+            if self.times and (about["times"], about["shares"]) != (self.times, self.shares):
                 raise LatentsError(f"{folder}: its times and shares are not those of {folders[0]}")
-            self.times, self.shares, self.statistics[folder] = read
+            self.times, self.shares = about["times"], about["shares"]
+            self.statistics[folder] = about["mean"], about["std"]
             self.folders |= dict.fromkeys(about["indices"], folder)
         self.limits = np.cumsum(self.shares)
         self.indices = indices

@@ -196,7 +196,7 @@ def without_doubles(recordings: Sequence[Recording]) -> tuple[list[Recording], l
     for one in recordings:
         if not one.name:
             left_out.append(("(no name)", "rows that name no recording"))
-        elif not is_utf8(f"{one.name}{one.path}"):
+        elif not _is_utf8(f"{one.name}{one.path}"):
             left_out.append((ascii(one.name), "a name that is not UTF-8: rename the file"))
         elif one.name.casefold() in first:
             left_out.append((one.name, "named twice"))
@@ -205,8 +205,8 @@ def without_doubles(recordings: Sequence[Recording]) -> tuple[list[Recording], l
     return list(first.values()), left_out
 
 
-def is_utf8(name: str) -> bool:
-    """Whether a file's name is text, as one from an old archive may not be."""
+def _is_utf8(name):
+    """Whether a file's name is text, which one from an old archive may not be."""
     return name.encode(errors="replace").decode() == name
 
 

@@ -393,15 +393,14 @@ class _Reading:
         """The column that most often names a recording that is there, first of all with the zeros before its number; in
         doubt by its heading or the ends of its cells, beside a column of row numbers. Else one whose cells end so."""
         ended = [sum(Path(cell).suffix.lower() in suffixes() for cell in values) for values in self.values]
+        named = [_kind(cell) == "audio" for cell in self.rows[0]] + [False] * self.width
         if any(self.hits):
             full = [sum(folded(path.stem) in folded(cell) for cell in values if (path := self.find(cell)))
                     for values in self.values]  # fmt: skip
-            named = [_kind(cell) == "audio" for cell in self.rows[0]] + [False] * self.width
             return max(range(self.width), key=lambda i: (full[i], self.hits[i], named[i], ended[i]))
         if any(ended):
             return ended.index(max(ended))
-        named = [_kind(cell) for cell in self.rows[0]]
-        return named.index("audio") if "audio" in named else None
+        return named.index(True) if any(named) else None
 
     def _header(self, audio):
         """The first row, where it is one: its cells are names of columns, or words while the others name recordings."""

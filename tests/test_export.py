@@ -118,7 +118,7 @@ def test_it_speaks_without_pytorch_as_with_it(exported):
             assert made[f"{sound}{i}"].shape == speech.wav.shape
             differs = np.abs(made[f"{sound}{i}"] - speech.wav)
             # where F0's rounding lets one harmonic more or less be under the Nyquist frequency, a sample may tell
-            share, far = (1e-4, 1e-2) if voice.saved.config.generator.needs_source else (0, 1e-4)
+            share, far = (1e-4, 2e-3) if voice.saved.config.generator.needs_source else (0, 1e-4)
             assert (differs > 1e-4).mean() <= share and differs.max() <= far
         assert json.loads(str(made[f"times{i}"])) == json.loads(voice.timestamps(speech, "json"))
         n_frames.add(int(speech.durations.sum()))

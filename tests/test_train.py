@@ -107,6 +107,8 @@ def test_a_run_does_not_write_over_a_voice(arguments, runs, capsys):
     assert train.main([*arguments, "-name", "a voice"]) == 1
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*")} == before
     assert "has a voice, and no checkpoint to go on from: take another name" in said(capsys)
+    (runs / "a voice" / "recipe.txt").touch()  # whose last step was killed behind its voice
+    assert train.main([*arguments, "-name", "a voice", "training.train_num_steps=2"]) == 0
 
 
 @pytest.mark.usefixtures("fast")

@@ -12,7 +12,7 @@ import math
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -277,17 +277,18 @@ class Check:
 
 @dataclass(frozen=True)
 class Out:
-    """Where clips go, with their settings; left_out: why, by name, recordings and clips are not there."""
+    """Where clips go, with their settings; left_out: why, by name, recordings and clips are not there; names: of
+    all recordings, casefolded."""
 
     folder: Path
     settings: prepare.Settings
     shortest: float
     longest: float
     left_out: dict[str, str]
-    names: set[str] = field(default_factory=set)  # casefolded, of the recordings
+    names: set[str]
 
     def cut_name(self, recording: Recording, number: int) -> str:
-        """Of a clip, which no recording has."""
+        """What a clip is called: as no recording is."""
         name = f"{recording.name}-{number:03d}"
         while name.casefold() in self.names:
             name += "-cut"

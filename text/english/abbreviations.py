@@ -69,7 +69,7 @@ _BEFORE_NUMBER = {
     "bldg": "building", "eqn": "equation", "thm": "theorem", "sc": "scene", "ref": "reference", "ex": "example",
     "op": "opus",
 }  # fmt: skip
-_NOUNS = ("app", "ex", "op", "tab", "art", "par", "ref", "fig")  # of these, which end sentences, too
+_NOUNS = ("app", "ex", "op", "tab", "art", "par", "ref", "fig")  # of these, words as well, which may end a sentence
 _NUMERAL = "(?:[IVXLCDM]{1,9}|[ivxlc]{1,9})"
 _NUMBERED = "App|Figs|Eqs|Fig|Tab|Eq|Sec|Sect|Ch|Vol|Bldg|fig|tab|eq|sect|ch|app"  # before a letter too: Fig. A
 _WITHOUT_STOP = "Apt|Rm|Ste|Fig|Vol|Ext|Ch|Eq|apt|rm"  # before a number also without a full stop
@@ -147,7 +147,7 @@ _KINGS = (
 _RULERS = "King|Queen|Pope|Emperor|Empress|Tsar|Czar|Kaiser|Prince|Princess|Sultan|Shah|Duke|Pharaoh|Saint|Sir|Lord"
 _NO_NAME = r"The|In|On|At|And|But|Of|For|By|From|To|With|Like|See|As|If|Or|No|Nos|Is|Was|That|This"
 _ROMAN_STOP = r"(?:\.(?=,| [a-z\d]))?"  # the full stop that older books put after the numeral
-_LETTERED = re.compile(  # what has letters
+_LETTERED = re.compile(  # before a letter that is no initial
     r"\b(?:plan|option|vitamin|team|grade|appendix|exhibit|section|hepatitis|choice|answer|version) $", re.IGNORECASE
 )
 _FIRST = r"I(?=\.?[,;:)'\"]|\.?$|\. [a-z\d]| (?:of|and|to|who|by)\b)"  # not the word, no initial
@@ -258,7 +258,7 @@ RULES = (
     rule("court", "9th Cir., S. Ct.", "ninth Circuit, Supreme Court",
          r"(?<=\d[a-z]{2} )Cir\.|\b(?:S\. ?Ct|L\. ?Ed|Civ\. ?P|Crim\. ?P)\b\.?",
          lambda m: _COURTS[re.sub("[. ]", "", m[0])]),
-    rule("series", "F.3d, the 2d Division", "F third, the second Division",
+    rule("short ordinal", "F.3d, the 2d Division", "F third, the second Division",
          r"(?<![\w.,])(\d?[23])d\b(?= [A-Z])|(?:(?<=Edition )|(?<=F\.))([23])d\b",
          lambda m: f" {numbers.ordinal(m[1] or m[2])}"),
     rule("edition", "2nd ed.", "second edition.", r"(?<=\d[a-z]{2} )ed(?=\.)", "edition"),

@@ -40,8 +40,8 @@ def _word(words, i, shouted):
 
 def _is_plain(words, i):
     """Whether a short word in capitals among others is what it is in small letters, and no abbreviation."""
-    before, after = words[i - 1] if i else "", "".join(words[i + 1 : i + 2])
-    if words[i] == "ET" or (words[i] == "AM" and "I" not in (before, after)):  # a time, and its zone
+    before = words[i - 1] if i else ""
+    if words[i] == "ET" or (words[i] == "AM" and "I" not in words[max(i - 1, 0) : i + 2]):  # of a time
         return False
     if words[i] in _COUNTRY and (before == "THE" or (words[i] == "US" and not before.isupper())):
         return False

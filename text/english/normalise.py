@@ -45,8 +45,8 @@ _NOTE = re.compile(  # the number of a footnote, at its word or after the punctu
 # A heading, an item of a list and a paragraph are sentences, also without a full stop.
 _HEADING = re.compile(r"^#{1,6} .+", re.MULTILINE)
 _ITEM = re.compile(r"\n[^\S\n]*(?:[-*•][^\S\n]|(?=\d{1,2}[.)][^\S\n])|[=-]{3,}\s*?(?=\n))")
-_QUOTED = re.compile(r"^[^\S\n]*(?:>[^\S\n]?)+(?![^\S\n]*[\d>])", re.MULTILINE)  # the lines of an answered e-mail
-_RULED = re.compile(r"^[^\S\n]*\|?(?:[^\S\n]*:?-{3,}:?[^\S\n]*\|)+[^\S\n:-]*(?::?-{3,}:?)?[^\S\n]*$", re.MULTILINE)
+_QUOTED = re.compile(r"^ *(?:> ?)+(?! *[\d>])", re.MULTILINE)  # the lines of an answered e-mail
+_RULED = re.compile(r"^(?=.*\|)(?=.*--)[|: -]+$", re.MULTILINE)  # under the head of a table
 _PARAGRAPH = re.compile(r"(?<=[\w%])([\"'”’»)\]*_`]{0,9}[^\S\n]*\n\s*\n)")
 _SYMBOL = re.compile(  # a Greek letter by itself, and the angstrom
     "(?<![\u0370-\u03ff])(?:(?![Ωμ])[Α-ΡΣ-Ωα-ω])(?![\u0370-\u03ff])|(?:(?<=\\d)|(?<=\\d ))Å(?!\\w)"

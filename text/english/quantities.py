@@ -267,7 +267,7 @@ MONEY = (
     rule("thousands as elsewhere", "1.234,56 or 1'250.50", "one thousand two hundred thirty-four point five six or "
          "one thousand two hundred fifty point five zero",
          r"(?<![\w.,'])\d{1,3}(?:(?:\.\d{3})+,\d{1,2}|(?:'\d{3})+\.\d{1,2})(?![\w'\"]|[.,]\d)",
-         lambda m: re.sub("[.']", "", m[0]).replace(",", ".") if "," in m[0] else m[0].replace("'", "")),
+         lambda m: re.sub(r"[.'](?=\d{3})", "", m[0]).replace(",", ".")),
     rule("range of scaled money", "£50k-60k", "fifty to sixty thousand pounds",
          rf"({_SIGN})( ?{AMOUNT})([kKmMbB]n?)-(?={AMOUNT}([kKmMbB]n?)\b)",
          lambda m: f"{m[1]}{m[2]}-" if m[3].lower() == m[4].lower() else f"{m[1]}{m[2]}{m[3]} to {m[1]}"),

@@ -39,7 +39,7 @@ _SCALES = {"k": "thousand", "K": "thousand", "m": "million", "M": "million", "mn
            "MM": "million", "T": "trillion"}  # fmt: skip
 _SIGN = f"[{''.join(CURRENCIES)}]"
 _CODE = any_of(code for code in _MONEY if len(code) == 3)
-_SCALED = rf"(?:[ -]({SCALE})s?\b|([kKmMbBT])(?![\w/])| ?(mn|mm|MM|[bB]n|tn)\b)?"
+_SCALED = rf"(?:[ -]({SCALE})s?\b|([kKmMbBT])(?!\w)| ?(mn|mm|MM|[bB]n|tn)\b)?"
 
 _PREFIXES = {"p": "pico", "n": "nano", "µ": "micro", "m": "milli", "c": "centi", "d": "deci", "h": "hecto", "k": "kilo",
              "K": "kilo", "M": "mega", "G": "giga", "T": "tera", "P": "peta"}  # fmt: skip
@@ -77,7 +77,7 @@ _PER = {"s": "second", "d": "day", "hour": "hour", "day": "day", "week": "week",
         "person": "person", "second": "second", "minute": "minute", "mile": "mile", "in": "inch", "head": "head",
         "acre": "acre", "gallon": "gallon", "pound": "pound", "night": "night", "user": "user",
         "share": "share", "barrel": "barrel", "ton": "ton", "tonne": "tonne", "ounce": "ounce",
-        "game": "game"}  # fmt: skip
+        "game": "game", "quarter": "quarter"}  # fmt: skip
 _KINDS = {  # by what stands before a unit, or after it
     "sq": "square", "square": "square", "²": "square", "2": "square", "^2": "square",
     "cu": "cubic", "cubic": "cubic", "³": "cubic", "3": "cubic", "^3": "cubic",

@@ -113,6 +113,7 @@ ADDRESSES = (
     rule("hashtag", "#news", "hashtag news", r"(?<!\S)#(?=[A-Za-z])(?![A-Z]{1,4}-\d)", "hashtag "),
 )  # fmt: skip
 
+_SPELT_OUT = "(?:plus )?(?:(?:zero|one|two|three|four|five|six|seven|eight|nine),? ){2}"  # by a rule before
 _NOT_NUMBERED = "(?:(?:second|minute|hour|day|week|month|year|time|reason)s|people)"  # "He said no. 5 minutes later"
 
 NUMBERS = (
@@ -168,7 +169,7 @@ NUMBERS = (
     rule("number after its label", "page 249", "page two forty-nine",
          rf"\b({_LABEL}) ?(\d{{3,4}}|\d{{7,15}}|\d{{1,3}}(?:,\d{{3}}){{2,4}})(?:-?([A-Z])\b)?(?![.,:-]?\w)", _labelled),
     rule("number after No.", "No. 7", "number seven",
-         rf"\b[Nn]o(s?)\. ?(?=[\dA-Z]*\d)(?!{NUMBER} {_NOT_NUMBERED}\b)", r"number\1 "),
+         rf"\b[Nn]o(s?)\. ?(?=[\dA-Z]*\d|{_SPELT_OUT})(?!{NUMBER} {_NOT_NUMBERED}\b)", r"number\1 "),
     rule("number sign", "#5", "number five", r"(?<!\w)# ?(?=\d|[A-Z]{1,4}-\d)", "number "),
     rule("numbers joined by hyphens", "a 4-4-2, order 114-3941689-10",
          "a four four two, order one one four, three nine four one six eight nine, one zero",

@@ -333,6 +333,8 @@ MEASURES = (
     rule("caliber", ".38-caliber", "thirty-eight-caliber",
          r"(?<!\w)\.(\d\d)(?=[ -](?:cal\b|[Cc]aliber|[Cc]alibre|[Ss]pecial|[Mm]agnum|[Rr]evolver|[Pp]istol|[Rr]ifle))",
          r"\1"),
+    rule("range of fractions", "1/4-1/2 cup, 1 1/2-2 lbs", "one quarter to one half cup, one and a half to two pounds",
+         rf"(?<=/[2-8])- ?(?=\d{{1,2}}(?: \d)?/[2-8]\b|[1-9] [a-z]|\d{{1,2}} ?(?:{_UNIT})\b)", " to "),
     rule("range of measures", "1500-1800 kg", "one thousand five hundred to one thousand eight hundred kilograms",
          rf"{START}(\d{{4}})-(\d{{1,4}})(?= ?(?:{_UNIT})\b)",
          lambda m: f"{numbers.cardinal(m[1])} to {_thousands(m[2])}"),

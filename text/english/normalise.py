@@ -185,6 +185,7 @@ _BLOCKS = (  # tags between words
     "br|p|s|div|li|ul|ol|dl|dt|dd|tr|td|th|h[1-6]|table|hr|section|article|blockquote|pre|option|summary|button|label"
 )
 _TAG_END = r"(?:\s[^<>]{0,200}=[^<>]{0,200})?\s?/?>"
+_QUANTITY = rf"[{''.join(quantities.CURRENCIES)}]?\.?\d"  # the beginning of a number, an amount or a time
 _OPERATORS = {
     "<=": "less than or equal to", ">=": "greater than or equal to", "!=": "not equal to", "==": "equals", "->": "to",
     "=>": "to", "<": "less than", ">": "greater than", "||": "or",
@@ -223,9 +224,10 @@ _WORDS_AND_SIGNS = (
     rule("factorial", "5!=120", "five factorial equals one hundred twenty", r"(?<![\w.,])(\d{1,3})!(?= ?= ?\d)",
          r"\1 factorial "),
     rule("comparison", "a <= b", "a less than or equal to b",
-         r" ?(<=|>=|!=|==|->|=>) ?|(?<=[\w)%])(?: ([<>]|\|\|) (?=[\w(.-])| ?([<>]) ?(?=[-\d(.]|[A-Za-z]\b))|"
-         r"(?<![^\s(])(?!^> )([<>]) ?(?=\.?\d)",
+         rf" ?(<=|>=|!=|==|->|=>) ?|(?<=[\w)%])(?: ([<>]|\|\|) (?=[\w(.-])| ?([<>]) ?(?=[-(]|{_QUANTITY}|[A-Za-z]\b))|"
+         rf"(?<![^\s(])(?!^> )([<>]) ?(?={_QUANTITY})",
          lambda m: f"{'' if m[4] else ' '}{_OPERATORS[m[1] or m[2] or m[3] or m[4]]} "),
+    rule("about", "~5 or ~$5", "about five or about five dollars", rf"(?<!\w)~ ?(?={_QUANTITY})", "about "),
 )  # fmt: skip
 
 _SPACES = (

@@ -359,7 +359,6 @@ MEASURES = (
     rule("sum", "2+2=4", "two plus two equals four", r"(?<=[\d\w)]) ?([+=]) ?(?=[-\d(]|[a-z]\b)",
          lambda m: {"+": " plus ", "=": " equals "}[m[1]]),
     rule("plus", "+5", "plus five", r"(?<!\w)\+(?=\.?\d)", "plus "),
-    rule("about", "~5", "about five", r"(?<!\w)~ ?(?=\d)", "about "),
     rule("product", "3 * 4", "three times four",
          r"(?<=\d) ?(?:\* ?(?=\d)|x ?(?=10 (?:to the|squared|cubed)\b))", " times "),
 )  # fmt: skip

@@ -223,6 +223,7 @@ _WORDS_AND_SIGNS = (
          lambda m: f"{m[1]}{'-' if m[1] == 'A' else ' '}{'plus' if m[2] == '+' else 'minus'}"),
     rule("factorial", "5!=120", "five factorial equals one hundred twenty", r"(?<![\w.,])(\d{1,3})!(?= ?= ?\d)",
          r"\1 factorial "),
+    rule("menu", "File > Save As", "File, Save As", r"(?<=[A-Za-z]{2}) > (?=[A-Z][a-z])", ", "),
     rule("comparison", "a <= b", "a less than or equal to b",
          rf" ?(<=|>=|!=|==|->|=>) ?|(?<=[\w)%])(?: ([<>]|\|\|) (?=[\w(.-])| ?([<>]) ?(?=[-(]|{_QUANTITY}|[A-Za-z]\b))|"
          rf"(?<![^\s(])(?!^> )([<>]) ?(?={_QUANTITY})",

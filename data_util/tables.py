@@ -372,7 +372,8 @@ class _Reading:
         text = next((cells[i] for i in reversed(self.texts) if cells[i]), None) if can_be_told else None
         speaker, split = ("" if i is None else cells[i] for i in (self.speaker, self.split))
         audio = cells[self.audio]
-        return Row(audio, self.find(audio), text, unicodedata.normalize("NFC", speaker), SPLITS.get(split.lower(), ""))
+        path = self.find(audio) or (self.find(f"{speaker}/{audio}") if speaker else None)
+        return Row(audio, path, text, unicodedata.normalize("NFC", speaker), SPLITS.get(split.lower(), ""))
 
     def _n_above(self, rows):
         """Rows above the table: those before the first with several cells, such as a title, that name no recording."""

@@ -201,6 +201,17 @@ def test_spreadsheets_ask_for_their_package(root, monkeypatch):
         table(root, b"PK", "list.xlsx")
 
 
+def test_recordings_of_one_name_are_told_by_their_speakers_folder(tmp_path):
+    for speaker in ("ann lee", "ben ray"):
+        (tmp_path / speaker).mkdir()
+        for i in range(4):
+            (tmp_path / speaker / f"{i}.wav").touch()
+    rows = [f"{speaker},{i}.wav,{i} says {speaker}." for i in range(4) for speaker in (*SPEAKERS, "Cat")]
+    read = table(tmp_path, "\n".join(["speaker,file,text", *rows])).rows
+    assert [row.path and row.path.parent.name for row in read] == ["ann lee", "ben ray", None] * 4
+    assert [row.path and row.path.name for row in read[:2]] == ["0.wav", "0.wav"]
+
+
 def test_flags_say_what_the_columns_are(root):
     content = lines("clip{i}|{text}|{speaker}", "a|b|c")
     rows = table(root, content, text="c", speaker="-").rows

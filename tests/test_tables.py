@@ -154,6 +154,10 @@ def test_json_lines_and_lists(root):
     torn = "\n".join(map(json.dumps, objects)) + '\n{"audio": {"pa'
     assert found(table(root, torn, "list.jsonl").rows) == wanted(speakers=True)
     assert found(table(root, json.dumps(objects), "list.json").rows) == wanted(speakers=True)
+    for each in objects:
+        del each["speaker"]
+        each["created_at"] = "2026-11-30T15:00:00.000Z"  # of all alike
+    assert found(table(root, json.dumps(objects), "list.json").rows) == wanted(speakers=False)
 
 
 def workbook(path, *sheets):

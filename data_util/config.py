@@ -49,6 +49,7 @@ def multiple_of(n: int) -> Rule:
 Count = Annotated[int, Rule("positive", lambda n: n > 0)]
 Whole = Annotated[int, Rule("zero or positive", lambda n: n >= 0)]
 Odd = Annotated[int, Rule("odd", lambda n: n > 0 and n % 2 == 1)]
+Even = Annotated[int, multiple_of(2)]  # channels of an embedding of t: as many sines as cosines
 Positive = Annotated[float, Rule("positive", lambda x: x > 0)]
 NotNegative = Annotated[float, Rule("zero or positive", lambda x: x >= 0)]
 Share = Annotated[float, Rule("from 0 to 1", lambda x: 0 <= x <= 1)]
@@ -171,7 +172,7 @@ class TransformerSizes(Kind):
 class Prosody(Kind):
     """Pitch and energy of each symbol, F0 and voicing of each frame."""
 
-    channels: Count = 128
+    channels: Even = 128
     hidden_channels: Count = 256
     n_layers: Count = 4
     kernel: Odd = 7
@@ -238,7 +239,7 @@ class UNet2dSizes(Kind):
 
 
 class ConvNeXt1dSizes(Kind):
-    channels: Count = 192
+    channels: Even = 192
     hidden_channels: Count = 384
     n_layers: Count = 6
     kernel: Odd = 7
@@ -281,7 +282,7 @@ class Discriminators(Section):
     ]
     resolutions: N_FFTs
     resolution_channels: Sizes
-    t_channels: Annotated[int, multiple_of(2)]
+    t_channels: Even
 
 
 class Loss(Section):

@@ -90,8 +90,10 @@ FAULTS = [
      "fine_tuning.frozen = ['text_encoder'", "not all"),
     # of sections that have taken another kind, or need each other
     ("decoder.kind=convnext1d decoder.kernel=2", "decoder.kernel = 2", "odd"),
+    ("decoder.kind=convnext1d decoder.channels=193", "decoder.channels = 193", "a multiple of 2"),
     ("decoder.kind=convnext1d decoder.multipliers=[1]", "unknown key decoder.multipliers", "kind, channels"),
     ("prosody.kernel=5", "unknown key prosody.kernel", "known here: kind"),
+    ("prosody.kind=frame prosody.channels=65", "prosody.channels = 65", "a multiple of 2"),
     ("prosody.kind=frame prosody.n_timesteps=4", "prosody.n_timesteps = 4", "at least 5"),
     ("prosody.kind=frame prosody.residual_layers=2", "prosody.residual_layers = 2", "0 where no stage trains"),
     ("latent.channels=39", "latent.channels = 39", "at least a third of audio.n_mels (80), and odd where that is odd"),

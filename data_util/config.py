@@ -447,6 +447,9 @@ class Config(Section):
         yield abs(total - 1) < 1e-9 or not is_trained, "training.stages[0].share", right
         for i, stage in enumerate(training.stages):
             yield from stage.checks(self, f"training.stages[{i}]")
+        frozen = set(self.fine_tuning.frozen) if self.fine_tuning.start else set()
+        learns = bool(trained - frozen - {"discriminators"}) or not is_trained  # these do not train alone
+        yield learns, "fine_tuning.frozen", "fewer, so that a stage has a part left to train"
         makes_voice = {"text_encoder", "decoder", "generator"} <= trained and not self.fine_tuning.start
         learnt = not self.has_f0_residual or "f0_residual" in trained or not makes_voice
         yield learnt, "prosody.residual_layers", "0 where no stage trains f0_residual"

@@ -18,6 +18,7 @@ from training import checkpoint, fine_tuning
 from training.schedule import stage_at
 
 TINY = ["-c", str(ROOT / "tests" / "tiny.yaml")]
+ALL_FROZEN = "fine_tuning.frozen=[text_encoder, decoder, generator]"
 SOLVED = {"text_encoder.mu.weight", "text_encoder.mu.bias"}  # on a run's own recordings, before its first step
 
 
@@ -227,6 +228,7 @@ def test_a_part_that_would_compute_something_else_from_its_weights_starts_afresh
 def test_it_resumes_like_any_run_without_its_source(runs, arguments):
     assert train.main(["-from", str(runs / "first"), *arguments, "-name", "second"]) == 0
     shutil.rmtree(runs / "first")
+    assert train.main(["-id", "second", "training.train_num_steps=4", ALL_FROZEN]) == 1  # nothing would train
     assert train.main(["-id", "second", "training.train_num_steps=4"]) == 0
     assert checkpoint.steps(runs / "second", "project")[-1] == 4
 
@@ -255,7 +257,7 @@ def test_a_run_that_begins_with_one_of_a_fold_has_all_clips(arguments):
         (["text.units=phones"], "text.units = phones: must be blanks"),
         (["latent.kind=pooled"], "latent.kind = pooled: must be normalised, as project_00000002.pt was trained with"),
         (["sde.parametrisation=v"], "sde.parametrisation = v: must be edm"),
-        (["fine_tuning.frozen=[text_encoder,decoder,generator]"], "fine_tuning.frozen: nothing is left that a stage"),
+        ([ALL_FROZEN], "fine_tuning.frozen = ['text_encoder', 'decoder', 'generator']: must be fewer"),
         (["-from", "nowhere"], "no run nowhere"),
         (["-from", "decoder=nowhere.pt"], "nowhere.pt: no such file"),
         (["-from", "nowhere.safetensors"], "nowhere.safetensors: no such file"),

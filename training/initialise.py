@@ -6,7 +6,7 @@ import logging
 import torch
 from torch import Tensor
 
-from data_util.config import Config, ConfigError
+from data_util.config import Config
 from data_util.corpus import Corpus
 from model.alignment import length_regulate
 from model.losses import LOG_TWO_PI
@@ -23,8 +23,7 @@ log = logging.getLogger("train")
 def initialise(state: State, clips: Corpus) -> None:
     """Give a fresh state its weights.
 
-    Raises CheckpointError, ConfigError where fine_tuning.frozen leaves nothing to train, and ValueError or OSError
-    where a clip cannot be read by any of the processes.
+    Raises CheckpointError, and ValueError or OSError where a clip cannot be read by any of the processes.
     """
     config = state.config
     taken = warm_start(state) if config.fine_tuning.start else ()
@@ -34,8 +33,6 @@ def initialise(state: State, clips: Corpus) -> None:
     frozen = config.fine_tuning.frozen if config.fine_tuning.start else ()
     learnt = {part for stage in config.training.stages for part in stage.parts} - set(frozen)
     trains = config.training.train_num_steps > 0  # else a run only puts parts together
-    if trains and not learnt & set(state.model.parts()):
-        raise ConfigError("fine_tuning.frozen: nothing is left that a stage trains: leave out a part")
     is_solved_for = "text_encoder" in learnt and config.alignment.solve_minutes > 0 and clips.durations is not None
     if is_solved_for and trains:
         with state.processes.raise_on_all():

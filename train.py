@@ -163,7 +163,8 @@ def run(args: argparse.Namespace) -> int:
     processes = Processes.join(args.device)
     if not go_on_after_restart(args, processes):
         return 1
-    if processes.broadcast(processes.is_main and args.name is not None and is_finished(checkpoint.RUNS / args.name)):
+    named = checkpoint.RUNS / args.name if processes.is_main and args.name is not None else None
+    if processes.broadcast(named is not None and is_finished(named, args.overrides)):
         if processes.is_main:
             print(f"train.py: checkpoint/{args.name} is finished")
         return 0

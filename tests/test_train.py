@@ -200,6 +200,15 @@ def test_the_loop_steps_saves_and_validates_in_order(quick, runs, monkeypatch, s
 
 
 @pytest.mark.usefixtures("fast")
+def test_a_finished_run_is_left_alone_unless_more_is_asked_of_it(quick, runs, capsys):
+    words = [*quick, "-name", "first"]
+    assert train.main([*words, "training.train_num_steps=2"]) == 0
+    assert train.main(words[2:]) == 0 and "checkpoint/first is finished" in capsys.readouterr().out
+    assert train.main([*words, "training.num_steps=4"]) == 1 and "unknown key training.num_steps" in said(capsys)
+    assert train.main([*words, "training.train_num_steps=4"]) == 0 and steps(runs / "first")[-1] == 4
+
+
+@pytest.mark.usefixtures("fast")
 def test_training_ends_where_the_metric_gets_no_better(quick, runs, monkeypatch):
     found = {2: 0.5, 4: 0.4, 6: 0.4, 8: 0.6}
     monkeypatch.setattr(validation, "validate", lambda state, *_: {"latent_l1": found.get(state.step, 0.7)})

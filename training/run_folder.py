@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from data_util import config as configuration
@@ -42,15 +43,16 @@ def open_run(state: State, data: Data, folder: Path, trackers: list[Tracker]) ->
     return Run(folder, run_log)
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether a run has come to its end, or to that of its patience, has been validated there and saved."""
+def is_finished(folder: Path, overrides: Sequence[str]) -> bool:
+    """Whether a run has come to its end, or to that of its patience, has been validated there and saved. overrides:
+    section.key=value over its configuration, which may want more of it. Raises ConfigError."""
     if not (folder / "config.yaml").is_file():
         return False
-    tree = configuration.read_tree(folder / "config.yaml")
+    config = configuration.load((), overrides, folder / "config.yaml")
     lines = validations(folder)
-    step, system = lines[-1]["step"] if lines else None, tree["system"]
-    is_stale = 0 < system["patience"] <= n_stale(lines, system["best_metric"])
-    return (is_stale or step == tree["training"]["train_num_steps"]) and step in checkpoint.steps(folder, "project")
+    step, system = lines[-1]["step"] if lines else None, config.system
+    is_stale = 0 < system.patience <= n_stale(lines, system.best_metric)
+    return (is_stale or step == config.training.train_num_steps) and step in checkpoint.steps(folder, "project")
 
 
 # -- a launch by torchrun, which may start the processes again

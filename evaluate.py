@@ -34,7 +34,6 @@ from sampling import NoCopy, Voice
 from text import TextError
 from training import checkpoint, gpu, voices
 
-SECTIONS = [field.name for field in dataclasses.fields(Config)]
 log = logging.getLogger(__name__)
 
 
@@ -234,12 +233,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="the report and the WAVs")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="over the voice's configuration")
-    words = sys.argv[1:] if argv is None else argv
-    # taken out first: an option of several values would take them for its own
-    overrides = [word for word in words if re.match(rf"({'|'.join(SECTIONS)})\.\w[\w.]*=", word)]
-    args = parser.parse_args([word for word in words if word not in overrides])
-    args.overrides = overrides
-    args.command = shlex.join(["python", "evaluate.py", *words])
+    args = configuration.parse(parser, argv)
+    args.command = shlex.join(["python", "evaluate.py", *(sys.argv[1:] if argv is None else argv)])
     args.from_report = args.page and not (args.id or args.systems or args.metadata or args.wavs or args.ids)
     args.with_voice = args.id is not None or not (args.systems or args.metadata or args.from_report)
     if (args.n_timesteps or args.ckpt is not None) and not args.with_voice:

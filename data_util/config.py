@@ -4,12 +4,14 @@ A section whose parts come in kinds (`decoder: {kind: unet2d, ...}`) has the key
 them. Each key is explained where its value stands: in config.yaml, or here where it has a default.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import json
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
@@ -476,6 +478,15 @@ def load(
     for override in sorted(overrides, key=lambda one: ".kind=" not in one):  # a kind first, whose keys the others are
         tree = _laid_over(tree, _tree_of(override, tree))
     return from_dict(tree)
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """A command's arguments, whose overrides may stand anywhere, also behind an option of several values."""
+    words, sections = sys.argv[1:] if argv is None else argv, "|".join(one.name for one in dataclasses.fields(Config))
+    overrides = [word for word in words if re.match(rf"({sections})\.\w[\w.]*=", word)]
+    args = parser.parse_intermixed_args([word for word in words if word not in overrides])
+    args.overrides = [*args.overrides, *overrides]  # the first have a section that does not exist
+    return args
 
 
 def change(config: Config, overrides: Sequence[str]) -> Config:

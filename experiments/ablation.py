@@ -83,7 +83,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(DEFAULT_ARMS), help="what is compared")
     parser.add_argument("--sound", type=int, nargs=2, metavar=("TRUE", "MEANS"),
                         help="then train a vocoder: steps on true latents, and adversarial ones on means")  # fmt: skip
-    return parser.parse_intermixed_args(argv)
+    return configuration.parse(parser, argv)
 
 
 def main(argv: list[str] | None = None) -> int:

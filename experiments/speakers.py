@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from data_util import config as configuration
 from data_util import demo
 from data_util.config import Config
 from data_util.corpus import prepare
@@ -96,7 +97,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--sentences", type=int, default=80, help="of data_util/demo.txt, that each says in training")
     parser.add_argument("--texts", type=int, default=20, help="the last of them, that the model says as each")
     parser.add_argument("--steps", type=int, default=300, help="of the model")
-    args = parser.parse_intermixed_args(argv)
+    args = configuration.parse(parser, argv)
     most = len(demo.sentences()) - args.texts
     if args.texts < 1 or not demo.VALID_EVERY <= args.sentences <= most:
         parser.error(f"--sentences {args.sentences}: must be from {demo.VALID_EVERY} to {most}, and --texts at least 1")

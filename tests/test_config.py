@@ -1,5 +1,6 @@
 """The configuration: what is right comes through unchanged, and each wrong value is named by its dotted key."""
 
+import argparse
 import copy
 import dataclasses
 import re
@@ -327,3 +328,13 @@ def test_a_run_may_train_some_parts_alone_and_put_a_voice_together():
     load(overrides=[*small, "training.stages=[{parts: {text_encoder: 1.0e-3, decoder: 1.0e-3}}]"])
     load(overrides=[*small, "fine_tuning.start=[voice.safetensors]"])
     load(overrides=[*small, "training.train_num_steps=0", "training.stages=[]"])
+
+
+def test_overrides_of_a_command_stand_anywhere_and_mistyped_ones_are_kept():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--arms", nargs="+")
+    parser.add_argument("-o")
+    parser.add_argument("overrides", nargs="*")
+    for words in ("a.b=1 -o out --arms x y system.seed=1", "--arms x y system.seed=1 -o out a.b=1"):
+        args = configuration.parse(parser, words.split())
+        assert (args.arms, args.o, args.overrides) == (["x", "y"], "out", ["a.b=1", "system.seed=1"])

@@ -395,6 +395,7 @@ def test_texts_without_recordings_and_voices_that_cannot_copy(capsys, corpus, st
         ((*METADATA, "--systems", "x=damaged"), "damaged/a.wav: not a readable recording"),
         ((*METADATA, "--systems", "x=damaged", "--page"), "damaged/a.wav: not a readable recording"),
         ((*METADATA, "--against", "y"), r"--against y: no such system \(there are: recording\)"),
+        ((*METADATA, "datset.prtpath=corpus"), "unknown key datset"),
         (("--page",), "out/report.json: not there, or no report of this version: evaluate first"),
     ],
 )

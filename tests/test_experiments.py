@@ -20,7 +20,8 @@ def command(arguments, runs, monkeypatch):  # noqa: ARG001
 
 
 def test_every_arm_is_a_configuration_and_changes_it():
-    args = ablation.parse_args(["-o", "out", "--steps", "600", "--sound", "800", "900"])
+    args = ablation.parse_args(["-o", "out", "--steps", "600", "--sound", "800", "900", "--arms", "v", "loss.mel=1"])
+    assert (args.arms, args.overrides) == (["v"], ["loss.mel=1"])
     configs = {arm: ablation.arm_config(arm, 1, args) for arm in ablation.ARMS}
     assert len(set(map(str, configs.values()))) == len(configs)
     for config in configs.values():

@@ -78,7 +78,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
                         help="how often training reads each of them; 1 in all")  # fmt: skip
     parser.add_argument("--device", choices=["cuda", "cpu"], help="by default a GPU, where there is one")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="over the run's configuration")
-    args = parser.parse_intermixed_args(argv)
+    args = configuration.parse(parser, argv)
     if not all(0 < t <= 1 for t in args.times):
         parser.error("--times: each must be over 0 and at most 1")
     if len(args.times) != len(args.shares) or abs(sum(args.shares) - 1) > 1e-9 or min(args.shares) < 0:

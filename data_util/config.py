@@ -338,7 +338,7 @@ class Training(Section):
     accumulate: Count
     rate_power: Share
     max_skipped: Count
-    lr_decay: Share = 0.5  # what learning rates are multiplied by after max_skipped
+    lr_decay: OpenShare = 0.5  # what learning rates are multiplied by after max_skipped
     cut_frames: Count
     segment_frames: Count
     true_latents: Share

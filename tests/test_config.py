@@ -77,6 +77,7 @@ FAULTS = [
     ("loss.phase=1.0", "loss.phase = 1.0", "convnext has one"),
     ("training.cut_frames=190", "training.cut_frames = 190", "a multiple of 4"),
     ("training.segment_frames=193", "training.segment_frames = 193", "at most training.cut_frames (192)"),
+    ("training.lr_decay=1", "training.lr_decay = 1", "under 1"),
     ("training.betas=[0.8]", "training.betas = [0.8]", "two numbers"),
     ("training.betas=[0.8, 1.0]", "training.betas[1] = 1.0", "under 1"),
     ("training.clip_norm={decoder: 1}", "training.clip_norm = {'decoder': 1.0}", "each part that trains"),

@@ -206,6 +206,15 @@ def test_phase_loss_hears_voiced_frames_alone_and_each_item_alike():
     assert losses.phase_loss(mixed, right, voiced, 128).item() == pytest.approx(2 / 2, abs=1e-4)
 
 
+def test_phase_loss_hardly_hears_a_recording_of_next_to_nothing():
+    """Whose phases are rounding's: below STFT_QUIET a bin it counts by its own magnitude."""
+    voiced, quiet = torch.ones(2, 1, 20, dtype=F64), tones(0.0, 1e-5)
+    spectrum = losses._spectrum(quiet, 128, 32).abs()
+    expected = 2 * spectrum.mean().item() / losses.STFT_QUIET  # the phases are opposite
+    assert losses.phase_loss(tones(math.pi), quiet, voiced, 128).item() == pytest.approx(expected, rel=0.01)
+    assert expected < 0.01
+
+
 def test_phase_loss_turns_what_is_wrong_and_is_finite_in_silence():
     voiced = torch.ones(2, 1, 20, dtype=F64)
     for level_hat, level in ((1, 0), (0, 1), (0, 0)):

@@ -206,6 +206,9 @@ def test_a_finished_run_is_left_alone_unless_more_is_asked_of_it(quick, runs, ca
     assert train.main(words[2:]) == 0 and "checkpoint/first is finished" in capsys.readouterr().out
     assert train.main([*words, "training.num_steps=4"]) == 1 and "unknown key training.num_steps" in said(capsys)
     assert train.main([*words, "training.train_num_steps=4"]) == 0 and steps(runs / "first")[-1] == 4
+    kept = (runs / "first" / "config.yaml").read_text()
+    assert train.main([*words, "training.train_num_steps=3"]) == 1 and "at least 4, the checkpoint" in said(capsys)
+    assert (runs / "first" / "config.yaml").read_text() == kept
 
 
 @pytest.mark.usefixtures("fast")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from data_util import config as configuration
-from data_util.config import Config, Stage
+from data_util.config import Config, ConfigError, Stage
 from model import discriminator
 from model.discriminator import Discriminators
 from model.networks import build_discriminators
@@ -172,7 +172,9 @@ def load_agreed(folder: Path, step: int | None, processes: Processes) -> dict:
 
 def restore(state: State, ckpt: dict) -> None:
     """Go on from what checkpoint_of gave. Raises CheckpointError where it does not fit this model and front end, and
-    ConfigError where its weights would mean something else here."""
+    ConfigError where its weights would mean something else here, or it has more steps than are asked for."""
+    if ckpt["step"] > (last := state.config.training.train_num_steps):
+        raise ConfigError(f"training.train_num_steps = {last}: must be at least {ckpt['step']}, the checkpoint's step")
     unshaped = (key for keys in configuration.UNSHAPED.values() for key in keys)
     same = ("audio", *configuration.MEANING, *unshaped, "speakers.names")
     configuration.check_same(state.config, ckpt["config"], same, "the checkpoint")

@@ -196,6 +196,8 @@ def _measure(match):
         return match[0]
     if unit == "bps" and re.match(r"\d,?\d{3}|\d{5}", number):
         return f"{number} bits per second"
+    if hyphen and unit == "pt":
+        unit = "pts"  # of a font or a game
     per = _per_unit(below or below_power, divisor) if divisor else ""
     described = hyphen or (_names(unit)[1] != f"{unit}s" and _NOUN.match(after) and preceded_by(match, _DETERMINER))
     return words(number, _KINDS.get(prefix or power), _names(unit)[0 if described else not _is_one(number)], per)

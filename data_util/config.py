@@ -236,8 +236,6 @@ class UNet2dSizes(Kind):
         name = "audio.n_mels" if config.latent.kind == "normalised" else "latent.channels"
         yield config.n_latents % stride == 0, name, right
         yield config.training.cut_frames % stride == 0, "training.cut_frames", right
-        right = "normalised or pooled for decoder.kind, which reads channels as neighbours"
-        yield config.latent.kind != "pca", "latent.kind", right
 
 
 class ConvNeXt1dSizes(Kind):

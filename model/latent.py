@@ -1,9 +1,9 @@
 """What the networks work on instead of all bands of a log-mel: fewer channels, each frame for itself, and the way back.
 
 pooled: the lowest bands as they are, which tell harmonics apart, and means of three neighbours above them, in the
-bands' order, as a 2-D network needs it. pca: the first principal components of the training set, an orthonormal basis
-times one number, so that distances, and with them the alignment and the losses, stay what they are among log-mels but
-for what is left out. Both are fitted once, deterministically, and stand in the checkpoint.
+bands' order. pca: the first principal components of the training set, an orthonormal basis times one number, so that
+distances, and with them the alignment and the losses, stay what they are among log-mels but for what is left out. Both
+are fitted once, deterministically, and stand in the checkpoint.
 """
 
 from collections.abc import Sequence

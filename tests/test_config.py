@@ -103,7 +103,6 @@ FAULTS = [
     ("latent.channels=160", "latent.channels = 160", "at most audio.n_mels (80)"),
     ("latent.channels=30", "latent.channels = 30", "a multiple of 4"),
     ("latent.kind=normalised audio.n_mels=81", "audio.n_mels = 81", "a multiple of 4"),
-    ("latent.kind=pca", "latent.kind = pca", "normalised or pooled for decoder.kind (unet2d)"),
     ("generator.kind=convnext", "prosody.kind = none", "frame, since generator.kind (convnext)"),
     ("generator.kind=convnext prosody.kind=frame audio.hop_length=384", "audio.n_fft = 1024", "hop_length (384)"),
     ("discriminators.periods=[] discriminators.resolutions=[]", "discriminators.periods = []", "at least one"),

@@ -76,8 +76,8 @@ def test_the_fit_does_not_depend_on_the_order_of_the_clips_nor_on_a_sign():
 
 
 def test_latents_of_another_kind_are_named_otherwise(tiny, tiny_config):
-    bands, pca = "latent.kind=normalised", ["latent.kind=pca", "decoder.kind=convnext1d"]
-    changes = [], ["latent.channels=60"], [bands], [bands, "audio.f_max=9000"], pca
+    bands = "latent.kind=normalised"
+    changes = [], ["latent.channels=60"], [bands], [bands, "audio.f_max=9000"], ["latent.kind=pca"]
     configs = [configuration.change(tiny_config, change) for change in changes]
     found = [content_of_latents(config, clips) for config in configs for clips in (tiny, tiny.subset([1, 2]))]
     assert len(set(found)) == 10

@@ -30,8 +30,9 @@ def test_a_rate_goes_over_any_size_and_keeps_times(rate, size):
 
 
 @pytest.mark.parametrize("rate", [rate for rate in RATES if rate])
-@pytest.mark.parametrize(("decoder", "kind"), [("unet2d", "pooled"), ("convnext1d", "pooled"), ("convnext1d", "pca")])
-def test_a_rate_allows_every_latent_with_every_decoder_that_reads_it(rate, decoder, kind, tmp_path):
+@pytest.mark.parametrize("decoder", ["unet2d", "convnext1d"])
+@pytest.mark.parametrize("kind", ["pooled", "pca"])
+def test_a_rate_allows_every_latent_with_every_decoder(rate, decoder, kind, tmp_path):
     (tmp_path / "over.yaml").write_text(f"latent: {{kind: {kind}}}\ndecoder: {{kind: {decoder}}}")
     config = configuration.load([tmp_path / "over.yaml", rate])
     assert config.n_latents < config.audio.n_mels

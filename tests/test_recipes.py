@@ -53,7 +53,7 @@ def note(event):
 def save(*_):
     time.sleep(0.3)
     note("saved")
-    sys.exit(0 if action == "finish" else 143)
+    os._exit(0 if action == "finish" else 143)  # an exception is lost where a file is being closed as garbage
 
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, save)

@@ -354,6 +354,11 @@ class FineTuning(Section):
     rate: Positive  # counts, as frozen does, with -from alone
     frozen: Annotated[tuple[Part, ...], Rule("some of the parts, not all", lambda parts: set(parts) < set(PARTS))] = ()
 
+    @property
+    def kept(self) -> set[str]:
+        """The parts that keep the weights they begin with."""
+        return set(self.frozen) if self.start else set()
+
 
 # of the sections that have a kind, what each kind's keys are; a kind of your own is one more entry
 KINDS: dict[str, dict[str, type]] = {
@@ -447,8 +452,7 @@ class Config(Section):
         yield abs(total - 1) < 1e-9 or not is_trained, "training.stages[0].share", right
         for i, stage in enumerate(training.stages):
             yield from stage.checks(self, f"training.stages[{i}]")
-        frozen = set(self.fine_tuning.frozen) if self.fine_tuning.start else set()
-        learns = bool(trained - frozen - {"discriminators"}) or not is_trained  # these do not train alone
+        learns = bool(trained - self.fine_tuning.kept - {"discriminators"}) or not is_trained  # these not alone
         yield learns, "fine_tuning.frozen", "fewer, so that a stage has a part left to train"
         makes_voice = {"text_encoder", "decoder", "generator"} <= trained and not self.fine_tuning.start
         learnt = not self.has_f0_residual or "f0_residual" in trained or not makes_voice
@@ -483,7 +487,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
     words, sections = sys.argv[1:] if argv is None else argv, "|".join(one.name for one in dataclasses.fields(Config))
     overrides = [word for word in words if re.match(rf"({sections})\.\w[\w.]*=", word)]
     args = parser.parse_intermixed_args([word for word in words if word not in overrides])
-    args.overrides = [*args.overrides, *overrides]  # the first have a section that does not exist
+    args.overrides = [*args.overrides, *overrides]  # of an unknown section, too, which load() names
     return args
 
 

@@ -30,11 +30,9 @@ def initialise(state: State, clips: Corpus) -> None:
     untaught = set(state.model.parts()) - state.trained_at_the_end
     if untaught and state.processes.is_main and not {"text_encoder", "decoder", "generator"} & untaught:
         log.warning("as drawn, since no stage trains it and nothing of it was taken: %s", ", ".join(sorted(untaught)))
-    frozen = config.fine_tuning.frozen if config.fine_tuning.start else ()
-    learnt = {part for stage in config.training.stages for part in stage.parts} - set(frozen)
-    trains = config.training.train_num_steps > 0  # else a run only puts parts together
+    learnt = {part for stage in config.training.stages for part in stage.parts} - config.fine_tuning.kept
     is_solved_for = "text_encoder" in learnt and config.alignment.solve_minutes > 0 and clips.durations is not None
-    if is_solved_for and trains:
+    if is_solved_for and config.training.train_num_steps > 0:  # else a run only puts parts together
         with state.processes.raise_on_all():
             loss, n_clips = solve_mean(config, state.model, clips, keeps="text_encoder.mu.weight" in taken)
         state.ema.text_encoder.mu.load_state_dict(state.model.text_encoder.mu.state_dict())

@@ -45,7 +45,7 @@ def open_run(state: State, data: Data, folder: Path, trackers: list[Tracker]) ->
 
 def is_finished(folder: Path, overrides: Sequence[str]) -> bool:
     """Whether a run has come to its end, or to that of its patience, has been validated there and saved. overrides:
-    section.key=value over its configuration, which may want more of it. Raises ConfigError."""
+    section.key=value over its configuration, such as more steps. Raises ConfigError."""
     if not (folder / "config.yaml").is_file():
         return False
     config = configuration.load((), overrides, folder / "config.yaml")

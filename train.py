@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -213,6 +214,15 @@ def tell_how_to_speak(name: str) -> None:
         print(f'speak with it: {shlex.quote(python)} {shlex.quote(script)} -id {shlex.quote(name)} "Any text."')
 
 
+def run_name(name: str) -> str:
+    """-name as the folders under checkpoint/ name a run, which may be given as a path to what is yet to be."""
+    path = Path(name).absolute()
+    name = path.relative_to(checkpoint.RUNS).as_posix() if path.is_relative_to(checkpoint.RUNS) else name
+    if name in ("", "."):
+        raise argparse.ArgumentTypeError("a run needs a name of its own")
+    return name
+
+
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="train.py", description="Train NiSETS.", allow_abbrev=False,
                                      formatter_class=command.Help)  # fmt: skip
@@ -222,7 +232,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
                         help="resume the run in checkpoint/ID, or of a path")  # fmt: skip
     parser.add_argument("-from", "--from", dest="start", metavar="[PART,...=]CHECKPOINT", action="append",
                         help="a new run that begins with all weights, or some parts', of a run or voice")  # fmt: skip
-    parser.add_argument("-name", "--name", metavar="NAME",
+    parser.add_argument("-name", "--name", type=run_name, metavar="NAME",
                         help="of the run in checkpoint/: begun, resumed, or left if finished")  # fmt: skip
     parser.add_argument("-ckpt", "--ckpt", type=int, metavar="STEP", help="from this step; without it the newest")
     parser.add_argument("-a", "--amp", dest="a", choices=["true", "false"], help="networks in bfloat16; a run keeps "

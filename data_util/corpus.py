@@ -109,7 +109,11 @@ class Corpus:
         self._require_f0()
         contours = (self.f0(index) for index in range(len(self)))
         voiced = (log_f0[voicing > 0] for log_f0, voicing in contours)
-        return statistics(self.store.folders["f0"], self._keys, voiced)
+        try:
+            return statistics(self.store.folders["f0"], self._keys, voiced)
+        except ValueError as error:
+            right = "pitch.f_min and pitch.f_max must be about a voice that is heard in them"
+            raise ValueError(f"{len(self)} recordings without a voiced frame: {right}") from error
 
     def subset(self, indices: Sequence[int]) -> "Corpus":
         """The same corpus with only the clips at these indices, in their order, and with their durations if there are

@@ -315,7 +315,7 @@ def test_f0_statistics_are_kept_unless_damaged_and_need_a_voiced_frame(pitched_c
     assert prepared(pitched_config).f0_statistics() == statistics
     shutil.rmtree(tmp_path / "cache" / "f0")
     monkeypatch.setattr(features, "track_f0", lambda wav, *_: np.zeros((2, len(wav) // HOP), dtype=np.float32))
-    refused(ValueError, "10 recordings", prepared(pitched_config).f0_statistics)
+    refused(ValueError, "10 recordings without a voiced frame: pitch.f_min", prepared(pitched_config).f0_statistics)
 
 
 def test_interrupted_tracking_goes_on_where_it_stopped(pitched_config, computed, tracked, monkeypatch):

@@ -211,6 +211,18 @@ def test_a_finished_run_is_left_alone_unless_more_is_asked_of_it(quick, runs, ca
     assert (runs / "first" / "config.yaml").read_text() == kept
 
 
+def test_a_new_run_may_be_named_by_its_path(runs, monkeypatch, capsys):
+    monkeypatch.chdir(runs.parent)
+    runs.mkdir()
+    (runs.parent / "new").mkdir()  # of another's, which a bare name does not mean
+    for given in ("new", f"{runs.name}/new", f"./{runs.name}/new/", str(runs / "new")):
+        assert train.parse_args(["-name", given]).name == "new"
+    for given in ("", ".", str(runs)):
+        with pytest.raises(SystemExit):
+            train.parse_args(["-name", given])
+        assert "a run needs a name of its own" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("fast")
 def test_training_ends_where_the_metric_gets_no_better(quick, runs, monkeypatch):
     found = {2: 0.5, 4: 0.4, 6: 0.4, 8: 0.6}

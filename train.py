@@ -39,7 +39,7 @@ from training.step import (
     weighted_sum,
 )
 from training.trackers import name_of, start_trackers
-from training.validation import has_stopped_improving, tell_of_missing_packages, validate_once
+from training.validation import tell_of_missing_packages, validate_once
 
 
 def train_step(state: State, *micro_batches: Batch) -> dict[str, Tensor]:
@@ -115,9 +115,9 @@ def train(state: State, data: Data, run: Run) -> None:
                 was_due = run.is_due
                 run.save_if_due(state)  # a validation takes its time
                 with run.saving_on_failure(state), state.watch.part("validation"):
-                    run.has_unsaved |= validate_once(state, data, run, stop.ending_at_once(state.step))
+                    is_news, is_over = validate_once(state, data, run, stop.ending_at_once(state.step))
+                run.has_unsaved |= is_news
                 run.is_due = was_due  # once more after a validation, which may have ended the prosody
-                is_over = has_stopped_improving(state, run.log)
                 ending = processes.all_reduce_max(stop.signal)
 
             # save

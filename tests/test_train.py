@@ -329,6 +329,20 @@ def test_a_resumed_run_ends_as_one_in_one_piece(arguments, runs, monkeypatch):
 
 
 @pytest.mark.usefixtures("fast")
+def test_where_patience_ends_a_run_its_prosody_goes_back_to_its_best_too(arguments, runs, monkeypatch):
+    monkeypatch.setattr(validation, "validate", lambda s, *_: {"latent_l1": s.step, "loss_prosody": 1.0 + s.step})
+    more = ["system.validation_step=2", "system.patience=2", "prosody.patience=9", "training.train_num_steps=20"]
+    assert train.main([*arguments, *FRAMES, *more]) == 0
+    ended = load(only(runs))
+    assert ended["step"] == 6 and ended["best_prosody"]["step"] == 6 and not ended["best_prosody"]["stopped"]
+    assert ended["best_prosody"]["loss"] == 3.0  # after two steps
+    best = {f"prosody.network.{name}": value for name, value in ended["best_prosody"]["weights"].items()}
+    spoken = checkpoint.load_voice(checkpoint.find(only(runs), "voice", 6)).weights
+    for weights in (ended["ema"], spoken):
+        assert len(best) > 10 and differences(best, {name: weights[name] for name in best}) == []
+
+
+@pytest.mark.usefixtures("fast")
 def test_a_validation_whose_run_was_killed_behind_it_has_been_heard(arguments, runs, monkeypatch):
     """The checkpoint before it is there, its line is in the log, the checkpoint after it is not: here the last one, of
     a prosody that has gone back to its best weights."""

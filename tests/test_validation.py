@@ -176,7 +176,7 @@ def validated(state, step, loss):
                 parameter.fill_(value)
     numbers = {"loss_prosody": loss - 0.75, "loss_f0": 0.5, "loss_voicing": 0.25, "loss_prior": -9}
     is_news = validation.watch_prosody(state, numbers)
-    validation.settle_prosody(state)
+    validation.settle_prosody(state, step >= state.config.training.train_num_steps)
     return is_news
 
 

@@ -17,7 +17,7 @@ from training.recording import Run
 from training.run_log import RunLog, validations
 from training.state import State, checkpoint_of
 from training.trackers import Tracker
-from training.validation import n_stale
+from training.validation import has_stopped_improving
 
 log = logging.getLogger("train")
 
@@ -50,9 +50,9 @@ def is_finished(folder: Path, overrides: Sequence[str]) -> bool:
         return False
     config = configuration.load((), overrides, folder / "config.yaml")
     lines = validations(folder)
-    step, system = lines[-1]["step"] if lines else None, config.system
-    is_stale = 0 < system.patience <= n_stale(lines, system.best_metric)
-    return (is_stale or step == config.training.train_num_steps) and step in checkpoint.steps(folder, "project")
+    step = lines[-1]["step"] if lines else None
+    is_over = has_stopped_improving(config, lines) or step == config.training.train_num_steps
+    return is_over and step in checkpoint.steps(folder, "project")
 
 
 # -- a launch by torchrun, which may start the processes again

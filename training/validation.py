@@ -31,9 +31,10 @@ STALE_VALIDATIONS = 5  # without a gain, after which training says so
 log = logging.getLogger("train")
 
 
-def validate_once(state: State, data: Data, run: Run, ending_at_once: AbstractContextManager) -> bool:
+def validate_once(state: State, data: Data, run: Run, ending_at_once: AbstractContextManager) -> tuple[bool, bool]:
     """Validate, each process its share of the clips, and write the voice that was measured. Returns whether there is
-    anything that a checkpoint should know. ending_at_once: within which a signal ends the measuring, but no writing.
+    anything that a checkpoint should know, and whether system.patience is at its end. ending_at_once: within which a
+    signal ends the measuring, but no writing.
 
     Where it was done at this very step, and then the process was killed, what it said is read from the log.
     """
@@ -45,11 +46,13 @@ def validate_once(state: State, data: Data, run: Run, ending_at_once: AbstractCo
         samples = folder / "samples" / f"{state.step:08d}"
         numbers = line or validate(state, data.valid, samples, data.valid_alignment) | measure_seen(state, data.own)
     is_news = watch_prosody(state, numbers) or line is None
-    settle_prosody(state)
+    heard = lines if done else [*lines, {"kind": "valid", "step": state.step, **numbers}]
+    is_over = processes.broadcast(has_stopped_improving(state.config, heard))
+    settle_prosody(state, is_over or state.step >= state.config.training.train_num_steps)
     with processes.raise_on_all():
         if run_log is not None:
             write_validation(state, folder, run_log, numbers, line is None, is_news)
-    return is_news
+    return is_news, is_over
 
 
 def write_validation(
@@ -199,9 +202,9 @@ def watch_prosody(state: State, numbers: dict[str, float]) -> bool:
     return True
 
 
-def settle_prosody(state: State) -> None:
-    """Give the prosody its best weights where it has stopped, its stage is over, or the run is."""
-    best, is_over = state.best_prosody, state.step >= state.config.training.train_num_steps
+def settle_prosody(state: State, is_over: bool) -> None:
+    """Give the prosody its best weights where it has stopped, its stage is over, or the run is_over."""
+    best = state.best_prosody
     if best is None:
         return
     if not best["stopped"] and not is_over and "prosody" in stage_at(state.config, state.step)[0].parts:
@@ -231,12 +234,9 @@ def keep_best(state: State, folder: Path, run_log: RunLog) -> None:
                  best["step"], best[system.best_metric])  # fmt: skip
 
 
-def has_stopped_improving(state: State, run_log: RunLog | None) -> bool:
-    """Whether system.best_metric was best system.patience validations ago. run_log: the first process's, else None."""
-    patience, n_since = state.config.system.patience, 0
-    if run_log is not None and patience:
-        n_since = n_stale(run_log.read(), state.config.system.best_metric)
-    return state.processes.broadcast(0 < patience <= n_since)
+def has_stopped_improving(config: Config, lines: Sequence[dict]) -> bool:
+    """Whether system.best_metric was best system.patience validations ago. lines: of the run's log."""
+    return 0 < config.system.patience <= n_stale(lines, config.system.best_metric)
 
 
 def n_stale(lines: Sequence[dict], metric: str) -> int:

@@ -24,7 +24,8 @@ PARTS = get_args(Part)
 FormattedPart = Literal["decoder", "generator", "discriminators"]  # whose convolutions may have two memory formats
 MemoryFormat = Literal["contiguous", "channels_last"]
 # what the numbers stand for that networks read and give: with another of these the same weights mean something else
-MEANING = ("text.units", "latent.kind", "latent.channels", "sde.parametrisation", "sde.sigma_data")
+MEANING = ("text.units", "latent.kind", "latent.channels", "sde.beta_min", "sde.beta_max", "sde.sigma_data",
+           "sde.parametrisation")  # fmt: skip
 UNSHAPED: dict[str, tuple[str, ...]] = {  # the same of single parts: keys that no shape of their weights tells
     "text_encoder": ("text_encoder.n_heads",),
     "decoder": ("decoder.groups", "decoder.n_heads"),
@@ -313,7 +314,8 @@ class Stage(Section):
     mu_gradient: bool = True
     feature_gradient: Literal["off", "at_one", "on"] = "off"
 
-    def checks(self, config: "Config", key: str) -> Checks:
+    def checks(self, config: "Config", key: str, learnt: set[str]) -> Checks:
+        """What its keys have to agree on. learnt: the parts that have learnt by its end, or from -from."""
         parts, latents, trains = f"{key}.parts", f"{key}.latents", set(self.parts)
         yield "generator" in trains or "discriminators" not in trains, parts, "with generator beside discriminators"
         yield config.with_f0 or "prosody" not in trains, parts, "without prosody for prosody.kind"
@@ -327,6 +329,11 @@ class Stage(Section):
             yield "mu" not in config.generator.inputs, latents, "joint where mu is among generator.inputs"
         is_there = self.latents != "gta" or bool(config.training.gta_folders)
         yield is_there, latents, "joint or true, since training.gta_folders names none"
+        heard = {"text_encoder", "decoder"} if "generator" in trains and self.latents == "joint" else set()
+        through = set() if is_off else {"generator"}
+        unlearnt = sorted((heard | through | ({"prosody"} if "f0_residual" in trains else set())) - learnt)
+        right = f"with {', '.join(unlearnt)}, or come after a stage with it, or begin with -from, which gives it"
+        yield not unlearnt, parts, right
 
 
 class Training(Section):
@@ -349,15 +356,24 @@ class Training(Section):
     stages: tuple[Stage, ...]
 
 
+def parse_start(entry: str) -> tuple[tuple[str, ...] | None, str]:
+    """An entry of fine_tuning.start or -from: the parts to take, None for all, and the checkpoint."""
+    names, equals, checkpoint = entry.partition("=")
+    parts = tuple(names.split(","))
+    if not equals or not set(parts) <= set(PARTS):
+        return None, entry
+    return parts, checkpoint
+
+
 class FineTuning(Section):
     start: tuple[str, ...] = ()  # what -from gives: CHECKPOINT, all that it has, or PART,PART=CHECKPOINT
-    rate: Positive  # counts, as frozen does, with -from alone
+    rate: Positive  # counts with -from alone
     frozen: Annotated[tuple[Part, ...], Rule("some of the parts, not all", lambda parts: set(parts) < set(PARTS))] = ()
 
     @property
-    def kept(self) -> set[str]:
-        """The parts that keep the weights they begin with."""
-        return set(self.frozen) if self.start else set()
+    def given(self) -> set[str]:
+        """The parts that -from may give."""
+        return {part for entry in self.start for part in parse_start(entry)[0] or PARTS}
 
 
 # of the sections that have a kind, what each kind's keys are; a kind of your own is one more entry
@@ -441,6 +457,9 @@ class Config(Section):
         networks = self.discriminators
         some = bool(networks.periods or networks.scales or networks.resolutions)
         yield some, "discriminators.periods", "at least one, where there are no scales and no resolutions"
+        samples = training.segment_frames * hop
+        right = f"at most {samples} each, the samples of training.segment_frames"
+        yield max(networks.periods, default=0) <= samples, "discriminators.periods", right
         right = "0 for generator.kind, which has no source; convnext has one"
         yield self.loss.phase == 0 or self.generator.needs_source, "loss.phase", right
         yield training.segment_frames <= training.cut_frames, "training.segment_frames", "at most training.cut_frames"
@@ -450,13 +469,17 @@ class Config(Section):
         yield total > 0 or not is_trained, "training.stages", "one stage or more for training.train_num_steps"
         right = f"what makes the shares of all stages sum to 1, not {total:g}"
         yield abs(total - 1) < 1e-9 or not is_trained, "training.stages[0].share", right
+        learnt = self.fine_tuning.given if is_trained else set(PARTS)
         for i, stage in enumerate(training.stages):
-            yield from stage.checks(self, f"training.stages[{i}]")
-        learns = bool(trained - self.fine_tuning.kept - {"discriminators"}) or not is_trained  # these not alone
+            learnt |= set(stage.parts)
+            yield from stage.checks(self, f"training.stages[{i}]", learnt)
+        tuned = bool(self.fine_tuning.start or not self.fine_tuning.frozen)
+        yield tuned, "fine_tuning.frozen", "[] without -from, which gives those parts"
+        learns = bool(trained - {*self.fine_tuning.frozen, "discriminators"}) or not is_trained  # these not alone
         yield learns, "fine_tuning.frozen", "fewer, so that a stage has a part left to train"
         makes_voice = {"text_encoder", "decoder", "generator"} <= trained and not self.fine_tuning.start
-        learnt = not self.has_f0_residual or "f0_residual" in trained or not makes_voice
-        yield learnt, "prosody.residual_layers", "0 where no stage trains f0_residual"
+        is_taught = not self.has_f0_residual or "f0_residual" in trained or not makes_voice
+        yield is_taught, "prosody.residual_layers", "0 where no stage trains f0_residual"
         knows = self.system.best_metric != "cer" or self.text.language.startswith("en")
         yield knows, "system.best_metric", "another, since the recogniser knows English only, not text.language"
 

@@ -87,6 +87,7 @@ FAULTS = [
     ("training.stages=[]", "training.stages = []", "one stage or more"),
     ("training.stages=[1]", "training.stages[0]: expected keys", "1"),
     ("training.stages=[{parts: {decoder: 1}, share: 0}, {parts: {decoder: 1}}]", "training.stages[0].share", "over 0"),
+    ("fine_tuning.frozen=[generator]", "fine_tuning.frozen = ['generator']", "[] without -from"),
     ("fine_tuning.frozen=[nose]", "fine_tuning.frozen[0] = 'nose'", "one of text_encoder"),
     ("fine_tuning.frozen=[text_encoder, prosody, f0_residual, decoder, generator, discriminators]",
      "fine_tuning.frozen = ['text_encoder'", "not all"),
@@ -106,6 +107,7 @@ FAULTS = [
     ("generator.kind=convnext", "prosody.kind = none", "frame, since generator.kind (convnext)"),
     ("generator.kind=convnext prosody.kind=frame audio.hop_length=384", "audio.n_fft = 1024", "hop_length (384)"),
     ("discriminators.periods=[] discriminators.resolutions=[]", "discriminators.periods = []", "at least one"),
+    ("discriminators.periods=[2,9000]", "discriminators.periods = [2, 9000]", "at most 8192 each, the samples of"),
     ("system.best_metric=cer text.language=de", "system.best_metric = cer", "not text.language (de)"),
 ]  # fmt: skip
 
@@ -124,6 +126,9 @@ FAULTS_OF_STAGES = [
     ({"feature_gradient": "always"}, "training.stages[0].feature_gradient = 'always'", "off, at_one, on"),
     ({"feature_gradient": "on", "parts": {"text_encoder": 1e-4}}, "training.stages[0].feature_gradient = on",
      "off where neither decoder nor generator trains"),
+    ({"parts": {"generator": 1e-4}}, "training.stages[0].parts = {'generator'", "with decoder, text_encoder, or"),
+    ({"feature_gradient": "on", "parts": {"text_encoder": 1e-4, "decoder": 1e-4}}, "training.stages[0].parts = {'text_",
+     "with generator, or come after a stage with it, or begin with -from"),
 ]  # fmt: skip
 
 
@@ -277,7 +282,8 @@ def test_a_number_may_be_written_as_people_do(text):
 )  # fmt: skip
 def test_on_off_and_true_are_words_where_words_are_due(name, word, meant):
     tree = copy.deepcopy(PLAIN)
-    tree["training"]["stages"][0] |= {"parts": {"generator": 1e-4}, name: yaml.safe_load(word)}
+    alone = {"parts": {"generator": 1e-4}} if name == "latents" else {}
+    tree["training"]["stages"][0] |= {**alone, name: yaml.safe_load(word)}
     assert getattr(from_dict(tree).training.stages[0], name) == meant
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from data_util import config as configuration
-from data_util.config import Config, ConfigError
+from data_util.config import Config, ConfigError, parse_start
 from model.nisets import NiSETS
 from text.symbols import MARKS, VOWELS
 from training import checkpoint, voices
@@ -23,13 +23,14 @@ from training.state import State
 # have learnt what a latent stands for, while F0 by its own mean is a melody, which another speaker has too
 OF_THE_CORPUS = ("pause_scale", "f0_mean", "f0_std")
 READ_LATENTS = {"text_encoder", "decoder", "generator"}  # with these parts go the latents' statistics
+AFRESH = "it starts afresh"
 log = logging.getLogger("train")
 
 
 @dataclass(frozen=True)
 class Source:
-    """weights, averaged: of a NiSETS as its optimiser left it and under EMA, the same in a voice; discriminators: {}
-    where the checkpoint has none; trained: the parts that have learnt; config: a tree, as files have it."""
+    """weights: of a NiSETS under EMA, those that speak; discriminators: {} where the checkpoint has none; trained: the
+    parts that have learnt; config: a tree, as files have it."""
 
     path: Path
     step: int
@@ -37,17 +38,7 @@ class Source:
     symbols: tuple[str, ...]
     trained: frozenset[str]
     weights: dict[str, Tensor]
-    averaged: dict[str, Tensor]
     discriminators: dict[str, Tensor]
-
-
-def parse_start(entry: str) -> tuple[tuple[str, ...] | None, str]:
-    """An entry of fine_tuning.start or -from: the parts to take, None for all, and the checkpoint."""
-    names, equals, checkpoint_name = entry.partition("=")
-    parts = tuple(names.split(","))
-    if not equals or not set(parts) <= set(configuration.PARTS):
-        return None, entry
-    return parts, checkpoint_name
 
 
 def find_source(name: str) -> Path:
@@ -67,11 +58,11 @@ def load_source(path: Path) -> Source:
     if path.suffix == ".pt":
         ckpt = checkpoint.load_checkpoint(path)
         return Source(path, ckpt["step"], ckpt["config"], tuple(ckpt["symbols"]), frozenset(ckpt["trained"]),
-                      ckpt["model"], ckpt["ema"], ckpt["discriminators"])  # fmt: skip
+                      ckpt["ema"], ckpt["discriminators"])  # fmt: skip
     voice = checkpoint.load_voice(path)
     trained = frozenset(configuration.PARTS) - {"discriminators"}
     config = configuration.to_dict(voice.config)
-    return Source(path, voice.step, config, voice.symbols, trained, voice.weights, voice.weights, {})
+    return Source(path, voice.step, config, voice.symbols, trained, voice.weights, {})
 
 
 def configuration_of(args: argparse.Namespace) -> Config:
@@ -125,17 +116,18 @@ def take(state: State, source: Source, parts: Sequence[str] | None) -> set[str]:
     otherwise = computed_otherwise(state.config, source)
     wanted = set(parts or configuration.PARTS) - set(otherwise)
     wanted |= {""} if wanted & READ_LATENTS else set()
-    for network, weights in ((state.model, source.weights), (state.ema, source.averaged)):
-        found, missed = matched(network.state_dict(), weights, *rows_of)
-        found = {name: value for name, value in found.items() if network.part_of(name) in wanted}
-        missed = {name: why for name, why in missed.items() if network.part_of(name) in wanted}
-        if not found and parts != ("discriminators",):  # which stand beside the model
-            raise CheckpointError(f"{source.path}: has nothing that fits this model")
+    found, missed = matched(state.model.state_dict(), source.weights, *rows_of)
+    found = {name: value for name, value in found.items() if state.model.part_of(name) in wanted}
+    missed = {name: why for name, why in missed.items() if state.model.part_of(name) in wanted}
+    if not found and parts != ("discriminators",):  # which stand beside the model
+        raise CheckpointError(f"{source.path}: has nothing that fits this model")
+    for network in (state.model, state.ema):
         network.load_state_dict(found, strict=False)
+    partly = {state.model.part_of(name) for name, why in missed.items() if why.endswith(AFRESH)}
     missed |= {part: why for part, why in otherwise.items() if parts is None or part in parts}
     if "discriminators" in wanted:
         missed |= take_discriminators(state, source)
-    state.trained |= source.trained & {state.model.part_of(name) for name in found} - {""}
+    state.trained |= source.trained & {state.model.part_of(name) for name in found} - {"", *partly}
     n_numbers = sum(value.numel() for value in found.values()) / 1e6
     log.info("from %s, step %d: %d tensors of %.2f million numbers taken", source.path.name, source.step, len(found),
              n_numbers)  # fmt: skip
@@ -151,7 +143,7 @@ def computed_otherwise(config: Config, source: Source) -> dict[str, str]:
         try:
             configuration.check_same(config, source.config, configuration.UNSHAPED[part], source.path.name)
         except ConfigError as error:
-            found[part] = f"{error}; it starts afresh"
+            found[part] = f"{error}; {AFRESH}"
     return found
 
 
@@ -162,7 +154,7 @@ def by_part(model: NiSETS, found: Iterable[str], missed: dict[str, str]) -> dict
     for name, why in missed.items():
         part = model.part_of(name)
         if part and part not in taken:
-            shown[part] = "the checkpoint has nothing that fits; it starts afresh"
+            shown[part] = f"the checkpoint has nothing that fits; {AFRESH}"
         else:
             shown[name] = why
     return shown
@@ -208,25 +200,36 @@ def matched(
     """
     taken, missed = {}, {}
     for name, value in ours.items():
-        found = theirs.get(name)
+        found, is_table = theirs.get(name), name.endswith("speaker.weight")
         if name in OF_THE_CORPUS:
             continue
-        if name.endswith("embedding.tables.0.weight") and found is not None and found.shape[1:] == value.shape[1:]:
-            taken[name], new = rows(found, *symbols, kind_of)
-            if new:
-                missed[f"{name}, rows"] = "new symbols start as the mean of their kind: " + " ".join(new)
-        elif name.endswith("speaker.weight") and found is not None and found.shape[1:] == value.shape[1:]:
+        if found is None and is_table:
+            missed["speakers"] = "all start as the one that the checkpoint has"
+        elif found is None:
+            missed[name] = f"the checkpoint does not have it; {AFRESH}"
+        elif is_table and found.shape[1:] == value.shape[1:]:
             taken[name], new = rows(found, *speakers, lambda _: "")
             if new:
                 missed[f"{name}, rows"] = "new speakers start as the mean of those known: " + ", ".join(new)
-        elif found is None:
-            missed[name] = "the checkpoint does not have it; it starts afresh"
+        elif name.endswith("embedding.tables.0.weight") and found.shape[1:] == value.shape[1:]:
+            taken[name], new = rows(found, *symbols, kind_of)
+            if new:
+                missed[f"{name}, rows"] = "new symbols start as the mean of their kind: " + " ".join(new)
         elif found.shape != value.shape:
-            missed[name] = f"{tuple(found.shape)} in the checkpoint, {tuple(value.shape)} here; it starts afresh"
+            missed[name] = f"{tuple(found.shape)} in the checkpoint, {tuple(value.shape)} here; {AFRESH}"
         else:
             taken[name] = found.to(value.dtype)
-    missed |= {name: "this model has no such thing" for name in sorted(set(theirs) - set(ours))}
+    unknown = {name: _unknown(name, ours) for name in sorted(set(theirs) - set(ours))}
+    missed |= {root: "this model has no such thing" for root in unknown.values() if not root.endswith("speaker")}
+    if any(root.endswith("speaker") for root in unknown.values()):
+        missed["speakers"] = "this voice starts as none of them: list them in speakers.names, and new ones behind them"
     return taken, missed
+
+
+def _unknown(name: str, ours: Iterable[str]) -> str:
+    """Of what a tensor's name is made of, module within module, the first that a model has nothing of."""
+    ends = [i for i, char in enumerate(name) if char == "."]
+    return next((name[:end] for end in ends if not any(one.startswith(name[: end + 1]) for one in ours)), name)
 
 
 def rows(table: Tensor, theirs: Sequence[str], ours: Sequence[str], kind) -> tuple[Tensor, list[str]]:

@@ -30,7 +30,7 @@ def initialise(state: State, clips: Corpus) -> None:
     untaught = set(state.model.parts()) - state.trained_at_the_end
     if untaught and state.processes.is_main and not {"text_encoder", "decoder", "generator"} & untaught:
         log.warning("as drawn, since no stage trains it and nothing of it was taken: %s", ", ".join(sorted(untaught)))
-    learnt = {part for stage in config.training.stages for part in stage.parts} - config.fine_tuning.kept
+    learnt = {part for stage in config.training.stages for part in stage.parts} - set(config.fine_tuning.frozen)
     is_solved_for = "text_encoder" in learnt and config.alignment.solve_minutes > 0 and clips.durations is not None
     if is_solved_for and config.training.train_num_steps > 0:  # else a run only puts parts together
         with state.processes.raise_on_all():

@@ -16,9 +16,8 @@ def stage_at(config: Config, step: int) -> tuple[Stage, float]:
     progress = min(1.0, (step - first) / max(1, end - first))
     cosine = stage.final + (1 - stage.final) * 0.5 * (1 + math.cos(math.pi * progress))
     warm_up = min(1.0, (step - first + 1) / max(1, min(training.warmup_steps, 0.1 * (end - first))))
-    if not config.fine_tuning.start:
-        return stage, warm_up * cosine
-    return without(stage, config.fine_tuning.frozen), config.fine_tuning.rate * warm_up * cosine
+    rate = config.fine_tuning.rate if config.fine_tuning.start else 1.0
+    return without(stage, config.fine_tuning.frozen), rate * warm_up * cosine
 
 
 def edges_of(config: Config) -> list[int]:

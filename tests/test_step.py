@@ -196,8 +196,8 @@ def test_parts_that_a_stage_leaves_out_stay_as_they_are(config, tiny, part):
     if part == "generator":
         del parts["discriminators"]
     stage = dataclasses.replace(config.training.stages[0], parts=parts, share=1.0)
-    config = with_keys(config, "training", stages=(stage,))
-    state = build_state(config, ALONE, tiny.symbols)
+    config = with_keys(config, "fine_tuning", start=("any.pt",))
+    state = build_state(with_keys(config, "training", stages=(stage,)), ALONE, tiny.symbols)
     with torch.no_grad():
         for parameter in state.ema.parameters():
             parameter.add_(1)  # as averages of a run before may be far from the weights

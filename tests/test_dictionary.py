@@ -73,6 +73,7 @@ def test_compounds_and_spelt_words_are_known(front_end):
     assert front_end.unknown("a moonwatcher's BBC TXT file") == []
     assert front_end.phonemise("moonwatcher") == "mˈuːnwˌɑːtʃɚ"
     assert front_end.phonemise("TXT") == "tˌiːˌɛkstˈiː"
+    assert front_end.phonemise("the ER, the FAA's") == "ðə ˌiːˈɑːɹ, ðə ˌɛfˌeɪˈeɪz"
 
 
 def test_words_read_by_rule_are_reported(front_end, caplog):

@@ -81,6 +81,8 @@ def test_phonemes_have_stress_and_the_punctuation_in_its_place(front_end):
         ("IT WAS THE BEST OF TIMES", "it was the best of times"), ("GIVE IT TO US NOW", "give it to us now"),
         ("HERE I AM", "here I am"),
         ("I'M THE OLD MAN", "I'm the old man"), ("NASA's", "nasa's"), ("DVDs", "D-V-D's"), ("the FBI's", "the F-B-I's"),
+        ("NOW, GET OUT, YOU", "now, get out, you"), ("I AM! AM I?", "I am! am I?"),
+        ("Enter your PIN", "enter your pin"), ("a BIG mistake", "a big mistake"), ("PINs", "pin's"),
     ],
 )  # fmt: skip
 def test_espeak_says_capitals_as_people_do(front_end, capitals, same):
@@ -93,6 +95,16 @@ def test_espeak_says_capitals_as_people_do(front_end, capitals, same):
 ])  # fmt: skip
 def test_espeak_spells_what_is_spelt(front_end, text, spelt):
     assert front_end.phonemise(text) != front_end.phonemise(text.replace(spelt, spelt.lower()))
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("the fund (IMF) said", "(ˌaɪˌɛmˈɛf)"), ("LONDON (AP)", "(ˌeɪpˈiː)"), ("My IQ?", "ˌaɪkjˈuː?"),
+    ("10 AM.", "ˌeɪˈɛm."), ("6 a.m., ET", ", ˌiːtˈiː"), ("IMF WARNS", "ˌaɪˌɛmˈɛf w"),
+    ("the UAE, the ER", "jˌuːˌeɪˈiː, ðɪ ˌiːˈɑːɹ"),
+    ("a low APR", "ˈeɪpˈiːˈɑːɹ"), ("the NCAA's plan", "ˈɛnsˈiːˈeɪˈeɪz"), ("EEOC, FDIC", "ˈiːˈiːˈoʊsˈiː, ˈɛfdˈiːaɪsˈiː"),
+])  # fmt: skip
+def test_espeak_spells_abbreviations_also_in_short_clauses_and_those_that_look_like_words(front_end, text, said):
+    assert said in front_end.phonemise(text)
 
 
 @pytest.mark.parametrize("phonemizer", ["espeak", "cmudict"])

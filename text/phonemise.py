@@ -48,14 +48,18 @@ def espeak(chunks: list[str], language: str) -> list[str]:
     """IPA of texts, by espeak-ng's voice of this language. Raises TextError where there is none of that name."""
     from phonemizer.separator import Separator
 
+    led = [False] * len(chunks)
     if language.startswith("en"):
         chunks = [capitals.respelt(chunk) for chunk in chunks]
+        led = [capitals.needs_lead(chunk) for chunk in chunks]
+        chunks = [capitals.LEAD + chunk if lead else chunk for chunk, lead in zip(chunks, led)]
     with _LOCK:
         backend, tones = _backend(language), _TONES.get(language.partition("-")[0])
         if tones is not None:
             said = [_toned(backend, chunk, tones) for chunk in chunks]
         else:
             said = backend.phonemize(chunks, separator=Separator(phone="", word=" "), strip=True)
+    said = [one.partition(" ")[2] if lead else one for one, lead in zip(said, led)]
     said = [_WITH_DOT.sub(lambda match: _IPA[match[0]], one) for one in said]
     return [one.replace(".", "").replace("-", "") for one in said]  # dots and hyphens, which are marks elsewhere
 

@@ -28,7 +28,11 @@ _FUNCTION_WORDS = (  # without stress, as they are said inside a sentence
     "was we were will with would you your"
 )
 _UNSTRESSED = frozenset(_FUNCTION_WORDS.split())
-_SPELT = frozenset({"AM", "US"})  # which in small letters are words
+_ABBREVIATIONS = (  # which in small letters are words, or look like one
+    "AM US ACLU AI AKA ALS APR CGI EEG EEOC ER EST ET EV FDIC FOMC FYI GDP GED GPS HVAC IAEA ICAO ID NCAA OS RAF ROI "
+    "SEC SEO UN USPS YMCA"
+)
+SPELT = frozenset(_ABBREVIATIONS.split())
 _NO_LETTER = re.compile(r"[^A-Za-z'\s-]+")
 _LONGEST = 40  # letters of a word that may be in the dictionary
 _SHORTEST_PART = 4  # letters of each half of a compound
@@ -103,7 +107,7 @@ def _tokens(text):
 @functools.lru_cache(50_000)
 def _ipa(word):
     """A word of parts with hyphens is said as one."""
-    if word.lower() in _UNSTRESSED and word not in _SPELT:
+    if word.lower() in _UNSTRESSED and word not in SPELT:
         phones = [f"{phone.rstrip('012')}0" if phone[-1].isdigit() else phone for phone in _phones(word)[0]]
     else:
         parts = ["A." if part == "A" != word else part for part in word.split("-")]
@@ -122,11 +126,14 @@ def _symbols(phones, i):
 @functools.lru_cache(50_000)
 def _phones(word):
     """ARPAbet of a word, and whether only the letter-to-sound rules have it."""
-    if word.endswith(".") or word in _SPELT:
+    if word.endswith(".") or word in SPELT:
         return _spelt(word), False
     known = _known(word.lower().strip("'")) or _known(word.lower())
     if known:
         return known, False
+    if word.endswith("'s") and word[:-2].isupper():  # the FAA's
+        phones, unknown = _phones(word[:-2])
+        return phones + _ending("S", phones[-1]), unknown
     if word.isupper() and (len(word) <= 3 or not set(word) & set("AEIOUY")):
         return _spelt(word), False
     phones = letters.pronounce("".join(filter(str.isalpha, word.lower())))

@@ -13,6 +13,15 @@ _NTH = r"(?:st|nd|rd|th)"
 _DURATIONS = {"d": "day", "h": "hour", "m": "minute", "s": "second"}
 _HHMM = r"(?:[01]\d|2[0-3])[0-5]\d"
 _AFTER_MONTH = "|".join(f"(?<={month})" for month in MONTHS)
+# Words before a day without its year, 5/31; "by 2/3" is a fraction, but not "by 5/1" nor "by 4/15".
+_BEFORE_DATES = (
+    "on", "due", "until", "since", "before", "after", "through", "thru", "starting", "starts", "begins", "beginning",
+    "ends", "ending", "expires", "arrives", "arriving", "week of", "RSVP by",
+)  # fmt: skip
+_DATED = "|".join(rf"(?<=\b[{word[0].upper()}{word[0]}]{word[1:]} )" for word in _BEFORE_DATES)
+_BETWEEN = "|".join(rf"(?<=etween {above}/{below}) and " for above in (r"\d", r"\d\d") for below in (r"\d", r"\d\d"))
+_SLASHED_FRACTION = r"(?:1/\d|[23]/[345]|3/8|4/5|5/[68]|7/8|10/10|\d/10|\d\d?/(?:16|32|64))\b"
+_NO_MORE = rf"\b(?![/-]|[.,]\d| of\b| ?(?:in|ft|mi|lbs?|oz|cm|mm)\b|{NOUN})"
 _RATIO = " (?:ratio|dilution|mixture|mix|scale|odds|split)\\b(?! (?:the|an?)\\b)"
 
 
@@ -25,6 +34,15 @@ def _month_day_year(month, day, year, otherwise, day_first=False):
         return otherwise
     month, day, year = MONTHS[month - 1], numbers.ordinal(str(day)), f", {_year(year)}" if year else ""
     return f"the {day} of {month}{year}" if day_first else f"{month} {day}{year}"
+
+
+def _dates(match):
+    """6/1 to 6/15, where not both are fractions as people write them."""
+    first, between, last = match[1], match[2], match[3]
+    if all(re.fullmatch(_SLASHED_FRACTION, each) for each in (first, last)):
+        return match[0]
+    said = [_month_day_year(*each.split("/"), None, None) for each in (first, last)]
+    return (" to " if "-" in between else between).join(said) if all(said) else match[0]
 
 
 def _year(digits):
@@ -103,11 +121,14 @@ DATES = (
          lambda m: _month_day_year(m[3], m[4], m[1], m[0])),
     rule("date, day first", "25.7.2010", "the twenty-fifth of July, twenty ten",
          r"(?<![\w.,/-])(\d\d?)\.(\d\d?)\.(\d{4})\b", lambda m: _month_day_year(m[2], m[1], m[3], m[0], True)),
+    rule("date to date", "6/1-6/15", "June first to June fifteenth",
+         rf"(?<![\w.,/-])(\d\d?/\d\d?)( ?- ?| to | through | thru | until |{_BETWEEN})(\d\d?/\d\d?){_NO_MORE}",
+         _dates),
     rule("date", "7/25/2010", "July twenty-fifth, twenty ten",
          r"(?<![\w.,/-])(\d\d?)(?:/(\d\d?)/(\d{4}|\d\d)|-(\d\d?)-(\d{4}))\b(?![/-])|"
-         r"(?:(?<=[nsi]day, )|(?<=urday, )|(?<=[nsi]day )|(?<=urday )|"
-         r"(?<=\b[Oo]n )|(?<=\b[Dd]ue )|(?<=ntil ))(?!1/[234]\b|9/11\b|24/7\b)"
-         rf"(\d\d?)/(\d\d?)\b(?![/-]|[.,]\d| of\b|{NOUN})",
+         rf"(?:(?<=[nsi]day, )|(?<=urday, )|(?<=[nsi]day )|(?<=urday )|{_DATED}|"
+         rf"(?:(?<=\b[Bb]y )|(?<=\b[Ff]rom ))(?!{_SLASHED_FRACTION}))(?!1/[234]\b|9/11\b|24/7\b)"
+         rf"(\d\d?)/(\d\d?){_NO_MORE}",
          lambda m: _month_day_year(m[1] or m[6], m[2] or m[4] or m[7], m[3] or m[5], m[0])),
     rule("day before its month", "on 5 July 2010", "on the fifth of July, twenty ten",
          rf"(?<![\w.,:/$£€-])(?<!\d )([Tt]he )?(\d\d?)(?: ({MONTH})|{_NTH} ({PLAIN_MONTH})|"
@@ -123,10 +144,12 @@ DATES = (
          _quarter),
 
     rule("business year", "FY2010, FY 24", "F Y twenty ten, F Y twenty-four",
-         r"\b([FC])Y'? ?(\d{4}|\d\d)\b(?![.,]?\d)", lambda m: f"{m[1]} Y {_year(m[2])}"),
+         r"\b([FC])Y'? ?(\d{4}|\d\d)(?:-(\d{4}|\d\d))?\b(?![.,]?\d)",
+         lambda m: f"{m[1]} Y {' to '.join(map(_year, filter(None, m.groups()[1:])))}"),
 
     rule("time range", "9:00-9:30", "nine o'clock to nine thirty",
-         r"(?<=[\dmM.]) ?-(?= ?(?:\d\d?:[0-5]\d|\d\d? ?[AaPp]\.?[Mm]\b))", " to "),
+         r"(?<=[\dmM.]) ?-(?= ?(?:\d\d?:[0-5]\d|\d\d? ?[AaPp]\.?[Mm]\b))|"
+         r"(?<=\d:[0-5]\d)-(?=\d\d?\b(?![:/.,-]?\d))", " to "),
     rule("military time", "0800 hours", "zero eight hundred hours",
          rf"(?<![\w.,:-])(?:{_HHMM}(?:-{_HHMM})?(?= ?h\b)|0\d[0-5]\d-{_HHMM}|"
          rf"(?:0\d[0-5]\d|(?!\d\d00){_HHMM})(?= ?(?:hours|hrs|Z)\b)|"
@@ -162,6 +185,9 @@ DATES = (
          r"(?=[,;:.)]?$|[,;:)] [A-Za-z\"'(]|\. [A-Z]| [A-Z]|"
          r" (?:the|a|an|he|she|it|they|we|his|her|their|when|after|and he|by|at|under|with|was|as)\b)",
          lambda m: f"{m[1]} {numbers.pairs(m[2])}"),
+    rule("years before 1100", "from 1016 to 1035", "from ten sixteen to ten thirty-five",
+         r"(?:(?<=\b[Ff]rom )(10\d\d) to |(?<![\w.,-])(10\d\d)-(?=\d{4}\)))(1[0-2]\d\d)(?![,.]?\d|-| [a-z]{1,20}s\b)",
+         lambda m: f"{numbers.pairs(m[1] or m[2])} to {numbers.pairs(m[3])}"),
     rule("range of decades", "1920s-30s", "nineteen twenties to thirties", r"(?<=\d0s)-(?='?\d{1,3}0s\b)", " to "),
     rule("decades", "the '20s, 1960s", "the twenties, nineteen sixties",
          r"(?<!\w)'?\b(?:(1[1-9]\d0|20\d0) ?|([2-9]0))'?s\b", _decade),

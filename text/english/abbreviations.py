@@ -95,6 +95,11 @@ _LONGER_STATES = {
 }  # fmt: skip
 _WORDS_TOO = r"IN|OR|ME|OK|HI|OH|LA|PA|MA|ID"  # are states only before a ZIP code: "Well, OK, HE SAID"
 _CITY = r"(?:(?<=[a-z], )|(?<=\([DRI]-))"
+_MARYLAND = re.compile(
+    r"(?:ville|burg|town|field|Baltimore|Bethesda|Annapolis|Frederick|Columbia|Towson|Salisbury|Bowie|Laurel|Potomac|"
+    r"Greenbelt|Waldorf|Easton|Cumberland|Burnie|Aberdeen|Chase|Elkton|Cambridge|Spring|City|Park|County|Heights|Hills?|"
+    r"Beach|Grove|Mills?|Head), $|\b(?:[Ii]n|[Nn]ear|[Oo]utside) (?:[A-Z][a-z]{1,20} ){0,2}[A-Z][a-z]{1,20}, $|-$"
+)
 _MONTHS = "Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec"
 _DAYS = {name: day for name, day in _WORDS.items() if day.endswith("day")} | {"Sat": "Saturday", "Sun": "Sunday"}
 _DAY_NAMES = any_of((*_DAYS, *sorted(set(_DAYS.values()))))
@@ -155,8 +160,10 @@ _FIRST = r"I(?=\.?[,;:)'\"]|\.?$|\. [a-z\d]| (?:of|and|to|who|by)\b)"  # not the
 
 def _abbreviation(match):
     word = match[1].rstrip(".")
-    if word.lower() in _UNITS and preceded_by(match, r"\d ?$"):
+    if word.lower() in _UNITS and preceded_by(match, r"\d[ -]?$"):
         return match[0]
+    if word == "min" and preceded_by(match, r"\d(?:st|nd|rd|th) $"):
+        return "minute"
     return _ABBREVIATIONS.get(word) or _ABBREVIATIONS[word.lower()]
 
 
@@ -182,6 +189,9 @@ def _days_or_months(match):
 
 
 def _state(match):
+    """MD is a doctor after a name: after a comma it is Maryland only where a town says so."""
+    if match[1] == "MD" and not _MARYLAND.search(match.string[max(0, match.start() - 40) : match.start()]):
+        return match[0]
     return _STATES[_LONGER_STATES.get(match[1], match[1])]
 
 
@@ -304,8 +314,8 @@ RULES = (
          rf"({_NUMBERED})\. (?=[A-Z]\b)|({_WITHOUT_STOP}) (?=\d))",
          _before_number),
     rule("born or died", "b. 1920", "born nineteen twenty",
-         rf"\b([bd])\. ?(?=(?:\d\d? {MONTH} |{MONTH} \d\d?, )?\d{{4}}\b)",
-         lambda m: "born " if m[1] == "b" else "died "),
+         rf"(?:\b([bd])|(?<=\()(r))\. ?(?=(?:\d\d? {MONTH} |{MONTH} \d\d?, )?\d{{4}}\b)",
+         lambda m: {"b": "born ", "d": "died ", "r": "reigned "}[m[0][0]]),
     rule("against", "Roe v. Wade", "Roe versus Wade", r"(?<=[a-z.]) v\. (?=[A-Z])", " versus "),
     rule("abbreviation", "Mrs. Smith", "missus Smith",
          rf"\b((?:{any_of(_TITLES)})\.(?![\"')]*$)|(?:{any_of(_TITLES)})(?=\.)|"

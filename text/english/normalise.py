@@ -130,7 +130,7 @@ def _transliterated(text):
     if text.isascii():
         return text
     text = _RAISED.sub(_power, text.replace("§§", " sections ").translate(_SIGNS))
-    return "".join(map(_ascii, _SYMBOL.sub(_name, text)))
+    return re.sub("  +", " ", "".join(map(_ascii, _SYMBOL.sub(_name, text))))  # a fraction begins with one: 1 ½
 
 
 def _power(match):
@@ -172,7 +172,7 @@ def _whole(match):
 
 
 _DIGIT = re.compile(r"\d", re.ASCII)
-_YEAR = re.compile(r"1[1-9]\d\d|20\d\d")
+_YEAR = re.compile(r"1066|1[1-9]\d\d|20\d\d")
 _COUNTED = (
     "people|men|women|persons|children|soldiers|troops|members|students|years|days|miles|times|copies|cases|"
     "houses|votes|tons|acres|feet|dollars|pounds|euros|words|pages|points"

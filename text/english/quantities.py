@@ -3,7 +3,7 @@
 import re
 
 from text.english import numbers
-from text.english.rules import AMOUNT, NOUN, NUMBER, SCALE, START, STOP, any_of, preceded_by, rule, words
+from text.english.rules import AMOUNT, NOUN, NUMBER, OPENERS, SCALE, START, STOP, any_of, preceded_by, rule, words
 
 _CENTS = ("cent", "cents")
 _MONEY = {  # by sign, or by code where there is none: singular, plural, and those of the coin
@@ -60,6 +60,7 @@ _UNITS = {
     "qt": "quart", "pt": "pint", "fl oz": "fluid ounce", "fl. oz.": "fluid ounce", "cc": "c c", "tsp": "teaspoon",
     "Tsp": "teaspoon", "tbsp": "tablespoon", "Tbsp": "tablespoon", "doz": "dozen", "pkg": "package", "pts": "point",
     "sec": "second", "min": "minute", "h": "hour", "hr": "hour", "wk": "week", "mo": "month", "yr": "year",
+    "kbit/s": "kilobit per second", "Mbit/s": "megabit per second", "Gbit/s": "gigabit per second",
     "kbps": "kilobit per second", "mbps": "megabit per second", "Mbps": "megabit per second",
     "Gbps": "gigabit per second", "dpi": "dot per inch", "fps": "frame per second", "bpm": "beat per minute",
     "rpm": "revolution per minute", "mph": "mile per hour", "MPH": "mile per hour", "mpg": "mile per gallon",
@@ -100,6 +101,8 @@ _OUT_OF = re.compile(
     r"-| - ?\d| ?[+=*×])|\d/5 stars?\b"
 )
 _TWO_NUMBERS = re.compile(r"9/11|24/7|(?!1/)\d+/\d+ time\b")
+_FEWEST_RUNS = 20  # before wickets of cricket, in the place of a score
+_SCORE = rf"\b(?:(?!{OPENERS})[A-Z][A-Za-z]+|at|were|reached|made|scored|posted|declared) $"
 _HALVES = {"one half": "a half", "one quarter": "a quarter"}
 _KIND = r"(?:(sq|square|cu|cubic)\b\.? )?"
 _POWER = r"(?:(²|³|\^?[23]\b)|(?<=\.)|(?!\w))"
@@ -227,6 +230,12 @@ def _arc(match):
     return words(*said, _DEGREES.get(direction))
 
 
+def _stones(match):
+    """11st: no ordinal number ends so, but 21st is one."""
+    pounds = re.match(r" \d", match.string[match.end() : match.end() + 2])
+    return f"{match[1]} stone" if pounds or numbers.nth(match[1]) != f"{match[1]}st" else match[0]
+
+
 def _length(match):
     """A number with a mark that closes no quotation: 12' is twelve feet, 15" fifteen inches."""
     number, mark = match["number"], match["mark"]
@@ -262,6 +271,8 @@ def _fraction(match):
         return f"{numbers.cardinal(above)} {numbers.cardinal(below)}"
     if int(above) > int(below) > 20:  # blood pressure
         return f"{numbers.pairs(above)} over {numbers.cardinal(below)}"
+    if int(above) >= _FEWEST_RUNS and len(below) == 1 and preceded_by(match, _SCORE) and not preceded_by(match, _PLACE):
+        return f"{numbers.cardinal(above)} for {numbers.cardinal(below)}"
     return numbers.fraction(above, below)
 
 
@@ -289,6 +300,9 @@ MONEY = (
          r"(?<![\w.,])\d{1,3}(?:(?:\.\d{3}){1,3}(?:,\d\d)?|\d{0,6},\d\d)(?= ?€)|"
          rf"(?<![\w.,])\d{{1,3}},\d\d?(?= ?(?:%|(?:{_ALONE})\b))",
          lambda m: re.sub("[. ]", "", m[0]).replace(",", ".")),
+    rule("range of lengths", "1\"-2\" of snow", "one to two inches of snow",
+         r"(?<=\d)(['\"]) ?- ?(?=\d{1,3}(?:[./]\d{1,3})?(['\"]))",
+         lambda m: " to " if m[1] == m[2] else f"{m[1]} to "),
     rule("minus", "-5 or -$5", "minus five or minus five dollars",
          rf"(?<![\w.)-])-(?=\.?\d|{_SIGN}\d)|(?:(?<=GMT)|(?<=UTC))-(?=\d)",
          lambda m: f"{' ' if preceded_by(m, '[CT]$') else ''}minus "),
@@ -329,6 +343,8 @@ MEASURES = (
          r"(?<![\d\w])\"[^\"]{0,500}\"|(?<![\w\"])'[^']{0,200}'(?!\w)|"
          r"(?:(?<![\w.,/'\"])|(?<=['\"]x))(?P<number>\d{1,3}(?:\.\d{1,3})?|\d{1,2}/\d{1,2})(?P<mark>['\"])"
          r"(?![^\Wx]|['\"])", _length),
+    rule("stones", "11st 4lb", "eleven stone four pounds",
+         rf"(?<![\w.,])(\d{{1,2}})(?: ?st(?= \d{{1,2}} ?lbs?\b)|st\b{STOP})", _stones),
     rule("degrees", "45°F", "forty-five degrees Fahrenheit",
          rf"{START}({AMOUNT}) ?(?:[°º]|deg(?:\.(?= [CF]\b)|\b))(?: ?([CFNSEW])\b)?",
          lambda m: words(_counted(m[1], "degree", "degrees"), _DEGREES.get(m[2]))),
@@ -340,11 +356,17 @@ MEASURES = (
     rule("range of measures", "1500-1800 kg", "one thousand five hundred to one thousand eight hundred kilograms",
          rf"{START}(\d{{4}})-(\d{{1,4}})(?= ?(?:{_UNIT})\b)",
          lambda m: f"{numbers.cardinal(m[1])} to {_thousands(m[2])}"),
+    rule("exposure", "1/250s", "one two hundred fiftieth of a second",
+         rf"(?<![\w.,/])1/(\d{{2,4}}) ?s(?:ec)?\b{STOP}",
+         lambda m: f"one {numbers.ordinal(m[1]).removeprefix('one ')} of a second"),
+    rule("either of two", "50/60Hz, 110/220 V", "fifty sixty hertz, one ten two twenty volts",
+         rf"(?<![\w.,/])(\d{{2,4}})/(\d{{2,4}}) ?([kMG]?Hz|V)\b{STOP}",
+         lambda m: words(numbers.pairs(m[1]), numbers.pairs(m[2]), _names(m[3])[1])),
     rule("measure", "10 km/h, 6 sq. ft.", "ten kilometers per hour, six square feet.", _MEASURE, _measure),
     rule("mixed number", "2 1/2", "two and a half",
          r"(?<![\d.,])(?<!\d/)(\d{1,6})[ -](\d{1,2})/(\d{1,3})(?:rds?|ths?)?(?![\d/])", _mixed),
     rule("fraction", "3/4", "three quarters", r"(?<![\w.,/])(\d{1,3})/(\d{1,4})(?:rds?|ths?)?(?![\w/]|[.,]\d)|"
-         r"(?<=\d\.\d)/(?=(?:5|10)\b(?!/))", _fraction),
+         r"(?<=\d\.\d)/(?=(?:4\.0|5|10)\b(?![/.]))", _fraction),
     rule("times", "3x4", "three by four",
          rf"(?:(?<=\d)|{_AFTER_LENGTH})(?: x |(?<!\b0)x)(?=\d)(?!\d+ x [a-z]|10\^)|"
          rf"(?:(?<=\d)×(?! )|(?<=\d\d\d) ×(?= \d\d\d)|(?:{_AFTER_LENGTH}) ×| ×(?= \d+(?:\.\d+)?(?: × \d+)?{_LENGTH})) ?"
@@ -371,8 +393,8 @@ PER = (
          rf"(?<![\w/.])(?:(sq|cu)\.? )?({_ALONE})(²|³)?/{_KIND}({_DIVISOR})(²|³)?(?![\w/])", _per),
     rule("for each", "miles/hour, €2/l", "miles per hour, two euros per liter",
          rf"(?<=[a-z]s)/({_LONGER})(?![\w/])|(?:(?<=dollars)|(?<=dollar)|(?<=euros)|(?<=euro)|(?<=pounds)|(?<=pound)|"
-         rf"(?<=cents)|(?<=pence)|(?<=yen)|(?<=percent)|(?<={_SIGN}))/({_DIVISOR})(?![\w/])",
-         lambda m: f" per {_names(m[1] or m[2])[0]}"),
+         rf"(?<=cents)|(?<=pence)|(?<=yen)|(?<=percent)|(?<={_SIGN}))/{_KIND}({_DIVISOR})(?![\w/]){STOP}",
+         lambda m: f" {_per_unit(m[2], m[1] or m[3])}"),
     rule("for each, again", "2 mg/kg/day", "two milligrams per kilogram per day",
          rf"(?<= per )([a-z]{{3,20}})/({_DIVISOR})\b",
          lambda m: f"{m[1]} per {_names(m[2])[0]}"),

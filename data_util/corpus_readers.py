@@ -1,6 +1,7 @@
 """The ways in which people keep recordings and what is said in them, read into one list."""
 
 import functools
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -24,7 +25,12 @@ from data_util.tables import (
 from runtime.text_files import TextFileError, parts_of, read_text
 
 TEXT_SUFFIXES = (".txt", ".lab", ".srt", ".vtt")  # of a text beside its recording
-TIMES = re.compile(r"^(WEBVTT.*|(\d+ *\n)?[\d:.,]+ +-->.*|\d+[.,]\d+\t\d+[.,]\d+\t)", re.M)  # subtitles, labels
+LABEL = re.compile(r"^\d+[.,]\d+\t\d+[.,]\d+\t", re.M)  # the times of Audacity's
+CUE = re.compile(r"^((\A|(?<=\n\n)).+\n|\d+\n)?[\d:.,]+ *-->.*$", re.M)  # the times of a subtitle, and its name
+NOTE = re.compile(r"(\A|(?<=\n\n))(WEBVTT|NOTE|STYLE|REGION)\b.*(\n(?!.*-->).+)*")  # of WebVTT: up to an empty line
+TAG = re.compile(r"</?[a-zA-Z\d][^<>]*>|\{\\[^{}]*\}")  # of subtitles: a voice, a colour, the time of a word
+LANGUAGE = re.compile(r"\.[a-z]{2,3}(-\w+)*$")  # in names of subtitles
+ROLLING = 2 / 3  # of the lines of subtitles that roll, as YouTube's do, at most so many do not repeat the one before
 SEVERAL_TEXTS = "several texts for one recording"
 PLACES = ("wavs", "wav", "clips")  # folders of recordings, which are no part of their names
 _EXPECTED = ("a table or list of recordings and texts (--audio-column and --text-column say which columns they are), "
@@ -204,22 +210,27 @@ def _plain(name):
 def _folder(source, folders_speak) -> Iterator[Recording]:
     """Audio anywhere below, and a text of the same name beside each, or in another folder: the only one that has it, or
     the only one of them that is called as the recording's is."""
+    heard, paths = set(), audio_files(source)
+    names = set(map(_key, paths))
     texts: dict[str, list[Path]] = {}
     for path in files_below(source, TEXT_SUFFIXES):
-        texts.setdefault(_key(path), []).append(path)
-    heard, paths = set(), audio_files(source)
+        name = _key(path)
+        name = LANGUAGE.sub("", name) if name not in names and path.suffix.lower() in (".srt", ".vtt") else name
+        texts.setdefault(name, []).append(path)
     splits = {} if folders_speak else _splits(paths, source)
     for path in paths:
         there = texts.get(_key(path), [])
         alike = [one for one in there if one.parent.name == path.parent.name]
         beside = [one for one in there if one.parent == path.parent]
         beside = beside or next((some for some in (alike, there) if len(some) == 1), [])
-        text = min(beside, key=lambda one: TEXT_SUFFIXES.index(one.suffix.lower()), default=None)
+        text = min(beside, key=lambda one: (TEXT_SUFFIXES.index(one.suffix.lower()), len(one.name)), default=None)
+        languages = {_language(one, path) for one in beside if text and one.suffix == text.suffix}
+        fault = SEVERAL_TEXTS if len(languages) > 1 and "" not in languages else ""
         heard.update(beside)
         folders = [one for one in path.relative_to(source).parts[:-1] if one not in PLACES]
         speaker = _plain(folders[-1]) if folders_speak and folders else ""
         name = _bare(path.relative_to(source).as_posix())
-        yield Recording(name, path, _text(text), speaker, splits.get(path, ""))
+        yield Recording(name, path, _text(text), speaker, splits.get(path, ""), fault)
     for path in sorted(one for there in texts.values() for one in there):
         if path not in heard and not path.name.lower().startswith("readme"):
             yield Recording(_bare(path.relative_to(source).with_suffix("").as_posix()), None, _text(path))
@@ -228,6 +239,11 @@ def _folder(source, folders_speak) -> Iterator[Recording]:
 def _key(path):
     """The name that a recording and its text have in common, whatever the case: x of x.wav, x.TXT and x.wav.txt."""
     return folded(_bare(path.stem if path.suffix.lower() in TEXT_SUFFIXES else path.name))
+
+
+def _language(text, recording):
+    """That of r0.en-US.vtt, beside r0.wav, without the country: .en; "" for none."""
+    return _key(text).removeprefix(_key(recording)).partition("-")[0]
 
 
 def _libritts(source) -> Iterator[Recording]:
@@ -253,9 +269,21 @@ def _vctk(source) -> Iterator[Recording]:
 
 def _text(path):
     try:
-        return None if path is None else " ".join(TIMES.sub("", read_text(path)).split())
+        return None if path is None else " ".join(_said(read_text(path)).split())
     except (TextFileError, OSError):  # one bad file is a clip that is left out
         return None
+
+
+def _said(text):
+    """A text without what subtitles and labels have beside it, and each line of subtitles that roll once."""
+    text = LABEL.sub("", text)
+    lines = "\n".join(line.strip() for line in text.split("\n"))
+    if not CUE.search(lines):
+        return text
+    said = TAG.sub("", CUE.sub("", NOTE.sub("", lines))).split("\n")
+    said = [line.strip() for line in said if line.strip()]
+    once = [line for line, _ in itertools.groupby(said)]
+    return "\n".join(once if len(once) <= ROLLING * len(said) else said)
 
 
 def split_of(name: str) -> str:

@@ -384,6 +384,55 @@ def test_texts_beside_recordings_whatever_they_are_called(tmp_path):
     assert len(found) == 7
 
 
+ROLLS = """WEBVTT
+Kind: captions
+Language: en
+
+00:00:00.160 --> 00:00:02.389 align:start position:0%
+ 
+So today<00:00:00.480><c> we</c><00:00:00.800><c> talk</c>
+
+00:00:02.389 --> 00:00:02.399 align:start position:0%
+So today we talk
+ 
+
+00:00:02.399 --> 00:00:04.549 align:start position:0%
+So today we talk
+about<00:00:03.000><c.colorE5E5E5> cats.</c>
+
+00:00:04.549 --> 00:00:04.559 align:start position:0%
+about cats.
+ 
+"""  # as YouTube writes them  # noqa: W291, W293
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("r0.en.vtt", ROLLS, "So today we talk about cats."),
+        (
+            "r0.VTT",
+            "WEBVTT - by Ann\n\nNOTE\nof\nnobody\n\nSTYLE\n::cue { color: red }\n\nintro\n00:01.000 --> 00:02.000\n"
+            "<v Ann>Hi.\n\nNOTE no more\n\n2\n00:02.000 --> 00:03.000\nIf <i>a</i> < b,\nNOTE it > 1.\n",
+            "Hi. If a < b, NOTE it > 1.",
+        ),
+        ("r0.en-US.srt", "1\n00:01,0 --> 00:02,0\n{\\an8}<b>No.</b>\n2\n00:02,0 --> 00:03,0\nNo.\nSo it is.\nYes.",
+         "No. No. So it is. Yes."),
+    ],
+)  # fmt: skip
+def test_of_subtitles_only_what_is_said(tmp_path, name, content, said):
+    record(tmp_path / "r0.wav")
+    (tmp_path / name).write_text(content)
+    assert corpus_readers.read(tmp_path, "folder")[1][0].text == said
+
+
+def test_of_subtitles_in_several_languages_none_is_taken(tmp_path):
+    record(tmp_path / "r0.wav")
+    for name, fault in (("r0.en", ""), ("r0.en-GB", ""), ("r0.de", corpus_readers.SEVERAL_TEXTS), ("r0", "")):
+        (tmp_path / f"{name}.vtt").write_text(ROLLS)
+        assert [one.fault for one in corpus_readers.read(tmp_path, "folder")[1]] == [fault]
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from data_util.audio import suffixes
 from data_util.tables import (
+    LISTS,
     NAMED,
     SPLITS,
     SUFFIXES,
@@ -31,6 +32,7 @@ NOTE = re.compile(r"(\A|(?<=\n\n))(WEBVTT|NOTE|STYLE|REGION)\b.*(\n(?!.*-->).+)*
 TAG = re.compile(r"</?[a-zA-Z\d][^<>]*>|\{\\[^{}]*\}")  # of subtitles: a voice, a colour, the time of a word
 LANGUAGE = re.compile(r"\.[a-z]{2,3}(-\w+)*$")  # in names of subtitles
 ROLLING = 2 / 3  # of the lines of subtitles that roll, as YouTube's do, at most so many do not repeat the one before
+ALIGNED = re.compile(r"\s*[\d.]+\s+[\d.]+\s+\S+(\s+-?[\d.]+.*)?\s*")  # a line of an alignment: times, phone, score
 SEVERAL_TEXTS = "several texts for one recording"
 PLACES = ("wavs", "wav", "clips")  # folders of recordings, which are no part of their names
 _EXPECTED = ("a table or list of recordings and texts (--audio-column and --text-column say which columns they are), "
@@ -78,6 +80,9 @@ def read(
             if layout == "auto" and (below := _lists_below(source, columns or {}, folders_speak)):
                 return "list", below
             _explain_lists(source, columns or {})
+            if aligned := next(filter(_is_alignment, files_below(source, (".lab",))), None):
+                raise LayoutError(f"{aligned}: an alignment, not a text. Write what is said into NAME.txt beside each "
+                                  "recording, or into a table")  # fmt: skip
         if found:
             return name, found
     if layout != "auto":
@@ -109,7 +114,8 @@ def _lists(source, columns, is_sure) -> Iterator[Recording]:
 def _lists_below(source, columns, folders_speak):
     """What the tables of folders below a source name, each in its own folder; a table above others speaks for them."""
     found, abouts, seen = [], [], set()
-    for folder in sorted({path.parent for path in files_below(source, SUFFIXES)} - {source}):
+    folders = {path.parent for path in files_below(source, SUFFIXES)}
+    for folder in sorted({one.parent if one.name in LISTS else one for one in folders} - {source}):
         find = Finder(folder)
         if not seen & set(folder.parents) and (tables := _tables_in(folder, find, columns)):
             seen.add(folder)
@@ -216,7 +222,8 @@ def _folder(source, folders_speak) -> Iterator[Recording]:
     for path in files_below(source, TEXT_SUFFIXES):
         name = _key(path)
         name = LANGUAGE.sub("", name) if name not in names and path.suffix.lower() in (".srt", ".vtt") else name
-        texts.setdefault(name, []).append(path)
+        if not _is_alignment(path):
+            texts.setdefault(name, []).append(path)
     splits = {} if folders_speak else _splits(paths, source)
     for path in paths:
         there = texts.get(_key(path), [])
@@ -239,6 +246,15 @@ def _folder(source, folders_speak) -> Iterator[Recording]:
 def _key(path):
     """The name that a recording and its text have in common, whatever the case: x of x.wav, x.TXT and x.wav.txt."""
     return folded(_bare(path.stem if path.suffix.lower() in TEXT_SUFFIXES else path.name))
+
+
+def _is_alignment(path):
+    """Whether a .lab says when each phone is said, as those of HTK, HTS and Festival, whose head ends in #, do."""
+    try:
+        lines = read_text(path).rpartition("#\n")[2].strip().split("\n") if path.suffix.lower() == ".lab" else []
+    except (TextFileError, OSError):
+        return False
+    return len(lines) > 1 and all(map(ALIGNED.fullmatch, lines))
 
 
 def _language(text, recording):

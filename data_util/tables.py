@@ -34,7 +34,9 @@ SPLITS = {  # words in the names of lists and folders, and in a column
     "eval": "valid", "evaluation": "valid", "test": "test"}  # fmt: skip
 DELIMITERS = {"|": "|", "\t": "tabs", ";": ";", ",": ","}
 SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
-SUFFIXES = (".csv", ".tsv", ".txt", ".list", ".jsonl", ".ndjson", ".json", *SPREADSHEETS)
+SUFFIXES = (".csv", ".tsv", ".txt", ".list", ".jsonl", ".ndjson", ".json", ".data", *SPREADSHEETS)
+LISTS = ("filelists", "etc")  # folders of lists
+PROMPT = re.compile(r'^\(\s*(\S+)\s+"(.*)"\s*\)\s*$', re.M)  # Festival's, as CMU Arctic has them
 MANY = 40  # rows: in fewer a third column may have another name in each
 SAMPLE = 200  # rows that say what the columns are
 LINES_A_CELL = 20  # that a quoted cell goes over, at most
@@ -207,6 +209,9 @@ def _readings(path):
     text, encoding = decode(path.read_bytes(), path)
     if text.lstrip()[:1] in ("{", "[") and (rows := _json(text)):
         yield f"{encoding}, JSON", rows, ""
+        return
+    if text.lstrip()[:1] == "(" and (prompts := PROMPT.findall(text)):
+        yield f"{encoding}, Festival's prompts", [[name, said.replace("\\", "")] for name, said in prompts], " "
         return
     lines = [line for line in text.split("\n") if line.strip()]
     if not lines:
@@ -496,8 +501,8 @@ def say_the_same(values: Sequence[str], others: Sequence[str]) -> bool:
 
 
 def lists_in(folder: Path, find: Finder) -> list[Path]:
-    """The files of a folder, and of its folder filelists, that may be lists: metadata.* before all others."""
-    places = [folder, folder / "filelists"]
+    """The files of a folder, and of its folders of lists, that may be lists: metadata.* before all others."""
+    places = [folder, *(folder / name for name in LISTS)]
     files = [path for place in places for path in sorted(place.glob("*")) if path.suffix.lower() in SUFFIXES]
     files.sort(key=lambda path: path.stem != "metadata")
     return [path for path in files if path.is_file() and not find.has(path)]

@@ -473,6 +473,27 @@ def test_texts_in_folders_of_the_same_name(tmp_path):
         (f"audio/{speaker}/1", speaker, f"By {speaker}.") for speaker in ("ann", "ben")]  # fmt: skip
 
 
+ALIGNMENTS = ("#\n 0.14500 125 pau \n 0.24000 125 ao \n", "0 1450000 sil\n1450000 2400000 ao -12.5 author\n")
+
+
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+@pytest.mark.parametrize("place", ["arctic", "."])
+def test_alignments_are_no_texts_and_festivals_prompts_are(tmp_path, place, alignment):
+    """As in CMU Arctic, of one or of several speakers."""
+    folder = tmp_path / place
+    for i in range(3):
+        record(folder / "wav" / f"a{i}.wav")
+        (folder / "lab").mkdir(exist_ok=True)
+        (folder / "lab" / f"a{i}.lab").write_text(alignment)
+    with pytest.raises(corpus_readers.LayoutError, match="a0.lab: an alignment, not a text. Write what is said"):
+        corpus_readers.read(tmp_path)
+    (folder / "etc").mkdir()
+    (folder / "etc" / "txt.done.data").write_text("".join(f'( a{i} "It is \\"{i}\\", etc." )\n' for i in range(3)))
+    layout, found = corpus_readers.read(tmp_path, folders_speak=True)
+    assert layout == "list" and [(one.name.rpartition("/")[2], one.text, one.speaker) for one in found] == [
+        (f"a{i}", f'It is "{i}", etc.', "" if place == "." else place) for i in range(3)]  # fmt: skip
+
+
 def test_tables_in_folders_below_each_speak_for_their_own(tmp_path, capsys):
     for speaker in ("ann", "ben"):
         for i in range(3):

@@ -40,7 +40,8 @@ PROMPT = re.compile(r'^\(\s*(\S+)\s+"(.*)"\s*\)\s*$', re.M)  # Festival's, as CM
 MANY = 40  # rows: in fewer a third column may have another name in each
 SAMPLE = 200  # rows that say what the columns are
 LINES_A_CELL = 20  # that a quoted cell goes over, at most
-NOBODY = re.compile(r"true|false|yes|no|.*[\\/].*|[\W\d_]+|\d{4}-\d\d-\d\dT.*", re.I)  # a tick, a path, times, numbers
+NOBODY = re.compile(r"true|false|yes|no|.*[\\/].*|[\W\d_]+|\d{4}-\d\d-\d\dT.*|neutral|angry|happy|sad|surprised?",
+                    re.I)  # a tick, a path, times, numbers, an emotion  # fmt: skip
 LONGEST_NAME = 255  # bytes of a file's name
 USUAL = 0.75  # of the rows: so many have the same number of cells, where the delimiter is in few texts
 NAMED = 0.5  # of the rows name recordings that are there, or of the recordings are named, where a file is a list
@@ -467,7 +468,9 @@ class _Reading:
         # speakers are numbers in VITS's lists; a header would name them
         numbers = not self.header and (self.width == 3 or len(set(values)) < len(values))
         people = all(numbers if value.isdecimal() else not NOBODY.fullmatch(value) for value in values)
-        return short and few and filled and people
+        # of samples, as in FLEURS: large, and hardly twice the same
+        counts = all(value.isdecimal() and len(value) > 4 for value in values) and len(set(values)) > 0.1 * len(values)
+        return short and few and filled and people and not counts
 
 
 def _kind(cell):

@@ -76,12 +76,15 @@ def test_columns_are_found_by_what_they_hold(root, form, header):
     [
         ["2024-05-03", "2024-05-04"], ["0:07", "0:12"], ["3,5", "2,5"], ["7", "12"], ["TRUE", "FALSE"],
         ["", "", "", "retake"], [f"raw/take{i}.wav" for i in range(8)], [str(i) for i in range(8)],
+        ["Angry", "Neutral"],
     ],
 )  # fmt: skip
 def test_what_else_is_said_of_a_recording_is_no_speaker(root, cells):
     rows = [f'clip{i};{cells[i % len(cells)]};"{text}"' for i, text in enumerate(t.replace('"', "'") for t in TEXTS)]
     assert {row.speaker for row in table(root, "\n".join(["Datei;Mehr;Satz", *rows])).rows} == {""}
     assert table(root, lines("clip{i}|{text}|78") + "clip0|Yes.|79\n").rows[0].speaker == "78"  # as in VITS's lists
+    counted = [f"{i}\tclip{i}.wav\t{text}\t{text.lower()}\t{108800 + i % 3 * 960}" for i, text in enumerate(TEXTS)]
+    assert {row.speaker for row in table(root, "\n".join(counted)).rows} == {""}  # as FLEURS's, without a header
 
 
 @pytest.mark.parametrize(
@@ -320,3 +323,5 @@ def test_what_would_be_nonsense_in_windows_1252_is_refused(encoding, text):
 def test_decoding_says_what_it_read():
     assert decode("a\r\nb".encode("utf-16"), "") == ("a\nb", "UTF-16")
     assert decode(b"\xef\xbb\xbfa", "") == ("a", "UTF-8") and decode(b"\xe9", "") == ("é", "Windows-1252")
+    mac = "“Zoë”\nIt’s a café… – naïve."  # as Excel for Mac saves CSV
+    assert decode(mac.encode("mac_roman"), "") == (mac, "Mac Roman")

@@ -49,7 +49,7 @@ def test_words_show_the_phonemes_and_are_said_again(front_end):
         ('<break time="10.01s"/>', "up to 10 s"),
         ('<break time="-1s"/>', "up to 10 s"),
         # what SSML has and would be lost
-        ("<prosody rate='slow'>so</prosody>", "--length-scale"),
+        ("<prosody rate='slow'>so</prosody>", "--length-scale, or a request's speed"),
         ("<Prosody rate='slow'>so</Prosody>", "--length-scale"),
         ("<emphasis>so</emphasis>", "no voice has an emphasis"),
         ("<say-as interpret-as='ordinal'>3</say-as>", "one of characters, spell-out, digits, telephone"),
@@ -57,6 +57,8 @@ def test_words_show_the_phonemes_and_are_said_again(front_end):
         ("<phoneme alphabet='x-sampa' ph='t'>t</phoneme>", "\\[\\[ IPA"),
         ("<voice name='x'>so</voice>", "one speaker"),
         ("<lang xml:lang='de'>so</lang>", "one language"),
+        ("<amazon:effect name='whispered'>so</amazon:effect>", "one vendor's.*leave it out"),
+        ("<mstts:silence/>", "one vendor's"),
     ],
 )
 def test_wrong_markup_is_named(front_end, wrong, says):
@@ -67,7 +69,8 @@ def test_wrong_markup_is_named(front_end, wrong, says):
     assert front_end.phonemise_many([wrong, "Hello"]) == ["", "həlˈoʊ"]
 
 
-@pytest.mark.parametrize("text", ["[[ unclosed", "closed ]]", "[one]", "break time", "<b>break</b>", "a [[ b [[ c"])
+@pytest.mark.parametrize("text", ["[[ unclosed", "closed ]]", "[one]", "break time", "<b>break</b>", "a [[ b [[ c",
+                                  "<mailto:ann@example.org>", "<https://example.org/a>"])  # fmt: skip
 def test_what_only_looks_like_markup_is_read(front_end, text):
     assert front_end.phonemise(text)
 
@@ -96,6 +99,7 @@ def test_usual_spellings_of_ipa_are_mapped(front_end, written, said):
         ('<phoneme alphabet="ipa" ph="təˈmɑːtoʊ">tomato</phoneme> soup', "[[təˈmɑːtoʊ]] soup"),
         ('<PHONEME Alphabet="ipa" PH="t&#x259;">to</PHONEME> <Break Time="1S"/>', '[[tə]] <break time="1000ms"/>'),
         ('<?xml version="1.0"?><!DOCTYPE speak><speak>a <!-- <voice> --> b</speak>', "a b"),
+        ("<STYLE>p > a { b: c }</STYLE>a <script>if (d < e) f('<b>')</script > g", "a g"),
         ("<speak><p>H<sub>2</sub>O</p></speak>", "H two O"),  # HTML's sub has no alias
     ],
 )

@@ -18,21 +18,27 @@ _TOKEN = re.compile(r"\w+|[^\w\s]")
 _OF_PHONEMES = re.compile(r"(\[\[[^\[\]]*)\]\]['’]s(?!\w)")  # a possessive
 _POSSESSIVE = r"(['’]s(?!\w))?"
 _COMMENT = re.compile(r"(?:^|\s)#.*")  # of a lexicon
-_UNREAD = re.compile(r"<!--.{0,500}?-->|<(?:\?xml|!DOCTYPE)\b[^<>]{0,200}>", re.DOTALL)  # comments and heads of XML
+_UNREAD = re.compile(  # comments and heads of XML, programs and styles of HTML
+    r"<!--.{0,500}?-->|<(?:\?xml|!DOCTYPE)\b[^<>]{0,200}>|"
+    r"<(script|style)\b[^<>]{0,200}>[^<]*(?:<(?!/?(?:script|style)\b)[^<]*)*</\1\s*>",
+    re.DOTALL | re.IGNORECASE,
+)
 # Elements of SSML, https://www.w3.org/TR/speech-synthesis11. One that is not heard is refused: it would be lost unseen.
 _ELEMENT = re.compile(r"<(sub|say-as|phoneme)\b([^<>]{0,300}[a-z]\s?=[^<>]{0,300})>([^<>]*)</\1\s*>", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"\b([a-z-]{1,20})\s*=\s*(?:\"([^\"]*)\"|'([^']*)')", re.IGNORECASE)
-_REFUSED = re.compile(r"</?(say-as|phoneme|prosody|emphasis|voice|lang|audio)\b[^<>]*>", re.IGNORECASE)
+_REFUSED = re.compile(r"</?(say-as|phoneme|prosody|emphasis|voice|lang|audio|[a-z]+:[a-z-]+)(?![^\s/>])[^<>]*>",
+                      re.IGNORECASE)  # fmt: skip
 _SPELT = ("characters", "spell-out", "digits", "telephone")  # of say-as
 _ADVICE = {
     "say-as": f'write interpret-as="..." with one of {", ".join(_SPELT)}, or the words themselves',
     "phoneme": 'write <phoneme ph="IPA">word</phoneme>, or [[ IPA ]]',
-    "prosody": "no part of a text has a rate or a pitch of its own; --length-scale is the rate of all of it",
+    "prosody": "no part of a text has its own rate or pitch; --length-scale, or a request's speed, is for all of it",
     "emphasis": "no voice has an emphasis; leave it out",
     "voice": "a text has one speaker; leave it out",
     "lang": "a text has one language; leave it out",
     "audio": "no other sound is put in; leave it out",
 }
+_VENDORS = "an element of one vendor's, of which nothing would be heard; leave it out"
 _SPELLINGS = str.maketrans({  # of the IPA that voices do not know, as the letters that they do
     "ʤ": "dʒ", "ʧ": "tʃ", "ʣ": "dz", "ʥ": "dʑ", "ʨ": "tɕ", "ǝ": "ə", "ɩ": "ɪ", "ɷ": "ʊ", "∫": "ʃ", "'": "ˈ", "ʹ": "ˈ",
     "\u035c": "\u0361", "/": "", "|": "", "‿": "", "ʻ": "ʰ", "ᴈ": "ɜ", "ᵊ": "ə", "λ": "ʎ",
@@ -81,7 +87,7 @@ def split(text: str, lexicon: Lexicon | None = None) -> list[str]:
     text = _ELEMENT.sub(_element, uncommented(text))
     refused = _REFUSED.search(text)
     if refused:
-        raise TextError(f"{ascii(refused[0][:40])}: {_ADVICE[refused[1].lower()]}")
+        raise TextError(f"{ascii(refused[0][:40])}: {_ADVICE.get(refused[1].lower(), _VENDORS)}")
     parts = _MARKUP.split(text)
     if lexicon:
         parts[::2] = [lexicon.respelt(part) for part in parts[::2]]

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import shutil
 import stat
 import sys
@@ -23,6 +24,7 @@ COLUMNS = 100  # of a progress bar and of a help text, where the terminal has so
 STEM_LENGTH = 40  # characters of a text that its file is named by
 BATCH_TEXTS = 64  # of a file, between two moves of the progress bar
 STDOUT = Path("-")
+LISTED = re.compile(r"[^\s|]+\s*\|")  # where all lines begin so, spaces around the pipe are of no account
 Texts = list[tuple[str | None, str]]  # each with its name, None where it has none
 
 
@@ -120,11 +122,22 @@ def texts_of(args: argparse.Namespace) -> Texts | None:
     sound of each line."""
     if args.file is not None:
         lines = [line.strip() for line in _read(args.file).split("\n") if line.strip()]
-        return [(line.split("|")[0] or None if "|" in line else None, line.split("|")[-1]) for line in lines]
+        is_list = all(map(LISTED.match, lines))
+        return [_named(line, is_list) for line in lines]
     if args.text == ["-"] or not args.text and _is_piped():
         text = _read("-")
         return [(None, text)] if is_one_sound(args.out) else [(None, one) for one in text.splitlines() if one.strip()]
     return [(None, text) for text in args.text] or None
+
+
+def _named(line, is_list):
+    """The name, None for none, and the text of a line. A pipe after a space or a sentence's end is one of the text, but
+    in a list; of several texts without spaces around the pipes, as LJSpeech's lists have them, the last counts."""
+    name, pipe, text = line.partition("|")
+    if not pipe or not is_list and re.search(r"[\s.!?]$", name):
+        return None, line
+    texts = [text] if re.search(r"\s\||\|\s", text) else text.split("|")
+    return name.strip() or None, next(filter(None, reversed(texts)), "").strip()
 
 
 def _read(name):

@@ -101,6 +101,21 @@ def test_an_error_is_one_line_or_with_debug_a_traceback(names, error, raised, ca
         assert capsys.readouterr().err == "it.py: a b\n"
 
 
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [
+        ("intro|Pick red | green", [("intro", "Pick red | green")]),
+        ("Choose A | B now\nHello.\nEnd.|No.", [(None, "Choose A | B now"), (None, "Hello."), (None, "End.|No.")]),
+        ("a | Hello | there.\nb|Yes.\n", [("a", "Hello | there."), ("b", "Yes.")]),
+        ("LJ001|Dr. Lee|Doctor Lee\nLJ002|Mr. Ray|\na clip|ann|Yes.\n|No.",
+         [("LJ001", "Doctor Lee"), ("LJ002", "Mr. Ray"), ("a clip", "Yes."), (None, "No.")]),
+    ],
+)  # fmt: skip
+def test_a_pipe_of_a_text_is_no_end_of_a_name(tmp_path, lines, named):
+    (tmp_path / "list.txt").write_text(lines)
+    assert command.texts_of(argparse.Namespace(file=tmp_path / "list.txt")) == named
+
+
 def test_ctrl_c_is_one_line(capsys):
     def run(_):
         raise KeyboardInterrupt

@@ -18,7 +18,7 @@ from model.nisets import NiSETS, Plan
 from model.sde import SOLVERS, default_solver, solver_times
 from model.tiled import tile
 from runtime import chunking, command
-from runtime.chunking import BaseVoice, Piece, Reader, Speech, noise_of, speaker_id, within
+from runtime.chunking import BaseVoice, Piece, Reader, Speech, check_texts, noise_of, speaker_id, within
 from text import TextError
 from training import checkpoint, gpu, voices
 
@@ -97,6 +97,7 @@ class Voice(BaseVoice):
 
         Raises as speak does, for the first text that it would raise for.
         """
+        check_texts(texts)
         chosen = Settings(**settings)
         rows = [self.reader.pieces(text, chosen) for text in texts]
         pieces = [piece for row in rows for piece in row]

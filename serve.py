@@ -30,7 +30,7 @@ try:
     import uvicorn
     from fastapi import FastAPI, Request, Response
     from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
-    from pydantic import BaseModel, ConfigDict, Field, ValidationError
+    from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect
 except ModuleNotFoundError as missing:
@@ -50,14 +50,20 @@ UNSENT = 100  # answers that are spoken, and whose clients have not taken all of
 
 
 class Wanted(BaseModel):
-    """What is to be spoken, as OpenAI's clients say it: model is not read; speed is over 1 faster."""
+    """What is to be spoken, as OpenAI's clients say it: model is not read; speed is over 1 faster; null says
+    nothing."""
 
     model_config = ConfigDict(extra="forbid")
-    model: str = ""
+    model: Any = None
     input: str
     voice: str | None = None
     speed: float = Field(1.0, ge=0.25, le=4.0)
     seed: int = Field(0, ge=0, lt=2**63)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, body: Any) -> Any:
+        return {name: value for name, value in body.items() if value is not None} if isinstance(body, dict) else body
 
 
 class WantedSpeech(Wanted):

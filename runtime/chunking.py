@@ -187,6 +187,7 @@ class BaseVoice:
 
     def speak_batch(self, texts: Sequence[str], **settings) -> list[Speech]:
         """speak for each text. Raises as speak does, for the first text that it would raise for."""
+        check_texts(texts)
         return [self.speak(text, **settings) for text in texts]
 
     def speak_pieces(self, text: str, **settings) -> Iterator[np.ndarray]:
@@ -226,6 +227,12 @@ class BaseVoice:
     def _read(self, text, settings):
         chosen = self.settings(**settings)
         return self.reader.pieces(text, chosen), chosen
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Raises TypeError for a single text, each letter of which would be one."""
+    if isinstance(texts, str):
+        raise TypeError("speak_batch takes a list of texts: [text] for one")
 
 
 def speaker_id(speaker: str | None, names: Sequence[str]) -> int:

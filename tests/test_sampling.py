@@ -299,6 +299,9 @@ def test_a_batch_is_its_texts_alone(brief, monkeypatch, budget):
     n_pieces = sum(len(brief.reader.pieces(text, Settings())) for text in texts)
     assert len(sizes) == n_pieces if budget == 1 else len(sizes) < n_pieces
     assert brief.speak_batch([]) == []
+    for speak_batch in (brief.speak_batch, super(Voice, brief).speak_batch):
+        with pytest.raises(TypeError, match="takes a list of texts"):
+            speak_batch("Hello.")
 
 
 def test_the_pause_between_sentences_can_be_set(voice):

@@ -333,6 +333,12 @@ def test_voices_are_listed(bundled, served):
         assert ask(served, input="a", voice=name)[0] == 200
 
 
+def test_null_is_what_is_left_out(served):
+    names = ("model", "voice", "speed", "seed", "response_format", "stream_format", "instructions")
+    status, headers, _ = ask(served, input="a", **dict.fromkeys(names))
+    assert (status, headers["content-type"]) == (200, "audio/mpeg")
+
+
 def test_openais_client_speaks(bundled, tmp_path):
     openai = pytest.importorskip("openai")
     client = openai.OpenAI(base_url=f"http://127.0.0.1:{bundled.port}/v1", api_key="none", max_retries=0)

@@ -262,7 +262,7 @@ def test_a_configuration_is_looked_for_where_the_user_stands(project):
     for words in project.trained().values():
         args = train.parse_args(words)
         assert args.c[0] == "small" and os.path.samefile(args.c[1], there / "ann: one" / "voice.yaml")
-        config = configuration.load(args.c, args.overrides)
+        config = configuration.load(args.c, [*args.overrides, f"fine_tuning.start={args.start or []}"])
         assert all(name.startswith(f"checkpoint/{folder.name}/fold_") for name in config.training.gta_folders)
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
@@ -474,8 +474,8 @@ def test_steps_begin_with_the_parts_they_name_and_the_seed_for_the_others(whole)
     for name, taken in (("f0_residual", {"acoustic_model": TEXT_SIDE}),
                         ("small", {"vocoder": {"generator"}, "f0_residual": TEXT_SIDE | {"f0_residual"}})):  # fmt: skip
         for mine, seeded, which in zip(watch.begun[name], fresh, ("model", "ema")):
-            for source, parts in taken.items():
-                assert parts <= same_parts(model, mine, load(run / source)[which]), (name, source, which)
+            for source, parts in taken.items():  # the averages for both
+                assert parts <= same_parts(model, mine, load(run / source)["ema"]), (name, source, which)
             assert same_parts(model, mine, seeded) == SPOKEN - set().union(*taken.values()), (name, which)
     assert same_parts(model, watch.begun["fold_odd"][0], fresh[0]) == SPOKEN - {"text_encoder"}  # its mu is solved for
 

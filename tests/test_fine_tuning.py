@@ -251,8 +251,9 @@ def test_a_voice_will_do_and_frozen_parts_stay(runs, arguments, caplog):
     assert moved == {"text_encoder"}
 
 
+@pytest.mark.usefixtures("runs")
 def test_a_run_that_begins_with_one_of_a_fold_has_all_clips(arguments):
-    assert train.main(["-name", "even", *arguments, "dataset.fold=even"]) == 0
+    assert train.main([*TINY, "-name", "even", *arguments, "dataset.fold=even"]) == 0
     assert fine_tuning.configuration_of(train.parse_args(["-from", "even"])).dataset.fold == "all"
 
 

@@ -315,7 +315,7 @@ class Stage(Section):
     feature_gradient: Literal["off", "at_one", "on"] = "off"
 
     def checks(self, config: "Config", key: str, learnt: set[str]) -> Checks:
-        """What its keys have to agree on. learnt: the parts that have learnt by its end, or from -from."""
+        """What its keys have to agree on. learnt: the parts that it, a stage before it or -from teaches."""
         parts, latents, trains = f"{key}.parts", f"{key}.latents", set(self.parts)
         yield "generator" in trains or "discriminators" not in trains, parts, "with generator beside discriminators"
         yield config.with_f0 or "prosody" not in trains, parts, "without prosody for prosody.kind"
@@ -329,9 +329,9 @@ class Stage(Section):
             yield "mu" not in config.generator.inputs, latents, "joint where mu is among generator.inputs"
         is_there = self.latents != "gta" or bool(config.training.gta_folders)
         yield is_there, latents, "joint or true, since training.gta_folders names none"
-        heard = {"text_encoder", "decoder"} if "generator" in trains and self.latents == "joint" else set()
-        through = set() if is_off else {"generator"}
-        unlearnt = sorted((heard | through | ({"prosody"} if "f0_residual" in trains else set())) - learnt)
+        needed = {"text_encoder", "decoder"} if "generator" in trains and self.latents == "joint" else set()
+        needed |= (set() if is_off else {"generator"}) | ({"prosody"} if "f0_residual" in trains else set())
+        unlearnt = sorted(needed - learnt)
         right = f"with {', '.join(unlearnt)}, or come after a stage with it, or begin with -from, which gives it"
         yield not unlearnt, parts, right
 

@@ -99,6 +99,8 @@ FAULTS = [
     ("prosody.kind=frame prosody.channels=65", "prosody.channels = 65", "a multiple of 2"),
     ("prosody.kind=frame prosody.n_timesteps=4", "prosody.n_timesteps = 4", "at least 5"),
     ("prosody.kind=frame prosody.residual_layers=2", "prosody.residual_layers = 2", "0 where no stage trains"),
+    ("prosody.kind=frame prosody.residual_layers=2 training.stages=[{parts: {f0_residual: 1}}]",
+     "training.stages[0].parts = {'f0_residual'", "with prosody, or come after a stage with it"),
     ("latent.channels=39", "latent.channels = 39", "at least a third of audio.n_mels (80), and odd where that is odd"),
     ("latent.channels=24", "latent.channels = 24", "at least a third of audio.n_mels (80)"),
     ("latent.channels=160", "latent.channels = 160", "at most audio.n_mels (80)"),

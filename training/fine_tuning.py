@@ -23,7 +23,6 @@ from training.state import State
 # have learnt what a latent stands for, while F0 by its own mean is a melody, which another speaker has too
 OF_THE_CORPUS = ("pause_scale", "f0_mean", "f0_std")
 READ_LATENTS = {"text_encoder", "decoder", "generator"}  # with these parts go the latents' statistics
-AFRESH = "it starts afresh"
 log = logging.getLogger("train")
 
 
@@ -116,14 +115,15 @@ def take(state: State, source: Source, parts: Sequence[str] | None) -> set[str]:
     otherwise = computed_otherwise(state.config, source)
     wanted = set(parts or configuration.PARTS) - set(otherwise)
     wanted |= {""} if wanted & READ_LATENTS else set()
-    found, missed = matched(state.model.state_dict(), source.weights, *rows_of)
+    own = state.model.state_dict()
+    found, missed = matched(own, source.weights, *rows_of)
     found = {name: value for name, value in found.items() if state.model.part_of(name) in wanted}
     missed = {name: why for name, why in missed.items() if state.model.part_of(name) in wanted}
     if not found and parts != ("discriminators",):  # which stand beside the model
         raise CheckpointError(f"{source.path}: has nothing that fits this model")
     for network in (state.model, state.ema):
         network.load_state_dict(found, strict=False)
-    partly = {state.model.part_of(name) for name, why in missed.items() if why.endswith(AFRESH)}
+    partly = {state.model.part_of(name) for name in missed if name in own}
     missed |= {part: why for part, why in otherwise.items() if parts is None or part in parts}
     if "discriminators" in wanted:
         missed |= take_discriminators(state, source)
@@ -143,7 +143,7 @@ def computed_otherwise(config: Config, source: Source) -> dict[str, str]:
         try:
             configuration.check_same(config, source.config, configuration.UNSHAPED[part], source.path.name)
         except ConfigError as error:
-            found[part] = f"{error}; {AFRESH}"
+            found[part] = f"{error}; it starts afresh"
     return found
 
 
@@ -154,7 +154,7 @@ def by_part(model: NiSETS, found: Iterable[str], missed: dict[str, str]) -> dict
     for name, why in missed.items():
         part = model.part_of(name)
         if part and part not in taken:
-            shown[part] = f"the checkpoint has nothing that fits; {AFRESH}"
+            shown[part] = "the checkpoint has nothing that fits; it starts afresh"
         else:
             shown[name] = why
     return shown
@@ -206,7 +206,7 @@ def matched(
         if found is None and is_table:
             missed["speakers"] = "all start as the one that the checkpoint has"
         elif found is None:
-            missed[name] = f"the checkpoint does not have it; {AFRESH}"
+            missed[name] = "the checkpoint does not have it; it starts afresh"
         elif is_table and found.shape[1:] == value.shape[1:]:
             taken[name], new = rows(found, *speakers, lambda _: "")
             if new:
@@ -216,18 +216,18 @@ def matched(
             if new:
                 missed[f"{name}, rows"] = "new symbols start as the mean of their kind: " + " ".join(new)
         elif found.shape != value.shape:
-            missed[name] = f"{tuple(found.shape)} in the checkpoint, {tuple(value.shape)} here; {AFRESH}"
+            missed[name] = f"{tuple(found.shape)} in the checkpoint, {tuple(value.shape)} here; it starts afresh"
         else:
             taken[name] = found.to(value.dtype)
-    unknown = {name: _unknown(name, ours) for name in sorted(set(theirs) - set(ours))}
-    missed |= {root: "this model has no such thing" for root in unknown.values() if not root.endswith("speaker")}
-    if any(root.endswith("speaker") for root in unknown.values()):
+    unknown = sorted({_unknown(name, ours) for name in theirs if name not in ours})
+    missed |= {root: "this model has no such thing" for root in unknown if not root.endswith("speaker")}
+    if any(root.endswith("speaker") for root in unknown):
         missed["speakers"] = "this voice starts as none of them: list them in speakers.names, and new ones behind them"
     return taken, missed
 
 
 def _unknown(name: str, ours: Iterable[str]) -> str:
-    """Of what a tensor's name is made of, module within module, the first that a model has nothing of."""
+    """The outermost module of a tensor that a model has nothing of, or the tensor itself. ours: the model's names."""
     ends = [i for i, char in enumerate(name) if char == "."]
     return next((name[:end] for end in ends if not any(one.startswith(name[: end + 1]) for one in ours)), name)
 
